@@ -1,0 +1,159 @@
+"""What a user can choose by name, as data: samplers, schedules, latent upscalers.
+
+Functions are named by import path, so that this page loads no torch. Names, aliases and options are
+A1111's, since API clients and infotexts use them. A new sampler or schedule is one more row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, TypeVar
+
+from webui.core.errors import InvalidRequest, nearest
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A sampling method.
+
+    function: import path of `sample_<name>` in webui.diffusion.samplers.
+    scheduler: the schedule that "Automatic" means for it, by name; None means uniform.
+    calls_per_step: network calls a step (2 for second order), which prompt editing counts.
+    timesteps: steps through the model's integer timesteps in the variance-preserving scale (DDIM).
+    arguments: further keyword arguments of the function.
+    """
+
+    name: str
+    function: str
+    aliases: tuple[str, ...] = ()
+    scheduler: str | None = None
+    calls_per_step: int = 1
+    uses_ensd: bool = False
+    brownian_noise: bool = False
+    discard_next_to_last_sigma: bool = False
+    timesteps: bool = False
+    extra_options: tuple[str, ...] = ()
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def options(self) -> dict[str, str]:
+        """The options as /sdapi/v1/samplers lists them."""
+        rows: dict[str, Any] = {
+            "scheduler": self.scheduler,
+            "discard_next_to_last_sigma": self.discard_next_to_last_sigma,
+            "uses_ensd": self.uses_ensd,
+            "second_order": self.calls_per_step == 2,
+            "brownian_noise": self.brownian_noise,
+            **self.arguments,
+        }
+        return {key: str(value) for key, value in rows.items() if value}
+
+
+@dataclass(frozen=True)
+class Scheduler:
+    """A noise schedule. function: import path in webui.diffusion.schedules; None for Automatic."""
+
+    name: str
+    label: str
+    function: str | None
+    aliases: tuple[str, ...] = ()
+    default_rho: float = -1.0
+    need_inner_model: bool = False
+
+
+_CHURN = ("s_churn", "s_tmin", "s_tmax", "s_noise")
+_SAMPLERS = "webui.diffusion.samplers:sample_"
+_SCHEDULES = "webui.diffusion.schedules:"
+
+SAMPLERS: tuple[Sampler, ...] = (
+    Sampler("DPM++ 2M", _SAMPLERS + "dpmpp_2m", ("k_dpmpp_2m",), "karras"),
+    Sampler(
+        "DPM++ 2M SDE",
+        _SAMPLERS + "dpmpp_2m_sde",
+        ("k_dpmpp_2m_sde",),
+        "exponential",
+        brownian_noise=True,
+        extra_options=("s_noise",),
+    ),
+    Sampler("Euler a", _SAMPLERS + "euler_ancestral", ("k_euler_a", "k_euler_ancestral"), uses_ensd=True),
+    Sampler("Euler", _SAMPLERS + "euler", ("k_euler",), extra_options=_CHURN),
+    Sampler("Heun", _SAMPLERS + "heun", ("k_heun",), calls_per_step=2, extra_options=_CHURN),
+    Sampler("DDIM", _SAMPLERS + "ddim", ("ddim",), timesteps=True),
+)
+
+SCHEDULERS: tuple[Scheduler, ...] = (
+    Scheduler("automatic", "Automatic", None),
+    Scheduler("uniform", "Uniform", _SCHEDULES + "uniform_sigmas", need_inner_model=True),
+    Scheduler("karras", "Karras", _SCHEDULES + "karras_sigmas", default_rho=7.0),
+    Scheduler("exponential", "Exponential", _SCHEDULES + "exponential_sigmas"),
+)
+
+LATENT_UPSCALERS: Mapping[str, tuple[str, bool]] = {
+    "Latent": ("bilinear", False),
+    "Latent (antialiased)": ("bilinear", True),
+    "Latent (bicubic)": ("bicubic", False),
+    "Latent (bicubic antialiased)": ("bicubic", True),
+    "Latent (nearest)": ("nearest", False),
+    "Latent (nearest-exact)": ("nearest-exact", False),
+}
+"""Interpolation mode and antialiasing of each."""
+
+IMAGE_UPSCALERS: tuple[str, ...] = ("None", "Lanczos", "Nearest")
+SAME_CHECKPOINT, SAME_SAMPLER, SAME_SCHEDULER = "Use same checkpoint", "Use same sampler", "Use same scheduler"
+
+
+
+_Choice = TypeVar("_Choice", Sampler, Scheduler)
+
+
+def _spellings(item: Sampler | Scheduler) -> tuple[str, ...]:
+    label = (item.label,) if isinstance(item, Scheduler) else ()
+    return (item.name, *label, *item.aliases)
+
+
+def _find(name: str, items: Iterable[_Choice]) -> _Choice | None:
+    wanted = name.strip().lower()
+    return next((item for item in items if wanted in (spelling.lower() for spelling in _spellings(item))), None)
+
+
+def find_scheduler(name: str | None) -> Scheduler:
+    """The schedule of that name, label or alias; None or "" is Automatic. Raises: InvalidRequest."""
+    found = _find(name or "automatic", SCHEDULERS)
+    if found is None:
+        close = nearest(str(name), [item.label for item in SCHEDULERS])
+        raise InvalidRequest(f'No schedule type is called "{name}"{close}. /sdapi/v1/schedulers lists them all.')
+    return found
+
+
+def find_sampler(name: str, scheduler: str | None = None) -> tuple[Sampler, Scheduler]:
+    """The sampler and schedule that a request means.
+
+    Legacy names that end in a schedule ("DPM++ 2M Karras") give both, unless `scheduler` says
+    something other than Automatic. Raises: InvalidRequest for an unknown name, with the nearest one.
+    """
+    sampler, schedule = _find(name, SAMPLERS), find_scheduler(scheduler)
+    if sampler is None:
+        for candidate in SCHEDULERS:
+            for ending in _spellings(candidate):
+                if name.strip().lower().endswith(" " + ending.lower()):
+                    sampler = _find(name.strip()[: -len(ending) - 1], SAMPLERS)
+                    if sampler is not None:
+                        return sampler, schedule if schedule.name != "automatic" else candidate
+        close = nearest(name, [item.name for item in SAMPLERS])
+        raise InvalidRequest(f'No sampler is called "{name}"{close}. /sdapi/v1/samplers lists them all.')
+    return sampler, schedule
+
+
+def resolve_schedule(sampler: Sampler, scheduler: Scheduler) -> Scheduler:
+    """What Automatic means for this sampler: its own default; Automatic again (uniform) when it has none."""
+    if scheduler.name == "automatic" and sampler.scheduler:
+        return find_scheduler(sampler.scheduler)
+    return scheduler
+
+
+def load_function(path: str) -> Any:
+    """The function that an import path such as "webui.diffusion.samplers:sample_euler" names."""
+    module, _, name = path.partition(":")
+    return getattr(import_module(module), name)
