@@ -13,14 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from webui.core.errors import InvalidRequest, Refused, WebuiError
-from webui.core.settings import (
-    Section,
-    Setting,
-    Settings,
-    SettingsStore,
-    frozen_keys,
-    in_section,
-)
+from webui.core.settings import Section, Setting, Settings, SettingsStore, frozen_keys, in_section
 from webui.core.settings_table import SETTINGS
 
 PARITY = Path(os.environ.get("EASEL_PARITY", Path(__file__).parents[2].parent / "shared" / "parity"))
@@ -63,10 +56,7 @@ def test_table_has_every_option_with_default_label_range_and_infotext() -> None:
         assert setting.section.category == option["category"]
         assert setting.infotext == option["infotext"]
         assert setting.restrict_api == option["restrict_api"]
-        assert (setting.ge, setting.le) == (
-            arguments.get("minimum"),
-            arguments.get("maximum"),
-        ), key
+        assert (setting.ge, setting.le) == (arguments.get("minimum"), arguments.get("maximum")), key
 
 
 @pytest.mark.skipif(not PARITY.exists(), reason="the recordings of the real program are not here")
@@ -108,13 +98,7 @@ def test_a_bad_value_is_refused_naming_key_value_and_what_is_allowed(key: str, v
     assert says in str(caught.value)
 
 
-@given(
-    st.recursive(
-        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-        st.lists,
-        max_leaves=5,
-    )
-)
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=5))
 def test_any_value_is_either_kept_in_its_type_or_refused(value: object) -> None:
     for setting in TABLE:
         try:
@@ -137,11 +121,7 @@ def test_update_saves_and_a_new_store_reads_it_back(path: Path) -> None:
     changed = SettingsStore(path, TABLE).update({"count": 9, "flag": True, "names": ["x", "ü"]})
     assert changed == {"count": (3, 9), "names": (("a",), ("x", "ü"))}
     store = SettingsStore(path, TABLE)
-    assert (store.snapshot()["count"], store.snapshot()["names"], store.problems) == (
-        9,
-        ("x", "ü"),
-        [],
-    )
+    assert (store.snapshot()["count"], store.snapshot()["names"], store.problems) == (9, ("x", "ü"), [])
 
 
 def test_update_is_all_or_nothing(path: Path) -> None:
@@ -206,9 +186,7 @@ def test_a_save_that_fails_changes_nothing(path: Path) -> None:
     assert (store.snapshot()["count"], heard) == (3, [])
 
 
-def test_listeners_hear_real_changes_after_the_save_and_may_read_the_store(
-    path: Path,
-) -> None:
+def test_listeners_hear_real_changes_after_the_save_and_may_read_the_store(path: Path) -> None:
     store = SettingsStore(path, TABLE)
     heard: list[tuple[Any, Any, Any]] = []
 
@@ -223,9 +201,7 @@ def test_listeners_hear_real_changes_after_the_save_and_may_read_the_store(
     assert store.snapshot()["flag"] is False
 
 
-def test_a_failing_listener_neither_undoes_the_change_nor_stops_the_others(
-    path: Path,
-) -> None:
+def test_a_failing_listener_neither_undoes_the_change_nor_stops_the_others(path: Path) -> None:
     store = SettingsStore(path, TABLE)
     heard: list[Any] = []
     store.on_change("count", lambda old, new: 1 / 0)
@@ -245,12 +221,7 @@ def test_frozen_settings_refuse_a_change_and_accept_the_same_value(path: Path) -
 
 def test_many_threads_lose_no_update(path: Path) -> None:
     store = SettingsStore(path, SETTINGS)
-    keys = [
-        "jpeg_quality",
-        "notification_volume",
-        "img2img_editor_height",
-        "uni_pc_order",
-    ]
+    keys = ["jpeg_quality", "notification_volume", "img2img_editor_height", "uni_pc_order"]
 
     def work(key: str) -> None:
         for value in range(40, 50):

@@ -23,17 +23,7 @@ log = logging.getLogger(__name__)
 
 Listener = Callable[[Any, Any], None]
 
-KINDS: Final = (
-    "checkbox",
-    "slider",
-    "number",
-    "textbox",
-    "color",
-    "radio",
-    "dropdown",
-    "checkboxgroup",
-    "multiselect",
-)
+KINDS: Final = ("checkbox", "slider", "number", "textbox", "color", "radio", "dropdown", "checkboxgroup", "multiselect")
 LARGEST_WHOLE: Final = 2**53  # beyond it a JSON number is no longer exact in a browser
 LONGEST_TEXT: Final = 100_000
 
@@ -363,11 +353,7 @@ def in_section(section: Section, *settings: Setting) -> tuple[Setting, ...]:
 
 
 def frozen_keys(
-    table: Iterable[Setting],
-    *,
-    everything: bool = False,
-    sections: Iterable[str] = (),
-    keys: Iterable[str] = (),
+    table: Iterable[Setting], *, everything: bool = False, sections: Iterable[str] = (), keys: Iterable[str] = ()
 ) -> frozenset[str]:
     """The keys that --freeze-settings, -in-sections (titles or ids) and --freeze-specific-settings name."""
     named, held = set(keys), set(sections)

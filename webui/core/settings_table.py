@@ -10,61 +10,20 @@ from webui.core.settings import Section, Setting, in_section
 SETTINGS: tuple[Setting, ...] = (
     *in_section(
         Section("saving-paths", "Paths for saving", "saving"),
-        Setting(
-            "outdir_samples",
-            "",
-            "Output directory for images; if empty, defaults to three directories below",
-        ),
-        Setting(
-            "outdir_txt2img_samples",
-            "outputs/txt2img-images",
-            "Output directory for txt2img images",
-        ),
-        Setting(
-            "outdir_img2img_samples",
-            "outputs/img2img-images",
-            "Output directory for img2img images",
-        ),
-        Setting(
-            "outdir_extras_samples",
-            "outputs/extras-images",
-            "Output directory for images from extras tab",
-        ),
-        Setting(
-            "outdir_grids",
-            "",
-            "Output directory for grids; if empty, defaults to two directories below",
-        ),
-        Setting(
-            "outdir_txt2img_grids",
-            "outputs/txt2img-grids",
-            "Output directory for txt2img grids",
-        ),
-        Setting(
-            "outdir_img2img_grids",
-            "outputs/img2img-grids",
-            "Output directory for img2img grids",
-        ),
-        Setting(
-            "outdir_save",
-            "log/images",
-            "Directory for saving images using the Save button",
-        ),
-        Setting(
-            "outdir_init_images",
-            "outputs/init-images",
-            "Directory for saving init images when using img2img",
-        ),
+        Setting("outdir_samples", "", "Output directory for images; if empty, defaults to three directories below"),
+        Setting("outdir_txt2img_samples", "outputs/txt2img-images", "Output directory for txt2img images"),
+        Setting("outdir_img2img_samples", "outputs/img2img-images", "Output directory for img2img images"),
+        Setting("outdir_extras_samples", "outputs/extras-images", "Output directory for images from extras tab"),
+        Setting("outdir_grids", "", "Output directory for grids; if empty, defaults to two directories below"),
+        Setting("outdir_txt2img_grids", "outputs/txt2img-grids", "Output directory for txt2img grids"),
+        Setting("outdir_img2img_grids", "outputs/img2img-grids", "Output directory for img2img grids"),
+        Setting("outdir_save", "log/images", "Directory for saving images using the Save button"),
+        Setting("outdir_init_images", "outputs/init-images", "Directory for saving init images when using img2img"),
     ),
     *in_section(
         Section("saving-images", "Saving images/grids", "saving"),
         Setting("samples_save", True, "Always save all generated images"),
-        Setting(
-            "samples_format",
-            "png",
-            "File format for images",
-            choices=("png", "jpg", "jpeg", "webp", "avif"),
-        ),
+        Setting("samples_format", "png", "File format for images", choices=("png", "jpg", "jpeg", "webp", "avif")),
         Setting("samples_filename_pattern", "", "Images filename pattern"),
         Setting("save_images_add_number", True, "Add number to filename when saving"),
         Setting(
@@ -75,23 +34,10 @@ SETTINGS: tuple[Setting, ...] = (
             choices=("Replace", "Add number suffix"),
         ),
         Setting("grid_save", True, "Always save all generated image grids"),
-        Setting(
-            "grid_format",
-            "png",
-            "File format for grids",
-            choices=("png", "jpg", "jpeg", "webp", "avif"),
-        ),
-        Setting(
-            "grid_extended_filename",
-            False,
-            "Add extended info (seed, prompt) to filename when saving grid",
-        ),
+        Setting("grid_format", "png", "File format for grids", choices=("png", "jpg", "jpeg", "webp", "avif")),
+        Setting("grid_extended_filename", False, "Add extended info (seed, prompt) to filename when saving grid"),
         Setting("grid_only_if_multiple", True, "Do not save grids consisting of one picture"),
-        Setting(
-            "grid_prevent_empty_spots",
-            False,
-            "Prevent empty spots in grid (when set to autodetect)",
-        ),
+        Setting("grid_prevent_empty_spots", False, "Prevent empty spots in grid (when set to autodetect)"),
         Setting("grid_zip_filename_pattern", "", "Archive filename pattern"),
         Setting(
             "n_rows",
@@ -102,34 +48,11 @@ SETTINGS: tuple[Setting, ...] = (
             step=1,
         ),
         Setting("font", "", "Font for image grids that have text"),
-        Setting(
-            "grid_text_active_color",
-            "#000000",
-            "Text color for image grids",
-            kind="color",
-        ),
-        Setting(
-            "grid_text_inactive_color",
-            "#999999",
-            "Inactive text color for image grids",
-            kind="color",
-        ),
-        Setting(
-            "grid_background_color",
-            "#ffffff",
-            "Background color for image grids",
-            kind="color",
-        ),
-        Setting(
-            "save_images_before_face_restoration",
-            False,
-            "Save a copy of image before doing face restoration.",
-        ),
-        Setting(
-            "save_images_before_highres_fix",
-            False,
-            "Save a copy of image before applying highres fix.",
-        ),
+        Setting("grid_text_active_color", "#000000", "Text color for image grids", kind="color"),
+        Setting("grid_text_inactive_color", "#999999", "Inactive text color for image grids", kind="color"),
+        Setting("grid_background_color", "#ffffff", "Background color for image grids", kind="color"),
+        Setting("save_images_before_face_restoration", False, "Save a copy of image before doing face restoration."),
+        Setting("save_images_before_highres_fix", False, "Save a copy of image before applying highres fix."),
         Setting(
             "save_images_before_color_correction",
             False,
@@ -137,14 +60,7 @@ SETTINGS: tuple[Setting, ...] = (
         ),
         Setting("save_mask", False, "For inpainting, save a copy of the greyscale mask"),
         Setting("save_mask_composite", False, "For inpainting, save a masked composite"),
-        Setting(
-            "jpeg_quality",
-            80,
-            "Quality for saved jpeg and avif images",
-            ge=1,
-            le=100,
-            step=1,
-        ),
+        Setting("jpeg_quality", 80, "Quality for saved jpeg and avif images", ge=1, le=100, step=1),
         Setting("webp_lossless", False, "Use lossless compression for webp images"),
         Setting(
             "export_for_4chan",
@@ -152,46 +68,18 @@ SETTINGS: tuple[Setting, ...] = (
             "Save copy of large images as JPG",
             help="A picture over the size or side limits below is also written as JPG.",
         ),
-        Setting(
-            "img_downscale_threshold",
-            4.0,
-            "File size limit for the above option, MB",
-            help="MB.",
-        ),
-        Setting(
-            "target_side_length",
-            4000,
-            "Width/height limit for the above option, in pixels",
-            help="Pixels.",
-        ),
+        Setting("img_downscale_threshold", 4.0, "File size limit for the above option, MB", help="MB."),
+        Setting("target_side_length", 4000, "Width/height limit for the above option, in pixels", help="Pixels."),
         Setting("img_max_size_mp", 200.0, "Maximum image size", help="Megapixels."),
         Setting(
-            "use_original_name_batch",
-            True,
-            "Use original name for output filename during batch process in extras tab",
+            "use_original_name_batch", True, "Use original name for output filename during batch process in extras tab"
         ),
-        Setting(
-            "use_upscaler_name_as_suffix",
-            False,
-            "Use upscaler name as filename suffix in the extras tab",
-        ),
-        Setting(
-            "save_selected_only",
-            True,
-            "When using 'Save' button, only save a single selected image",
-        ),
-        Setting(
-            "save_write_log_csv",
-            True,
-            "Write log.csv when saving images using 'Save' button",
-        ),
+        Setting("use_upscaler_name_as_suffix", False, "Use upscaler name as filename suffix in the extras tab"),
+        Setting("save_selected_only", True, "When using 'Save' button, only save a single selected image"),
+        Setting("save_write_log_csv", True, "Write log.csv when saving images using 'Save' button"),
         Setting("save_init_img", False, "Save init images when using img2img"),
         Setting("temp_dir", "", "Directory for temporary images; leave empty for default"),
-        Setting(
-            "clean_temp_dir_at_start",
-            False,
-            "Cleanup non-default temporary directory when starting webui",
-        ),
+        Setting("clean_temp_dir_at_start", False, "Cleanup non-default temporary directory when starting webui"),
         Setting(
             "save_incomplete_images",
             False,
@@ -204,34 +92,15 @@ SETTINGS: tuple[Setting, ...] = (
             "Play notification sound after image generation",
             help="Needs a notification.mp3 in the data folder.",
         ),
-        Setting(
-            "notification_volume",
-            100,
-            "Notification sound volume",
-            ge=0,
-            le=100,
-            step=1,
-            help="Percent.",
-        ),
+        Setting("notification_volume", 100, "Notification sound volume", ge=0, le=100, step=1, help="Percent."),
     ),
     *in_section(
         Section("saving-to-dirs", "Saving to a directory", "saving"),
         Setting("save_to_dirs", True, "Save images to a subdirectory"),
         Setting("grid_save_to_dirs", True, "Save grids to a subdirectory"),
-        Setting(
-            "use_save_to_dirs_for_ui",
-            False,
-            'When using "Save" button, save images to a subdirectory',
-        ),
+        Setting("use_save_to_dirs_for_ui", False, 'When using "Save" button, save images to a subdirectory'),
         Setting("directories_filename_pattern", "[date]", "Directory name pattern"),
-        Setting(
-            "directories_max_prompt_words",
-            8,
-            "Max prompt words for [prompt_words] pattern",
-            ge=1,
-            le=20,
-            step=1,
-        ),
+        Setting("directories_max_prompt_words", 8, "Max prompt words for [prompt_words] pattern", ge=1, le=20, step=1),
     ),
     *in_section(
         Section("compatibility", "Compatibility", "sd"),
@@ -246,15 +115,9 @@ SETTINGS: tuple[Setting, ...] = (
             False,
             "Use old emphasis implementation. Can be useful to reproduce old seeds.",
         ),
+        Setting("use_old_karras_scheduler_sigmas", False, "Use old karras scheduler sigmas (0.1 to 10)."),
         Setting(
-            "use_old_karras_scheduler_sigmas",
-            False,
-            "Use old karras scheduler sigmas (0.1 to 10).",
-        ),
-        Setting(
-            "no_dpmpp_sde_batch_determinism",
-            False,
-            "Do not make DPM++ SDE deterministic across different batch sizes.",
+            "no_dpmpp_sde_batch_determinism", False, "Do not make DPM++ SDE deterministic across different batch sizes."
         ),
         Setting(
             "use_old_hires_fix_width_height",
@@ -299,11 +162,7 @@ SETTINGS: tuple[Setting, ...] = (
             "Show hidden directories",
             help="Folders whose name starts with a dot.",
         ),
-        Setting(
-            "extra_networks_dir_button_function",
-            False,
-            "Add a '/' to the beginning of directory buttons",
-        ),
+        Setting("extra_networks_dir_button_function", False, "Add a '/' to the beginning of directory buttons"),
         Setting(
             "extra_networks_hidden_models",
             "When searched",
@@ -313,25 +172,10 @@ SETTINGS: tuple[Setting, ...] = (
             help="When searched: only while the search box holds the folder's or file's name.",
         ),
         Setting(
-            "extra_networks_default_multiplier",
-            1.0,
-            "Default multiplier for extra networks",
-            ge=0.0,
-            le=2.0,
-            step=0.01,
+            "extra_networks_default_multiplier", 1.0, "Default multiplier for extra networks", ge=0.0, le=2.0, step=0.01
         ),
-        Setting(
-            "extra_networks_card_width",
-            0,
-            "Card width for Extra Networks",
-            help="Pixels; 0 is automatic.",
-        ),
-        Setting(
-            "extra_networks_card_height",
-            0,
-            "Card height for Extra Networks",
-            help="Pixels; 0 is automatic.",
-        ),
+        Setting("extra_networks_card_width", 0, "Card width for Extra Networks", help="Pixels; 0 is automatic."),
+        Setting("extra_networks_card_height", 0, "Card height for Extra Networks", help="Pixels; 0 is automatic."),
         Setting(
             "extra_networks_card_text_scale",
             1.0,
@@ -342,11 +186,7 @@ SETTINGS: tuple[Setting, ...] = (
             help="1 is the original size.",
         ),
         Setting("extra_networks_card_show_desc", True, "Show description on card"),
-        Setting(
-            "extra_networks_card_description_is_html",
-            False,
-            "Treat card description as HTML",
-        ),
+        Setting("extra_networks_card_description_is_html", False, "Treat card description as HTML"),
         Setting(
             "extra_networks_card_order_field",
             "Path",
@@ -366,15 +206,9 @@ SETTINGS: tuple[Setting, ...] = (
             kind="radio",
             choices=("Tree", "Dirs"),
         ),
+        Setting("extra_networks_tree_view_default_enabled", True, "Show the Extra Networks directory view by default"),
         Setting(
-            "extra_networks_tree_view_default_enabled",
-            True,
-            "Show the Extra Networks directory view by default",
-        ),
-        Setting(
-            "extra_networks_tree_view_default_width",
-            180,
-            "Default width for the Extra Networks directory tree view",
+            "extra_networks_tree_view_default_width", 180, "Default width for the Extra Networks directory tree view"
         ),
         Setting(
             "extra_networks_add_text_separator",
@@ -384,21 +218,10 @@ SETTINGS: tuple[Setting, ...] = (
         ),
         Setting("ui_extra_networks_tab_reorder", "", "Extra networks tab order"),
         Setting(
-            "textual_inversion_print_at_load",
-            False,
-            "Print a list of Textual Inversion embeddings when loading model",
+            "textual_inversion_print_at_load", False, "Print a list of Textual Inversion embeddings when loading model"
         ),
-        Setting(
-            "textual_inversion_add_hashes_to_infotext",
-            True,
-            "Add Textual Inversion hashes to infotext",
-        ),
-        Setting(
-            "sd_hypernetwork",
-            "None",
-            "Add hypernetwork to prompt",
-            choices="hypernetworks",
-        ),
+        Setting("textual_inversion_add_hashes_to_infotext", True, "Add Textual Inversion hashes to infotext"),
+        Setting("sd_hypernetwork", "None", "Add hypernetwork to prompt", choices="hypernetworks"),
         Setting("sd_lora", "None", "Add network to prompt", choices="loras"),
         Setting(
             "lora_preferred_name",
@@ -409,11 +232,7 @@ SETTINGS: tuple[Setting, ...] = (
             help="Name used in <lora:...>.",
         ),
         Setting("lora_add_hashes_to_infotext", True, "Add Lora hashes to infotext"),
-        Setting(
-            "lora_bundled_ti_to_infotext",
-            True,
-            "Add Lora name as TI hashes for bundled Textual Inversion",
-        ),
+        Setting("lora_bundled_ti_to_infotext", True, "Add Lora name as TI hashes for bundled Textual Inversion"),
         Setting(
             "lora_show_all",
             False,
@@ -427,27 +246,13 @@ SETTINGS: tuple[Setting, ...] = (
             kind="checkboxgroup",
             choices=("SD1", "SD2", "SDXL"),
         ),
-        Setting(
-            "lora_in_memory_limit",
-            0,
-            "Number of Lora networks to keep cached in memory",
-            help="Number of files.",
-        ),
+        Setting("lora_in_memory_limit", 0, "Number of Lora networks to keep cached in memory", help="Number of files."),
         Setting("lora_not_found_warning_console", False, "Lora not found warning in console"),
-        Setting(
-            "lora_not_found_gradio_warning",
-            False,
-            "Lora not found warning popup in webui",
-        ),
+        Setting("lora_not_found_gradio_warning", False, "Lora not found warning popup in webui"),
     ),
     *in_section(
         Section("optimizations", "Optimizations", "sd"),
-        Setting(
-            "cross_attention_optimization",
-            "Automatic",
-            "Cross attention optimization",
-            choices="attention",
-        ),
+        Setting("cross_attention_optimization", "Automatic", "Cross attention optimization", choices="attention"),
         Setting(
             "s_min_uncond",
             0.0,
@@ -509,10 +314,7 @@ SETTINGS: tuple[Setting, ...] = (
             help="The same as version 1.5 did it.",
         ),
         Setting(
-            "persistent_cond_cache",
-            True,
-            "Persistent cond cache",
-            help="An unchanged prompt is not encoded again.",
+            "persistent_cond_cache", True, "Persistent cond cache", help="An unchanged prompt is not encoded again."
         ),
         Setting(
             "batch_cond_uncond",
@@ -537,13 +339,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     *in_section(
         Section("sampler-params", "Sampler parameters", "sd"),
-        Setting(
-            "hide_samplers",
-            (),
-            "Hide samplers in user interface",
-            kind="checkboxgroup",
-            choices="samplers",
-        ),
+        Setting("hide_samplers", (), "Hide samplers in user interface", kind="checkboxgroup", choices="samplers"),
         Setting(
             "eta_ddim",
             0.0,
@@ -564,13 +360,7 @@ SETTINGS: tuple[Setting, ...] = (
             infotext="Eta",
             help="Noise added at each step by the ancestral and SDE samplers.",
         ),
-        Setting(
-            "ddim_discretize",
-            "uniform",
-            "img2img DDIM discretize",
-            kind="radio",
-            choices=("uniform", "quad"),
-        ),
+        Setting("ddim_discretize", "uniform", "img2img DDIM discretize", kind="radio", choices=("uniform", "quad")),
         Setting(
             "s_churn",
             0.0,
@@ -625,13 +415,7 @@ SETTINGS: tuple[Setting, ...] = (
             infotext="Schedule max sigma",
             help="Largest noise level of the schedule; 0 is the model's own.",
         ),
-        Setting(
-            "rho",
-            0.0,
-            "rho",
-            infotext="Schedule rho",
-            help="Bend of the schedule; 0 is its own default.",
-        ),
+        Setting("rho", 0.0, "rho", infotext="Schedule rho", help="Bend of the schedule; 0 is its own default."),
         Setting(
             "eta_noise_seed_delta",
             0,
@@ -645,12 +429,7 @@ SETTINGS: tuple[Setting, ...] = (
             "Always discard next-to-last sigma",
             infotext="Discard penultimate sigma",
         ),
-        Setting(
-            "sgm_noise_multiplier",
-            False,
-            "SGM noise multiplier",
-            infotext="SGM noise multiplier",
-        ),
+        Setting("sgm_noise_multiplier", False, "SGM noise multiplier", infotext="SGM noise multiplier"),
         Setting(
             "uni_pc_variant",
             "bh1",
@@ -677,12 +456,7 @@ SETTINGS: tuple[Setting, ...] = (
             infotext="UniPC order",
             help="Must be less than the number of steps.",
         ),
-        Setting(
-            "uni_pc_lower_order_final",
-            True,
-            "UniPC lower order final",
-            infotext="UniPC lower order final",
-        ),
+        Setting("uni_pc_lower_order_final", True, "UniPC lower order final", infotext="UniPC lower order final"),
         Setting(
             "sd_noise_schedule",
             "Default",
@@ -712,31 +486,16 @@ SETTINGS: tuple[Setting, ...] = (
             infotext="Beta scheduler alpha",
         ),
         Setting(
-            "beta_dist_beta",
-            0.6,
-            "Beta scheduler - beta",
-            ge=0.01,
-            le=1.0,
-            step=0.01,
-            infotext="Beta scheduler beta",
+            "beta_dist_beta", 0.6, "Beta scheduler - beta", ge=0.01, le=1.0, step=0.01, infotext="Beta scheduler beta"
         ),
     ),
     *in_section(
         Section("sd", "Stable Diffusion", "sd"),
         Setting(
-            "sd_model_checkpoint",
-            None,
-            "Stable Diffusion checkpoint",
-            choices="checkpoints",
-            infotext="Model hash",
+            "sd_model_checkpoint", None, "Stable Diffusion checkpoint", choices="checkpoints", infotext="Model hash"
         ),
         Setting(
-            "sd_checkpoints_limit",
-            1,
-            "Maximum number of checkpoints loaded at the same time",
-            ge=1,
-            le=10,
-            step=1,
+            "sd_checkpoints_limit", 1, "Maximum number of checkpoints loaded at the same time", ge=1, le=10, step=1
         ),
         Setting(
             "sd_checkpoints_keep_in_cpu",
@@ -808,13 +567,7 @@ SETTINGS: tuple[Setting, ...] = (
             infotext="RNG",
             help="CPU and NV give the same picture on every machine; NV is what an NVIDIA card draws.",
         ),
-        Setting(
-            "tiling",
-            False,
-            "Tiling",
-            infotext="Tiling",
-            help="The picture's edges fit together.",
-        ),
+        Setting("tiling", False, "Tiling", infotext="Tiling", help="The picture's edges fit together."),
         Setting(
             "hires_fix_refiner_pass",
             "second pass",
@@ -834,10 +587,7 @@ SETTINGS: tuple[Setting, ...] = (
     *in_section(
         Section("sd3", "Stable Diffusion 3", "sd"),
         Setting(
-            "sd3_enable_t5",
-            False,
-            "Enable T5",
-            help="Needs much more memory; takes effect at the next model load.",
+            "sd3_enable_t5", False, "Enable T5", help="Needs much more memory; takes effect at the next model load."
         ),
     ),
     *in_section(
@@ -851,22 +601,12 @@ SETTINGS: tuple[Setting, ...] = (
             help="Used for the refiner's negative prompt.",
         ),
         Setting(
-            "sdxl_refiner_high_aesthetic_score",
-            6.0,
-            "SDXL high aesthetic score",
-            help="Used for the refiner's prompt.",
+            "sdxl_refiner_high_aesthetic_score", 6.0, "SDXL high aesthetic score", help="Used for the refiner's prompt."
         ),
     ),
     *in_section(
         Section("vae", "VAE", "sd"),
-        Setting(
-            "sd_vae_checkpoint_cache",
-            0,
-            "VAE Checkpoints to cache in RAM",
-            ge=0,
-            le=10,
-            step=1,
-        ),
+        Setting("sd_vae_checkpoint_cache", 0, "VAE Checkpoints to cache in RAM", ge=0, le=10, step=1),
         Setting(
             "sd_vae",
             "Automatic",
@@ -875,11 +615,7 @@ SETTINGS: tuple[Setting, ...] = (
             infotext="VAE",
             help="Automatic takes the VAE file that lies beside the checkpoint under its name, else the checkpoint's own; None always the checkpoint's own.",
         ),
-        Setting(
-            "sd_vae_overrides_per_model_preferences",
-            True,
-            "Selected VAE overrides per-model preferences",
-        ),
+        Setting("sd_vae_overrides_per_model_preferences", True, "Selected VAE overrides per-model preferences"),
         Setting(
             "auto_vae_precision_bfloat16",
             False,
@@ -939,9 +675,7 @@ SETTINGS: tuple[Setting, ...] = (
             infotext="Extra noise",
         ),
         Setting(
-            "img2img_color_correction",
-            False,
-            "Apply color correction to img2img results to match original colors.",
+            "img2img_color_correction", False, "Apply color correction to img2img results to match original colors."
         ),
         Setting(
             "img2img_fix_steps",
@@ -955,42 +689,14 @@ SETTINGS: tuple[Setting, ...] = (
             "With img2img, fill transparent parts of the input image with this color.",
             kind="color",
         ),
+        Setting("img2img_editor_height", 720, "Height of the image editor", ge=80, le=1600, step=1),
+        Setting("img2img_sketch_default_brush_color", "#ffffff", "Sketch initial brush color", kind="color"),
+        Setting("img2img_inpaint_mask_brush_color", "#ffffff", "Inpaint mask brush color", kind="color"),
         Setting(
-            "img2img_editor_height",
-            720,
-            "Height of the image editor",
-            ge=80,
-            le=1600,
-            step=1,
+            "img2img_inpaint_sketch_default_brush_color", "#ffffff", "Inpaint sketch initial brush color", kind="color"
         ),
-        Setting(
-            "img2img_sketch_default_brush_color",
-            "#ffffff",
-            "Sketch initial brush color",
-            kind="color",
-        ),
-        Setting(
-            "img2img_inpaint_mask_brush_color",
-            "#ffffff",
-            "Inpaint mask brush color",
-            kind="color",
-        ),
-        Setting(
-            "img2img_inpaint_sketch_default_brush_color",
-            "#ffffff",
-            "Inpaint sketch initial brush color",
-            kind="color",
-        ),
-        Setting(
-            "return_mask",
-            False,
-            "For inpainting, include the greyscale mask in results for web",
-        ),
-        Setting(
-            "return_mask_composite",
-            False,
-            "For inpainting, include masked composite in results for web",
-        ),
+        Setting("return_mask", False, "For inpainting, include the greyscale mask in results for web"),
+        Setting("return_mask_composite", False, "For inpainting, include masked composite in results for web"),
         Setting(
             "img2img_batch_show_results_limit",
             32,
@@ -1007,16 +713,8 @@ SETTINGS: tuple[Setting, ...] = (
         Setting("return_grid", True, "Show grid in gallery", help="As the first picture."),
         Setting("do_not_show_images", False, "Do not show any images in gallery"),
         Setting("js_modal_lightbox", True, "Full page image viewer: enable"),
-        Setting(
-            "js_modal_lightbox_initially_zoomed",
-            True,
-            "Full page image viewer: show images zoomed in by default",
-        ),
-        Setting(
-            "js_modal_lightbox_gamepad",
-            False,
-            "Full page image viewer: navigate with gamepad",
-        ),
+        Setting("js_modal_lightbox_initially_zoomed", True, "Full page image viewer: show images zoomed in by default"),
+        Setting("js_modal_lightbox_gamepad", False, "Full page image viewer: navigate with gamepad"),
         Setting(
             "js_modal_lightbox_gamepad_repeat",
             250,
@@ -1039,12 +737,7 @@ SETTINGS: tuple[Setting, ...] = (
             le=1,
             step=0.01,
         ),
-        Setting(
-            "gallery_height",
-            "",
-            "Gallery height",
-            help="A CSS length such as 768px or 20em.",
-        ),
+        Setting("gallery_height", "", "Gallery height", help="A CSS length such as 768px or 20em."),
         Setting(
             "open_dir_button_choice",
             "Subdirectory",
@@ -1067,11 +760,7 @@ SETTINGS: tuple[Setting, ...] = (
         Setting("add_model_hash_to_info", True, "Add model hash to infotext"),
         Setting("add_vae_name_to_info", True, "Add VAE name to infotext"),
         Setting("add_vae_hash_to_info", True, "Add VAE hash to infotext"),
-        Setting(
-            "add_user_name_to_info",
-            False,
-            "Add user name to infotext when authenticated",
-        ),
+        Setting("add_user_name_to_info", False, "Add user name to infotext when authenticated"),
         Setting("add_version_to_infotext", True, "Add program version to infotext"),
         Setting(
             "disable_weights_auto_swap",
@@ -1106,11 +795,7 @@ SETTINGS: tuple[Setting, ...] = (
             kind="radio",
             choices=("jpeg", "png", "webp"),
         ),
-        Setting(
-            "show_progress_grid",
-            True,
-            "Show previews of all images generated in a batch as a grid",
-        ),
+        Setting("show_progress_grid", True, "Show previews of all images generated in a batch as a grid"),
         Setting(
             "show_progress_every_n_steps",
             10,
@@ -1128,11 +813,7 @@ SETTINGS: tuple[Setting, ...] = (
             choices=("Full", "Approx NN", "Approx cheap", "TAESD"),
             help="Full decodes with the VAE: slow and exact; the others are approximations.",
         ),
-        Setting(
-            "live_preview_allow_lowvram_full",
-            False,
-            "Allow Full live preview method with lowvram/medvram",
-        ),
+        Setting("live_preview_allow_lowvram_full", False, "Allow Full live preview method with lowvram/medvram"),
         Setting(
             "live_preview_content",
             "Prompt",
@@ -1140,28 +821,15 @@ SETTINGS: tuple[Setting, ...] = (
             kind="radio",
             choices=("Combined", "Prompt", "Negative prompt"),
         ),
-        Setting(
-            "live_preview_refresh_period",
-            1000,
-            "Progressbar and preview update period",
-            help="Milliseconds.",
-        ),
+        Setting("live_preview_refresh_period", 1000, "Progressbar and preview update period", help="Milliseconds."),
         Setting(
             "live_preview_fast_interrupt",
             False,
             "Return image with chosen live preview method on interrupt",
             help="Quicker, of lower quality.",
         ),
-        Setting(
-            "js_live_preview_in_modal_lightbox",
-            False,
-            "Show Live preview in full page image viewer",
-        ),
-        Setting(
-            "prevent_screen_sleep_during_generation",
-            True,
-            "Prevent screen sleep during generation",
-        ),
+        Setting("js_live_preview_in_modal_lightbox", False, "Show Live preview in full page image viewer"),
+        Setting("prevent_screen_sleep_during_generation", True, "Prevent screen sleep during generation"),
     ),
     *in_section(
         Section("ui_prompt_editing", "Prompt editing", "ui"),
@@ -1182,9 +850,7 @@ SETTINGS: tuple[Setting, ...] = (
             step=0.001,
         ),
         Setting(
-            "keyedit_delimiters",
-            ".,\\/!?%^*;:{}=`~() ",
-            "Word delimiters when editing the prompt with Ctrl+up/down",
+            "keyedit_delimiters", ".,\\/!?%^*;:{}=`~() ", "Word delimiters when editing the prompt with Ctrl+up/down"
         ),
         Setting(
             "keyedit_delimiters_whitespace",
@@ -1201,14 +867,7 @@ SETTINGS: tuple[Setting, ...] = (
         Section("settings_in_ui", "Settings in UI", "ui"),
         Setting("extra_options_txt2img", (), "Settings for txt2img", choices="settings"),
         Setting("extra_options_img2img", (), "Settings for img2img", choices="settings"),
-        Setting(
-            "extra_options_cols",
-            1,
-            "Number of columns for added settings",
-            ge=1,
-            le=20,
-            step=1,
-        ),
+        Setting("extra_options_cols", 1, "Number of columns for added settings", ge=1, le=20, step=1),
         Setting("extra_options_accordion", False, "Place added settings into an accordion"),
     ),
     *in_section(
@@ -1220,36 +879,12 @@ SETTINGS: tuple[Setting, ...] = (
             "Use dropdown for sampler selection instead of radio group",
             help="Takes effect after Reload UI.",
         ),
-        Setting(
-            "dimensions_and_batch_together",
-            True,
-            "Show Width/Height and Batch sliders in same row",
-        ),
-        Setting(
-            "sd_checkpoint_dropdown_use_short",
-            False,
-            "Checkpoint dropdown: use filenames without paths",
-        ),
-        Setting(
-            "hires_fix_show_sampler",
-            False,
-            "Hires fix: show hires checkpoint and sampler selection",
-        ),
-        Setting(
-            "hires_fix_show_prompts",
-            False,
-            "Hires fix: show hires prompt and negative prompt",
-        ),
-        Setting(
-            "txt2img_settings_accordion",
-            False,
-            "Settings in txt2img hidden under Accordion",
-        ),
-        Setting(
-            "img2img_settings_accordion",
-            False,
-            "Settings in img2img hidden under Accordion",
-        ),
+        Setting("dimensions_and_batch_together", True, "Show Width/Height and Batch sliders in same row"),
+        Setting("sd_checkpoint_dropdown_use_short", False, "Checkpoint dropdown: use filenames without paths"),
+        Setting("hires_fix_show_sampler", False, "Hires fix: show hires checkpoint and sampler selection"),
+        Setting("hires_fix_show_prompts", False, "Hires fix: show hires prompt and negative prompt"),
+        Setting("txt2img_settings_accordion", False, "Settings in txt2img hidden under Accordion"),
+        Setting("img2img_settings_accordion", False, "Settings in img2img hidden under Accordion"),
         Setting(
             "interrupt_after_current",
             True,
@@ -1259,13 +894,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     *in_section(
         Section("ui", "User interface", "ui"),
-        Setting(
-            "localization",
-            "None",
-            "Localization",
-            choices="localizations",
-            help="Takes effect after Reload UI.",
-        ),
+        Setting("localization", "None", "Localization", choices="localizations", help="Takes effect after Reload UI."),
         Setting(
             "quicksettings_list",
             ("sd_model_checkpoint",),
@@ -1273,20 +902,8 @@ SETTINGS: tuple[Setting, ...] = (
             choices="settings",
             help="Settings shown in the top row. Takes effect after Reload UI.",
         ),
-        Setting(
-            "ui_tab_order",
-            (),
-            "UI tab order",
-            choices="tabs",
-            help="Takes effect after Reload UI.",
-        ),
-        Setting(
-            "hidden_tabs",
-            (),
-            "Hidden UI tabs",
-            choices="tabs",
-            help="Takes effect after Reload UI.",
-        ),
+        Setting("ui_tab_order", (), "UI tab order", choices="tabs", help="Takes effect after Reload UI."),
+        Setting("hidden_tabs", (), "Hidden UI tabs", choices="tabs", help="Takes effect after Reload UI."),
         Setting(
             "ui_reorder_list",
             (),
@@ -1319,32 +936,20 @@ SETTINGS: tuple[Setting, ...] = (
         ),
         Setting("gradio_themes_cache", True, "Cache gradio themes locally"),
         Setting("show_progress_in_title", True, "Show generation progress in window title."),
-        Setting(
-            "send_seed",
-            True,
-            "Send seed when sending prompt or image to other interface",
-        ),
+        Setting("send_seed", True, "Send seed when sending prompt or image to other interface"),
         Setting(
             "send_size",
             True,
             "Send size when sending prompt or image to another interface",
             help="Between txt2img and img2img.",
         ),
-        Setting(
-            "enable_reloading_ui_scripts",
-            False,
-            "Reload UI scripts when using Reload UI option",
-        ),
+        Setting("enable_reloading_ui_scripts", False, "Reload UI scripts when using Reload UI option"),
     ),
     *in_section(
         Section("face-restoration", "Face restoration", "postprocessing"),
         Setting("face_restoration", False, "Restore faces", infotext="Face restoration"),
         Setting(
-            "face_restoration_model",
-            "CodeFormer",
-            "Face restoration model",
-            kind="radio",
-            choices="face_restorers",
+            "face_restoration_model", "CodeFormer", "Face restoration model", kind="radio", choices="face_restorers"
         ),
         Setting(
             "code_former_weight",
@@ -1355,11 +960,7 @@ SETTINGS: tuple[Setting, ...] = (
             step=0.01,
             help="0 changes the face most, 1 least.",
         ),
-        Setting(
-            "face_restoration_unload",
-            False,
-            "Move face restoration model from VRAM into RAM after processing",
-        ),
+        Setting("face_restoration_unload", False, "Move face restoration model from VRAM into RAM after processing"),
     ),
     *in_section(
         Section("postprocessing", "Postprocessing", "postprocessing"),
@@ -1375,20 +976,8 @@ SETTINGS: tuple[Setting, ...] = (
             "Disable postprocessing operations in extras tab",
             choices="postprocessing",
         ),
-        Setting(
-            "postprocessing_operation_order",
-            (),
-            "Postprocessing operation order",
-            choices="postprocessing",
-        ),
-        Setting(
-            "upscaling_max_images_in_cache",
-            5,
-            "Maximum number of images in upscaling cache",
-            ge=0,
-            le=10,
-            step=1,
-        ),
+        Setting("postprocessing_operation_order", (), "Postprocessing operation order", choices="postprocessing"),
+        Setting("upscaling_max_images_in_cache", 5, "Maximum number of images in upscaling cache", ge=0, le=10, step=1),
         Setting(
             "postprocessing_existing_caption_action",
             "Ignore",
@@ -1439,13 +1028,7 @@ SETTINGS: tuple[Setting, ...] = (
             choices=("DAT x2", "DAT x3", "DAT x4"),
         ),
         Setting(
-            "DAT_tile",
-            192,
-            "Tile size for DAT upscalers.",
-            ge=0,
-            le=512,
-            step=16,
-            help="Pixels; 0 turns tiling off.",
+            "DAT_tile", 192, "Tile size for DAT upscalers.", ge=0, le=512, step=16, help="Pixels; 0 turns tiling off."
         ),
         Setting(
             "DAT_tile_overlap",
@@ -1462,14 +1045,7 @@ SETTINGS: tuple[Setting, ...] = (
             False,
             "Automatically set the Scale by factor based on the name of the selected Upscaler.",
         ),
-        Setting(
-            "ldsr_steps",
-            100,
-            "LDSR processing steps. Lower = faster",
-            ge=1,
-            le=200,
-            step=1,
-        ),
+        Setting("ldsr_steps", 100, "LDSR processing steps. Lower = faster", ge=1, le=200, step=1),
         Setting("ldsr_cached", False, "Cache LDSR model in memory"),
         Setting(
             "SCUNET_tile",
@@ -1489,15 +1065,7 @@ SETTINGS: tuple[Setting, ...] = (
             step=1,
             help="Pixels; too few show seams.",
         ),
-        Setting(
-            "SWIN_tile",
-            192,
-            "Tile size for all SwinIR.",
-            ge=16,
-            le=512,
-            step=16,
-            help="Pixels.",
-        ),
+        Setting("SWIN_tile", 192, "Tile size for all SwinIR.", ge=16, le=512, step=16, help="Pixels."),
         Setting(
             "SWIN_tile_overlap",
             8,
@@ -1511,9 +1079,7 @@ SETTINGS: tuple[Setting, ...] = (
     *in_section(
         Section("training", "Training", "training"),
         Setting(
-            "unload_models_when_training",
-            False,
-            "Move VAE and CLIP to RAM when training if possible. Saves VRAM.",
+            "unload_models_when_training", False, "Move VAE and CLIP to RAM when training if possible. Saves VRAM."
         ),
         Setting(
             "pin_memory",
@@ -1543,17 +1109,9 @@ SETTINGS: tuple[Setting, ...] = (
             "Save an csv containing the loss to log directory every N steps, 0 to disable",
             help="Steps; 0 never.",
         ),
-        Setting(
-            "training_xattention_optimizations",
-            False,
-            "Use cross attention optimizations while training",
-        ),
+        Setting("training_xattention_optimizations", False, "Use cross attention optimizations while training"),
         Setting("training_enable_tensorboard", False, "Enable tensorboard logging."),
-        Setting(
-            "training_tensorboard_save_images",
-            False,
-            "Save generated images within tensorboard.",
-        ),
+        Setting("training_tensorboard_save_images", False, "Save generated images within tensorboard."),
         Setting(
             "training_tensorboard_flush_every",
             120,
@@ -1582,22 +1140,11 @@ SETTINGS: tuple[Setting, ...] = (
     *in_section(
         Section("profiler", "Profiler", "system"),
         Setting("profiling_enable", False, "Enable profiling"),
-        Setting(
-            "profiling_activities",
-            ("CPU",),
-            "Activities",
-            kind="checkboxgroup",
-            choices=("CPU", "CUDA"),
-        ),
+        Setting("profiling_activities", ("CPU",), "Activities", kind="checkboxgroup", choices=("CPU", "CUDA")),
         Setting("profiling_record_shapes", True, "Record shapes"),
         Setting("profiling_profile_memory", True, "Profile memory"),
         Setting("profiling_with_stack", True, "Include python stack"),
-        Setting(
-            "profiling_filename",
-            "trace.json",
-            "Profile filename",
-            help="Each run replaces it.",
-        ),
+        Setting("profiling_filename", "trace.json", "Profile filename", help="Each run replaces it."),
     ),
     *in_section(
         Section("system", "System", "system"),
@@ -1608,17 +1155,9 @@ SETTINGS: tuple[Setting, ...] = (
             kind="radio",
             choices=("Disable", "Local", "Remote"),
         ),
-        Setting(
-            "enable_console_prompts",
-            False,
-            "Print prompts to console when generating with txt2img and img2img.",
-        ),
+        Setting("enable_console_prompts", False, "Print prompts to console when generating with txt2img and img2img."),
         Setting("show_warnings", False, "Show warnings in console."),
-        Setting(
-            "show_gradio_deprecation_warnings",
-            True,
-            "Show gradio deprecation warnings in console.",
-        ),
+        Setting("show_gradio_deprecation_warnings", True, "Show gradio deprecation warnings in console."),
         Setting(
             "memmon_poll_rate",
             8,
@@ -1628,26 +1167,12 @@ SETTINGS: tuple[Setting, ...] = (
             step=1,
             help="Readings a second while generating; 0 turns them off.",
         ),
+        Setting("samples_log_stdout", False, "Always print all generation info to standard output"),
         Setting(
-            "samples_log_stdout",
-            False,
-            "Always print all generation info to standard output",
+            "multiple_tqdm", True, "Add a second progress bar to the console that shows progress for an entire job."
         ),
-        Setting(
-            "multiple_tqdm",
-            True,
-            "Add a second progress bar to the console that shows progress for an entire job.",
-        ),
-        Setting(
-            "enable_upscale_progressbar",
-            True,
-            "Show a progress bar in the console for tiled upscaling.",
-        ),
-        Setting(
-            "print_hypernet_extra",
-            False,
-            "Print extra hypernetwork information to console.",
-        ),
+        Setting("enable_upscale_progressbar", True, "Show a progress bar in the console for tiled upscaling."),
+        Setting("print_hypernet_extra", False, "Print extra hypernetwork information to console."),
         Setting(
             "list_hidden_files",
             True,
@@ -1660,33 +1185,13 @@ SETTINGS: tuple[Setting, ...] = (
             "Disable memmapping for loading .safetensors files.",
             help="Helps where the files lie on a slow network share.",
         ),
-        Setting(
-            "hide_ldm_prints",
-            True,
-            "Prevent Stability-AI's ldm/sgm modules from printing noise to console.",
-        ),
-        Setting(
-            "dump_stacks_on_signal",
-            False,
-            "Print stack traces before exiting the program with ctrl+c.",
-        ),
+        Setting("hide_ldm_prints", True, "Prevent Stability-AI's ldm/sgm modules from printing noise to console."),
+        Setting("dump_stacks_on_signal", False, "Print stack traces before exiting the program with ctrl+c."),
     ),
     *in_section(
         Section("canvas_hotkey", "Canvas Hotkeys", None),
-        Setting(
-            "canvas_hotkey_zoom",
-            "Alt",
-            "Zoom canvas",
-            kind="radio",
-            choices=("Shift", "Ctrl", "Alt"),
-        ),
-        Setting(
-            "canvas_hotkey_adjust",
-            "Ctrl",
-            "Adjust brush size",
-            kind="radio",
-            choices=("Shift", "Ctrl", "Alt"),
-        ),
+        Setting("canvas_hotkey_zoom", "Alt", "Zoom canvas", kind="radio", choices=("Shift", "Ctrl", "Alt")),
+        Setting("canvas_hotkey_adjust", "Ctrl", "Adjust brush size", kind="radio", choices=("Shift", "Ctrl", "Alt")),
         Setting("canvas_hotkey_shrink_brush", "Q", "Shrink the brush size"),
         Setting("canvas_hotkey_grow_brush", "W", "Enlarge the brush size"),
         Setting("canvas_hotkey_move", "F", "Moving the canvas"),
@@ -1703,11 +1208,7 @@ SETTINGS: tuple[Setting, ...] = (
             True,
             "Automatically expands an image that does not fit completely in the canvas area, similar to manually pressing the S and R buttons",
         ),
-        Setting(
-            "canvas_blur_prompt",
-            False,
-            "Take the focus off the prompt when working with a canvas",
-        ),
+        Setting("canvas_blur_prompt", False, "Take the focus off the prompt when working with a canvas"),
         Setting(
             "canvas_disabled_functions",
             ("Overlap",),
@@ -1727,12 +1228,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     *in_section(
         Section("hypertile", "Hypertile", None),
-        Setting(
-            "hypertile_enable_unet",
-            False,
-            "Enable Hypertile U-Net",
-            infotext="Hypertile U-Net",
-        ),
+        Setting("hypertile_enable_unet", False, "Enable Hypertile U-Net", infotext="Hypertile U-Net"),
         Setting(
             "hypertile_enable_unet_secondpass",
             False,
@@ -1768,12 +1264,7 @@ SETTINGS: tuple[Setting, ...] = (
             step=1,
             infotext="Hypertile U-Net swap size",
         ),
-        Setting(
-            "hypertile_enable_vae",
-            False,
-            "Enable Hypertile VAE",
-            infotext="Hypertile VAE",
-        ),
+        Setting("hypertile_enable_vae", False, "Enable Hypertile VAE", infotext="Hypertile VAE"),
         Setting(
             "hypertile_max_depth_vae",
             3,
@@ -1806,33 +1297,12 @@ SETTINGS: tuple[Setting, ...] = (
     *in_section(
         Section("interrogate", "Interrogate", None),
         Setting("interrogate_keep_models_in_memory", False, "Keep models in VRAM"),
-        Setting(
-            "interrogate_return_ranks",
-            False,
-            "Include ranks of model tags matches in results.",
-        ),
+        Setting("interrogate_return_ranks", False, "Include ranks of model tags matches in results."),
         Setting("interrogate_clip_num_beams", 1, "BLIP: num_beams", ge=1, le=16, step=1),
+        Setting("interrogate_clip_min_length", 24, "BLIP: minimum description length", ge=1, le=128, step=1),
+        Setting("interrogate_clip_max_length", 48, "BLIP: maximum description length", ge=1, le=256, step=1),
         Setting(
-            "interrogate_clip_min_length",
-            24,
-            "BLIP: minimum description length",
-            ge=1,
-            le=128,
-            step=1,
-        ),
-        Setting(
-            "interrogate_clip_max_length",
-            48,
-            "BLIP: maximum description length",
-            ge=1,
-            le=256,
-            step=1,
-        ),
-        Setting(
-            "interrogate_clip_dict_limit",
-            1500,
-            "CLIP: maximum number of lines in text file",
-            help="0 is no limit.",
+            "interrogate_clip_dict_limit", 1500, "CLIP: maximum number of lines in text file", help="0 is no limit."
         ),
         Setting(
             "interrogate_clip_skip_categories",
@@ -1841,23 +1311,11 @@ SETTINGS: tuple[Setting, ...] = (
             kind="checkboxgroup",
             choices="interrogate_categories",
         ),
-        Setting(
-            "interrogate_deepbooru_score_threshold",
-            0.5,
-            "deepbooru: score threshold",
-            ge=0,
-            le=1,
-            step=0.01,
-        ),
+        Setting("interrogate_deepbooru_score_threshold", 0.5, "deepbooru: score threshold", ge=0, le=1, step=0.01),
         Setting("deepbooru_sort_alpha", True, "deepbooru: sort tags alphabetically"),
         Setting("deepbooru_use_spaces", True, "deepbooru: use spaces in tags"),
         Setting("deepbooru_escape", True, "deepbooru: escape (\\) brackets"),
-        Setting(
-            "deepbooru_filter_tags",
-            "",
-            "deepbooru: filter out those tags",
-            help="Separated by commas.",
-        ),
+        Setting("deepbooru_filter_tags", "", "deepbooru: filter out those tags", help="Separated by commas."),
     ),
     *in_section(
         Section(None, "Hidden options", None),
@@ -1869,11 +1327,7 @@ SETTINGS: tuple[Setting, ...] = (
             kind="radio",
             choices=("none", "extra", "all"),
         ),
-        Setting(
-            "restore_config_state_file",
-            "",
-            "Config state file to restore from, under 'config-states/' folder",
-        ),
+        Setting("restore_config_state_file", "", "Config state file to restore from, under 'config-states/' folder"),
         Setting("sd_checkpoint_hash", "", "SHA256 hash of the current checkpoint"),
     ),
 )
