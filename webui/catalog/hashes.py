@@ -1,0 +1,168 @@
+"""Hashes of model files, computed once and remembered in SQLite.
+
+Kinds: "sha256" over the whole file (its first 10 digits are A1111's short hash), "legacy" (A1111's old
+8-digit hash: SHA-256 over 64 KiB at offset 1 MiB), "addnet" (SHA-256 of all that follows a safetensors header).
+A remembered hash counts only while path, size and modification time (ns) are the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import TracebackType
+
+from webui.catalog.safetensors_header import read_header
+
+CHUNK = 1 << 22
+LEGACY_OFFSET, LEGACY_LENGTH = 0x100000, 0x10000
+
+_TABLE = """CREATE TABLE IF NOT EXISTS hashes (
+    kind TEXT NOT NULL, path TEXT NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, value TEXT NOT NULL,
+    PRIMARY KEY (kind, path)
+) WITHOUT ROWID"""
+
+
+class HashCache:
+    """Safe to use from several threads; hashing itself runs outside the lock and releases the GIL.
+
+    enabled: False is --no-hashing: `known` and `compute` answer None except for the cheap legacy kind.
+    problem: a sentence when the stored cache was unusable and had to be made anew or kept in memory only.
+    """
+
+    def __init__(self, path: Path, enabled: bool = True):
+        self.path = path
+        self.enabled = enabled
+        self.problem: str | None = None
+        self._lock = threading.Lock()
+        self._database = self._open()
+
+    def close(self) -> None:
+        with self._lock:
+            self._database.close()
+
+    def __enter__(self) -> HashCache:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def known(self, path: Path, kind: str = "sha256") -> str | None:
+        """The remembered hash of the file as it is now, else None; never reads the file's content."""
+        if not self.enabled and kind != "legacy":
+            return None
+        try:
+            stat = path.stat()
+        except OSError:
+            return None
+        with self._lock:
+            row = self._database.execute(
+                "SELECT value FROM hashes WHERE kind = ? AND path = ? AND size = ? AND mtime_ns = ?",
+                (kind, _key(path), stat.st_size, stat.st_mtime_ns),
+            ).fetchone()
+        return row[0] if row else None
+
+    def compute(self, path: Path, kind: str = "sha256", keep_going: Callable[[], bool] = lambda: True) -> str | None:
+        """The hash of the file, from the cache or by reading it (blocking).
+
+        None with --no-hashing, when `keep_going` turned False, or when the file changed while being read.
+        Raises: OSError when it can't be read, BadModelFile for "addnet" of something that isn't safetensors.
+        """
+        found = self.known(path, kind)
+        if found is not None or (not self.enabled and kind != "legacy"):
+            return found
+        before = path.stat()
+        value = _HASHERS[kind](path, keep_going)
+        after = path.stat()
+        if value is None or (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            return None
+        with self._lock:
+            try:
+                self._database.execute(
+                    "INSERT OR REPLACE INTO hashes VALUES (?, ?, ?, ?, ?)",
+                    (kind, _key(path), after.st_size, after.st_mtime_ns, value),
+                )
+                self._database.commit()
+            except sqlite3.Error as error:
+                self.problem = f"{self.path.name} can't be written ({error}); hashes will be computed again next time."
+        return value
+
+    def forget_all_but(self, paths: Iterable[Path]) -> None:
+        """Drop the hashes of files that are gone."""
+        keep = {_key(path) for path in paths}
+        with self._lock:
+            stored = [row[0] for row in self._database.execute("SELECT DISTINCT path FROM hashes")]
+            gone = [(path,) for path in stored if path not in keep and not os.path.exists(path)]
+            self._database.executemany("DELETE FROM hashes WHERE path = ?", gone)
+            self._database.commit()
+
+    def _open(self) -> sqlite3.Connection:
+        """The cache file; a broken one is replaced, an unwritable place gives a cache in memory."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            return self._connect()
+        except sqlite3.DatabaseError as error:
+            self.problem = f"{self.path.name} was unusable ({error}) and was made anew; hashes are computed again."
+        except OSError as error:
+            self.problem = f"{self.path.parent} can't be written ({error}); hashes are kept in memory only."
+            return self._connect(":memory:")
+        try:
+            self.path.unlink(missing_ok=True)
+            return self._connect()
+        except (sqlite3.DatabaseError, OSError):
+            return self._connect(":memory:")
+
+    def _connect(self, place: str | None = None) -> sqlite3.Connection:
+        database = sqlite3.connect(place or str(self.path), check_same_thread=False, timeout=5)
+        try:
+            database.execute("PRAGMA synchronous = NORMAL")
+            database.execute(_TABLE)
+            database.execute("SELECT kind, path, size, mtime_ns, value FROM hashes LIMIT 1").fetchone()
+            database.commit()
+        except sqlite3.Error:
+            database.close()
+            raise
+        return database
+
+
+def _key(path: Path) -> str:
+    return os.path.abspath(path)
+
+
+def _sha256_from(path: Path, offset: int, keep_going: Callable[[], bool]) -> str | None:
+    digest = hashlib.sha256()
+    buffer = bytearray(CHUNK)
+    view = memoryview(buffer)
+    with path.open("rb", buffering=0) as file:
+        file.seek(offset)
+        while count := file.readinto(buffer):
+            if not keep_going():
+                return None
+            digest.update(view[:count])
+    return digest.hexdigest()
+
+
+def _sha256(path: Path, keep_going: Callable[[], bool]) -> str | None:
+    return _sha256_from(path, 0, keep_going)
+
+
+def _addnet(path: Path, keep_going: Callable[[], bool]) -> str | None:
+    return _sha256_from(path, read_header(path).data_start, keep_going)
+
+
+def _legacy(path: Path, keep_going: Callable[[], bool]) -> str:
+    with path.open("rb", buffering=0) as file:
+        file.seek(LEGACY_OFFSET)
+        return hashlib.sha256(file.read(LEGACY_LENGTH)).hexdigest()[:8]
+
+
+_HASHERS: dict[str, Callable[[Path, Callable[[], bool]], str | None]] = {
+    "sha256": _sha256,
+    "addnet": _addnet,
+    "legacy": _legacy,
+}

@@ -1,0 +1,167 @@
+"""The header of a .safetensors file: what tensors it holds and where, checked before anything is believed.
+
+Layout: u64 little-endian header length N, N bytes of JSON, then the raw tensors.
+Source: https://github.com/huggingface/safetensors, "Format".
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, BinaryIO
+
+from webui.core.errors import BadModelFile
+
+MAX_HEADER = 100_000_000
+PREFIX = 8
+
+ITEM_SIZE: Mapping[str, int] = MappingProxyType(
+    {
+        "BOOL": 1,
+        "U8": 1,
+        "I8": 1,
+        "F8_E5M2": 1,
+        "F8_E4M3": 1,
+        "I16": 2,
+        "U16": 2,
+        "F16": 2,
+        "BF16": 2,
+        "I32": 4,
+        "U32": 4,
+        "F32": 4,
+        "F64": 8,
+        "I64": 8,
+        "U64": 8,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TensorEntry:
+    """Where one tensor lies. start, end: bytes from the beginning of the file."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class SafetensorsHeader:
+    """data_start: the file offset of the first tensor byte; the "addnet" hash covers all from there on."""
+
+    tensors: Mapping[str, TensorEntry]
+    metadata: Mapping[str, str]
+    data_start: int
+
+
+def read_header(path: Path) -> SafetensorsHeader:
+    """Read and check the header of `path`; no tensor data is read.
+
+    Raises: BadModelFile with one sentence naming the file and the fault.
+    """
+    try:
+        with path.open("rb") as file:
+            return _read(file, path)
+    except OSError as error:
+        raise BadModelFile(f"{path.name} can't be read: {error.strerror or error}.") from error
+
+
+def _read(file: BinaryIO, path: Path) -> SafetensorsHeader:
+    size = file.seek(0, 2)
+    file.seek(0)
+    if size == 0:
+        raise BadModelFile(f"{path.name} is empty (0 bytes): the copy or download failed, fetch it again.")
+    prefix = file.read(PREFIX)
+    if prefix[:4] in (b"PK\x03\x04", b"\x80\x02ct", b"\x80\x02}q", b"\x80\x04\x95\x00"):
+        raise BadModelFile(
+            f"{path.name} is a pickle file named .safetensors: it is refused, because pickles can run programs."
+        )
+    if prefix[:4] == b"GGUF":
+        raise BadModelFile(f"{path.name} is a GGUF file named .safetensors; GGUF is not supported.")
+    length = struct.unpack("<Q", prefix)[0] if len(prefix) == PREFIX else 0
+    if length < 2 or length > MAX_HEADER:
+        raise BadModelFile(
+            f"{path.name} is not a safetensors file: its header length reads {length} (2 to {MAX_HEADER} are possible)."
+        )
+    if length > size - PREFIX:
+        raise BadModelFile(
+            f"{path.name} is cut off: its header needs {length} bytes and {size - PREFIX} are there; fetch it again."
+        )
+    header = _parse(file.read(length), path)
+    metadata = _metadata(header.pop("__metadata__", {}), path)
+    data_start = PREFIX + length
+    tensors = {name: _entry(name, value, data_start, path) for name, value in header.items()}
+    _check_tiling(tensors, data_start, size, path)
+    return SafetensorsHeader(MappingProxyType(tensors), MappingProxyType(metadata), data_start)
+
+
+def _parse(raw: bytes, path: Path) -> dict[str, Any]:
+    if not raw.startswith(b"{"):
+        raise BadModelFile(f"{path.name} is not a safetensors file: its header is not JSON.")
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        table = dict(pairs)
+        if len(table) != len(pairs):
+            raise ValueError("a name appears twice")
+        return table
+
+    try:
+        header = json.loads(raw.decode("utf-8"), object_pairs_hook=unique)
+    except (ValueError, RecursionError) as error:
+        raise BadModelFile(f"{path.name} has a broken header ({str(error)[:120]}); fetch it again.") from error
+    assert isinstance(header, dict), "JSON that begins with { is an object"
+    return header
+
+
+def _metadata(value: Any, path: Path) -> dict[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
+        raise BadModelFile(f"{path.name} has a broken header: __metadata__ must map text to text.")
+    return value
+
+
+def _entry(name: str, value: Any, data_start: int, path: Path) -> TensorEntry:
+    """Raises: BadModelFile unless dtype, shape and offsets are present, sane and agree."""
+    fault = None
+    if not isinstance(value, dict) or value.keys() != {"dtype", "shape", "data_offsets"}:
+        fault = "needs exactly dtype, shape and data_offsets"
+    elif value["dtype"] not in ITEM_SIZE:
+        fault = f"has the unknown dtype {str(value['dtype'])[:40]!r}"
+    elif not _naturals(value["shape"]):
+        fault = f"has the impossible shape {str(value['shape'])[:80]}"
+    elif not _naturals(value["data_offsets"]) or len(value["data_offsets"]) != 2:
+        fault = f"has the impossible offsets {str(value['data_offsets'])[:80]}"
+    else:
+        begin, end = value["data_offsets"]
+        need = math.prod(value["shape"]) * ITEM_SIZE[value["dtype"]]
+        if end - begin == need:
+            return TensorEntry(value["dtype"], tuple(value["shape"]), data_start + begin, data_start + end)
+        fault = f"needs {need} bytes for its shape and has {end - begin}"
+    raise BadModelFile(f"{path.name} has a broken header: tensor {name[:100]!r} {fault}.")
+
+
+def _naturals(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) <= 16
+        and all(type(item) is int and 0 <= item < 1 << 48 for item in value)
+    )
+
+
+def _check_tiling(tensors: Mapping[str, TensorEntry], data_start: int, size: int, path: Path) -> None:
+    """Tensors must cover the data area without hole or overlap and end where the file ends."""
+    at = data_start
+    for name, entry in sorted(tensors.items(), key=lambda item: (item[1].start, item[1].end)):
+        if entry.start != at:
+            kind = "overlaps another" if entry.start < at else "leaves a hole before it"
+            raise BadModelFile(f"{path.name} has a broken header: tensor {name[:100]!r} {kind}.")
+        at = entry.end
+    if size < at:
+        raise BadModelFile(f"{path.name} is cut off: it has {size} of {at} bytes; copy or download it again.")
+    if size > at:
+        raise BadModelFile(f"{path.name} has {size - at} bytes after its last tensor; it is damaged, fetch it again.")

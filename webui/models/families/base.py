@@ -1,0 +1,151 @@
+"""What every model family answers, so that the pipeline needs to know none by name.
+
+    registry.open_checkpoint(checkpoint) -> Blueprint       # checked, nothing big read
+    blueprint.load(placement)            -> LoadedModel     # weights on the device
+
+A family is code; what a checkpoint of it can do is data (`Capabilities`).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from webui.catalog.checkpoints import Checkpoint
+from webui.models.devices import Placement
+from webui.models.hints import Hints
+from webui.models.safetensors_file import SafetensorsFile
+from webui.models.shapes import Shapes
+from webui.models.vae import Vae
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What the user interface and the pipeline may ask of a model.
+
+    prediction: what the network's output means. latent_channels, latent_scale, latent_shift: of the VAE.
+    downscale: pixels per latent pixel. size_step: width and height must be multiples of it.
+    native_size: edge in pixels the model was trained on. context_width: channels of a text vector.
+    input_kind: "plain" takes latents alone, "inpaint" also mask and masked picture, "edit" also a picture.
+    negative_prompt: guidance compares with a second prompt. fp16_safe: False when fp16 overflows in the network.
+    """
+
+    prediction: Literal["eps", "v", "flow"]
+    context_width: int
+    latent_channels: int = 4
+    latent_scale: float = 0.18215
+    latent_shift: float = 0.0
+    downscale: int = 8
+    size_step: int = 8
+    native_size: int = 512
+    input_kind: Literal["plain", "inpaint", "edit"] = "plain"
+    negative_prompt: bool = True
+    fp16_safe: bool = True
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """An opened checkpoint: the catalog's entry, its tensors, and what shapes can't tell."""
+
+    checkpoint: Checkpoint
+    tensors: SafetensorsFile
+    hints: Hints
+
+    @property
+    def name(self) -> str:
+        return self.checkpoint.path.name
+
+    @property
+    def shapes(self) -> Shapes:
+        return self.tensors.shapes
+
+
+class LoadedModel(ABC):
+    """A checkpoint's parts on their device.
+
+    unet: the denoising network's module, whatever its kind. text_encoder: a module, or the family's set of them.
+    alphas_cumprod: (1000,) fp32 on the CPU.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        family: str,
+        capabilities: Capabilities,
+        placement: Placement,
+        unet: Any,
+        text_encoder: Any,
+        vae: Vae,
+        alphas_cumprod: Tensor,
+    ):
+        self.checkpoint = checkpoint
+        self.family = family
+        self.capabilities = capabilities
+        self.placement = placement
+        self.unet = unet
+        self.text_encoder = text_encoder
+        self.vae = vae
+        self.alphas_cumprod = alphas_cumprod
+
+    @property
+    def device(self) -> torch.device:
+        return self.placement.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The network's dtype: what `network` computes and answers in."""
+        return self.placement.unet
+
+    @abstractmethod
+    def network(self, x: Tensor, timesteps: Tensor, context: Tensor) -> Tensor:
+        """The network's raw output; see `capabilities.prediction` for its meaning.
+
+        x: (N, C, h, w) scaled input, any h and w. timesteps: (N,), may be fractional.
+        context: (N, T, context_width). All are cast to `dtype` first. Returns: (N, C, h, w) in `dtype`.
+        """
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """latents: (B, C, h, w). Returns: (B, 3, 8h, 8w) fp32, about -1 to 1."""
+        return self.vae.decode(latents)
+
+    def encode(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """images: (B, 3, H, W) in [-1, 1]. Returns: (B, C, H/8, W/8) fp32, a sample (see `Vae.encode`)."""
+        return self.vae.encode(images, generator)
+
+
+class Blueprint(ABC):
+    """A checkpoint that was checked whole and of which no weight has been read; `load` it once."""
+
+    file: ModelFile
+    family: str
+    capabilities: Capabilities
+
+    @abstractmethod
+    def weight_bytes(self, placement: Placement) -> int:
+        """How much memory the loaded weights take at `placement`."""
+
+    @abstractmethod
+    def load(self, placement: Placement) -> LoadedModel:
+        """Read the weights."""
+
+
+class ModelFamily(ABC):
+    """id: short and stable ("sd1"). title: as a user calls it."""
+
+    id: str
+    title: str
+
+    @abstractmethod
+    def detect(self, shapes: Shapes) -> bool:
+        """Whether a file with these tensors is of this family; the registry asks in a fixed order."""
+
+    @abstractmethod
+    def open(self, file: ModelFile) -> Blueprint:
+        """Read sizes and names, and check that everything is there.
+
+        Raises: BadModelFile with one sentence.
+        """

@@ -1,0 +1,137 @@
+"""What tensor shapes can't tell: prediction type, head counts, norm groups, native size.
+
+Read from the .yaml beside a checkpoint (A1111's and LDM's layout, with a few keys of ours) and from the
+safetensors metadata: key "easel" (JSON) and "modelspec.prediction_type". The .yaml wins.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from webui.core.errors import BadModelFile
+
+MAX_SIDECAR = 65_536
+MODEL = "model.params."
+UNET = f"{MODEL}unet_config.params."
+
+YAML_PLACES: Mapping[str, str] = {
+    "prediction": f"{MODEL}parameterization",
+    "linear_start": f"{MODEL}linear_start",
+    "linear_end": f"{MODEL}linear_end",
+    "latent_scale": f"{MODEL}scale_factor",
+    "native_size": f"{MODEL}native_size",
+    "num_heads": f"{UNET}num_heads",
+    "num_head_channels": f"{UNET}num_head_channels",
+    "norm_num_groups": f"{UNET}norm_num_groups",
+    "vae_norm_num_groups": f"{MODEL}first_stage_config.params.ddconfig.norm_num_groups",
+    "text_heads": f"{MODEL}cond_stage_config.params.num_attention_heads",
+}
+"""Hint -> where the .yaml has it. The metadata's JSON has the hints under their own names."""
+
+
+@dataclass(frozen=True)
+class Hints:
+    """None: not said. num_head_channels: width of a U-Net head, an alternative to num_heads."""
+
+    prediction: Literal["eps", "v"] | None = None
+    linear_start: float | None = None
+    linear_end: float | None = None
+    latent_scale: float | None = None
+    native_size: int | None = None
+    num_heads: int | None = None
+    num_head_channels: int | None = None
+    norm_num_groups: int | None = None
+    vae_norm_num_groups: int | None = None
+    text_heads: int | None = None
+
+
+def read_hints(file: str, metadata: Mapping[str, str], config: Path | None) -> Hints:
+    """file: the checkpoint's name, for messages. config: its .yaml, if it has one.
+
+    Raises: BadModelFile when the .yaml or the metadata is broken or holds an impossible value.
+    """
+    values = _from_metadata(metadata, file)
+    if config is not None:
+        table = _read_yaml(config)
+        values |= {hint: value for hint, place in YAML_PLACES.items() if (value := _at(table, place)) is not None}
+        source = config.name
+    else:
+        source = file
+    return Hints(**{hint: _checked(hint, value, source) for hint, value in values.items()})
+
+
+def _from_metadata(metadata: Mapping[str, str], file: str) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    spec = metadata.get("modelspec.prediction_type", "").lower()
+    if spec in ("v", "v_prediction", "epsilon"):
+        values["prediction"] = "eps" if spec == "epsilon" else "v"
+    if "easel" not in metadata:
+        return values
+    try:
+        own = json.loads(metadata["easel"][:MAX_SIDECAR])
+    except (ValueError, RecursionError) as error:
+        raise BadModelFile(f'{file} has broken metadata: "easel" is not JSON ({error}).') from error
+    if not isinstance(own, dict):
+        raise BadModelFile(f'{file} has broken metadata: "easel" must be a JSON object.')
+    known = {field.name for field in fields(Hints)}
+    return values | {hint: value for hint, value in own.items() if hint in known and value is not None}
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """YAML without anchors and aliases, which no model configuration uses and which can grow without bound."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases are not allowed")
+        return super().compose_node(parent, index)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_SIDECAR + 1)
+        if len(raw) > MAX_SIDECAR:
+            raise BadModelFile(f"{path.name} is too large for a model configuration (over {MAX_SIDECAR} bytes).")
+        table = yaml.load(raw, Loader=_PlainLoader)  # a SafeLoader: plain values only
+    except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
+        detail = " ".join(str(error).split())[:160]
+        raise BadModelFile(f"{path.name} can't be read as YAML ({detail}); mend or remove it.") from error
+    if not isinstance(table, dict):
+        raise BadModelFile(f"{path.name} is not a model configuration: it holds no table.")
+    return table
+
+
+def _at(table: Any, place: str) -> Any:
+    for name in place.split("."):
+        if not isinstance(table, dict) or name not in table:
+            return None
+        table = table[name]
+    return table
+
+
+def _checked(hint: str, value: Any, source: str) -> Any:
+    """The value in its type, or None for LDM's -1 ("not used"). Raises: BadModelFile when it is impossible."""
+    if hint == "prediction":
+        if value in ("eps", "v"):
+            return value
+        raise BadModelFile(f'{source} asks for the prediction type {str(value)[:40]!r}; known are "eps" and "v".')
+    whole = hint not in ("linear_start", "linear_end", "latent_scale")
+    if isinstance(value, str) and not whole:  # YAML 1.1 reads 1e-4 as text
+        try:
+            value = float(value)
+        except ValueError:
+            value = None
+    number = isinstance(value, int) or (isinstance(value, float) and not whole)
+    if number and not isinstance(value, bool):
+        if whole and value == -1:
+            return None
+        if 0 < value <= 65536 and math.isfinite(value):
+            return value
+    raise BadModelFile(f"{source} has the impossible value {str(value)[:40]!r} for {hint}.")

@@ -1,0 +1,171 @@
+"""The latent diffusion U-Net: its sizes read from a checkpoint's shapes, its names in both spellings.
+
+LDM counts blocks through (`input_blocks.4.1`), diffusers by level (`down_blocks.1.attentions.0`); the graph is
+the same. One difference is kept from LDM: upsampling doubles, convolves, and only then fits the skip connection.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.models.upsampling import Upsample2D
+from torch import Tensor
+
+from webui.core.errors import BadModelFile
+from webui.models.shapes import Shapes, size_of
+
+RESNET_NAMES: Mapping[str, str] = {
+    "norm1": "in_layers.0",
+    "conv1": "in_layers.2",
+    "time_emb_proj": "emb_layers.1",
+    "norm2": "out_layers.0",
+    "conv2": "out_layers.3",
+    "conv_shortcut": "skip_connection",
+}
+
+
+@dataclass(frozen=True)
+class UNetLayout:
+    """widths: channels per level. blocks: ResNets per level going down. depths: transformer blocks per level, 0 = none."""
+
+    in_channels: int
+    out_channels: int
+    widths: tuple[int, ...]
+    blocks: int
+    depths: tuple[int, ...]
+    middle_depth: int
+    context_width: int
+
+
+def read_unet_layout(shapes: Shapes, prefix: str, file: str) -> UNetLayout:
+    """Sizes of the U-Net whose keys begin with `prefix`.
+
+    Raises: BadModelFile when keys that every such U-Net has are missing, or the levels don't make one.
+    """
+    widths: list[int] = []
+    depths: list[int] = []
+    counts: list[int] = []
+    width = depth = count = 0
+    for block in itertools.count(1):
+        name = f"{prefix}input_blocks.{block}"
+        if f"{name}.0.out_layers.3.weight" in shapes:
+            width = size_of(shapes, f"{name}.0.out_layers.3.weight", 0, file)
+            depth = _transformer_depth(shapes, f"{name}.1")
+            count += 1
+            continue
+        if count:  # a level ends at its downsampler, the last one where the blocks end
+            widths.append(width)
+            depths.append(depth)
+            counts.append(count)
+            count = 0
+        if f"{name}.0.op.weight" not in shapes:
+            break
+    if len(widths) < 2 or len(set(counts)) != 1 or counts[0] < 1 or not any(depths):
+        raise BadModelFile(f"{file} has no complete U-Net: {len(widths)} levels with {counts} blocks were found.")
+    attended = next(level for level, depth in enumerate(depths) if depth)
+    first = f"{prefix}input_blocks.{1 + attended * (counts[0] + 1)}.1"
+    return UNetLayout(
+        in_channels=size_of(shapes, f"{prefix}input_blocks.0.0.weight", 1, file),
+        out_channels=size_of(shapes, f"{prefix}out.2.weight", 0, file),
+        widths=tuple(widths),
+        blocks=counts[0],
+        depths=tuple(depths),
+        middle_depth=_transformer_depth(shapes, f"{prefix}middle_block.1"),
+        context_width=size_of(shapes, f"{first}.transformer_blocks.0.attn2.to_k.weight", 1, file),
+    )
+
+
+def _transformer_depth(shapes: Shapes, name: str) -> int:
+    depth = 0
+    while f"{name}.transformer_blocks.{depth}.norm1.weight" in shapes:
+        depth += 1
+    return depth
+
+
+def build_unet(layout: UNetLayout, heads: tuple[int, ...], groups: int, sample_size: int) -> UNet2DConditionModel:
+    """The U-Net without weights (on the meta device). heads: per level. sample_size: native latent height."""
+    attended = [depth > 0 for depth in layout.depths]
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(
+            sample_size=sample_size,
+            in_channels=layout.in_channels,
+            out_channels=layout.out_channels,
+            down_block_types=tuple("CrossAttnDownBlock2D" if a else "DownBlock2D" for a in attended),
+            up_block_types=tuple("CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attended)),
+            block_out_channels=layout.widths,
+            layers_per_block=layout.blocks,
+            # The last level lends its depth to the middle block.
+            transformer_layers_per_block=(*(max(d, 1) for d in layout.depths[:-1]), max(layout.middle_depth, 1)),
+            cross_attention_dim=layout.context_width,
+            attention_head_dim=heads,  # diffusers' name for the number of heads
+            norm_num_groups=groups,
+        )
+        for block in unet.up_blocks:
+            for index, upsampler in enumerate(block.upsamplers or ()):
+                block.upsamplers[index] = SkipSizedUpsample(upsampler.channels, upsampler.out_channels)
+    return unet
+
+
+class SkipSizedUpsample(Upsample2D):
+    """Double by nearest neighbour, convolve, then resize to the skip connection if it is of another size.
+
+    Latents that aren't a multiple of 8 lose a row or column going down; LDM's U-Net mends that after the
+    convolution (diffusers' own module before it, which gives another picture).
+    """
+
+    def __init__(self, channels: int, out_channels: int):
+        super().__init__(channels, use_conv=True, out_channels=out_channels)
+
+    def forward(self, hidden_states: Tensor, output_size: Iterable[int] | None = None) -> Tensor:
+        """hidden_states: (N, C, h, w). output_size: (H, W) of the skip, None when it is (2h, 2w)."""
+        doubled = self.conv(F.interpolate(hidden_states, scale_factor=2.0, mode="nearest"))
+        if output_size is None or tuple(output_size) == tuple(doubled.shape[-2:]):
+            return doubled
+        return F.interpolate(doubled, size=tuple(output_size), mode="nearest")
+
+
+def ldm_unet_modules(layout: UNetLayout) -> dict[str, str]:
+    """Module path in diffusers' spelling -> in LDM's, for every ResNet, transformer, sampler and outer layer."""
+    levels, per_level = len(layout.widths), layout.blocks + 1
+    names = {
+        "conv_in": "input_blocks.0.0",
+        "time_embedding.linear_1": "time_embed.0",
+        "time_embedding.linear_2": "time_embed.2",
+        "conv_norm_out": "out.0",
+        "conv_out": "out.2",
+        "mid_block.resnets.0": "middle_block.0",
+        "mid_block.attentions.0": "middle_block.1",
+        "mid_block.resnets.1": "middle_block.2",
+    }
+    for level in range(levels):
+        for item in range(layout.blocks):
+            block = 1 + level * per_level + item
+            names[f"down_blocks.{level}.resnets.{item}"] = f"input_blocks.{block}.0"
+            names[f"down_blocks.{level}.attentions.{item}"] = f"input_blocks.{block}.1"
+        names[f"down_blocks.{level}.downsamplers.0.conv"] = f"input_blocks.{(level + 1) * per_level}.0.op"
+    for up in range(levels):
+        for item in range(per_level):
+            names[f"up_blocks.{up}.resnets.{item}"] = f"output_blocks.{up * per_level + item}.0"
+            names[f"up_blocks.{up}.attentions.{item}"] = f"output_blocks.{up * per_level + item}.1"
+        index = 2 if layout.depths[levels - 1 - up] else 1
+        names[f"up_blocks.{up}.upsamplers.0.conv"] = f"output_blocks.{up * per_level + layout.blocks}.{index}.conv"
+    return names
+
+
+def ldm_unet_keys(layout: UNetLayout, keys: Iterable[str]) -> dict[str, str]:
+    """Each of diffusers' `keys` -> the key of the same weight in LDM's spelling, without prefix."""
+    modules = ldm_unet_modules(layout)
+    spelled = {}
+    for key in keys:
+        parts = key.split(".")
+        cut = next(n for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in modules)
+        rest = parts[cut:]
+        if rest[0] in RESNET_NAMES:
+            rest[0] = RESNET_NAMES[rest[0]]
+        spelled[key] = ".".join([modules[".".join(parts[:cut])], *rest])
+    return spelled

@@ -1,0 +1,79 @@
+"""Tensors of a .safetensors file, by memory map: nothing is read before it is used."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from webui.catalog.safetensors_header import ITEM_SIZE, read_header
+from webui.core.errors import BadModelFile
+
+_DTYPES: Mapping[str, torch.dtype] = MappingProxyType(
+    {
+        "BOOL": torch.bool,
+        "U8": torch.uint8,
+        "I8": torch.int8,
+        "F8_E5M2": torch.float8_e5m2,
+        "F8_E4M3": torch.float8_e4m3fn,
+        "I16": torch.int16,
+        "U16": torch.uint16,
+        "F16": torch.float16,
+        "BF16": torch.bfloat16,
+        "I32": torch.int32,
+        "U32": torch.uint32,
+        "F32": torch.float32,
+        "F64": torch.float64,
+        "I64": torch.int64,
+        "U64": torch.uint64,
+    }
+)
+assert _DTYPES.keys() == ITEM_SIZE.keys(), "a dtype the header check accepts has no tensor type"
+
+
+class SafetensorsFile:
+    """A checked file, mapped privately: writing to a tensor changes memory, never the file.
+
+    Tensors keep the map alive; the file may be replaced (renamed over) meanwhile, but not rewritten in place.
+
+    shapes, dtypes: by tensor name. metadata: the header's text fields.
+    Raises: BadModelFile with one sentence naming the file and the fault.
+    """
+
+    def __init__(self, path: Path):
+        header = read_header(path)
+        self.path = path
+        self.metadata = header.metadata
+        self.shapes = {name: entry.shape for name, entry in header.tensors.items()}
+        self.dtypes = {name: _DTYPES[entry.dtype] for name, entry in header.tensors.items()}
+        self._entries = header.tensors
+        try:
+            with path.open("rb") as file:
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        except (OSError, ValueError) as error:
+            raise BadModelFile(f"{path.name} can't be mapped into memory: {error}.") from error
+        if any(entry.end > len(self._map) for entry in header.tensors.values()):
+            raise BadModelFile(f"{path.name} became shorter while it was opened; wait until it is copied.")
+
+    def tensor(self, name: str) -> Tensor:
+        """The stored tensor, sharing the map's memory."""
+        entry, dtype = self._entries[name], self.dtypes[name]
+        count = (entry.end - entry.start) // dtype.itemsize
+        if count == 0:
+            return torch.empty(entry.shape, dtype=dtype)
+        if entry.start % dtype.itemsize:  # legal in the format, not in memory
+            raw = bytearray(self._map[entry.start : entry.end])
+            return torch.frombuffer(raw, dtype=dtype).reshape(entry.shape)
+        return torch.frombuffer(self._map, dtype=dtype, count=count, offset=entry.start).reshape(entry.shape)
+
+    def release(self, name: str) -> None:
+        """Give back the memory that reading `name` took; the map stays usable. For tensors copied elsewhere."""
+        entry = self._entries[name]
+        start = -(-entry.start // mmap.PAGESIZE) * mmap.PAGESIZE
+        end = entry.end // mmap.PAGESIZE * mmap.PAGESIZE
+        if end > start and hasattr(self._map, "madvise"):
+            self._map.madvise(mmap.MADV_DONTNEED, start, end - start)
