@@ -231,7 +231,7 @@ def test_a_storm_of_interrupts_hits_only_its_job(runner: JobRunner) -> None:
     second.through.release()
     assert runner.result(two, SOON) == [[0, 1, 2, 3]]
     progress = runner.progress(two)
-    assert not (progress.interrupted or progress.skipped or progress.stopping)
+    assert (progress.interrupted, progress.skipped, progress.stopping) == (False, False, False)
 
 
 def test_with_nothing_running_all_is_a_no_op(runner: JobRunner) -> None:

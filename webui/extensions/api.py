@@ -1,0 +1,23 @@
+"""All that an extension imports from Easel.
+
+Torch is not here: an extension imports it inside the functions that need it, so that the page is up before.
+"""
+
+from webui.core.errors import InvalidRequest, NotFound, WebuiError
+from webui.core.hooks import DenoiserHook, Step
+from webui.core.params import Params, param
+from webui.core.settings import Section, Setting
+from webui.extensions.hookspecs import hookimpl
+
+__all__ = [
+    "DenoiserHook",
+    "InvalidRequest",
+    "NotFound",
+    "Params",
+    "Section",
+    "Setting",
+    "Step",
+    "WebuiError",
+    "hookimpl",
+    "param",
+]

@@ -1,0 +1,72 @@
+"""Every hook there is, on one page.
+
+An extension implements any of them in its extension.py, each marked with @hookimpl, and names only the arguments
+it wants. Extensions are called in the order they were loaded: ours first, then by folder name. A hook that
+raises ends its job with a sentence that names the extension.
+
+plan: the job's GenerationPlan: seeds, prompts, sizes, `plan.settings`, and `plan.extension(MyParams)`.
+model: the LoadedModel of this pass: `unet` and `vae` (torch modules), `capabilities`, `decode(latents)`.
+job: the job's JobContext: `show(data, mime)`, `text(words)`, `interrupted`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from webui.core.hooks import DenoiserHook
+from webui.core.params import Params
+from webui.core.settings import Setting
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from PIL.Image import Image
+
+PROJECT = "easel"
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+# At the start, in the server's main thread; torch must not be imported here.
+
+
+@hookspec
+def register_params() -> type[Params] | Sequence[type[Params]] | None:
+    """Groups of parameters; panel, API field and infotext come from them. A group's docstring is its title."""
+
+
+@hookspec
+def register_settings() -> Sequence[Setting] | None:
+    """Settings of this extension, for the Settings tab and config.json."""
+
+
+@hookspec
+def api_routes(app: FastAPI) -> None:
+    """Add routes to the server. They run in HTTP threads: submit work as jobs, don't compute there."""
+
+
+# During a job, in the worker thread; here torch may be imported.
+
+
+@hookspec
+def prepare_model(model: Any, plan: Any) -> AbstractContextManager[None] | None:
+    """A context manager that is open while this model samples and decodes: patch, yield, undo."""
+
+
+@hookspec
+def denoiser_hooks(plan: Any, model: Any, job: Any) -> Sequence[DenoiserHook] | None:
+    """This pass's middleware around denoising."""
+
+
+@hookspec
+def postprocess_image(image: Image, plan: Any) -> Image | None:
+    """A finished picture before it is saved; return the changed one, or None to leave it. Calls are chained."""
+
+
+@hookspec
+def image_saved(path: Path, image: Image, plan: Any) -> None:
+    """A picture has been written to `path`, complete with its infotext."""

@@ -1,0 +1,301 @@
+"""The extensions of this server, and the one door through which the program calls their hooks."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+import pluggy
+from PIL.Image import Image
+
+from webui.core.errors import WebuiError, nearest
+from webui.core.hooks import DenoiserHook
+from webui.core.params import Params
+from webui.core.request import GenerationRequest
+from webui.core.settings import Setting
+from webui.core.settings_table import SETTINGS
+from webui.extensions import hookspecs
+from webui.extensions.errors import BadExtension, ExtensionFailed
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+log = logging.getLogger(__name__)
+
+WEBUI = Path(__file__).resolve().parents[1]
+State = Literal["active", "disabled", "broken", "legacy"]
+
+
+@dataclass(frozen=True)
+class Extension:
+    """One folder among the extensions.
+
+    state: "legacy" is an extension of AUTOMATIC1111's web UI, which Easel can't run yet.
+    problem: a sentence that says why it is broken, else "".
+    """
+
+    name: str
+    folder: Path
+    built_in: bool
+    state: State
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What went wrong with one extension, as a sentence that names it."""
+
+    name: str
+    sentence: str
+
+
+class Host:
+    """Holds the extensions and calls their hooks. Extensions are added at the start; later calls may come from any
+    thread.
+    """
+
+    def __init__(self) -> None:
+        self._plugins = pluggy.PluginManager(hookspecs.PROJECT)
+        self._plugins.add_hookspecs(hookspecs)
+        self._folders: dict[Path, str] = {}
+        self._extensions: list[Extension] = []
+        self._problems: list[Problem] = []
+        self._params: list[type[Params]] = []
+        self._settings: list[Setting] = []
+
+    @property
+    def extensions(self) -> tuple[Extension, ...]:
+        """Every folder found, in load order, whatever became of it."""
+        return tuple(self._extensions)
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        return tuple(self._problems)
+
+    @property
+    def legacy(self) -> tuple[str, ...]:
+        """Names of the A1111 extensions, which are left alone."""
+        return tuple(extension.name for extension in self._extensions if extension.state == "legacy")
+
+    @property
+    def params(self) -> tuple[type[Params], ...]:
+        """Parameter groups of all extensions; requests hold their values under the class's name."""
+        return tuple(self._params)
+
+    @property
+    def settings(self) -> tuple[Setting, ...]:
+        """Settings of all extensions, to be appended to the program's own table."""
+        return tuple(self._settings)
+
+    def note(self, extension: Extension) -> None:
+        """List an extension; a broken one is a problem too."""
+        self._extensions.append(extension)
+        if extension.problem:
+            self._problems.append(Problem(extension.name, extension.problem))
+
+    def register(self, name: str, plugin: object, folder: Path | None = None) -> None:
+        """Take the hooks of `plugin`, a module or an object, under the extension's name.
+
+        folder: where its code lies; faults in that code are laid at its door.
+        Raises: BadExtension for a misspelt hook, unknown arguments, or what clashes with another extension; whatever
+        its register_params or register_settings raise. The plugin is left out then.
+        """
+        try:
+            self._plugins.register(plugin, name)
+            self._check_hooks(plugin)
+            params = self._checked_params(self._call_one(plugin, "register_params"))
+            settings = self._checked_settings(self._call_one(plugin, "register_settings"))
+        except pluggy.PluginValidationError as error:
+            self._plugins.unregister(name=name)
+            raise BadExtension(_first_line(error)) from error
+        except BaseException:
+            self._plugins.unregister(name=name)
+            raise
+        self._params += params
+        self._settings += settings
+        if folder is not None:
+            self._folders[folder.resolve()] = name
+
+    def api_routes(self, app: FastAPI) -> None:
+        """Let every extension add its routes. One that fails is reported, and the start goes on."""
+        for name, hook in self._hooks("api_routes"):
+            try:
+                hook(app=app)
+            except (Exception, SystemExit) as error:
+                log.exception("Extension %s could not add its API routes", name)
+                sentence = f'Extension "{name}" could not add its API routes: {type(error).__name__}: {error}.'
+                self._problems.append(Problem(name, sentence))
+
+    @contextmanager
+    def prepared_model(self, model: Any, plan: Any) -> Iterator[None]:
+        """Open while `model` samples and decodes; every extension's patches are on inside and undone after.
+
+        Whatever an extension's code raises inside, be it in a denoiser hook, becomes ExtensionFailed.
+        """
+        with self._naming_the_culprit(), ExitStack() as patches:
+            for name, hook in self._hooks("prepare_model"):
+                patch = hook(model=model, plan=plan)
+                if patch is not None:
+                    patches.enter_context(_Patch(name, patch))
+            yield
+
+    def denoiser_hooks(self, plan: Any, model: Any, job: Any) -> list[DenoiserHook]:
+        """All extensions' middleware for a pass; `webui.core.hooks` nests it by `order`."""
+        found: list[DenoiserHook] = []
+        with self._naming_the_culprit():
+            for name, hook in self._hooks("denoiser_hooks"):
+                hooks = hook(plan=plan, model=model, job=job) or ()
+                for item in hooks:
+                    if not isinstance(item, DenoiserHook):
+                        raise _failed(name, f"denoiser_hooks gave {_kind(item)}, not a DenoiserHook")
+                found += hooks
+        return found
+
+    def postprocess_image(self, image: Image, plan: Any) -> Image:
+        """The picture after every extension had its turn."""
+        with self._naming_the_culprit():
+            for name, hook in self._hooks("postprocess_image"):
+                changed = hook(image=image, plan=plan)
+                if changed is not None and not isinstance(changed, Image):
+                    raise _failed(name, f"postprocess_image gave {_kind(changed)}, not a picture")
+                image = image if changed is None else changed
+        return image
+
+    def image_saved(self, path: Path, image: Image, plan: Any) -> None:
+        """Tell every extension of a saved picture."""
+        with self._naming_the_culprit():
+            for _, hook in self._hooks("image_saved"):
+                hook(path=path, image=image, plan=plan)
+
+    def _hooks(self, name: str) -> Iterator[tuple[str, Any]]:
+        """(extension, its implementation of the hook `name`, taking keywords) in load order."""
+        implementations = getattr(self._plugins.hook, name).get_hookimpls()
+        for implementation in sorted(implementations, key=lambda found: found.trylast - found.tryfirst):
+            yield implementation.plugin_name, _wanting_only(implementation)
+
+    def _call_one(self, plugin: object, name: str) -> Any:
+        for implementation in getattr(self._plugins.hook, name).get_hookimpls():
+            if implementation.plugin is plugin:
+                return _wanting_only(implementation)()
+        return None
+
+    def _check_hooks(self, plugin: object) -> None:
+        """Raises: BadExtension for a hook that doesn't exist, lacks its marker, or wraps others."""
+        known = [name for name, item in vars(hookspecs).items() if hasattr(item, f"{hookspecs.PROJECT}_spec")]
+        callers = self._plugins.get_hookcallers(plugin) or []
+        for caller in callers:
+            if not caller.has_spec():
+                raise BadExtension(f'there is no hook "{caller.name}"{nearest(caller.name, known)}')
+            for implementation in caller.get_hookimpls():
+                if implementation.plugin is plugin and (implementation.wrapper or implementation.hookwrapper):
+                    raise BadExtension(f'"{caller.name}" can\'t be a wrapper; hooks are called one by one')
+        marked = {caller.name for caller in callers}
+        for name in known:
+            if name not in marked and inspect.isroutine(getattr(plugin, name, None)):
+                raise BadExtension(f'"{name}" lacks its @hookimpl, so it would never be called')
+
+    def _checked_params(self, offered: Any) -> list[type[Params]]:
+        groups = [offered] if isinstance(offered, type) else list(offered or ())
+        taken = {group.__name__ for group in self._params}
+        known: list[type[Params]] = [GenerationRequest, *self._params]
+        labels = {spec.infotext for group in known for spec in group.specs()} - {None}
+        for group in groups:
+            if not (isinstance(group, type) and issubclass(group, Params)):
+                raise BadExtension(f"register_params gave {_kind(group)}, not a Params class")
+            if group.__name__ in taken:
+                raise BadExtension(f'another extension has parameters named "{group.__name__}"; rename the class')
+            for spec in group.specs():
+                if spec.infotext in labels:
+                    raise BadExtension(f'the infotext key "{spec.infotext}" of {group.__name__} is in use already')
+            taken.add(group.__name__)
+            labels |= {spec.infotext for spec in group.specs()} - {None}
+        return groups
+
+    def _checked_settings(self, offered: Any) -> list[Setting]:
+        settings = list(offered or ())
+        taken = {setting.key for setting in (*SETTINGS, *self._settings)}
+        for setting in settings:
+            if not isinstance(setting, Setting):
+                raise BadExtension(f"register_settings gave {_kind(setting)}, not a Setting")
+            if setting.key in taken:
+                raise BadExtension(f'there is a setting "{setting.key}" already; choose another key')
+            taken.add(setting.key)
+        return settings
+
+    @contextmanager
+    def _naming_the_culprit(self) -> Iterator[None]:
+        """Lay an error at the door of the extension in whose code, or below it, it was raised.
+
+        Libraries don't count, so the culprit is the innermost frame that lies in ours or in an extension's folder.
+        """
+        try:
+            yield
+        except WebuiError:
+            raise
+        except (Exception, SystemExit) as error:
+            culprit = self._culprit(error.__traceback__)
+            if culprit is None:
+                raise
+            log.exception("Extension %s failed", culprit)
+            raise _failed(culprit, f"{type(error).__name__}: {error}") from error
+
+    def _culprit(self, traceback: TracebackType | None) -> str | None:
+        """Name of the extension whose code a traceback ends in, None if it ends in ours."""
+        culprit = None
+        while traceback is not None:
+            folders = Path(traceback.tb_frame.f_code.co_filename).parents
+            if WEBUI in folders:
+                culprit = None
+            culprit = next((name for folder, name in self._folders.items() if folder in folders), culprit)
+            traceback = traceback.tb_next
+        return culprit
+
+
+class _Patch:
+    """An extension's context manager that can't swallow the errors of others and is named for its own."""
+
+    def __init__(self, name: str, patch: AbstractContextManager[Any]) -> None:
+        self._name = name
+        self._patch = patch
+
+    def __enter__(self) -> None:
+        if not isinstance(self._patch, AbstractContextManager):
+            raise _failed(self._name, f"prepare_model gave {_kind(self._patch)}, not a context manager")
+        self._patch.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            self._patch.__exit__(kind, error, traceback)
+        except Exception as own:
+            if own is not error:
+                raise _failed(self._name, f"its patch did not come off: {type(own).__name__}: {own}") from own
+
+
+def _wanting_only(implementation: pluggy.HookImpl) -> Any:
+    """The hook's function, callable with all the keywords of its specification."""
+
+    def call(**arguments: Any) -> Any:
+        return implementation.function(*(arguments[name] for name in implementation.argnames))
+
+    return call
+
+
+def _failed(name: str, reason: str) -> ExtensionFailed:
+    words = " ".join(reason.split()).rstrip(".")
+    return ExtensionFailed(f'Extension "{name}" failed: {words}. Disable it if that goes on.')
+
+
+def _kind(item: object) -> str:
+    return f"{type(item).__name__} {item!r:.60}"
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[-1]

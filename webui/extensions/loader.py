@@ -1,0 +1,98 @@
+"""From folders to a host: finds the extensions, imports each, and lets none stop the start."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import re
+import sys
+import traceback
+import zlib
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Literal
+
+from webui.extensions.errors import BadExtension
+from webui.extensions.host import Extension, Host, State
+
+log = logging.getLogger(__name__)
+
+BUILT_IN = ("live-preview", "seamless-tiling")  # they share the folder with whatever users drop into it
+LEGACY_SIGNS = ("scripts", "install.py", "preload.py", "javascript", "style.css", "localizations", "metadata.ini")
+MAIN = "extension.py"
+
+
+def load_extensions(
+    folders: Collection[Path],
+    disabled: Collection[str] = (),
+    disable_all: Literal["none", "extra", "all"] = "none",
+) -> Host:
+    """A host with every extension found in `folders`; what went wrong is in its `problems`.
+
+    folders: the program's own extensions/ first; one that is missing or named twice is passed over.
+    disabled: names left out. disable_all: "extra" leaves out all but ours, "all" every one.
+    """
+    host = Host()
+    for folder in _found(folders):
+        built_in = folder.name in BUILT_IN and folder.parent == next(iter(folders)).resolve()
+        wanted = folder.name not in disabled and (disable_all == "none" or (disable_all == "extra" and built_in))
+        state, problem = _load(host, folder) if wanted else ("disabled", "")
+        host.note(Extension(folder.name, folder, built_in, state, problem))
+    return host
+
+
+def _found(folders: Collection[Path]) -> Iterator[Path]:
+    """The extensions' folders, ours first, then by name."""
+    parents = dict.fromkeys(folder.resolve() for folder in folders if folder.is_dir())
+    for parent in parents:
+        inside = [folder for folder in parent.iterdir() if folder.is_dir() and folder.name[0] not in "._"]
+        yield from sorted(inside, key=lambda folder: (folder.name not in BUILT_IN, folder.name.lower()))
+
+
+def _load(host: Host, folder: Path) -> tuple[State, str]:
+    """What became of the extension, and a sentence if it is broken."""
+    if not (folder / MAIN).is_file():
+        if any((folder / sign).exists() for sign in LEGACY_SIGNS):
+            log.info("Extension %s is legacy, not supported by this version yet", folder.name)
+            return "legacy", ""
+        return "broken", f'Extension "{folder.name}" was not loaded: there is no {MAIN} in {folder}.'
+    try:
+        if any(other.name == folder.name for other in host.extensions):
+            raise BadExtension(f"there is another one of that name; rename the folder {folder}")
+        host.register(folder.name, _imported(folder), folder)
+    except (Exception, SystemExit) as error:
+        log.warning("Extension %s was not loaded", folder.name, exc_info=True)
+        return "broken", f'Extension "{folder.name}" was not loaded: {_reason(error, folder)}.'
+    return "active", ""
+
+
+def _imported(folder: Path) -> ModuleType:
+    """The folder's extension.py as a package of its own, so that `from . import helper` finds its other files."""
+    name = _module_name(folder)
+    spec = importlib.util.spec_from_file_location(name, folder / MAIN, submodule_search_locations=[str(folder)])
+    assert spec is not None and spec.loader is not None, folder  # noqa: PT018
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        for loaded in [key for key in sys.modules if key == name or key.startswith(name + ".")]:
+            del sys.modules[loaded]
+        raise
+    return module
+
+
+def _module_name(folder: Path) -> str:
+    """Unlike any name that an extension or a library could import by accident."""
+    return f"_extension_{re.sub(r'[^0-9A-Za-z]', '_', folder.name)}_{zlib.crc32(str(folder).encode()):08x}"
+
+
+def _reason(error: BaseException, folder: Path) -> str:
+    if isinstance(error, BadExtension):
+        return str(error)
+    words = " ".join(str(error).split()).rstrip(".")
+    said = f"it called sys.exit({words})" if isinstance(error, SystemExit) else f"{type(error).__name__}: {words}"
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(folder)]
+    where = f" ({Path(own[-1].filename).relative_to(folder)}, line {own[-1].lineno})" if own else ""
+    return said + where
