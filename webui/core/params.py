@@ -95,7 +95,7 @@ class Params(BaseModel):
         try:
             return cls(**values)
         except ValidationError as error:
-            raise InvalidRequest("; ".join(cls._sentence(problem) for problem in error.errors())) from error
+            raise InvalidRequest("; ".join(cls._sentence(problem) for problem in error.errors()) + ".") from error
 
     def replace(self, **changes: Any) -> Self:
         """A copy with some values changed and everything checked again. Raises: InvalidRequest."""
@@ -122,7 +122,7 @@ class Params(BaseModel):
         value = repr(problem["input"])
         shown = value if len(value) <= 80 else value[:77] + "..."
         reason = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-        return f"{label}: {reason}, got {shown}."
+        return f"{label} must be {reason}, got {shown}"
 
 
 def nested_group(annotation: Any) -> type[Params] | None:

@@ -1,0 +1,215 @@
+"""The composition root: builds the parts, mounts page and API, serves.
+
+Nothing here imports torch: the page answers while the worker thread loads the model.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+import threading
+import webbrowser
+from collections.abc import Callable, Sequence
+from functools import cache
+
+import uvicorn
+from fastapi import FastAPI
+
+from webui.api.application import build_api
+from webui.api.guard import Guard
+from webui.catalog.checkpoints import CheckpointCatalog
+from webui.catalog.hashes import HashCache
+from webui.core.errors import WebuiError
+from webui.core.flags import BadFlag, Flags, parse_flags
+from webui.core.paths import Paths
+from webui.core.settings import SettingsStore, frozen_keys
+from webui.core.settings_table import SETTINGS
+from webui.core.supervision import (
+    EXIT_FAILED_START,
+    announce_ready,
+    restart_count,
+    watch_supervisor,
+)
+from webui.desk.services import Parts, Services
+from webui.extensions.loader import load_extensions
+from webui.jobs.runner import JobRunner
+from webui.prompts.styles import StyleStore
+from webui.prompts.tokenizer import ClipTokenizer
+from webui.api.share import PasswordGate, generated_credentials, open_tunnel
+
+log = logging.getLogger("easel")
+
+OTHER_PORTS = 100
+"""How many ports after the default one are tried when it is taken and none was asked for."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve until stopped. Returns the exit status; see webui.core.supervision."""
+    try:
+        flags, warnings = parse_flags(list(sys.argv[1:] if argv is None else argv), os.environ)
+    except BadFlag as error:
+        print(error, file=sys.stderr)
+        return 2
+    logging.basicConfig(level=(flags.loglevel or "INFO").upper(), format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    watch_supervisor()
+    for warning in warnings:
+        log.warning(warning)
+    try:
+        listener = bound_socket(flags)
+        services = build_services(flags)
+    except (WebuiError, OSError) as error:
+        log.error("Easel can't start: %s", error)
+        return EXIT_FAILED_START
+    return serve(services, listener)
+
+
+def build_services(flags: Flags) -> Services:
+    """Everything but the web server. Raises: OSError for folders that can't be written, WebuiError."""
+    paths = Paths.of(flags)
+    paths.make_folders()
+    frozen = frozen_keys(SETTINGS, everything=flags.freeze_settings)
+    settings = SettingsStore(paths.config, SETTINGS, frozen)
+    disable_all = (
+        "all" if flags.disable_all_extensions else "extra" if flags.disable_extra_extensions else
+        settings.snapshot()["disable_all_extensions"]
+    )
+    disabled = settings.snapshot()["disabled_extensions"]
+    host = load_extensions((paths.builtin_extensions, paths.extensions), disabled, disable_all)
+    if host.settings:
+        settings = SettingsStore(paths.config, (*SETTINGS, *host.settings), frozen)
+    hashes = HashCache(paths.cache / "hashes.sqlite", enabled=not flags.no_hashing)
+    own = paths.code / "models" / "Stable-diffusion"
+    roots = [root for root in paths.checkpoints if root != own or root == paths.models / "Stable-diffusion"]
+    files = [flags.ckpt] if flags.ckpt else []
+    problems = [*settings.problems, *(problem.sentence for problem in host.problems)]
+    if hashes.problem:
+        problems.append(hashes.problem)
+    for problem in problems:
+        log.warning(problem)
+    parts = Parts(
+        flags=flags,
+        paths=paths,
+        settings=settings,
+        checkpoints=CheckpointCatalog(roots, hashes, files, own),
+        styles=StyleStore(flags.styles_files or (paths.styles,)),
+        host=host,
+        tokenizer=cache(ClipTokenizer),
+    )
+    jobs = JobRunner("webui.pipeline.engine:build", parts)
+    return Services(**vars(parts), jobs=jobs, problems=tuple(problems))
+
+
+def build_app(services: Services) -> FastAPI:
+    """Page and API as one application, without the guard."""
+    app = build_api(services)
+    services.host.api_routes(app)
+    if services.flags.nowebui:
+        return app
+    from webui.ui.page import mount
+
+    return mount(app, services)
+
+
+def bound_socket(flags: Flags) -> socket.socket:
+    """A listening socket on the wished port, or on the next free one when none was wished for.
+
+    Raises: OSError with a sentence when the port is taken.
+    """
+    last = flags.port if flags.port_given else flags.port + OTHER_PORTS - 1
+    for port in range(flags.port, last + 1):
+        family = socket.AF_INET6 if ":" in flags.host else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        if os.name != "nt":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((flags.host, port))
+            listener.listen(128)
+            return listener
+        except OSError as error:
+            listener.close()
+            if port == last:
+                raise OSError(
+                    f"port {flags.port} on {flags.host} can't be used ({error.strerror}). Is Easel running already? "
+                    "Choose another one with --port."
+                ) from error
+    raise AssertionError("the loop ends by return or raise")
+
+
+class Server(uvicorn.Server):
+    """uvicorn, which says when it answers."""
+
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._started = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._started()
+
+
+def serve(services: Services, listener: socket.socket) -> int:
+    """Serve on the socket until SIGINT or SIGTERM; the running job ends after its current step."""
+    flags, port = services.flags, listener.getsockname()[1]
+    guard = Guard(
+        build_app(services),
+        hosts=[flags.server_name] if flags.server_name else [],
+        listen=flags.listen,
+        origins=flags.cors_allow_origins,
+        origin_regex=flags.cors_allow_origins_regex,
+        subpath=flags.subpath,
+    )
+    gate = PasswordGate(guard)
+    config = uvicorn.Config(
+        gate,
+        log_level="warning",
+        timeout_keep_alive=flags.timeout_keep_alive,
+        timeout_graceful_shutdown=3,
+        server_header=False,
+        root_path=flags.subpath,
+    )
+    url = f"http://{'127.0.0.1' if flags.host in ('0.0.0.0', '::') else flags.host}:{port}{flags.subpath}"
+
+    def started() -> None:
+        announce_ready(port)
+        print(f"Easel runs at {url}", flush=True)
+        _start_work(services)
+        if flags.share:
+            threading.Thread(target=_share, args=(services, guard, gate, port), daemon=True).start()
+        if flags.autolaunch and restart_count() == 0:
+            webbrowser.open(url)
+
+    Server(config, started).run(sockets=[listener])
+    services.jobs.close(timeout=10)
+    services.checkpoints.close()
+    return 0
+
+
+def _start_work(services: Services) -> None:
+    """Start the worker, and load the model before anyone asks for a picture."""
+    services.jobs.start()
+    if not services.flags.skip_load_model_at_start and len(services.checkpoints):
+        services.jobs.submit("webui.pipeline.load:run", None, title="load")
+
+
+def _share(services: Services, guard: Guard, gate: PasswordGate, port: int) -> None:
+    """Open the public link; whatever happens is told, and the local server goes on."""
+    credentials = services.flags.credentials or (generated_credentials(),)
+    try:
+        url = open_tunnel(port)
+    except WebuiError as error:
+        log.warning("No public link: %s Easel goes on at http://127.0.0.1:%d.", error, port)
+        return
+    name = url.partition("://")[2].partition("/")[0]
+    gate.protect(name, credentials)
+    guard.allow_host(name)
+    print(f"Public link: {url}")
+    if not services.flags.credentials:
+        print(f"User: {credentials[0][0]}   Password: {credentials[0][1]}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,39 @@
+"""What `app` builds once and hands to the page, the API and the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from webui.catalog.checkpoints import CheckpointCatalog
+from webui.core.flags import Flags
+from webui.core.paths import Paths
+from webui.core.settings import SettingsStore
+from webui.extensions.host import Host
+from webui.jobs.runner import JobRunner
+from webui.prompts.styles import StyleStore
+from webui.prompts.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What the engine is built from, too. None of it loads torch."""
+
+    flags: Flags
+    paths: Paths
+    settings: SettingsStore
+    checkpoints: CheckpointCatalog
+    styles: StyleStore
+    host: Host
+    tokenizer: Callable[[], Tokenizer]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services(Parts):
+    """The parts of a running Easel.
+
+    problems: sentences about the start (a broken config file, a broken extension) for the page to show.
+    """
+
+    jobs: JobRunner
+    problems: tuple[str, ...] = ()

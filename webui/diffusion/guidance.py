@@ -1,0 +1,177 @@
+"""Guidance: how predictions for the prompts and the negative prompt become one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+
+from webui.diffusion.denoiser import Cond
+
+if TYPE_CHECKING:
+    from webui.core.hooks import Denoise, Predict, Step
+
+
+@dataclass(frozen=True)
+class TimedCond:
+    """Text vectors (T, D) in force up to and including denoiser call `end_step`."""
+
+    end_step: int
+    vectors: Tensor
+
+
+Schedule = tuple[TimedCond, ...]
+
+
+def at_call(schedule: Schedule, call: int) -> Tensor:
+    """The vectors in force at a denoiser call, the last ones after the end."""
+    return next((entry.vectors for entry in schedule if call <= entry.end_step), schedule[-1].vectors)
+
+
+@dataclass(frozen=True)
+class WeightedSchedule:
+    """One of the prompts joined by AND, with its weight."""
+
+    weight: float
+    schedule: Schedule
+
+
+@dataclass(frozen=True)
+class PromptConds:
+    """The conditioning of a batch: for each image its AND parts, and its negative prompt."""
+
+    positive: tuple[tuple[WeightedSchedule, ...], ...]
+    negative: tuple[Schedule, ...]
+
+
+@dataclass(frozen=True)
+class GuidanceOptions:
+    """How classifier-free guidance is run.
+
+    total_calls: expected denoiser calls, for `skip_early`.
+    min_sigma: below this noise level every other call leaves out the negative prompt (all when
+    `min_sigma_all`). skip_early: share of the calls at the start that leave it out.
+    batch_together: positive and negative rows in one network call.
+    pad: make both of one length; "empty" by vectors of an empty prompt, "repeat" by the last vector.
+    empty: (T, D) vectors of the empty prompt, for "empty".
+    """
+
+    cfg_scale: float
+    total_calls: int
+    min_sigma: float = 0.0
+    min_sigma_all: bool = False
+    skip_early: float = 0.0
+    batch_together: bool = True
+    pad: Literal["empty", "repeat"] | None = None
+    empty: Tensor | None = None
+
+
+class ClassifierFreeGuidance:
+    """x0 = U + cfg_scale * sum over AND parts of weight * (C - U).
+
+    Holds the count of denoiser calls, which decides the prompt in force; one object a sampling.
+    `padded`, `skipped_early`, `skipped_low` say afterwards which options had an effect.
+    Source: Ho and Salimans 2022, arXiv:2207.12598; Liu et al. 2022, arXiv:2206.01714, for AND.
+    """
+
+    def __init__(self, conds: PromptConds, options: GuidanceOptions) -> None:
+        self.conds = conds
+        self.options = options
+        self.call = 0
+        self.padded = self.skipped_early = self.skipped_low = False
+        self._stacked: tuple[list[Tensor], Tensor, Tensor] | None = None
+
+    def denoiser(self, predict: Predict) -> Denoise:
+        """The guided denoiser over a network's x0."""
+
+        def denoise(x: Tensor, sigma: float, step: Step) -> Tensor:
+            x0 = self._guided(predict, x, sigma, step)
+            self.call += 1
+            return x0
+
+        return denoise
+
+    def _guided(self, predict: Predict, x: Tensor, sigma: float, step: Step) -> Tensor:
+        positive, negative = self._vectors()
+        parts = [len(image) for image in self.conds.positive]
+        rows = torch.repeat_interleave(x, torch.tensor(parts, device=x.device), dim=0) if max(parts) > 1 else x
+        scale = self.options.cfg_scale
+        if self._leaves_out_negative(sigma):
+            conditioned = predict(rows, sigma, Cond(positive), step)
+            starts = torch.tensor([sum(parts[:index]) for index in range(len(parts))], device=x.device)
+            unconditioned, scale = conditioned[starts], 1.0
+        elif positive.shape[1] == negative.shape[1] and self.options.batch_together:
+            both = predict(torch.cat([rows, x]), sigma, Cond(torch.cat([positive, negative])), step)
+            conditioned, unconditioned = both[: len(rows)], both[len(rows) :]
+        else:
+            conditioned = predict(rows, sigma, Cond(positive), step)
+            unconditioned = predict(x, sigma, Cond(negative), step)
+        return self._combined(conditioned, unconditioned, parts, scale)
+
+    def _combined(self, conditioned: Tensor, unconditioned: Tensor, parts: Sequence[int], scale: float) -> Tensor:
+        if max(parts) == 1:
+            weights = [image[0].weight for image in self.conds.positive]
+            factor = torch.tensor(weights, device=conditioned.device).view(-1, 1, 1, 1) * scale
+            return unconditioned + (conditioned - unconditioned) * factor
+        combined, row = [], 0
+        for image, base in zip(self.conds.positive, unconditioned, strict=True):
+            x0 = base
+            for part in image:
+                x0 = x0 + (conditioned[row] - base) * (part.weight * scale)
+                row += 1
+            combined.append(x0)
+        return torch.stack(combined)
+
+    def _leaves_out_negative(self, sigma: float) -> bool:
+        options = self.options
+        if options.skip_early and self.call / options.total_calls <= options.skip_early:
+            self.skipped_early = True
+            return True
+        if options.min_sigma and sigma < options.min_sigma and (self.call % 2 or options.min_sigma_all):
+            self.skipped_low = True
+            return True
+        return False
+
+    def _vectors(self) -> tuple[Tensor, Tensor]:
+        """(rows, T, D) of the prompts and (B, T', D) of the negative prompts in force at this call."""
+        positive = [at_call(part.schedule, self.call) for image in self.conds.positive for part in image]
+        negative = [at_call(schedule, self.call) for schedule in self.conds.negative]
+        chosen = positive + negative
+        if self._stacked is not None and all(a is b for a, b in zip(chosen, self._stacked[0], strict=True)):
+            return self._stacked[1], self._stacked[2]
+        self._stacked = (chosen, *self._padded(stack_repeating(positive), stack_repeating(negative)))
+        return self._stacked[1], self._stacked[2]
+
+    def _padded(self, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+        length, other = positive.shape[1], negative.shape[1]
+        if length == other or self.options.pad is None:
+            return positive, negative
+        self.padded = True
+        if self.options.pad == "repeat":
+            if other > length:
+                return positive, negative[:, :length]
+            return positive, lengthened(negative, length)
+        assert self.options.empty is not None, "padding with the empty prompt needs its vectors"
+        if length < other:
+            return appended(positive, self.options.empty, other), negative
+        return positive, appended(negative, self.options.empty, length)
+
+
+def lengthened(vectors: Tensor, length: int) -> Tensor:
+    """(N, T, D) brought to `length` tokens by repeating the last vector."""
+    return torch.cat([vectors, vectors[:, -1:].expand(-1, length - vectors.shape[1], -1)], dim=1)
+
+
+def appended(vectors: Tensor, empty: Tensor, length: int) -> Tensor:
+    """(N, T, D) brought to `length` tokens by copies of the empty prompt's vectors (T0, D)."""
+    copies = (length - vectors.shape[1]) // empty.shape[0]
+    return torch.cat([vectors, empty.repeat(copies, 1).expand(vectors.shape[0], -1, -1)], dim=1)
+
+
+def stack_repeating(vectors: Sequence[Tensor]) -> Tensor:
+    """(N, T, D) from N of (Ti, D), shorter ones lengthened by their last vector."""
+    length = max(item.shape[0] for item in vectors)
+    return torch.stack([item if item.shape[0] == length else lengthened(item[None], length)[0] for item in vectors])

@@ -1,0 +1,58 @@
+"""What the worker thread builds once: the models and the services that handlers use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from webui.catalog.checkpoints import Checkpoint, CheckpointCatalog
+from webui.core.paths import Paths
+from webui.core.request import GenerationRequest
+from webui.core.settings import SettingsStore
+from webui.extensions.host import Host
+from webui.models.families.base import LoadedModel
+from webui.models.manager import ModelManager
+from webui.pipeline.plan import GenerationPlan, make_plan
+from webui.prompts.styles import StyleStore
+from webui.prompts.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from webui.desk.services import Parts
+
+
+@dataclass(frozen=True)
+class Engine:
+    """The worker's own parts. `models` is the only one that knows what is loaded."""
+
+    paths: Paths
+    settings: SettingsStore
+    checkpoints: CheckpointCatalog
+    styles: StyleStore
+    host: Host
+    tokenizer: Tokenizer
+    models: ModelManager
+
+    def plan(self, request: GenerationRequest) -> GenerationPlan:
+        """Raises: InvalidRequest, NotFound."""
+        return make_plan(request, self.settings.snapshot(), self.checkpoints, self.styles)
+
+    @contextmanager
+    def prepared(self, checkpoint: Checkpoint, plan: GenerationPlan) -> Iterator[LoadedModel]:
+        """The model on its device, with the extensions' patches for this job on it."""
+        with self.models.lease(checkpoint) as model, self.host.prepared_model(model, plan):
+            yield model
+
+
+def build(services: Parts) -> Engine:
+    """Called once in the worker thread, which is the first to import torch."""
+    return Engine(
+        paths=services.paths,
+        settings=services.settings,
+        checkpoints=services.checkpoints,
+        styles=services.styles,
+        host=services.host,
+        tokenizer=services.tokenizer(),
+        models=ModelManager(services.checkpoints, services.flags),
+    )

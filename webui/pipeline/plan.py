@@ -1,0 +1,320 @@
+"""From what was asked to what will happen: seeds drawn, names looked up, settings copied.
+
+Every later stage reads only the plan; it holds no -1, no "same as above" and no "ask the settings".
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from webui.catalog.checkpoints import Checkpoint, CheckpointCatalog
+from webui.core.choices import (
+    IMAGE_UPSCALERS,
+    LATENT_UPSCALERS,
+    SAME_CHECKPOINT,
+    SAME_SAMPLER,
+    SAME_SCHEDULER,
+    Sampler,
+    Scheduler,
+    find_sampler,
+    find_scheduler,
+    resolve_schedule,
+)
+from webui.core.errors import InvalidRequest, nearest
+from webui.core.params import Params
+from webui.core.request import GenerationRequest, HiresFix, SamplerOptions
+from webui.core.settings import Settings
+from webui.prompts.comments import strip_comments
+from webui.prompts.styles import StyleStore
+
+LAST_SEED = 4294967294
+MAX_PIXELS = 256 * 1024 * 1024
+"""Of a whole batch; more can't be held by any machine Easel runs on."""
+
+
+@dataclass(frozen=True)
+class Churn:
+    """Noise added within steps of Euler and Heun; `noise` scales all noise that samplers add."""
+
+    churn: float = 0.0
+    tmin: float = 0.0
+    tmax: float = math.inf
+    noise: float = 1.0
+
+
+@dataclass(frozen=True)
+class SamplingPlan:
+    """One pass of sampling: size in pixels, method, and the prompts of every picture.
+
+    scheduler is as chosen (Automatic stays), schedule what it means for the sampler.
+    eta: 0 is deterministic. denoise: None starts from noise alone.
+    checkpoint: the model of this pass.
+    """
+
+    width: int
+    height: int
+    steps: int
+    sampler: Sampler
+    scheduler: Scheduler
+    schedule: Scheduler
+    eta: float
+    churn: Churn
+    prompts: tuple[str, ...]
+    negative_prompts: tuple[str, ...]
+    checkpoint: Checkpoint
+    denoise: float | None = None
+
+    @property
+    def total_calls(self) -> int:
+        """Denoiser calls expected, as prompt editing counts them."""
+        return self.steps * self.sampler.calls_per_step
+
+    @property
+    def default_eta(self) -> float:
+        return 0.0 if self.sampler.timesteps else 1.0
+
+
+@dataclass(frozen=True)
+class HiresPlan:
+    """The second pass, and how the first one's latents get to its size.
+
+    upscale_width, upscale_height: pixels after upscaling, before what overhangs is cut off.
+    """
+
+    upscaler: str
+    upscale_width: int
+    upscale_height: int
+    sampling: SamplingPlan
+
+    @property
+    def is_latent(self) -> bool:
+        return self.upscaler in LATENT_UPSCALERS
+
+
+@dataclass(frozen=True)
+class RefinerPlan:
+    """When another checkpoint takes over, as a share of the noise (or of the steps, by setting)."""
+
+    checkpoint: Checkpoint
+    switch_at: float
+    passes: Literal["first pass", "second pass", "both passes"]
+    by_steps: bool
+
+
+@dataclass(frozen=True)
+class GenerationPlan:
+    """A whole job. seeds, subseeds: one a picture, over all batches.
+
+    settings: the snapshot with the request's overrides in it.
+    first: the pass every picture takes; hires: the second one, if any.
+    """
+
+    request: GenerationRequest
+    settings: Settings
+    seeds: tuple[int, ...]
+    subseeds: tuple[int, ...]
+    first: SamplingPlan
+    hires: HiresPlan | None
+    refiner: RefinerPlan | None
+    tiling: bool
+    clip_skip: int
+
+    @property
+    def batches(self) -> range:
+        return range(self.request.batch_count)
+
+    def images_of(self, batch: int) -> range:
+        """The numbers of the pictures of one batch."""
+        size = self.request.batch_size
+        return range(batch * size, (batch + 1) * size)
+
+    def extension(self, group: type[Params]) -> Any:
+        """The values of an extension's parameter group."""
+        return self.request.extension(group)
+
+
+def make_plan(
+    request: GenerationRequest, settings: Settings, checkpoints: CheckpointCatalog, styles: StyleStore
+) -> GenerationPlan:
+    """Decide everything the request leaves open. Raises: InvalidRequest, NotFound."""
+    settings = settings.replace(**request.overrides)
+    count = request.batch_count * request.batch_size
+    _check_size(request.width, request.height, request.batch_size)
+    sampler, scheduler = find_sampler(request.sampler, request.scheduler)
+    prompts = _prompts(request.prompt, request, settings, styles, count, negative=False)
+    negatives = _prompts(request.negative_prompt, request, settings, styles, count, negative=True)
+    named = request.overrides.get("sd_model_checkpoint")
+    checkpoint = checkpoints.find(named) if named else checkpoints.default(settings["sd_model_checkpoint"] or "")
+    if settings["add_model_hash_to_info"]:
+        checkpoint = checkpoints.hashed(checkpoint)
+    first = SamplingPlan(
+        width=request.width,
+        height=request.height,
+        steps=request.steps,
+        sampler=sampler,
+        scheduler=scheduler,
+        schedule=resolve_schedule(sampler, scheduler),
+        eta=_eta(request.sampler_options, sampler, settings),
+        churn=_churn(request.sampler_options, settings),
+        prompts=prompts,
+        negative_prompts=negatives,
+        checkpoint=checkpoint,
+    )
+    variation = request.variation
+    seed, subseed = _drawn(request.seed), _drawn(variation.seed)
+    return GenerationPlan(
+        request=request,
+        settings=settings,
+        seeds=tuple(seed if variation.strength else seed + index for index in range(count)),
+        subseeds=tuple(subseed + index for index in range(count)),
+        first=first,
+        hires=_hires(request.hires, first, request, settings, checkpoints, styles) if request.hires else None,
+        refiner=_refiner(request, settings, checkpoints),
+        tiling=settings["tiling"] if request.tiling is None else request.tiling,
+        clip_skip=settings["CLIP_stop_at_last_layers"],
+    )
+
+
+def _drawn(seed: int) -> int:
+    return random.randrange(LAST_SEED) if seed == -1 else seed
+
+
+def _check_size(width: int, height: int, batch_size: int) -> None:
+    if width * height * batch_size > MAX_PIXELS:
+        raise InvalidRequest(
+            f"{batch_size} pictures of {width} x {height} are more than one batch can hold "
+            f"({MAX_PIXELS} pixels); lower the size or the batch size."
+        )
+
+
+def _prompts(
+    text: str, request: GenerationRequest, settings: Settings, styles: StyleStore, count: int, *, negative: bool
+) -> tuple[str, ...]:
+    apply = styles.apply_negative if negative else styles.apply
+    styled = apply(text, request.styles)
+    if settings["enable_prompt_comments"]:
+        styled = strip_comments(styled)
+    return (styled,) * count
+
+
+def _eta(options: SamplerOptions, sampler: Sampler, settings: Settings) -> float:
+    if options.eta is not None:
+        return options.eta
+    eta: float = settings["eta_ddim" if sampler.timesteps else "eta_ancestral"]
+    return eta
+
+
+def _churn(options: SamplerOptions, settings: Settings) -> Churn:
+    """The request's values, unless the settings hold something other than the built-in default."""
+
+    def chosen(key: str, default: float) -> float:
+        setting = float(settings[key])
+        asked = getattr(options, key)
+        return setting if setting != default or asked is None else float(asked)
+
+    return Churn(
+        churn=chosen("s_churn", 0.0),
+        tmin=chosen("s_tmin", 0.0),
+        tmax=chosen("s_tmax", 0.0) or math.inf,
+        noise=chosen("s_noise", 1.0),
+    )
+
+
+def _named(name: str | None, same: str) -> str | None:
+    return name if name and name != same else None
+
+
+def _hires(
+    hires: HiresFix,
+    first: SamplingPlan,
+    request: GenerationRequest,
+    settings: Settings,
+    checkpoints: CheckpointCatalog,
+    styles: StyleStore,
+) -> HiresPlan:
+    known = (*LATENT_UPSCALERS, *IMAGE_UPSCALERS)
+    if hires.upscaler not in known:
+        raise InvalidRequest(
+            f'No upscaler is called "{hires.upscaler}"{nearest(hires.upscaler, known)}. '
+            "/sdapi/v1/upscalers and latent-upscale-modes list them all."
+        )
+    width, height, upscale_width, upscale_height = target_size(hires, first.width, first.height)
+    _check_size(width, height, request.batch_size)
+    sampler_name, scheduler_name = _named(hires.sampler, SAME_SAMPLER), _named(hires.scheduler, SAME_SCHEDULER)
+    sampler, scheduler = first.sampler, first.scheduler
+    if sampler_name:
+        sampler, scheduler = find_sampler(sampler_name, scheduler_name or first.scheduler.name)
+    elif scheduler_name:
+        scheduler = find_scheduler(scheduler_name)
+    checkpoint_name = _named(hires.checkpoint, SAME_CHECKPOINT)
+    count = len(first.prompts)
+    prompts, negatives = first.prompts, first.negative_prompts
+    if hires.prompt:
+        prompts = _prompts(hires.prompt, request, settings, styles, count, negative=False)
+    if hires.negative_prompt:
+        negatives = _prompts(hires.negative_prompt, request, settings, styles, count, negative=True)
+    return HiresPlan(
+        upscaler=hires.upscaler,
+        upscale_width=upscale_width,
+        upscale_height=upscale_height,
+        sampling=SamplingPlan(
+            width=width,
+            height=height,
+            steps=hires.steps or first.steps,
+            sampler=sampler,
+            scheduler=scheduler,
+            schedule=resolve_schedule(sampler, scheduler),
+            eta=_eta(request.sampler_options, sampler, settings),
+            churn=first.churn,
+            prompts=prompts,
+            negative_prompts=negatives,
+            checkpoint=checkpoints.find(checkpoint_name) if checkpoint_name else first.checkpoint,
+            denoise=hires.denoising_strength,
+        ),
+    )
+
+
+def target_size(hires: HiresFix, width: int, height: int) -> tuple[int, int, int, int]:
+    """(width, height) of the second pass, and of the picture before it is cut to that, in pixels.
+
+    A scale multiplies both sides; one side given keeps the ratio; both given cover the target and
+    the rest is cut off. The pass itself runs at multiples of 8, the latent's grid.
+    """
+    x, y = hires.resize_width, hires.resize_height
+    if not x and not y:
+        covered = int(width * hires.scale), int(height * hires.scale)
+        target = covered
+    elif not y:
+        target = covered = x, x * height // width
+    elif not x:
+        target = covered = y * width // height, y
+    else:
+        target = x, y
+        covered = (x, x * height // width) if width / height < x / y else (y * width // height, y)
+    if min(target) < 8:
+        raise InvalidRequest(f"Hires. fix makes {width} x {height} only {target[0]} x {target[1]} pixels; 8 is the least.")
+    return target[0] // 8 * 8, target[1] // 8 * 8, *covered
+
+
+def _refiner(
+    request: GenerationRequest, settings: Settings, checkpoints: CheckpointCatalog
+) -> RefinerPlan | None:
+    refiner = request.refiner
+    if refiner is None or refiner.checkpoint in ("", "None"):
+        return None
+    return RefinerPlan(
+        checkpoint=checkpoints.hashed(checkpoints.find(refiner.checkpoint)),
+        switch_at=refiner.switch_at,
+        passes=settings["hires_fix_refiner_pass"],
+        by_steps=settings["refiner_switch_by_sample_steps"],
+    )
+
+
+def expanded(values: Sequence[Any], indices: range) -> tuple[Any, ...]:
+    """The values of the pictures of one batch."""
+    return tuple(values[index] for index in indices)
+

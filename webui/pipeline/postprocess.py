@@ -1,0 +1,67 @@
+"""Decoded pictures into files' pixels, and several of them into a grid."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from webui.core.settings import Settings
+
+
+def to_image(decoded: Tensor) -> Image.Image:
+    """An RGB picture from (3, H, W) in about [-1, 1]; fractions of a level are cut off, as A1111 does."""
+    levels = ((decoded.float() + 1) / 2).clamp(0, 1).mul(255).to(torch.uint8)
+    return Image.fromarray(levels.permute(1, 2, 0).cpu().numpy())
+
+
+def to_tensor(image: Image.Image) -> Tensor:
+    """(3, H, W) float32 in [-1, 1]."""
+    pixels = np.asarray(image.convert("RGB"), dtype=np.float32) / 255
+    return torch.from_numpy(pixels * 2 - 1).permute(2, 0, 1)
+
+
+def resized(image: Image.Image, upscaler: str, width: int, height: int) -> Image.Image:
+    """The picture at another size: Nearest as it says, None and Lanczos by Lanczos."""
+    if image.size == (width, height):
+        return image
+    method = Image.Resampling.NEAREST if upscaler == "Nearest" else Image.Resampling.LANCZOS
+    return image.resize((width, height), resample=method)
+
+
+def cropped_to(image: Image.Image, width: int, height: int) -> Image.Image:
+    """The middle of the picture, cut to a size on the latent's grid of 8 pixels."""
+    left, top = (image.width - width) // 8 // 2 * 8, (image.height - height) // 8 // 2 * 8
+    return image.crop((left, top, left + width, top + height))
+
+
+def grid_rows(count: int, batch_size: int, settings: Settings) -> int:
+    """Rows of a grid: the setting's, the batch size for 0, about the square root for -1."""
+    wanted = int(settings["n_rows"])
+    if wanted > 0:
+        rows = wanted
+    elif wanted == 0:
+        rows = batch_size
+    elif settings["grid_prevent_empty_spots"]:
+        rows = math.isqrt(count)
+        while count % rows:
+            rows -= 1
+    else:
+        rows = round(math.sqrt(count))
+    return max(1, min(rows, count))
+
+
+def make_grid(images: Sequence[Image.Image], rows: int, background: str) -> Image.Image:
+    """The pictures side by side, each centred in a cell of the largest one's size."""
+    columns = math.ceil(len(images) / rows)
+    width, height = max(image.width for image in images), max(image.height for image in images)
+    grid = Image.new("RGB", (columns * width, rows * height), background)
+    for index, image in enumerate(images):
+        left = index % columns * width + (width - image.width) // 2
+        top = index // columns * height + (height - image.height) // 2
+        grid.paste(image, (left, top))
+    return grid
