@@ -1,7 +1,8 @@
 """Attention: `(more)`, `[less]`, `(exactly:1.3)`, `\\(literal\\)` and BREAK.
 
 `(x)` multiplies the weight of x by 1.1, `[x]` by 1/1.1, `(x:w)` by w; nesting multiplies. An opening
-bracket that nothing closes reaches to the end of the text, a closing one that nothing opened is text.
+bracket that nothing closes reaches to the end of the text, a closing one that nothing opened is text. A
+backslash that escapes nothing is dropped.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ MAX_MULTIPLICATIONS = 1_000_000
 
 _PIECES = re.compile(
     r"""
-    (?P<escaped> \\[()\[\]\\] )
+    \\ (?P<escaped> [()\[\]\\]? )
     | : \s* (?P<weight> [+\-.\d]+ ) \s* \)
     | (?P<bracket> [()\[\]] )
-    | [^\\()\[\]:]+ | [\\:]
+    | [^\\()\[\]:]+ | :
     """,
     re.VERBOSE,
 )
@@ -52,8 +53,8 @@ def parse_attention(text: str) -> list[Weighted]:
     open_square: list[int] = []
     for match in _PIECES.finditer(text):
         found = match.group()
-        if match["escaped"]:
-            pieces.add(found[1:])
+        if found[0] == "\\":
+            pieces.add(match["escaped"])
         elif match["weight"]:
             weight = _number(match["weight"])
             if not open_round:
