@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-WEBUI = Path(__file__).resolve().parents[1]
+WEBUI = Path(__file__).parents[1]
 State = Literal["active", "disabled", "broken", "legacy"]
 
 
