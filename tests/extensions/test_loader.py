@@ -1,5 +1,6 @@
 """Real extension folders, written by each test and loaded by the real loader."""
 
+import ast
 import subprocess
 import sys
 from collections.abc import Callable
@@ -168,6 +169,13 @@ def test_a_disabled_one_is_not_imported(write: Write) -> None:
     assert host.problems == ()
 
 
+def test_one_that_keeps_the_start_waiting_is_named(write: Write, caplog: pytest.LogCaptureFixture) -> None:
+    write("quick", "")
+    with caplog.at_level("WARNING"):
+        load_extensions([write("slow", "import time\ntime.sleep(0.5)")], warn_after=0.2)
+    assert [record.getMessage() for record in caplog.records] == ["Extension slow is still loading"]
+
+
 def test_two_of_one_name_and_two_of_one_class(write: Write, tmp_path: Path) -> None:
     write("one")
     parent = write("two")
@@ -222,3 +230,12 @@ def test_the_example_of_the_manual_works(write: Write) -> None:
         assert corner == pytest.approx(255 * (1 - strength), abs=8)
         assert middle > 245
     assert all(f"| `{hook}(" in manual for hook in HOOKS)
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_ours_import_nothing_of_easel_but_the_api(name: str) -> None:
+    for file in (CODE / "extensions" / name).rglob("*.py"):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        imported = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
+        imported += [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+        assert {module for module in imported if module.startswith("webui")} <= {"webui.extensions.api"}

@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import re
 import sys
+import threading
 import traceback
 import zlib
 from collections.abc import Collection, Iterator
@@ -27,17 +28,26 @@ def load_extensions(
     folders: Collection[Path],
     disabled: Collection[str] = (),
     disable_all: Literal["none", "extra", "all"] = "none",
+    warn_after: float = 10.0,
 ) -> Host:
     """A host with every extension found in `folders`; what went wrong is in its `problems`.
 
     folders: the program's own extensions/ first; one that is missing or named twice is passed over.
     disabled: names left out. disable_all: "extra" leaves out all but ours, "all" every one.
+    warn_after: seconds until the log names an extension that keeps the start waiting.
     """
     host = Host()
     for folder in _found(folders):
         built_in = folder.name in BUILT_IN and folder.parent == next(iter(folders)).resolve()
         wanted = folder.name not in disabled and (disable_all == "none" or (disable_all == "extra" and built_in))
-        state, problem = _load(host, folder) if wanted else ("disabled", "")
+        state: State = "disabled"
+        problem = ""
+        if wanted:
+            warning = threading.Timer(warn_after, log.warning, ("Extension %s is still loading", folder.name))
+            warning.daemon = True
+            warning.start()
+            state, problem = _load(host, folder)
+            warning.cancel()
         host.note(Extension(folder.name, folder, built_in, state, problem))
     return host
 
