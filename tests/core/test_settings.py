@@ -176,6 +176,23 @@ def test_hand_edits_become_the_last_good_copy(path: Path) -> None:
     assert SettingsStore(path, TABLE).snapshot()["count"] == 8
 
 
+def test_settings_declared_later_take_their_values_from_the_file(path: Path) -> None:
+    path.write_text('{"late": 7, "wrong": "x", "count": 5}')
+    store = SettingsStore(path, TABLE)
+    assert "late" not in store.snapshot()
+    store.declare([Setting("late", 1, "Late"), Setting("wrong", 2, "Wrong")])
+    assert [store.snapshot()[key] for key in ("late", "wrong", "count")] == [7, 2, 5]
+    assert len(store.problems) == 1
+    store.update({"late": 8})
+    assert json.loads(path.read_text()) == {"late": 8, "count": 5}
+
+
+def test_a_key_may_have_any_name(path: Path) -> None:
+    for key in ("self", "key", "changes"):
+        with pytest.raises(InvalidRequest, match="no setting"):
+            SettingsStore(path, TABLE).update({key: 1})
+
+
 def test_a_save_that_fails_changes_nothing(path: Path) -> None:
     store = SettingsStore(path, TABLE)
     path.mkdir()

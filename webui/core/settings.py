@@ -177,7 +177,7 @@ class Settings(Mapping[str, Any]):
         changed = {key: value for key, value in self._values.items() if value != self._table[key].default}
         return f"Settings({changed})"
 
-    def replace(self, **changes: Any) -> Settings:
+    def replace(self, /, **changes: Any) -> Settings:
         """A snapshot with these values. Raises: InvalidRequest naming the key and the value."""
         checked = {key: self.setting(key).check(value) for key, value in changes.items()}
         return Settings(self._table, self._values | checked)
@@ -217,6 +217,15 @@ class SettingsStore:
         self._snapshot = Settings.defaults(table)
         self._written: dict[str, Any] = {}  # what the file holds: changed settings and unknown keys
         self._load()
+
+    def declare(self, more: Sequence[Setting]) -> None:
+        """Add settings that are known only now (of extensions), with the values that the file holds for them."""
+        with self._lock:
+            table = by_key([*self._snapshot.table.values(), *more])
+            found = {setting.key: self._written[setting.key] for setting in more if setting.key in self._written}
+            self._snapshot = Settings(table, dict(self._snapshot))
+            self._written = {key: value for key, value in self._written.items() if key not in found}
+            self._take(found)
 
     def snapshot(self) -> Settings:
         """The settings as they are now; later changes don't touch it."""
@@ -265,10 +274,15 @@ class SettingsStore:
             raise WebuiError(f"The settings can't be saved to {self.path}: {error.strerror}.") from error
 
     def _load(self) -> None:
-        values = self._read()
+        self._take(self._read())
+
+    def _take(self, values: Mapping[str, Any]) -> None:
+        """Make values of the file the current ones, bad ones left out and reported, unknown ones kept aside."""
         known: dict[str, Any] = {}
+        unknown: dict[str, Any] = {}
         for key, value in values.items():
             if key not in self._snapshot:
+                unknown[key] = value
                 continue
             try:
                 known[key] = self._snapshot.setting(key).check(value)
@@ -276,10 +290,7 @@ class SettingsStore:
                 default = shown(self._snapshot[key])
                 self.problems.append(f"{self.path.name}: {error} The default, {default}, is used.")
         self._snapshot = self._snapshot.replace(**known)
-        self._written = {key: known.get(key, value) for key, value in values.items() if self._keep(key, known)}
-
-    def _keep(self, key: str, known: Mapping[str, Any]) -> bool:
-        return key in known or key not in self._snapshot
+        self._written = self._written | known | unknown
 
     def _read(self) -> dict[str, Any]:
         """The file's content, or the last good copy's, or nothing on a first start."""
