@@ -1,5 +1,203 @@
+"""Styles: named texts around or after prompts, kept in styles.csv files as A1111 writes them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from webui.core.errors import InvalidRequest, NotFound, WebuiError, nearest
+from webui.core.files import write_atomic
+
+PROMPT = "{prompt}"
+COLUMNS = ("name", "prompt", "negative_prompt")
+
+_SPACES = re.compile(r"  +")
+
+
+@dataclass(frozen=True)
+class Style:
+    """path: the file it is kept in."""
+
+    name: str
+    prompt: str
+    negative_prompt: str
+    path: Path
+
+
+class Applied(NamedTuple):
+    """missing: names for which there is no style; they change nothing."""
+
+    text: str
+    missing: tuple[str, ...]
+
+
+class Extracted(NamedTuple):
+    """names: styles found in a pair of prompts, in the order in which they were applied."""
+
+    names: tuple[str, ...]
+    prompt: str
+    negative_prompt: str
+
+
 def merge_style(style: str, prompt: str) -> str:
     """`prompt` in the place of "{prompt}" in the style, or followed by the style after a comma."""
-    if "{prompt}" in style:
-        return style.replace("{prompt}", prompt)
+    if PROMPT in style:
+        return style.replace(PROMPT, prompt)
     return ", ".join(part for part in (prompt.strip(), style.strip()) if part)
+
+
+class StyleStore:
+    """The styles of one or more files; every change is saved at once. Safe to use from several threads.
+
+    A file that can't be read is named in `problems` and never written to; one that isn't there has no styles.
+    """
+
+    def __init__(self, paths: Sequence[Path]):
+        """paths: files, the first for new styles; "*" and "?" in a file's name stand for all that match.
+
+        Of two styles of one name the later file's counts.
+        """
+        if not paths:
+            raise ValueError("need at least one path")
+        self._paths = tuple(paths)
+        self._lock = threading.Lock()
+        self.reload()
+
+    def reload(self) -> None:
+        """Read the files again."""
+        styles: dict[str, Style] = {}
+        problems: dict[Path, str] = {}
+        for path in self._files():
+            try:
+                styles |= {style.name: style for style in _read(path)}
+            except (OSError, UnicodeDecodeError, csv.Error) as error:
+                problems[path] = f"The styles in {path} can't be read ({error}); save the file as CSV in UTF-8."
+        self._styles, self._problems = styles, problems
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        return tuple(self._problems.values())
+
+    def all(self) -> tuple[Style, ...]:
+        """Every style, in the order of the files."""
+        return tuple(self._styles.values())
+
+    def get(self, name: str) -> Style:
+        """Raises: NotFound."""
+        styles = self._styles
+        if name not in styles:
+            raise NotFound(f'There is no style "{name}"{nearest(name, styles)}.')
+        return styles[name]
+
+    def apply(self, prompt: str, names: Iterable[str]) -> Applied:
+        """A positive prompt with the styles applied one after the other."""
+        return self._merged(prompt, names, negative=False)
+
+    def apply_negative(self, negative_prompt: str, names: Iterable[str]) -> Applied:
+        """A negative prompt with the styles applied one after the other."""
+        return self._merged(negative_prompt, names, negative=True)
+
+    def texts(self, names: Iterable[str], *, negative: bool = False) -> tuple[str, ...]:
+        """The styles' texts for positive or negative prompts; "" for a missing one."""
+        found = (self._styles.get(name) for name in names)
+        return tuple("" if style is None else style.negative_prompt if negative else style.prompt for style in found)
+
+    def extract(self, prompt: str, negative_prompt: str) -> Extracted:
+        """Take the styles out of a pair of prompts that hold both texts of each, the last applied first."""
+        candidates = [style for style in self.all() if style.prompt or style.negative_prompt]
+        names: list[str] = []
+        while True:
+            for style in candidates:
+                without = _without(style.prompt, prompt), _without(style.negative_prompt, negative_prompt)
+                if without[0] is not None and without[1] is not None:
+                    prompt, negative_prompt = without[0], without[1]
+                    names.insert(0, style.name)
+                    candidates.remove(style)
+                    break
+            else:
+                return Extracted(tuple(names), prompt, negative_prompt)
+
+    def put(self, name: str, prompt: str, negative_prompt: str) -> Style:
+        """Add a style, or replace the one of that name in its file.
+
+        Raises: InvalidRequest for a name that the file can't hold; WebuiError if the file can't be read; OSError.
+        """
+        name = name.strip()
+        if not name or name.startswith("#"):
+            raise InvalidRequest(f'A style can\'t be called "{name}"; choose a name that doesn\'t start with "#".')
+        with self._lock:
+            known = self._styles.get(name)
+            style = Style(name, prompt, negative_prompt, known.path if known else self._home())
+            self._save({**self._styles, name: style}, style.path)
+        return style
+
+    def delete(self, name: str) -> None:
+        """Raises: NotFound; OSError."""
+        with self._lock:
+            path = self.get(name).path
+            self._save({other: style for other, style in self._styles.items() if other != name}, path)
+
+    def _merged(self, prompt: str, names: Iterable[str], *, negative: bool) -> Applied:
+        names = tuple(names)
+        for text in self.texts(names, negative=negative):
+            prompt = merge_style(text, prompt)
+        return Applied(prompt, tuple(name for name in names if name not in self._styles))
+
+    def _files(self) -> list[Path]:
+        files = [
+            file
+            for path in self._paths
+            for file in (sorted(path.parent.glob(path.name)) if _is_pattern(path) else [path])
+            if file.exists()
+        ]
+        return list(dict.fromkeys(files))
+
+    def _home(self) -> Path:
+        """The file for new styles."""
+        return next((path for path in self._paths if not _is_pattern(path)), self._paths[0].with_name("styles.csv"))
+
+    def _save(self, styles: dict[str, Style], path: Path) -> None:
+        """Write the styles of one file, its old content to a .bak beside it; they are the store's from then on."""
+        if path in self._problems:
+            raise WebuiError(self._problems[path])
+        text = io.StringIO(newline="")
+        writer = csv.writer(text)
+        writer.writerow(COLUMNS)
+        writer.writerows((s.name, s.prompt, s.negative_prompt) for s in styles.values() if s.path == path)
+        if path.exists():
+            write_atomic(path.with_name(path.name + ".bak"), path.read_bytes())
+        write_atomic(path, text.getvalue().encode("utf-8-sig", "replace"))
+        self._styles = styles
+
+
+def _is_pattern(path: Path) -> bool:
+    return "*" in path.name or "?" in path.name
+
+
+def _read(path: Path) -> list[Style]:
+    """Rows with a name that doesn't start with "#"; `text` is the old name of the prompt's column.
+
+    Raises: OSError, UnicodeDecodeError, csv.Error.
+    """
+    rows = csv.DictReader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline=""))
+    return [
+        Style(name, row.get("prompt") or row.get("text") or "", row.get("negative_prompt") or "", path)
+        for row in rows
+        if (name := row.get("name") or "") and not name.startswith("#")
+    ]
+
+
+def _without(style: str, prompt: str) -> str | None:
+    """What `merge_style` made `prompt` from, runs of spaces counting as one; None if it wasn't this style."""
+    style, prompt = _SPACES.sub(" ", style.strip()), _SPACES.sub(" ", prompt.strip())
+    before, placeholder, after = style.partition(PROMPT)
+    if placeholder:
+        fits = prompt.startswith(before) and prompt.endswith(after) and len(prompt) >= len(before) + len(after)
+        return prompt[len(before) : len(prompt) - len(after)] if fits else None
+    return prompt.removesuffix(style).removesuffix(", ") if prompt.endswith(style) else None
