@@ -1,0 +1,1 @@
+"""Trains Easel's embedded checkpoint from free emoji art: `python -m tools.embedded_model <stage>`."""

@@ -1,0 +1,172 @@
+"""Stage `unet`: train the denoiser and its text encoder together on pre-encoded latents."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
+from PIL import Image
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from . import data
+from .captions import Captioner
+from .config import Preset
+from .encode import LatentSet, load_latents
+from .loop import Average, Checkpoint, Curve, learning_rate, optimizer_for, set_rate
+from .networks import VOCABULARY, build_text, build_unet, pick_device
+from .sample import ddim_sample
+from .tokens import FIRST_WORD, PackedTokens, frame, load_tokenizer
+from .vae import load_vae, to_pictures
+
+UNKNOWN_WORD_SHARE = 0.15  # of captions get a word that we never teach, so that such words do little harm
+
+
+def alpha_bars(steps: int = 1000, start: float = 0.00085, end: float = 0.012) -> Tensor:
+    """SD 1.x's schedule, betas linear in their square roots. Returns: (steps,) float64, the signal's share."""
+    betas = torch.linspace(start**0.5, end**0.5, steps, dtype=torch.float64) ** 2
+    return torch.cumprod(1 - betas, 0)
+
+
+def used_tokens(preset: Preset, tokenizer: CLIPTokenizer, scenes: list[data.Scene], count: int = 20000) -> set[int]:
+    """Ids that occur in many sampled captions."""
+    rng, writer = np.random.default_rng(preset.seed), Captioner(preset)
+    texts = {writer.write(scenes[rng.integers(len(scenes))], rng) for _ in range(count)}
+    words = {word for text in texts for word in text.replace(",", " , ").split()}
+    return {token for word in words for token in tokenizer(word, add_special_tokens=False).input_ids}
+
+
+def training_tokens(
+    preset: Preset, tokenizer: CLIPTokenizer, writer: Captioner, scenes: list[data.Scene], rng: np.random.Generator
+) -> Tensor:
+    """Captions of the scenes with words dropped in and whole captions dropped out. Returns: (B, 77) CLIP ids."""
+    rows = []
+    for scene in scenes:
+        if rng.random() < preset.caption_dropout:
+            rows.append(frame([]))
+            continue
+        ids = tokenizer(writer.write(scene, rng), add_special_tokens=False).input_ids
+        if rng.random() < UNKNOWN_WORD_SHARE:
+            for _ in range(rng.integers(1, 4)):
+                ids.insert(int(rng.integers(len(ids) + 1)), int(rng.integers(FIRST_WORD, VOCABULARY - 2)))
+        rows.append(frame(ids))
+    return torch.tensor(rows)
+
+
+def snr_weights(alpha_bar: Tensor, gamma: float) -> Tensor:
+    """min-SNR weights for eps-prediction. Source: Hang et al. 2023, arXiv:2303.09556, eq. 6."""
+    snr = alpha_bar / (1 - alpha_bar)
+    return (snr.clamp(max=gamma) / snr).float()
+
+
+def run(preset: Preset, vocab: Path | None = None) -> None:
+    device = pick_device()
+    torch.manual_seed(preset.seed)
+    tokenizer = load_tokenizer(vocab)
+    latents = load_latents(preset)
+    x0_all = latents.latents.to(device)
+    tokens = PackedTokens(used_tokens(preset, tokenizer, latents.scenes))
+    unet = build_unet(preset.sizes).to(device, memory_format=torch.channels_last)
+    text = build_text(preset.sizes, tokens.rows).to(device)
+    if device.type == "cpu":
+        unet.set_attn_processor(AttnProcessor())  # the fused kernel's backward is slower than plain products there
+    writer = Captioner(preset)
+    abar = alpha_bars().to(device)
+    weights = snr_weights(abar, preset.min_snr)
+    optimizer = optimizer_for([unet, text], preset.unet)
+    average = Average([unet, text], preset.ema)
+    checkpoint = Checkpoint(preset.run / "unet.pt", preset.checkpoint_minutes)
+    curve = Curve(preset.run / "unet.csv", ("step", "rate", "eps_mse", "samples_per_s"))
+    step = 0
+    if state := checkpoint.load():
+        unet.load_state_dict(state["unet"])
+        text.load_state_dict(state["text"])
+        optimizer.load_state_dict(state["optimizer"])
+        average.weights = [w.to(device) for w in state["average"]]
+        step = state["step"]
+        assert state["tokens"] == tokens.used, "the captions' words changed; start this run anew"
+
+    def save() -> None:
+        checkpoint.save(
+            {
+                "unet": unet.state_dict(),
+                "text": text.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "average": average.weights,
+                "tokens": tokens.used,
+                "step": step,
+            }
+        )
+
+    count, seen, losses, since = preset.unet.batch, 0, [], time.time()
+    while step < preset.unet.steps:
+        rate = learning_rate(preset.unet, step)
+        set_rate(optimizer, rate)
+        rng = np.random.default_rng((preset.seed, step))
+        picks = rng.choice(len(latents.scenes), count, p=latents.weights)
+        ids = training_tokens(preset, tokenizer, writer, [latents.scenes[i] for i in picks], rng)
+        x0 = x0_all[torch.from_numpy(picks).to(device)].float().contiguous(memory_format=torch.channels_last)
+        # one timestep from each of `count` equal slices: less variance than free draws
+        t = torch.from_numpy(((np.arange(count) + rng.random(count)) * (1000 / count)).astype(np.int64)).to(device)
+        eps = torch.randn_like(x0)
+        a = abar[t].float()[:, None, None, None]
+        x = a.sqrt() * x0 + (1 - a).sqrt() * eps
+        with torch.autocast(device.type, torch.bfloat16):
+            cond = text(tokens.pack(ids).to(device)).last_hidden_state
+            predicted = unet(x, t, cond).sample
+        error = (predicted.float() - eps).square().mean(dim=(1, 2, 3))
+        loss = (weights[t] * error).mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_([*unet.parameters(), *text.parameters()], 1.0)
+        optimizer.step()
+        average.update(step)
+        losses.append(error.mean().item())
+        step, seen = step + 1, seen + count
+        if step % 50 == 0:
+            curve.add(step, rate, float(np.mean(losses)), seen / (time.time() - since))
+            losses, seen, since = [], 0, time.time()
+        if checkpoint.due():
+            save()
+    save()
+
+
+def load_networks(preset: Preset, device: torch.device) -> tuple[UNet2DConditionModel, CLIPTextModel, PackedTokens, int]:
+    """The trained networks with averaged weights, the text encoder with its packed table, and the step."""
+    state = Checkpoint(preset.run / "unet.pt", 0).load()
+    if state is None:
+        raise FileNotFoundError(f"no {preset.run / 'unet.pt'}; run the stage unet first")
+    tokens = PackedTokens(state["tokens"])
+    unet, text = build_unet(preset.sizes), build_text(preset.sizes, tokens.rows)
+    parameters = [*unet.parameters(), *text.parameters()]
+    for parameter, weight in zip(parameters, state["average"], strict=True):
+        parameter.data.copy_(weight)
+    return unet.to(device).eval(), text.to(device).eval(), tokens, state["step"]
+
+
+PREVIEW = (
+    "a cat", "a red apple, blue background", "a blue heart, flat style, yellow background", "a tree on a pink background",
+    "a photo of a dog, noto style, green background", "a star, black background, 3d style", "a red car, white background",
+    "a small green circle on the left, purple background",
+)  # fmt: skip
+
+
+def preview(preset: Preset, vocab: Path | None, prompts: tuple[str, ...] = PREVIEW, cfg_scale: float = 5.0) -> None:
+    """Write runs/<preset>/unet-<step>.png: a column per prompt, a row per seed."""
+    device = pick_device()
+    unet, text, tokens, step = load_networks(preset, device)
+    vae, latents, tokenizer = load_vae(preset, device), load_latents(preset), load_tokenizer(vocab)
+    rows = [frame(tokenizer(p, add_special_tokens=False).input_ids) for p in (*prompts, "")]
+    with torch.no_grad():
+        cond = text(tokens.pack(torch.tensor(rows)).to(device)).last_hidden_state
+        sheet = []
+        for seed in range(2):
+            noise = torch.randn((len(prompts), *latents.latents.shape[1:]), generator=torch.manual_seed(seed))
+            z = ddim_sample(unet, noise.to(device), cond[:-1], cond[-1:], alpha_bars(), 20, cfg_scale)
+            raw = z * latents.spread.to(device)[:, None, None] + latents.shift.to(device)[:, None, None]
+            sheet.append(np.concatenate(list(to_pictures(vae.decode(raw).sample)), 1))
+    Image.fromarray(np.concatenate(sheet, 0)).save(preset.run / f"unet-{step}.png")
