@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,6 @@ from hypothesis import strategies as st
 from webui.core.errors import InvalidRequest, Refused, WebuiError
 from webui.core.settings import Section, Setting, Settings, SettingsStore, frozen_keys, in_section
 from webui.core.settings_table import SETTINGS
-
-PARITY = Path(os.environ.get("EASEL_PARITY", Path(__file__).parents[2].parent / "shared" / "parity"))
 
 TABLE = in_section(
     Section("demo", "Demo", "test"),
@@ -38,9 +35,9 @@ def plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-@pytest.mark.skipif(not PARITY.exists(), reason="the recordings of the real program are not here")
-def test_table_has_every_option_with_default_label_range_and_infotext() -> None:
-    recorded = json.loads((PARITY / "settings-catalog.json").read_text())
+@pytest.mark.parity
+def test_table_has_every_option_with_default_label_range_and_infotext(parity: Path) -> None:
+    recorded = json.loads((parity / "settings-catalog.json").read_text())
     ours = {setting.key: setting for setting in SETTINGS}
     expected = {
         key: option
@@ -59,9 +56,9 @@ def test_table_has_every_option_with_default_label_range_and_infotext() -> None:
         assert (setting.ge, setting.le) == (arguments.get("minimum"), arguments.get("maximum")), key
 
 
-@pytest.mark.skipif(not PARITY.exists(), reason="the recordings of the real program are not here")
-def test_recorded_values_of_the_real_program_are_accepted() -> None:
-    recorded = json.loads((PARITY / "api" / "options.json").read_text())
+@pytest.mark.parity
+def test_recorded_values_of_the_real_program_are_accepted(parity: Path) -> None:
+    recorded = json.loads((parity / "api" / "options.json").read_text())
     known = {key: value for key, value in recorded.items() if key in {setting.key for setting in SETTINGS}}
     assert Settings.defaults(SETTINGS).replace(**known)["samples_format"] == "png"
 
