@@ -1,0 +1,152 @@
+// What the page does by itself, and what Gradio's events ask of it (window.easel).
+
+import { editWeight, moveItems } from "./attention.js";
+import { buttonOf, byId, click, isShown, recall, remember, setText, sleep, textareaOf } from "./dom.js";
+import * as progress from "./progress.js";
+import { settings } from "./settings.js";
+import { addTooltips } from "./tooltips.js";
+
+const TABS = ["txt2img"];
+const TYPING_PAUSE = 800; // milliseconds before tokens are counted anew
+const timers = new Map();
+let chosenCheckpoint = "";
+
+const formKey = (tab) => `easel_${tab}_form`;
+const promptIds = (tab) => [`${tab}_prompt`, `${tab}_neg_prompt`];
+const promptKey = (id) => `easel_${id}`;
+
+window.easel = {
+  currentJob: progress.currentJob,
+  shownJob: progress.shownJob,
+  endedJob: progress.endedJob,
+  submitted: progress.submitted,
+  openDialog: (id) => byId(id)?.setAttribute("data-open", ""),
+  closeDialog: (id) => byId(id)?.removeAttribute("data-open"),
+  chosenCheckpoint: () => chosenCheckpoint,
+
+  // values: of the job id's box and the whole form, in the order of the components.
+  newJob(tab, values, keep = true) {
+    const [, ...form] = values;
+    if (keep) remember(sessionStorage, formKey(tab), JSON.stringify(form));
+    return [progress.newJob(tab), ...form];
+  },
+
+  // The form as it was at the last Generate, with the prompts (its first two) as last typed.
+  rememberedForm(tab) {
+    const form = JSON.parse(recall(sessionStorage, formKey(tab)));
+    promptIds(tab).forEach((id, index) => {
+      form[index] = recall(sessionStorage, promptKey(id)) ?? form[index];
+    });
+    return form;
+  },
+
+  clearedPrompts(tab) {
+    const areas = promptIds(tab).map(textareaOf);
+    return confirm("Delete both prompts?") ? ["", ""] : areas.map((area) => area.value);
+  },
+
+  promptChanged(tab, id, text) {
+    remember(sessionStorage, promptKey(id), text);
+    if (settings.disable_token_counters) return;
+    clearTimeout(timers.get(id));
+    const button = id === `${tab}_prompt` ? `${tab}_token_button` : `${tab}_negative_token_button`;
+    timers.set(id, setTimeout(() => click(button), TYPING_PAUSE));
+  },
+
+  hiresText(width, height, scale, resizeWidth, resizeHeight) {
+    const row = byId("txt2img_hires_fix_row2");
+    if (row) row.dataset.by = resizeWidth || resizeHeight ? "size" : "scale";
+    const [toWidth, toHeight] = hiresSize(width, height, scale, resizeWidth, resizeHeight);
+    return `from <b>${Number(width)}x${Number(height)}</b> to <b>${toWidth}x${toHeight}</b>`;
+  },
+};
+
+function hiresSize(width, height, scale, resizeWidth, resizeHeight) {
+  if (!resizeWidth && !resizeHeight) return [Math.trunc(width * scale), Math.trunc(height * scale)];
+  if (!resizeHeight) return [resizeWidth, Math.trunc((resizeWidth * height) / width)];
+  if (!resizeWidth) return [Math.trunc((resizeHeight * width) / height), resizeHeight];
+  return [resizeWidth, resizeHeight];
+}
+
+// Called by Gradio once the page has its fresh values.
+function ready(json) {
+  Object.assign(settings, JSON.parse(json || "{}"));
+  addTooltips();
+  document.documentElement.dataset.easel = "ready";
+  if (settings.disable_token_counters) document.documentElement.dataset.counters = "off";
+  for (const tab of TABS) {
+    if (recall(sessionStorage, formKey(tab))) click(`${tab}_restore_form`);
+    else {
+      for (const id of promptIds(tab)) {
+        const text = recall(sessionStorage, promptKey(id));
+        if (text && textareaOf(id)) setText(textareaOf(id), text);
+      }
+    }
+    progress.resume(tab);
+  }
+}
+
+const activeTab = () => TABS.find((tab) => isShown(buttonOf(`${tab}_prompt`) ?? byId(`${tab}_prompt`)));
+
+async function generate(tab) {
+  if (progress.isRunning(tab)) {
+    click(`${tab}_interrupt`);
+    while (progress.isRunning(tab)) await sleep(50);
+  }
+  click(`${tab}_generate`);
+}
+
+function onKey(event) {
+  const area = event.target;
+  const inPrompt = area instanceof HTMLTextAreaElement && area.closest(".prompt");
+  const command = event.ctrlKey || event.metaKey;
+  const tab = activeTab();
+  if (event.key === "Enter" && command && tab) generate(tab);
+  else if (event.key === "Enter" && event.altKey && tab) progress.isRunning(tab) && click(`${tab}_skip`);
+  else if (event.key === "Escape" && tab && progress.isRunning(tab) && !document.querySelector("[data-open]")) {
+    click(`${tab}_interrupt`);
+  } else if (inPrompt && command && ["ArrowUp", "ArrowDown"].includes(event.key)) {
+    change(area, editWeight, event.key === "ArrowUp" ? 1 : -1);
+  } else if (inPrompt && event.altKey && settings.keyedit_move && ["ArrowLeft", "ArrowRight"].includes(event.key)) {
+    change(area, moveItems, event.key === "ArrowRight" ? 1 : -1);
+  } else return;
+  event.preventDefault();
+  event.stopPropagation();
+}
+
+function change(area, edit, direction) {
+  const edited = edit(area.value, area.selectionStart, area.selectionEnd, direction, settings);
+  if (edited) setText(area, edited.text, edited.start, edited.end);
+}
+
+function onClick(event) {
+  const target = event.target.closest("button, [data-easel]");
+  const arrow = target?.closest(".input-accordion-arrow");
+  if (arrow) arrow.closest(".input-accordion").toggleAttribute("data-flipped");
+  if (target?.dataset.checkpoint) {
+    chosenCheckpoint = target.dataset.checkpoint;
+    click("change_checkpoint");
+  }
+  if (target?.dataset.easel === "reload") location.reload();
+  if (target?.dataset.easel === "dismiss") {
+    remember(localStorage, "easel_hint", "dismissed");
+    document.documentElement.dataset.hint = "dismissed";
+  }
+  for (const tab of TABS) {
+    if (target?.id === `${tab}_interrupt`) progress.interrupting(tab);
+    if (target?.id === `${tab}_restore_progress`) progress.resume(tab);
+  }
+}
+
+// The checkbox of an accordion decides what is open, until its arrow is clicked.
+function onChange(event) {
+  event.target.closest?.(".input-accordion-head")?.parentElement.removeAttribute("data-flipped");
+}
+
+document.addEventListener("keydown", onKey, true);
+document.addEventListener("click", onClick, true);
+document.addEventListener("change", onChange, true);
+if (recall(localStorage, "easel_hint")) document.documentElement.dataset.hint = "dismissed";
+
+if (window.easelWaiting) ready(...window.easelWaiting);
+window.easelReady = ready;

@@ -1,0 +1,201 @@
+// One job of a tab: drawn here, watched here, and its result fetched when it has ended.
+
+import { byId, click, postJson, recall, remember, sleep } from "./dom.js";
+import { settings } from "./settings.js";
+
+const TITLE = document.title;
+const FAST = 300; // milliseconds between polls of a young job
+const YOUNG = 5000;
+const GIVE_UP = 40000; // without any sign of the job
+const watched = new Map(); // tab -> {id, accepted, stop}
+const shown = new Map(); // tab -> id of the job whose pictures are on the page
+
+const key = (tab) => `${tab}_task_id`;
+export const currentJob = (tab) => watched.get(tab)?.id ?? "";
+export const shownJob = (tab) => shown.get(tab) ?? "";
+export const isRunning = (tab) => watched.has(tab);
+
+export function newJob(tab) {
+  const random = crypto.getRandomValues(new Uint32Array(3));
+  const id = `task(${Array.from(random, (number) => number.toString(36).padStart(7, "0")).join("")})`;
+  watch(tab, id);
+  return id;
+}
+
+// The server's answer to Generate: {job, accepted}.
+export function submitted(tab, outcome) {
+  const { job, accepted } = JSON.parse(outcome || "{}");
+  const current = watched.get(tab);
+  if (current?.id !== job) return;
+  if (accepted) current.accepted = true;
+  else finish(tab, current);
+}
+
+// Takes up a job that ran, or ended, while the page was away.
+export async function resume(tab) {
+  const id = recall(localStorage, key(tab));
+  if (!id || watched.has(tab)) return;
+  const state = await ask(id, -1);
+  if (state && (state.active || state.queued || state.completed)) watch(tab, id, true);
+  else if (state) forget(tab);
+}
+
+// The id of the job that has just ended, for the handler that shows its result.
+export function endedJob(tab) {
+  return shownJob(tab);
+}
+
+async function watch(tab, id, accepted = false) {
+  const job = { id, accepted, stopped: false };
+  watched.set(tab, job);
+  remember(localStorage, key(tab), id);
+  setState(tab, "running");
+  const lock = keepAwake();
+  const started = Date.now();
+  let lastSign = started;
+  let preview = -1;
+  while (!job.stopped) {
+    const state = await ask(id, preview);
+    if (job.stopped) break;
+    if (state === null) {
+      await serverBack();
+      return;
+    }
+    if (state.completed) {
+      finish(tab, job);
+      shown.set(tab, id);
+      click(`${tab}_show_result`);
+      break;
+    }
+    if (state.active || state.queued) lastSign = Date.now();
+    else if (Date.now() - lastSign > (job.accepted ? 3000 : GIVE_UP)) {
+      finish(tab, job);
+      forget(tab);
+      say(tab, "The server no longer knows this job; what was finished is in the outputs folder.");
+      break;
+    }
+    if (state.live_preview) preview = state.id_live_preview;
+    draw(tab, state);
+    const period = settings.live_preview_refresh_period || 1000;
+    await sleep(Date.now() - started < YOUNG ? Math.min(period, FAST) : period);
+  }
+  (await lock)?.release?.();
+}
+
+function forget(tab) {
+  remember(localStorage, key(tab), null);
+}
+
+function finish(tab, job) {
+  job.stopped = true;
+  if (watched.get(tab) === job) {
+    watched.delete(tab);
+    setState(tab, "idle");
+    byId(`${tab}_gallery_container`)?.querySelectorAll(".progressDiv, .livePreview").forEach((part) => part.remove());
+    document.title = TITLE;
+  }
+}
+
+// The state of a job, or null when the server can't be reached.
+async function ask(id, preview) {
+  try {
+    const answer = await postJson("internal/progress", {
+      id_task: id,
+      id_live_preview: preview,
+      live_preview: Boolean(settings.live_previews_enable) && document.visibilityState === "visible",
+    });
+    if (answer.status === 401) location.reload();
+    return answer.ok ? await answer.json() : answer.status >= 502 ? null : {};
+  } catch {
+    return null;
+  }
+}
+
+async function serverBack() {
+  const notice = Object.assign(document.createElement("div"), {
+    className: "easel-restarting",
+    role: "status",
+    textContent: "Server restarting… The page comes back by itself; prompts are kept.",
+  });
+  document.body.append(notice);
+  for (;;) {
+    await sleep(1000);
+    try {
+      if ((await fetch("internal/ping")).ok) break;
+    } catch {
+      continue; // not yet
+    }
+  }
+  location.reload();
+}
+
+function setState(tab, state) {
+  const box = byId(`${tab}_generate_box`);
+  if (box) box.dataset.state = state;
+}
+
+export function interrupting(tab) {
+  if (watched.has(tab)) setState(tab, "interrupting");
+}
+
+function say(tab, sentence) {
+  const log = byId(`html_log_${tab}`);
+  const paragraph = Object.assign(document.createElement("p"), { className: "error", textContent: sentence });
+  (log?.querySelector(".prose") ?? log)?.replaceChildren(paragraph);
+}
+
+function draw(tab, state) {
+  const container = byId(`${tab}_gallery_container`);
+  if (!container) return;
+  const percent = Math.round((state.progress ?? 0) * 100);
+  const words = [state.textinfo && !state.active ? state.textinfo : ""];
+  if (state.active) {
+    words.push(state.textinfo ?? "", `${percent}%`);
+    if (state.eta) words.push(`ETA: ${duration(state.eta)}`);
+  }
+  const text = words.filter(Boolean).join(" ");
+  if (settings.show_progress_in_title !== false && state.active) document.title = `[${text}] ${TITLE}`;
+  if (settings.show_progressbar !== false) {
+    const bar = part(container, "progressDiv", () => {
+      const div = document.createElement("div");
+      div.append(Object.assign(document.createElement("div"), { className: "progress" }));
+      div.append(Object.assign(document.createElement("span"), { className: "progressText" }));
+      return div;
+    });
+    bar.firstChild.style.width = `${percent}%`;
+    bar.lastChild.textContent = text;
+  }
+  if (state.live_preview) {
+    const frame = part(container, "livePreview", () => {
+      const div = document.createElement("div");
+      div.append(Object.assign(document.createElement("img"), { alt: "Live preview" }));
+      return div;
+    });
+    frame.firstChild.src = state.live_preview;
+  }
+}
+
+function part(container, name, make) {
+  let found = container.querySelector(`:scope > .${name}`);
+  if (!found) {
+    found = Object.assign(make(), { className: name });
+    container.prepend(found);
+  }
+  return found;
+}
+
+export function duration(seconds) {
+  const whole = Math.ceil(seconds);
+  if (whole <= 60) return `${whole}s`;
+  const two = (number) => String(number).padStart(2, "0");
+  const parts = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60].map(two);
+  return (whole > 3600 ? parts : parts.slice(1)).join(":");
+}
+
+async function keepAwake() {
+  try {
+    return settings.prevent_screen_sleep_during_generation === false ? null : await navigator.wakeLock?.request("screen");
+  } catch {
+    return null; // the browser may refuse, e.g. for a page in the background
+  }
+}

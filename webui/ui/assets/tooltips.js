@@ -1,0 +1,32 @@
+// What the buttons with symbols do.
+
+const TOOLTIPS = {
+  "↙️": "Read generation parameters from the prompt, or from the last generation if the prompt is empty, into the form",
+  "🗑️": "Clear the prompts",
+  "📋": "Write the selected styles into the prompts",
+  "🌀": "Show the result of the last generation again",
+  "🖌️": "Edit styles",
+  "📝": "Copy the current prompts here",
+  "🔄": "Refresh the list",
+  "🎲️": "Set the seed to -1: a new random number every time",
+  "♻️": "Reuse the seed of the selected picture",
+  "⇅": "Switch width and height",
+  "📂": "Open the output folder",
+  "💾": "Save the picture to a folder of its own",
+  "🗃️": "Save the pictures and offer them as a zip archive",
+  "🖼️": "Send picture and parameters to img2img",
+  "🎨️": "Send picture and parameters to inpaint",
+  "📐": "Send the picture to Extras",
+  "✨": "Make an upscaled version of the picture with the hires fix settings",
+  "◀": "Open or close",
+};
+
+export function addTooltips() {
+  for (const button of document.querySelectorAll("button.tool, button.input-accordion-arrow")) {
+    const text = TOOLTIPS[button.textContent.trim()];
+    if (text && !button.title) {
+      button.title = text;
+      button.setAttribute("aria-label", text);
+    }
+  }
+}

@@ -1,0 +1,38 @@
+"""The Extensions tab: what was found, and what went wrong with it."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from webui.desk.services import Services
+from webui.extensions.host import Extension
+from webui.ui.html import escape, sentences
+
+STATES = {
+    "active": "in use",
+    "disabled": "disabled",
+    "broken": "broken",
+    "legacy": "written for A1111's web UI, which this version can't run yet",
+}
+
+
+def build_extensions(services: Services) -> None:
+    with gr.Tab("Extensions", id="extensions", elem_id="tab_extensions", render_children=True):
+        gr.HTML(extensions_table(services), elem_id="extensions_installed_html")
+
+
+def extensions_table(services: Services) -> str:
+    """One row an extension, faults underneath."""
+    rows = "".join(_row(extension) for extension in services.host.extensions)
+    table = f"<table><thead><tr><th>Extension</th><th>Folder</th><th>State</th></tr></thead><tbody>{rows}</tbody></table>"
+    faults = sentences((problem.sentence for problem in services.host.problems), "error")
+    folder = escape(str(services.paths.extensions))
+    return (
+        f"{table if rows else ''}{faults}<p>To add an extension put its folder into <code>{folder}</code> and restart "
+        "Easel; installing from here comes in a later version.</p>"
+    )
+
+
+def _row(extension: Extension) -> str:
+    cells = (extension.name, str(extension.folder), STATES[extension.state])
+    return f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"

@@ -1,0 +1,34 @@
+"""Pieces of HTML. Whatever came from a user or a file is escaped here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from html import escape
+
+from webui.core.request import GenerationResult
+
+
+def paragraphs(text: str) -> str:
+    """The text with its line breaks, as one paragraph."""
+    return f"<p>{escape(text).replace(chr(10), '<br>')}</p>" if text else ""
+
+
+def sentences(lines: Iterable[str], css_class: str) -> str:
+    return "".join(f'<p class="{css_class}">{escape(line)}</p>' for line in lines)
+
+
+def problem(sentence: object) -> str:
+    """An error as the log under the gallery shows it."""
+    return sentences([str(sentence)], "error")
+
+
+def result_log(result: GenerationResult) -> str:
+    """Comments of the job and the time it took."""
+    return sentences(result.comments, "comments") + (
+        f"<p class='performance'>Time taken: <b>{_duration(result.seconds)}</b></p>"
+    )
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(seconds, 60)
+    return f"{int(minutes)} min. {rest:.1f} sec." if minutes else f"{rest:.1f} sec."

@@ -1,0 +1,140 @@
+"""The whole page, and how the server shows it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
+
+from webui.core.settings import Settings
+from webui.desk.hints import first_run_hint
+from webui.desk.services import Services
+from webui.ui import html
+from webui.ui.extensions_tab import build_extensions
+from webui.ui.footer import footer
+from webui.ui.later import build_later
+from webui.ui.pnginfo import build_pnginfo
+from webui.ui.quicksettings import build_quicksettings, current_size, current_title, wire_checkpoint
+from webui.ui.theme import easel_theme
+from webui.ui.txt2img import build_txt2img
+
+ASSETS = Path(__file__).parent / "assets"
+ASSETS_URL = "/easel-assets"
+SCRIPT = "page.js"
+TITLE = "Stable Diffusion"
+ON_PAGE = (
+    "keyedit_precision_attention",
+    "keyedit_precision_extra",
+    "keyedit_delimiters",
+    "keyedit_delimiters_whitespace",
+    "keyedit_move",
+    "disable_token_counters",
+    "live_preview_refresh_period",
+    "live_previews_enable",
+    "show_progress_in_title",
+    "show_progressbar",
+)
+"""Settings that the page's own scripts obey."""
+
+
+def build(services: Services) -> gr.Blocks:
+    """Quick settings, the tabs in A1111's order, footer. Nothing here touches the network or imports torch."""
+    with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as page:
+        hint = gr.HTML(elem_id="easel_hint")
+        checkpoint, refresh = build_quicksettings(services)
+        with gr.Tabs(elem_id="tabs"):
+            txt2img = build_txt2img(services)
+            build_later("img2img")
+            build_later("extras")
+            build_pnginfo(services, txt2img)
+            build_later("modelmerger")
+            build_later("train")
+            build_later("settings")
+            build_extensions(services)
+        foot = gr.HTML(elem_id="footer")
+        facts = gr.Textbox(elem_id="easel_settings", visible="hidden")
+        size = (txt2img.fields["width"], txt2img.fields["height"])
+        wire_checkpoint(services, checkpoint, refresh, size)
+        fresh = [hint, foot, facts, checkpoint, txt2img.top.styles, *size]
+        page.load(
+            lambda: _fresh(services),
+            None,
+            fresh,
+            show_progress="hidden",
+            concurrency_limit=None,
+            api_visibility="private",
+        ).then(None, facts, None, js="(settings) => window.easelReady(settings)")
+    return page
+
+
+def mount(app: FastAPI, services: Services) -> FastAPI:
+    """Show the page at "/". To be called after every other route is added: what comes later is hidden by it."""
+    flags, paths = services.flags, services.paths
+    gr.set_static_paths(paths.outputs)  # served from where they lie, without a copy in Gradio's cache
+    assets = f"{ASSETS_URL}/{_version_of_assets()}"  # a new address with every change, since browsers keep scripts
+    app.mount(assets, StaticFiles(directory=ASSETS))
+    return gr.mount_gradio_app(
+        app,
+        build(services),
+        path="/",
+        root_path=flags.subpath or None,
+        auth=list(flags.credentials) or None,
+        allowed_paths=[str(path) for path in (paths.outputs, paths.log, *flags.gradio_allowed_path)],
+        theme=easel_theme(),
+        css_paths=ASSETS / "style.css",
+        head=_head(assets, flags.theme),
+        footer_links=[],
+        run_history=False,
+        show_error=True,
+        ssr_mode=False,
+        mcp_server=False,
+        enable_monitoring=False,
+        pwa=False,
+    )
+
+
+def _version_of_assets() -> str:
+    content = b"".join(file.read_bytes() for file in sorted(ASSETS.iterdir()))
+    return hashlib.sha256(content).hexdigest()[:12]
+
+
+def _head(assets: str, theme: str | None) -> str:
+    """The page's scripts, and --theme's light or dark."""
+    # Gradio's first event may come before the script: what it says is kept until then.
+    waiting = "window.easelReady ??= (...values) => { window.easelWaiting = values; };"
+    choose = f"document.body.classList.toggle('dark', {str(theme == 'dark').lower()});" if theme else ""
+    return f'<script>{waiting}{choose}</script><script type="module" src="{assets.lstrip("/")}/{SCRIPT}"></script>'
+
+
+def _fresh(services: Services) -> tuple[Any, ...]:
+    """What may have changed since the page was built: every visitor gets it anew."""
+    settings = services.settings.snapshot()
+    titles = list(services.checkpoints.titles())
+    size = current_size(services)
+    return (
+        _notes(services),
+        footer(services),
+        _settings_for_page(settings),
+        gr.Dropdown(choices=titles, value=current_title(services)),
+        gr.Dropdown(choices=[style.name for style in services.styles.all()]),
+        size,
+        size,
+    )
+
+
+def _settings_for_page(settings: Settings) -> str:
+    return json.dumps({key: settings[key] for key in ON_PAGE})
+
+
+def _notes(services: Services) -> str:
+    """The hint for newcomers, which stays away once dismissed, and what went wrong at the start."""
+    hint = first_run_hint(services)
+    close = '<button type="button" data-easel="dismiss" aria-label="Dismiss">✕</button>'
+    return (f'<p class="hint">{html.escape(hint)}{close}</p>' if hint else "") + html.sentences(
+        services.problems, "error"
+    )

@@ -1,0 +1,127 @@
+"""The row above the tabs: settings that are at hand everywhere, the checkpoint first of all."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from webui.core.errors import WebuiError
+from webui.core.settings import Setting
+from webui.desk.generation import choose_checkpoint
+from webui.desk.native_size import USUAL, native_size
+from webui.desk.services import Services
+from webui.ui import html
+from webui.ui.widgets import tool
+
+CHECKPOINT = "sd_model_checkpoint"
+
+
+def current_title(services: Services) -> str | None:
+    """The title of the checkpoint in use, None when there is none at all."""
+    try:
+        return services.checkpoints.default(services.settings.snapshot()[CHECKPOINT] or "").title
+    except WebuiError:
+        return None
+
+
+def current_size(services: Services) -> int:
+    """The picture size that the checkpoint in use was trained for."""
+    try:
+        return native_size(services.checkpoints.default(services.settings.snapshot()[CHECKPOINT] or ""))
+    except WebuiError:
+        return USUAL
+
+
+def build_quicksettings(services: Services) -> tuple[gr.Dropdown, gr.Button]:
+    """Every setting named in `quicksettings_list`; returns the checkpoint list and its refresh button."""
+    settings = services.settings.snapshot()
+    with gr.Row(elem_id="quicksettings"):
+        checkpoint = gr.Dropdown(
+            choices=list(services.checkpoints.titles()),
+            value=current_title(services),
+            label="Stable Diffusion checkpoint",
+            elem_id=f"setting_{CHECKPOINT}",
+            allow_custom_value=True,
+            scale=0,
+            min_width=330,
+        )
+        refresh = tool("🔄", f"refresh_{CHECKPOINT}")
+        for key in settings["quicksettings_list"]:
+            if key != CHECKPOINT and key in settings:
+                _quick_setting(services, settings.setting(key), settings[key])
+    return checkpoint, refresh
+
+
+def wire_checkpoint(
+    services: Services, checkpoint: gr.Dropdown, refresh: gr.Button, size: tuple[Component, Component]
+) -> None:
+    """size: width and height, which follow the checkpoint's own size while nobody has changed them."""
+
+    def choose(name: str | None, width: int, height: int) -> Any:
+        before, old_size = current_title(services), current_size(services)
+        if not name or name == before:
+            return gr.skip()
+        try:
+            job = choose_checkpoint(services, name)
+        except WebuiError as error:
+            gr.Warning(html.escape(str(error)))
+            return before, gr.skip(), gr.skip(), ""
+        new_size = current_size(services)
+        follow = (width, height) == (old_size, old_size)
+        sizes = (new_size, new_size) if follow else (gr.skip(), gr.skip())
+        return current_title(services), *sizes, job
+
+    async def report(job: str) -> None:
+        """Watch the model load, to say what is wrong with it if it can't be loaded."""
+        if not job:
+            return
+        while not services.jobs.progress(job).ended:
+            await asyncio.sleep(0.2)
+        failure = services.jobs.progress(job).error
+        if failure:
+            gr.Warning(html.escape(failure.message))
+
+    def reload() -> Any:
+        services.checkpoints.refresh()
+        services.checkpoints.hash_in_background()
+        return gr.Dropdown(choices=list(services.checkpoints.titles()), value=current_title(services))
+
+    loading = gr.Textbox(visible="hidden")
+    quiet: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
+    checkpoint.input(choose, [checkpoint, *size], [checkpoint, *size, loading], **quiet).then(
+        report, loading, None, **quiet
+    )
+    refresh.click(reload, None, checkpoint, **quiet)
+
+
+def _quick_setting(services: Services, setting: Setting, value: Any) -> None:
+    """One more setting in the row; a change applies at once."""
+    options: dict[str, Any] = {"label": setting.label, "elem_id": f"setting_{setting.key}", "min_width": 160}
+    component: Component
+    if setting.kind in ("checkbox",):
+        component = gr.Checkbox(value, **options)
+    elif setting.kind == "slider":
+        component = gr.Slider(setting.ge, setting.le, value, step=setting.step, buttons=[], **options)
+    elif setting.kind == "number":
+        component = gr.Number(value, precision=0 if isinstance(setting.default, int) else None, **options)
+    elif isinstance(setting.choices, tuple) and setting.choices:
+        several = isinstance(setting.default, list | tuple)
+        component = gr.Dropdown(
+            list(setting.choices), value=list(value) if several else value, multiselect=several, **options
+        )
+    else:
+        component = gr.Textbox(value, **options)
+
+    def apply(new: Any) -> None:
+        try:
+            services.settings.update({setting.key: new})
+        except WebuiError as error:
+            gr.Warning(html.escape(str(error)))
+
+    change = component.change if isinstance(component, gr.Checkbox | gr.Dropdown) else component.blur
+    if isinstance(component, gr.Slider):
+        change = component.release
+    change(apply, component, None, show_progress="hidden", concurrency_limit=None, api_visibility="private")

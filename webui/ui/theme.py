@@ -1,0 +1,38 @@
+"""Colours and spacing of the page. Fonts come with Gradio or the system; nothing is fetched."""
+
+import gradio as gr
+
+
+def easel_theme() -> gr.themes.Base:
+    """Gradio's default theme with A1111's orange Generate button, blue sliders and tighter blocks."""
+    return gr.themes.Default(
+        primary_hue="orange",
+        secondary_hue="blue",
+        neutral_hue="gray",
+        spacing_size="md",
+        radius_size="md",
+    ).set(
+        button_primary_background_fill="linear-gradient(to bottom right, *primary_100, *primary_300)",
+        button_primary_background_fill_hover="linear-gradient(to bottom right, *primary_100, *primary_200)",
+        button_primary_text_color="*primary_600",
+        button_primary_text_color_hover="*primary_700",
+        button_primary_border_color="*primary_200",
+        button_primary_background_fill_dark="linear-gradient(to bottom right, *primary_500, *primary_600)",
+        button_primary_background_fill_hover_dark="linear-gradient(to bottom right, *primary_500, *primary_500)",
+        button_primary_text_color_dark="white",
+        button_secondary_background_fill="linear-gradient(to bottom right, *neutral_100, *neutral_200)",
+        button_secondary_background_fill_hover="linear-gradient(to bottom right, *neutral_50, *neutral_100)",
+        button_secondary_background_fill_dark="linear-gradient(to bottom right, *neutral_600, *neutral_700)",
+        button_secondary_background_fill_hover_dark="linear-gradient(to bottom right, *neutral_600, *neutral_600)",
+        button_large_padding="8px 16px",
+        block_label_text_weight="400",
+        block_title_text_weight="400",
+        block_title_text_color="*neutral_500",
+        block_title_text_color_dark="*neutral_300",
+        slider_color="*secondary_500",
+        slider_color_dark="*secondary_500",
+        checkbox_background_color_selected="*secondary_600",
+        checkbox_border_color_selected="*secondary_600",
+        input_background_fill="white",
+        background_fill_primary="white",
+    )

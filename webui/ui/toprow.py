@@ -1,0 +1,94 @@
+"""The top of a generation tab: prompts, Generate and its companions, tools, styles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import gradio as gr
+
+from webui.ui.styles import StylesDialog, build_styles
+from webui.ui.widgets import tool
+
+KEYS = "(Press Ctrl+Enter to generate, Alt+Enter to skip, Esc to interrupt)"
+
+
+@dataclass(frozen=True)
+class TopRow:
+    prompt: gr.Textbox
+    negative_prompt: gr.Textbox
+    generate: gr.Button
+    interrupt: gr.Button
+    interrupting: gr.Button
+    skip: gr.Button
+    paste: gr.Button
+    token_counter: gr.HTML
+    token_button: gr.Button
+    negative_token_counter: gr.HTML
+    negative_token_button: gr.Button
+    styles: gr.Dropdown
+    dialog: StylesDialog
+
+
+def build_toprow(tab: str, style_names: list[str]) -> TopRow:
+    """tab: "txt2img" or "img2img", the beginning of all element ids."""
+    with gr.Row(elem_id=f"{tab}_toprow"):
+        with gr.Column(elem_id=f"{tab}_prompt_container", scale=6):
+            prompt, counter, count = _prompt(tab, "Prompt", "prompt", "token")
+            negative, negative_counter, negative_count = _prompt(tab, "Negative prompt", "neg_prompt", "negative_token")
+        with gr.Column(elem_id=f"{tab}_actions_column", scale=1):
+            with gr.Row(elem_id=f"{tab}_generate_box", elem_classes=["generate-box"]):
+                generate = gr.Button("Generate", elem_id=f"{tab}_generate", variant="primary")
+                interrupt = gr.Button("Interrupt", elem_id=f"{tab}_interrupt", elem_classes=["generate-box-interrupt"])
+                interrupting = gr.Button(
+                    "Interrupting...", elem_id=f"{tab}_interrupting", elem_classes=["generate-box-interrupting"]
+                )
+                skip = gr.Button("Skip", elem_id=f"{tab}_skip", elem_classes=["generate-box-skip"])
+            with gr.Row(elem_id=f"{tab}_tools"):
+                paste = tool("↙️", "paste" if tab == "txt2img" else f"{tab}_paste")
+                clear = tool("🗑️", f"{tab}_clear_prompt")
+                apply_styles = tool("📋", f"{tab}_style_apply")
+                tool("🌀", f"{tab}_restore_progress", visible="hidden")
+            with gr.Row(elem_id=f"{tab}_styles_row"):
+                styles = gr.Dropdown(
+                    choices=style_names,
+                    label="Styles",
+                    show_label=False,
+                    multiselect=True,
+                    elem_id=f"{tab}_styles",
+                    container=False,
+                )
+                edit = tool("🖌️", f"{tab}_styles_edit_button")
+            dialog = build_styles(tab, style_names, edit, apply_styles)
+    clear.click(None, None, [prompt, negative], js=f"() => easel.clearedPrompts('{tab}')")
+    return TopRow(
+        prompt=prompt,
+        negative_prompt=negative,
+        generate=generate,
+        interrupt=interrupt,
+        interrupting=interrupting,
+        skip=skip,
+        paste=paste,
+        token_counter=counter,
+        token_button=count,
+        negative_token_counter=negative_counter,
+        negative_token_button=negative_count,
+        styles=styles,
+        dialog=dialog,
+    )
+
+
+def _prompt(tab: str, label: str, name: str, counter_name: str) -> tuple[gr.Textbox, gr.HTML, gr.Button]:
+    with gr.Row(elem_id=f"{tab}_{name}_row", elem_classes=["prompt-row"]):
+        box = gr.Textbox(
+            label=label,
+            elem_id=f"{tab}_{name}",
+            elem_classes=["prompt"],
+            show_label=False,
+            container=False,
+            lines=3,
+            max_lines=20,
+            placeholder=f"{label}\n{KEYS}",
+        )
+        counter = gr.HTML("<span>0/75</span>", elem_id=f"{tab}_{counter_name}_counter", elem_classes=["token-counter"])
+        count = gr.Button("Count tokens", elem_id=f"{tab}_{counter_name}_button", visible="hidden")
+    return box, counter, count
