@@ -391,6 +391,21 @@ def test_wait_for_change_wakes_on_news(runner: JobRunner) -> None:
     assert runner.wait_for_change(job, ended.version, SOON) == ended
 
 
+def test_a_waiting_job_hears_that_it_moved_up(runner: JobRunner) -> None:
+    stage = Stage(steps=1)
+    running, first, second = submit(runner, "staged", stage), submit(runner, "echo"), submit(runner, "echo")
+    stage.reach_first_step()
+    seen = runner.progress(second)
+    assert seen.queue_position == 2
+    with ThreadPoolExecutor(1) as pool:
+        news = pool.submit(runner.wait_for_change, second, seen.version, SOON)
+        runner.cancel(first)
+        assert news.result(SOON).queue_position == 1
+    stage.through.release()
+    assert runner.wait(second, SOON).queue_position == 0
+    assert runner.progress(running).state == "done"
+
+
 def test_wait_gives_up_and_the_result_is_not_there_yet(runner: JobRunner) -> None:
     stage = Stage(steps=1)
     job = submit(runner, "staged", stage)

@@ -109,7 +109,7 @@ class JobRunner:
 
     def progress(self, job_id: str) -> Progress:
         """Raises: NotFound for an id never submitted, or forgotten since."""
-        return self._job(job_id).progress
+        return self._latest(self._job(job_id))
 
     def current(self) -> Progress | None:
         """The running job, unless it is housekeeping."""
@@ -132,7 +132,7 @@ class JobRunner:
         """Block until the job's Progress is newer than `since_version`, at most `timeout` seconds."""
         job = self._job(job_id)
         with self._changed:
-            self._changed.wait_for(lambda: job.progress.version > since_version or job.progress.ended, timeout)
+            self._changed.wait_for(lambda: self._latest(job).version > since_version or job.progress.ended, timeout)
         return job.progress
 
     def result(self, job_id: str, timeout: float | None = 0) -> object:
@@ -201,12 +201,15 @@ class JobRunner:
         self._queue.remove(job)
         self._end(job, state="cancelled")
         job.failure = JobCancelled(f'Job "{job.progress.job_id}" was cancelled before it began.')
-        self._number_queue()
 
-    def _number_queue(self) -> None:
-        for position, job in enumerate(self._queue, start=1):
-            if job.progress.queue_position != position:
-                job.publish(queue_position=position)
+    def _latest(self, job: _Job) -> Progress:
+        """The job's Progress; its place in the queue is counted when someone looks, as a queue may be long."""
+        with self._changed:
+            if job.progress.state == "queued":
+                position = self._queue.index(job) + 1
+                if job.progress.queue_position != position:
+                    job.publish(queue_position=position)
+            return job.progress
 
     def _end(self, job: _Job, **changes: Any) -> None:
         """Publish the job's last Progress and forget what is too old to keep."""
@@ -245,7 +248,6 @@ class JobRunner:
             job = self._queue.popleft()
             self._running = job
             job.begin()
-            self._number_queue()
             return job
 
     def _run(self, job: _Job, engine: object, engine_failure: WebuiError | None) -> None:
