@@ -1,0 +1,135 @@
+import io
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, PngImagePlugin
+
+from webui.core.errors import InvalidRequest
+from webui.core.pictures import encode_image, open_picture, read_infotext, user_comment_exif
+
+PARITY = Path(os.environ.get("EASEL_PARITY", Path(__file__).parents[2].parent / "shared/parity"))
+PIXELS = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
+IMAGE = Image.fromarray(PIXELS)
+FORMATS = ["png", "jpg", "webp", "avif"]
+INFOTEXT = 'a 猫 café 😀\nNegative prompt: ugly\nSteps: 20, Sampler: Euler a, Hires prompt: "a, b"'
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=30))
+@settings(max_examples=20, deadline=None)
+def test_infotext_comes_back(format, text):
+    assert read_infotext(encode_image(IMAGE, format, text)) == (text, {})
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_without_infotext_nothing_is_written(format):
+    assert read_infotext(encode_image(IMAGE, format, None)) == (None, {})
+    assert read_infotext(encode_image(IMAGE, format, "")) == (None, {})
+
+
+def test_png_keeps_pixels_and_further_texts():
+    data = encode_image(IMAGE, "png", INFOTEXT, {"easel": "é猫"}, compress_level=1)
+    assert read_infotext(data) == (INFOTEXT, {"easel": "é猫"})
+    assert (np.asarray(open_picture(data)) == PIXELS).all()
+    assert open_picture(data).info["parameters"] == INFOTEXT
+
+
+def test_lossless_webp_keeps_pixels_and_quality_counts():
+    assert (np.asarray(open_picture(encode_image(IMAGE, "webp", None, lossless=True))) == PIXELS).all()
+    assert len(encode_image(IMAGE, "jpg", None, quality=10)) < len(encode_image(IMAGE, "jpg", None, quality=95))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16", "F", "I"])
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_mode_can_be_written(mode, format):
+    image = Image.new(mode, (8, 8))
+    assert open_picture(encode_image(image, format, "x")).size == (8, 8)
+
+
+def test_sixteen_bit_grey_is_scaled():
+    image = Image.fromarray(np.full((8, 8), 65535, dtype=np.uint16))
+    assert open_picture(encode_image(image, "jpg", None)).getpixel((0, 0)) == 255
+
+
+def test_user_comment_is_marked_as_the_standard_wants():
+    exif = user_comment_exif("ab")
+    assert exif[:10] == b"Exif\0\0MM\0*"
+    assert exif[34:38] == b"\x92\x86\x00\x07"
+    assert exif[-12:] == b"UNICODE\0\0a\0b"
+
+
+@pytest.mark.parametrize(
+    "comment",
+    [
+        b"UNICODE\0" + "a é".encode("utf-16-le"),
+        b"UNICODE\0" + "a é".encode("utf-16"),
+        b"\0" * 8 + "a é".encode(),
+        b"ASCII\0\0\0" + "a é".encode(),
+        "a é".encode(),
+    ],
+)
+def test_other_programs_comments(comment):
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x9286] = comment
+    file = io.BytesIO()
+    IMAGE.save(file, "JPEG", exif=exif)
+    assert read_infotext(file.getvalue())[0] == "a é"
+
+
+def test_gif_comment_and_technical_keys():
+    file = io.BytesIO()
+    IMAGE.save(file, "GIF", comment=b"a cat", loop=0, duration=10)
+    infotext, items = read_infotext(file.getvalue())
+    assert infotext == "a cat"
+    assert not items.keys() & {"loop", "duration", "background"}
+
+
+def test_novelai():
+    chunks = PngImagePlugin.PngInfo()
+    facts = {"steps": 28, "sampler": "k_euler", "scale": 11.0, "seed": 7, "uc": "lowres, bad"}
+    for key, text in {"Software": "NovelAI", "Description": "a girl", "Comment": json.dumps(facts)}.items():
+        chunks.add_text(key, text)
+    file = io.BytesIO()
+    IMAGE.save(file, "PNG", pnginfo=chunks)
+    infotext, items = read_infotext(file.getvalue())
+    assert infotext == (
+        "a girl\nNegative prompt: lowres, bad\n"
+        "Steps: 28, Sampler: Euler, CFG scale: 11.0, Seed: 7, Size: 9x6, Clip skip: 2, ENSD: 31337"
+    )
+    assert items["Description"] == "a girl"
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_broken_novelai_comments_and_exif_are_no_infotext():
+    chunks = PngImagePlugin.PngInfo()
+    for key, text in {"Software": "NovelAI", "Description": "a", "Comment": "[1]"}.items():
+        chunks.add_text(key, text)
+    file = io.BytesIO()
+    IMAGE.save(file, "PNG", pnginfo=chunks, exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
+    assert read_infotext(file.getvalue())[0] is None
+
+
+@pytest.mark.parametrize("data", [b"", b"no picture", b"\x89PNG\r\n\x1a\n", b"GIF89a"])
+def test_what_is_no_picture_is_refused(data):
+    with pytest.raises(InvalidRequest, match="isn't a picture"):
+        read_infotext(data)
+
+
+def test_text_that_no_file_can_hold():
+    assert read_infotext(encode_image(IMAGE, "png", "a \ud800"))[0] == "a ?"
+    assert read_infotext(encode_image(IMAGE, "jpg", "é" * 40_000))[0] is None
+    assert read_infotext(encode_image(IMAGE, "webp", "é" * 40_000))[0] == "é" * 40_000
+
+
+@pytest.mark.parity
+@pytest.mark.skipif(not (PARITY / "manifest.json").exists(), reason="the recordings are not here")
+def test_recorded_pictures_of_the_original_program():
+    cases = json.loads((PARITY / "manifest.json").read_text("utf-8"))
+    for name in ("prompt-unicode", "prompt-plain"):
+        data = (PARITY / "images" / cases[name]["files"][0]).read_bytes()
+        assert read_infotext(data) == (cases[name]["infotexts"][0], {})
