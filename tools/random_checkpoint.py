@@ -222,7 +222,7 @@ def random_weights(name: str, shape: tuple[int, ...], random: np.random.Generato
     if "embedding" in name:
         return values * np.float32(0.02)
     values *= np.float32(1 / math.sqrt(math.prod(shape[1:])))
-    if name.endswith("encoder.conv_out.weight") or name.endswith("post_quant_conv.weight"):
+    if name.endswith(("encoder.conv_out.weight", "post_quant_conv.weight")):
         values *= np.float32(0.5)
     if name.endswith(VAE + "quant_conv.weight"):
         values[4:] = 0.0

@@ -196,11 +196,14 @@ class CheckpointCatalog:
             return None
         everything = self._all
         lower = wanted.lower()
-        for fold in (False, True):
-            for checkpoint in everything:
-                ids = checkpoint.ids
-                if (lower in (item.lower() for item in ids)) if fold else (wanted in ids):
-                    return checkpoint
+        for fits in (
+            lambda c: wanted in (c.title, c.name),
+            lambda c: wanted in c.ids,
+            lambda c: lower in (spelling.lower() for spelling in c.ids),
+        ):
+            found = next((c for c in everything if fits(c)), None)
+            if found:
+                return found
         parts = [c for c in everything if lower in c.title.lower()]
         if parts:
             return min(parts, key=lambda c: len(c.title))

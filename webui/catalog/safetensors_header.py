@@ -130,7 +130,7 @@ def _entry(name: str, value: Any, data_start: int, path: Path) -> TensorEntry:
     fault = None
     if not isinstance(value, dict) or value.keys() != {"dtype", "shape", "data_offsets"}:
         fault = "needs exactly dtype, shape and data_offsets"
-    elif value["dtype"] not in ITEM_SIZE:
+    elif not isinstance(value["dtype"], str) or value["dtype"] not in ITEM_SIZE:
         fault = f"has the unknown dtype {str(value['dtype'])[:40]!r}"
     elif not _naturals(value["shape"]):
         fault = f"has the impossible shape {str(value['shape'])[:80]}"

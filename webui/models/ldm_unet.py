@@ -31,7 +31,7 @@ RESNET_NAMES: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class UNetLayout:
-    """widths: channels per level. blocks: ResNets per level going down. depths: transformer blocks per level, 0 = none."""
+    """widths: channels per level. blocks: ResNets per level going down. depths: transformers per level, 0 = none."""
 
     in_channels: int
     out_channels: int

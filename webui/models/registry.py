@@ -28,7 +28,9 @@ class NotYet(ModelFamily):
         return self._detect(shapes)
 
     def open(self, file: ModelFile) -> Blueprint:
-        raise BadModelFile(f"{file.name} is a {self.title} checkpoint; these are not supported yet by this version.")
+        raise BadModelFile(
+            f"{file.name} can't be loaded: {self.title} checkpoints are not supported yet by this version."
+        )
 
 
 def _has(*keys: str) -> Callable[[Shapes], bool]:
@@ -70,10 +72,10 @@ FAMILIES: tuple[ModelFamily, ...] = (
     NotYet("sd2", "Stable Diffusion 2.x", _has(_OPENCLIP)),
     NotYet("alt", "AltDiffusion", _any_has("cond_stage_model.roberta.")),
     SD1(),
-    NotYet("sdxl-unet", "SDXL (U-Net only)", _context(2048)),
-    NotYet("sd2-unet", "Stable Diffusion 2.x (U-Net only)", _context(1024)),
-    NotYet("sdxl-refiner-unet", "SDXL refiner (U-Net only)", _context(1280)),
-    NotYet("sd1-unet", "Stable Diffusion 1.x U-Net without text encoder and VAE, not a full", _context(768)),
+    NotYet("sdxl-unet", "U-Net-only SDXL", _context(2048)),
+    NotYet("sd2-unet", "U-Net-only Stable Diffusion 2.x", _context(1024)),
+    NotYet("sdxl-refiner-unet", "U-Net-only SDXL refiner", _context(1280)),
+    NotYet("sd1-unet", "U-Net-only Stable Diffusion 1.x", _context(768)),
 )
 """Asked in this order; the first that knows the file has it."""
 
