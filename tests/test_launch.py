@@ -371,8 +371,8 @@ def test_an_index_out_of_reach_is_said(shelf: Shelf) -> None:
         (
             "2026-01-01T10:00:00,000   Downloading torch-2.14.1-cp311.whl (900 MB)\n",
             -9,
-            "Installing torch-2.14.1-cp311.whl for Python 3.11 failed: it was killed from outside (SIGKILL). What to do: "
-            "see the words of pip install above",
+            "Installing torch-2.14.1-cp311.whl for Python 3.11 failed: it was killed from outside (SIGKILL). "
+            "What to do: see the words of pip install above",
         ),
         (
             "2026-01-01T10:00:00,000 Installing collected packages: mpmath, sympy\n"
