@@ -179,15 +179,18 @@ class BrownianNoise:
         import torchsde
 
         start = torch.zeros_like(x[0], device="cpu", dtype=torch.float32)
+        low, high = _rounded(sigma_min), _rounded(sigma_max)
         self._device = x.device
-        self._trees = [
-            torchsde.BrownianTree(torch.tensor(sigma_min), start, torch.tensor(sigma_max), entropy=seed)
-            for seed in seeds
-        ]
+        self._trees = [torchsde.BrownianTree(low, start, high, entropy=seed) for seed in seeds]
 
     def between(self, sigma: float, sigma_next: float) -> Tensor:
         """(B, C, h, w) standard normal: the path's increment from `sigma` to `sigma_next` over sqrt of its length."""
-        low, high = torch.tensor(min(sigma, sigma_next)), torch.tensor(max(sigma, sigma_next))
+        low, high = sorted((_rounded(sigma), _rounded(sigma_next)))
         sign = 1.0 if sigma < sigma_next else -1.0
-        increment = torch.stack([tree(low, high) for tree in self._trees]) * sign
-        return (increment / (high - low).sqrt()).to(self._device)
+        increment = torch.stack([tree(low, high) for tree in self._trees])
+        return (increment * (sign / math.sqrt(high - low))).to(self._device)
+
+
+def _rounded(sigma: float) -> float:
+    """A time of the tree, which keeps six decimals; anything finer would lie outside of its ends."""
+    return round(sigma, 6)

@@ -1,0 +1,183 @@
+"""Samplers on Gaussian data, whose denoiser and whose path are known exactly, and against diffusers.
+
+For data of standard deviation s the best denoiser is x * s^2 / (s^2 + sigma^2), and the probability flow
+carries x from sigma_a to sigma_b by the factor sqrt((s^2 + sigma_b^2) / (s^2 + sigma_a^2)).
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Sequence
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, HeunDiscreteScheduler
+from torch import Tensor
+
+from webui.core.choices import SAMPLERS, load_function
+from webui.core.hooks import Step
+from webui.diffusion.noise import BrownianNoise, ImageNoise, RandomSource
+from webui.diffusion.samplers import (
+    ancestral_split,
+    sample_ddim,
+    sample_dpmpp_2m,
+    sample_dpmpp_2m_sde,
+    sample_euler,
+    sample_euler_ancestral,
+    sample_heun,
+)
+from webui.diffusion.schedules import NoiseTable, exponential_sigmas, karras_sigmas, scaled_linear_alphas_cumprod
+
+DATA_STD = 0.7
+CPU = torch.device("cpu")
+SHAPE = (4, 8, 8)
+
+
+def gaussian(x: Tensor, sigma: float, step: Step) -> Tensor:
+    return x * DATA_STD**2 / (DATA_STD**2 + sigma**2)
+
+
+def steps_of(sigmas: Sequence[float]) -> list[Step]:
+    count = len(sigmas) - 1
+    return [Step(index, count, sigmas[index], sigmas[index + 1]) for index in range(count)]
+
+
+def no_noise() -> Tensor:
+    return torch.zeros(1, *SHAPE, dtype=torch.float64)
+
+
+def error_after(sampler, count: int, **options: object) -> float:
+    """Relative distance from the exact path at sigma 0.5, coming from 10 in `count` steps even in log sigma."""
+    sigmas = torch.linspace(math.log(10), math.log(0.5), count + 1, dtype=torch.float64).exp().tolist()
+    x = torch.randn(1, *SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 10
+    exact = x * math.sqrt((DATA_STD**2 + 0.25) / (DATA_STD**2 + 100))
+    return float((sampler(gaussian, x, steps_of(sigmas), **options) - exact).norm() / exact.norm())
+
+
+@pytest.mark.parametrize(
+    ("sampler", "order", "options"),
+    [
+        (sample_euler, 1, {"noise": no_noise}),
+        (sample_euler_ancestral, 1, {"noise": no_noise, "eta": 0.0}),
+        (sample_heun, 2, {"noise": no_noise}),
+        (sample_dpmpp_2m, 2, {}),
+        (sample_dpmpp_2m_sde, 2, {"path_noise": None, "eta": 0.0}),
+    ],
+)
+def test_convergence_order(sampler, order: int, options: dict[str, object]) -> None:
+    coarse, fine = error_after(sampler, 80, **options), error_after(sampler, 160, **options)
+    assert coarse / fine == pytest.approx(2**order, rel=0.15)
+    assert fine < 0.02
+
+
+@pytest.mark.parametrize("sampler", [sample_euler_ancestral, sample_dpmpp_2m_sde])
+def test_stochastic_samplers_keep_the_variance_of_the_data(sampler) -> None:
+    shape, seeds = (4, 32, 32), (1, 2, 3, 4)
+    sigmas = exponential_sigmas(200, 0.03, 20.0).tolist()
+    noise = ImageNoise(shape, seeds, RandomSource("CPU", CPU))
+    x = noise.next() * math.sqrt(DATA_STD**2 + 20.0**2)
+    options = {"noise": noise.next}
+    if "path_noise" in inspect.signature(sampler).parameters:
+        options = {"path_noise": BrownianNoise(x, 0.03, 20.0, seeds).between}
+    assert float(sampler(gaussian, x, steps_of(sigmas), **options).std()) == pytest.approx(DATA_STD, rel=0.03)
+
+
+def test_churn_keeps_the_variance_of_the_data() -> None:
+    shape = (4, 32, 32)
+    sigmas = karras_sigmas(100, 0.03, 20.0).tolist()
+    noise = ImageNoise(shape, (1, 2), RandomSource("CPU", CPU))
+    x = noise.next() * math.sqrt(DATA_STD**2 + 20.0**2)
+    result = sample_heun(gaussian, x, steps_of(sigmas), noise=noise.next, s_churn=30.0)
+    assert float(result.std()) == pytest.approx(DATA_STD, rel=0.05)
+
+
+def test_noise_is_drawn_every_step_of_churn_samplers_even_without_churn() -> None:
+    for sampler in (sample_euler, sample_heun):
+        drawn = []
+        sampler(gaussian, no_noise(), steps_of([3.0, 2.0, 1.0, 0.0]), noise=lambda: drawn.append(1) or no_noise())
+        assert len(drawn) == 3
+
+
+def test_ancestral_split_adds_up() -> None:
+    down, up = ancestral_split(3.0, 2.0, 1.0)
+    assert down**2 + up**2 == pytest.approx(4.0)
+    assert ancestral_split(3.0, 2.0, 0.0) == (2.0, 0.0)
+    assert ancestral_split(3.0, 0.0, 1.0) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("sampler", [pytest.param(load_function(row.function), id=row.name) for row in SAMPLERS])
+def test_ending_early_is_legal(sampler) -> None:
+    noise = ImageNoise(SHAPE, (1,), RandomSource("CPU", CPU))
+    x = noise.next() * 10
+    offered = {"noise": noise.next, "path_noise": BrownianNoise(x, 0.1, 10.0, [1]).between}
+    options = {key: value for key, value in offered.items() if key in inspect.signature(sampler).parameters}
+    steps = steps_of([10.0, 5.0, 1.0, 0.1, 0.0])
+    assert sampler(gaussian, x, iter(steps[:2]), **options).shape == x.shape
+    assert torch.equal(sampler(gaussian, x, iter(()), **options), x)
+
+
+@pytest.fixture(scope="module")
+def table() -> NoiseTable:
+    return NoiseTable(scaled_linear_alphas_cumprod())
+
+
+def diffusers_result(scheduler, count: int, sigmas: Sequence[float] | None = None) -> tuple[Tensor, list[float]]:
+    """The path of diffusers' own loop with the Gaussian denoiser, and the levels it went through."""
+    scheduler.set_timesteps(count)
+    levels = [float(sigma) for sigma in scheduler.sigmas]
+    x = torch.randn(1, *SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * levels[0]
+    for timestep in scheduler.timesteps:
+        sigma = levels[scheduler.step_index or 0]
+        x0 = gaussian(x, sigma, None)  # type: ignore[arg-type]
+        x = scheduler.step((x - x0) / sigma, timestep, x).prev_sample
+    return x, levels
+
+
+BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
+
+
+def test_euler_agrees_with_diffusers() -> None:
+    theirs, levels = diffusers_result(EulerDiscreteScheduler(**BETAS, use_karras_sigmas=True), 12)
+    x = torch.randn(1, *SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * levels[0]
+    assert torch.allclose(sample_euler(gaussian, x, steps_of(levels), noise=no_noise), theirs, atol=1e-5)
+
+
+def test_heun_agrees_with_diffusers() -> None:
+    theirs, levels = diffusers_result(HeunDiscreteScheduler(**BETAS, use_karras_sigmas=True), 12)
+    distinct = list(dict.fromkeys(levels))
+    x = torch.randn(1, *SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * levels[0]
+    assert torch.allclose(sample_heun(gaussian, x, steps_of(distinct), noise=no_noise), theirs, atol=1e-5)
+
+
+def test_dpmpp_2m_agrees_with_diffusers(table: NoiseTable) -> None:
+    """diffusers steps in the variance-preserving scale; x there is ours times sqrt(alpha-bar)."""
+    scheduler = DPMSolverMultistepScheduler(
+        **BETAS, use_karras_sigmas=True, algorithm_type="dpmsolver++", lower_order_final=False
+    )
+    scheduler.set_timesteps(12)
+    levels = [float(sigma) for sigma in scheduler.sigmas]
+    start = torch.randn(1, *SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    x = start.clone()
+    for index, timestep in enumerate(scheduler.timesteps):
+        sigma = levels[index]
+        ours = x * math.sqrt(sigma**2 + 1)
+        eps = (ours - gaussian(ours, sigma, None)) / sigma  # type: ignore[arg-type]
+        x = scheduler.step(eps, timestep, x).prev_sample
+    mine = sample_dpmpp_2m(gaussian, start * math.sqrt(levels[0] ** 2 + 1), steps_of(levels))
+    assert torch.allclose(mine, x * math.sqrt(levels[-1] ** 2 + 1), atol=1e-4)
+
+
+def test_ddim_agrees_with_diffusers(table: NoiseTable) -> None:
+    scheduler = DDIMScheduler(**BETAS, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
+    scheduler.set_timesteps(20)
+    start = torch.randn(1, *SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    x = start.clone()
+    timesteps = [int(timestep) for timestep in scheduler.timesteps]
+    for timestep in timesteps[:-1]:
+        sigma = float(table.sigmas[timestep])
+        ours = x * math.sqrt(sigma**2 + 1)
+        x = scheduler.step((ours - gaussian(ours, sigma, None)) / sigma, timestep, x).prev_sample  # type: ignore[arg-type]
+    levels = [float(table.sigmas[timestep]) for timestep in timesteps]
+    mine = sample_ddim(gaussian, start * math.sqrt(levels[0] ** 2 + 1), steps_of(levels), noise=no_noise)
+    assert torch.allclose(mine, x, atol=1e-4)
