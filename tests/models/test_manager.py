@@ -85,13 +85,16 @@ def test_a_file_replaced_on_disk_is_loaded_anew(manager: ModelManager, tmp_path:
             assert not after.unet.conv_in.weight.equal(old)
 
 
-def test_a_missing_file_is_one_sentence(manager: ModelManager, tmp_path: Path) -> None:
+def test_a_file_that_is_gone_is_one_sentence_and_off_the_list(tmp_path: Path) -> None:
     path = tiny_checkpoint(tmp_path, "gone")
     with HashCache(tmp_path / "hashes.sqlite") as hashes:
-        checkpoint = CheckpointCatalog([tmp_path], hashes).find("gone")
-    path.unlink()
-    with pytest.raises(BadModelFile, match="gone.safetensors can't be read"), manager.lease(checkpoint):
-        pass
+        catalog = CheckpointCatalog([tmp_path], hashes)
+        manager = ModelManager(catalog, Flags(device="cpu", no_half=True))
+        checkpoint = catalog.find("gone")
+        path.unlink()
+        with pytest.raises(BadModelFile, match="gone.safetensors can't be read"), manager.lease(checkpoint):
+            pass
+        assert len(catalog) == 0
 
 
 def test_leases_nest_for_a_refiner(manager: ModelManager, catalog: CheckpointCatalog) -> None:

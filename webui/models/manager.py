@@ -13,6 +13,7 @@ import psutil
 import torch
 
 from webui.catalog.checkpoints import Checkpoint, CheckpointCatalog
+from webui.core.errors import BadModelFile
 from webui.core.flags import Flags
 from webui.models.devices import Placement, choose
 from webui.models.families.base import LoadedModel
@@ -70,7 +71,12 @@ class ModelManager:
             old.checkpoint = checkpoint  # its hash may be known by now
             return old
         started = time.perf_counter()
-        blueprint = open_checkpoint(checkpoint)
+        try:
+            blueprint = open_checkpoint(checkpoint)
+        except BadModelFile:
+            if not checkpoint.path.exists():
+                self.catalog.refresh()  # the list shouldn't go on offering it
+            raise
         if old and blueprint.weight_bytes(self.placement) > _free_bytes(self.placement.device):
             old = self._model = None
             _collect()
