@@ -108,9 +108,12 @@ def test_several_files_keep_their_styles(tmp_path):
     store.put("z", "5", "")
     assert (tmp_path / "more-1.csv").read_text("utf-8").count("x,1,") == 1
     assert (tmp_path / "more-2.csv").read_bytes().decode("utf-8-sig").split() == [
-        *("name,prompt,negative_prompt", "x,3,", "y,4,"),
+        *("name,prompt,negative_prompt", "y,4,", "x,3,"),
     ]
     assert "z,5," in (tmp_path / "styles.csv").read_text("utf-8-sig")
+    store.delete("x")
+    assert store.get("x").prompt == "1"
+    assert [style.name for style in store.all()] == ["z", "x", "y"]
 
 
 def test_an_unreadable_file_is_named_and_left_alone(tmp_path):

@@ -71,14 +71,15 @@ class StyleStore:
 
     def reload(self) -> None:
         """Read the files again."""
-        styles: dict[str, Style] = {}
+        files: dict[Path, dict[str, Style]] = {}
         problems: dict[Path, str] = {}
-        for path in self._files():
+        for path in self._paths_found():
             try:
-                styles |= {style.name: style for style in _read(path)}
+                files[path] = {style.name: style for style in _read(path)}
             except (OSError, UnicodeDecodeError, csv.Error) as error:
                 problems[path] = f"The styles in {path} can't be read ({error}); save the file as CSV in UTF-8."
-        self._styles, self._problems = styles, problems
+        self._problems = problems
+        self._hold(files)
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -134,14 +135,14 @@ class StyleStore:
         with self._lock:
             known = self._styles.get(name)
             style = Style(name, prompt, negative_prompt, known.path if known else self._home())
-            self._save({**self._styles, name: style}, style.path)
+            self._save(style.path, {**self._files.get(style.path, {}), name: style})
         return style
 
     def delete(self, name: str) -> None:
         """Raises: NotFound; OSError."""
         with self._lock:
             path = self.get(name).path
-            self._save({other: style for other, style in self._styles.items() if other != name}, path)
+            self._save(path, {other: style for other, style in self._files[path].items() if other != name})
 
     def _merged(self, prompt: str, names: Iterable[str], *, negative: bool) -> Applied:
         names = tuple(names)
@@ -149,31 +150,37 @@ class StyleStore:
             prompt = merge_style(text, prompt)
         return Applied(prompt, tuple(name for name in names if name not in self._styles))
 
-    def _files(self) -> list[Path]:
-        files = [
+    def _paths_found(self) -> list[Path]:
+        found = [
             file
             for path in self._paths
             for file in (sorted(path.parent.glob(path.name)) if _is_pattern(path) else [path])
             if file.exists()
         ]
-        return list(dict.fromkeys(files))
+        return list(dict.fromkeys(found))
 
     def _home(self) -> Path:
         """The file for new styles."""
         return next((path for path in self._paths if not _is_pattern(path)), self._paths[0].with_name("styles.csv"))
 
-    def _save(self, styles: dict[str, Style], path: Path) -> None:
-        """Write the styles of one file, its old content to a .bak beside it; they are the store's from then on."""
+    def _hold(self, files: dict[Path, dict[str, Style]]) -> None:
+        """files: the styles of each file by name. `_styles` is what counts of them."""
+        self._files = files
+        self._styles = {name: style for styles in files.values() for name, style in styles.items()}
+
+    def _save(self, path: Path, styles: dict[str, Style]) -> None:
+        """Write one file, its old content to a .bak beside it, and hold its new content."""
         if path in self._problems:
             raise WebuiError(self._problems[path])
         text = io.StringIO(newline="")
         writer = csv.writer(text)
         writer.writerow(COLUMNS)
-        writer.writerows((s.name, s.prompt, s.negative_prompt) for s in styles.values() if s.path == path)
+        writer.writerows((style.name, style.prompt, style.negative_prompt) for style in styles.values())
         if path.exists():
             write_atomic(path.with_name(path.name + ".bak"), path.read_bytes())
         write_atomic(path, text.getvalue().encode("utf-8-sig", "replace"))
-        self._styles = styles
+        changed = {**self._files, path: styles}
+        self._hold({file: changed[file] for file in self._paths_found() if file in changed})
 
 
 def _is_pattern(path: Path) -> bool:
