@@ -40,8 +40,9 @@ def test_reads_a1111s_file(store):
     ],
 )
 def test_styles_apply_in_order(store, names, prompt, negative, missing):
-    assert store.apply(PROMPT, names) == (prompt, missing)
-    assert store.apply_negative(NEGATIVE, names) == (negative, missing)
+    assert store.apply(PROMPT, names) == prompt
+    assert store.apply_negative(NEGATIVE, names) == negative
+    assert store.missing(names) == missing
     assert store.extract(prompt, negative) == (tuple(n for n in names if n != "nope"), PROMPT, NEGATIVE)
 
 
@@ -51,10 +52,10 @@ def test_styles_apply_in_order(store, names, prompt, negative, missing):
 )
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_extracting_undoes_applying(store, prompt, names):
-    applied, applied_negative = store.apply(prompt, names).text, store.apply_negative("", names).text
+    applied, applied_negative = store.apply(prompt, names), store.apply_negative("", names)
     extracted = store.extract(applied, applied_negative)
     assert sorted(extracted.names) == sorted(names)
-    assert store.apply(extracted.prompt, extracted.names).text.split() == applied.split()
+    assert store.apply(extracted.prompt, extracted.names).split() == applied.split()
 
 
 def test_a_style_fits_only_if_both_its_texts_do(store):

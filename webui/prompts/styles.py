@@ -30,13 +30,6 @@ class Style:
     path: Path
 
 
-class Applied(NamedTuple):
-    """missing: names for which there is no style; they change nothing."""
-
-    text: str
-    missing: tuple[str, ...]
-
-
 class Extracted(NamedTuple):
     """names: styles found in a pair of prompts, in the order in which they were applied."""
 
@@ -96,13 +89,18 @@ class StyleStore:
             raise NotFound(f'There is no style "{name}"{nearest(name, styles)}.')
         return styles[name]
 
-    def apply(self, prompt: str, names: Iterable[str]) -> Applied:
-        """A positive prompt with the styles applied one after the other."""
-        return self._merged(prompt, names, negative=False)
+    def apply(self, prompt: str, names: Iterable[str]) -> str:
+        """A positive prompt with the styles applied one after the other; unknown names are passed over."""
+        return _merged(prompt, self.texts(names))
 
-    def apply_negative(self, negative_prompt: str, names: Iterable[str]) -> Applied:
-        """A negative prompt with the styles applied one after the other."""
-        return self._merged(negative_prompt, names, negative=True)
+    def apply_negative(self, negative_prompt: str, names: Iterable[str]) -> str:
+        """A negative prompt with the styles applied one after the other; unknown names are passed over."""
+        return _merged(negative_prompt, self.texts(names, negative=True))
+
+    def missing(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Those of `names` that are no style's."""
+        styles = self._styles
+        return tuple(name for name in names if name not in styles)
 
     def texts(self, names: Iterable[str], *, negative: bool = False) -> tuple[str, ...]:
         """The styles' texts for positive or negative prompts; "" for a missing one."""
@@ -144,12 +142,6 @@ class StyleStore:
             path = self.get(name).path
             self._save(path, {other: style for other, style in self._files[path].items() if other != name})
 
-    def _merged(self, prompt: str, names: Iterable[str], *, negative: bool) -> Applied:
-        names = tuple(names)
-        for text in self.texts(names, negative=negative):
-            prompt = merge_style(text, prompt)
-        return Applied(prompt, tuple(name for name in names if name not in self._styles))
-
     def _paths_found(self) -> list[Path]:
         found = [
             file
@@ -181,6 +173,12 @@ class StyleStore:
         write_atomic(path, text.getvalue().encode("utf-8-sig", "replace"))
         changed = {**self._files, path: styles}
         self._hold({file: changed[file] for file in self._paths_found() if file in changed})
+
+
+def _merged(prompt: str, styles: Iterable[str]) -> str:
+    for style in styles:
+        prompt = merge_style(style, prompt)
+    return prompt
 
 
 def _is_pattern(path: Path) -> bool:
