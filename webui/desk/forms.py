@@ -44,7 +44,7 @@ def _group_values(group: type[Params], form: Mapping[str, Any], prefix: str) -> 
         inner = nested_group(field.annotation)
         if inner is not None:
             optional = field.default is None
-            if (form.get(path) if optional else any(key.startswith(path + ".") for key in form)):
+            if form.get(path) if optional else any(key.startswith(path + ".") for key in form):
                 values[name] = inner.checked(**_group_values(inner, form, path + "."))
         elif path in form and path not in (EXTENSIONS, OVERRIDES):
             value = form[path]

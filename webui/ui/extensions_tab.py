@@ -24,7 +24,8 @@ def build_extensions(services: Services) -> None:
 def extensions_table(services: Services) -> str:
     """One row an extension, faults underneath."""
     rows = "".join(_row(extension) for extension in services.host.extensions)
-    table = f"<table><thead><tr><th>Extension</th><th>Folder</th><th>State</th></tr></thead><tbody>{rows}</tbody></table>"
+    head = "<thead><tr><th>Extension</th><th>Folder</th><th>State</th></tr></thead>"
+    table = f"<table>{head}<tbody>{rows}</tbody></table>"
     faults = sentences((problem.sentence for problem in services.host.problems), "error")
     folder = escape(str(services.paths.extensions))
     return (

@@ -98,7 +98,13 @@ def build_generation(
         dice = tool("🎲️", f"{tab}_random_seed")
         reuse = tool("♻️", f"{tab}_reuse_seed")
         extra = gr.Checkbox(
-            False, label="Extra", elem_id=f"{tab}_subseed_show", container=False, scale=0, min_width=80
+            False,
+            label="Extra",
+            elem_id=f"{tab}_subseed_show",
+            container=False,
+            scale=0,
+            min_width=80,
+            interactive=True,
         )
     with gr.Column(elem_id=f"{tab}_seed_extras"):
         with gr.Row(elem_id=f"{tab}_subseed_row"):
@@ -119,7 +125,7 @@ def build_generation(
             elem_id=f"{tab}_override_settings",
             visible="hidden",
         )
-    with gr.Group(elem_id=f"{tab}_script_container"):
+    with gr.Column(elem_id=f"{tab}_script_container"):
         for group in groups:
             fields |= _extension_panel(tab, group)
         gr.Dropdown(
@@ -136,7 +142,8 @@ def build_generation(
     switch.click(None, size, size, js="(width, height) => [height, width]")
     sizes = [*size, *(fields[f"hires.{name}"] for name in ("scale", "resize_width", "resize_height"))]
     changes = [component.change for component in (*sizes, fields["hires"])]  # type: ignore[attr-defined]
-    gr.on(changes, None, sizes, hires.extra, js="(...sizes) => window.easel?.hiresText(...sizes) ?? ''", show_progress="hidden")
+    text = "(...sizes) => window.easel?.hiresText(...sizes) ?? ''"
+    gr.on(changes, None, sizes, hires.extra, js=text, show_progress="hidden")
     return GenerationColumn(fields, reuse, reuse_variation, refresh_refiner, extra)
 
 

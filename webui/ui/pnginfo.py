@@ -10,4 +10,5 @@ from webui.ui.txt2img import Txt2Img
 
 def build_pnginfo(services: Services, txt2img: Txt2Img) -> None:
     with gr.Tab("PNG Info", id="pnginfo", elem_id="tab_pnginfo", render_children=True):
-        gr.HTML("<p>Reading parameters back from pictures comes in a later version of Easel.</p>", elem_classes=["not-yet"])
+        sentence = "Reading parameters back from pictures comes in a later version of Easel."
+        gr.HTML(f"<p>{sentence}</p>", elem_classes=["not-yet"])

@@ -11,6 +11,9 @@ def easel_theme() -> gr.themes.Base:
         neutral_hue="gray",
         spacing_size="md",
         radius_size="md",
+        # Gradio's SemiBold file lacks most letters; without it a browser takes Bold for 600.
+        font=(gr.themes.LocalFont("Source Sans Pro", weights=(400, 700)), "system-ui", "sans-serif"),
+        font_mono=("ui-monospace", "Consolas", "monospace"),
     ).set(
         button_primary_background_fill="linear-gradient(to bottom right, *primary_100, *primary_300)",
         button_primary_background_fill_hover="linear-gradient(to bottom right, *primary_100, *primary_200)",

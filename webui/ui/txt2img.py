@@ -91,9 +91,7 @@ def build_txt2img(services: Services) -> Txt2Img:
     ordered = sorted(fields.values(), key=lambda component: component._id)
     form_button.click(None, None, ordered, js=f"() => easel.rememberedForm('{TAB}')")
 
-    output.gallery.select(
-        handlers.select, output.generation_info, [output.selected, output.info], **quiet
-    )
+    output.gallery.select(handlers.select, output.generation_info, [output.selected, output.info], **quiet)
     chosen = [output.generation_info, output.selected]
     column.reuse_seed.click(handlers.reuse_seed, chosen, fields["seed"], **quiet)
     column.reuse_subseed.click(handlers.reuse_subseed, chosen, fields["variation.seed"], **quiet)
@@ -152,7 +150,7 @@ class _Handlers:
             infotext = _infotexts(values[output.generation_info])[values[output.selected]]
         except IndexError:
             return self._refused(values[self.job_id], "There is no picture to upscale; generate one first.")
-        own = form_from_infotext(infotext, self.services)
+        own = form_from_infotext(infotext, self.services).form
         kept = {path: value for path, value in own.items() if not path.startswith("hires")}
         once = {"hires": True, "batch_count": 1, "batch_size": 1}
         return self._submit(values[self.job_id], {**form, **kept, **once}, request)
@@ -261,14 +259,17 @@ class _Handlers:
         """Fill the form from the infotext in the prompt box, or from the last generation when that is empty."""
         try:
             infotext = prompt if prompt.strip() else last_infotext(self.services)
-            form = form_from_infotext(infotext, self.services)
         except WebuiError as error:
             gr.Warning(html.escape(str(error)))
             return gr.skip()
-        return self.form_updates(form)
+        return self.form_updates(infotext)
 
-    def form_updates(self, form: Mapping[str, Any]) -> Update:
-        fields = self.tab.fields
+    def form_updates(self, infotext: str) -> Update:
+        """Changes to the form that let it make the picture described."""
+        fields, pasted = self.tab.fields, form_from_infotext(infotext, self.services)
+        if pasted.left_out:
+            gr.Info(html.escape(f"Not available here and left as it was: {'; '.join(pasted.left_out)}."))
+        form = pasted.form
         updates: Update = {fields[path]: value for path, value in form.items() if path in fields}
         lines = list(form.get(OVERRIDES, ()))
         updates[fields[OVERRIDES]] = gr.Dropdown(value=lines, choices=lines, visible=bool(lines) or "hidden")

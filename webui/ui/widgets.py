@@ -15,6 +15,7 @@ from gradio.components import Component
 
 from webui.core.params import Params, ParamSpec
 
+
 def specs_by_path(group: type[Params]) -> dict[str, ParamSpec]:
     """Every parameter of a group by its dotted path, "hires.scale" for one in a nested group."""
     return {spec.dotted: spec for spec in group.specs()}
@@ -27,7 +28,8 @@ def widget(
 
     choices: what to offer where the declaration names a changing list. options: passed on to the component.
     """
-    common: dict[str, Any] = {"label": label or spec.label, "elem_id": elem_id, "info": spec.help, **options}
+    common: dict[str, Any] = {"label": label or spec.label, "elem_id": elem_id, "info": spec.help}
+    common |= {"interactive": True, **options}
     if choices is None and isinstance(spec.choices, tuple):
         choices = spec.choices
     if choices is not None:
@@ -67,7 +69,9 @@ def input_accordion(label: str, elem_id: str, extra_id: str | None = None) -> It
     """
     with gr.Column(elem_id=elem_id, elem_classes=["input-accordion"], min_width=240):
         with gr.Row(elem_classes=["input-accordion-head"]):
-            enabled = gr.Checkbox(False, label=label, elem_id=f"{elem_id}-checkbox", container=False, min_width=80)
+            enabled = gr.Checkbox(
+                False, label=label, elem_id=f"{elem_id}-checkbox", container=False, min_width=80, interactive=True
+            )
             extra = gr.HTML(elem_id=extra_id or f"{elem_id}-extra", elem_classes=["input-accordion-extra"])
             gr.Button("◀", elem_classes=["input-accordion-arrow"], scale=0, min_width=0)
         with gr.Column(elem_classes=["input-accordion-body"]):
