@@ -133,7 +133,8 @@ def base_python(environ: Mapping[str, str], venv: Path) -> Path:
             raise Problem(f'PYTHON names "{name}", which is not a program on this machine.')
         return Path(found)
     if Path(sys.prefix) == venv:  # it can't be replaced by itself
-        return Path(getattr(sys, "_base_executable", sys.executable))
+        name = "python.exe" if os.name == "nt" else f"bin/python{dotted(sys.version_info[:2])}"
+        return Path(sys.base_prefix) / name
     return Path(sys.executable)
 
 

@@ -159,7 +159,9 @@ def test_where_the_environment_lies(tmp_path: Path) -> None:
 def test_python_names_the_interpreter(tmp_path: Path) -> None:
     assert launch.base_python({"PYTHON": sys.executable}, tmp_path) == Path(sys.executable)
     assert launch.base_python({}, tmp_path) == Path(sys.executable)
-    assert launch.base_python({}, Path(sys.prefix)) != Path(sys.executable) or sys.prefix == sys.base_prefix
+    outside = launch.base_python({}, Path(sys.prefix))
+    assert launch.interpreter_version(outside) == sys.version_info[:3]
+    assert not outside.is_relative_to(sys.prefix) or sys.prefix == sys.base_prefix
     with pytest.raises(launch.Problem, match='PYTHON names "python9.9"'):
         launch.base_python({"PYTHON": "python9.9"}, tmp_path)
 

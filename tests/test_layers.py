@@ -31,7 +31,7 @@ HEAVY = {
     **dict.fromkeys(
         ("torch", "diffusers", "transformers", "torchsde", "accelerate"), ("diffusion", "models", "pipeline")
     ),
-    **dict.fromkeys(("gradio", "gradio_client"), ("ui",)),
+    **dict.fromkeys(("gradio", "gradio_client"), ("ui", "api")),
     **dict.fromkeys(("fastapi", "starlette", "uvicorn"), ("ui", "api")),
 }
 
