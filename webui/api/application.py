@@ -1,0 +1,37 @@
+"""The HTTP API as one FastAPI application, which the page is mounted on."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Depends, FastAPI
+
+from webui.api.errors import add_error_handlers
+from webui.api.generation import generation_router
+from webui.api.listings import listings_router
+from webui.api.login import credentials_of, login_required
+from webui.api.options import options_router
+from webui.api.png_info import png_info_router
+from webui.api.progress import page_router, progress_router
+from webui.api.timing import ProcessTime
+from webui.api.waiting import Waiters
+from webui.core.version import VERSION
+from webui.desk.services import Services
+
+
+def build_api(services: Services) -> FastAPI:
+    """Every route of this version; those of /sdapi behind --api-auth."""
+    app = FastAPI(title="Easel", version=VERSION, description="A1111's HTTP API.")
+    app.add_middleware(ProcessTime, log_calls=services.flags.api_log)
+    add_error_handlers(app)
+    waiters = Waiters()
+    login = Depends(login_required(credentials_of(services.flags)))
+    protected: list[APIRouter] = [
+        generation_router(services, waiters),
+        progress_router(services),
+        options_router(services, waiters),
+        listings_router(services),
+        png_info_router(services),
+    ]
+    for router in protected:
+        app.include_router(router, dependencies=[login])
+    app.include_router(page_router(services))
+    return app

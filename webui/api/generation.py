@@ -1,0 +1,78 @@
+"""/sdapi/v1/txt2img and img2img: a body becomes a job, the job's result the answer."""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+import string
+from typing import Any
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, Field
+
+from webui.api.options import CHECKPOINT, allowed_changes, change_settings
+from webui.api.schema import Body, TextToImageBody, request_of
+from webui.api.waiting import Waiters
+from webui.core.errors import InvalidRequest
+from webui.core.request import GenerationRequest, GenerationResult
+from webui.desk.generation import generation_result, submit_generation
+from webui.desk.services import Services
+
+ID_LETTERS = string.ascii_uppercase + string.digits
+
+
+class PicturesAnswer(BaseModel):
+    images: list[str] = Field(description="The pictures in base64, the grid first if there is one")
+    parameters: dict[str, Any] = Field(description="The request, with what was left open at its default")
+    info: str = Field(description="Facts about the job, as JSON")
+
+
+def generation_router(services: Services, waiters: Waiters) -> APIRouter:
+    router = APIRouter(prefix="/sdapi/v1", tags=["pictures"])
+
+    @router.post("/txt2img", response_model=PicturesAnswer)
+    async def txt2img(body: TextToImageBody) -> Response:  # type: ignore[valid-type]  # made from the parameters
+        """Make pictures from a prompt. The job goes on when the client goes away."""
+        return await waiters.run(make_pictures, services, body)
+
+    @router.post("/img2img", response_model=PicturesAnswer)
+    async def img2img() -> Response:
+        """Not there yet."""
+        raise InvalidRequest("img2img comes in a later version of Easel; txt2img is there.")
+
+    return router
+
+
+def make_pictures(services: Services, body: Body) -> Response:
+    """Queue the body's request, wait for its pictures, and answer. Raises: WebuiError."""
+    request = complete_request(services, body)
+    job_id = submit_generation(services, request, body.force_task_id or new_task_id(request.mode))
+    services.jobs.wait(job_id)
+    result = generation_result(services, job_id)
+    if not body.override_settings_restore_afterwards:
+        change_settings(services, request.overrides)
+    return answer(body, result)
+
+
+def complete_request(services: Services, body: Body) -> GenerationRequest:
+    """The body's request with its settings checked. Raises: InvalidRequest, Refused, NotFound."""
+    overrides = allowed_changes(services, body.override_settings or {})
+    if overrides.get(CHECKPOINT, ...) is None:
+        del overrides[CHECKPOINT]
+    return request_of(body, services.host.params).replace(overrides=overrides)
+
+
+def new_task_id(mode: str) -> str:
+    return f"task({mode}-{''.join(secrets.choice(ID_LETTERS) for _ in range(7))})"
+
+
+def answer(body: Body, result: GenerationResult) -> Response:
+    """The answer's JSON, put together without copying the pictures more often than needed."""
+    pictures = result.images if body.send_images else ()
+    content = {
+        "images": [base64.b64encode(picture.data).decode("ascii") for picture in pictures],
+        "parameters": body.model_dump(mode="json"),
+        "info": json.dumps(dict(result.info), allow_nan=False),
+    }
+    return Response(json.dumps(content, allow_nan=False), media_type="application/json")

@@ -1,0 +1,116 @@
+"""What there is to choose from: samplers, schedules, checkpoints, upscalers, styles, extensions, flags."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import psutil
+from fastapi import APIRouter
+
+from webui.core.choices import IMAGE_UPSCALERS, LATENT_UPSCALERS, SAMPLERS, SCHEDULERS
+from webui.core.flags import flag_parser
+from webui.desk.services import Services
+
+SECRET_FLAGS = frozenset({"gradio_auth", "gradio_auth_path", "api_auth", "ngrok", "ngrok_options", "tls_keyfile"})
+NOT_A1111S = frozenset({"credentials", "api_credentials", "port_given"})
+UPSCALER_SCALE = 4.0  # what A1111 lists for upscalers that take any factor
+
+
+def listings_router(services: Services) -> APIRouter:
+    router = APIRouter(prefix="/sdapi/v1", tags=["lists"])
+
+    @router.get("/samplers")
+    async def samplers() -> list[dict[str, Any]]:
+        return [{"name": item.name, "aliases": item.aliases, "options": item.options} for item in SAMPLERS]
+
+    @router.get("/schedulers")
+    async def schedulers() -> list[dict[str, Any]]:
+        return [
+            {
+                "name": item.name,
+                "label": item.label,
+                "aliases": item.aliases or None,
+                "default_rho": item.default_rho,
+                "need_inner_model": item.need_inner_model,
+            }
+            for item in SCHEDULERS
+        ]
+
+    @router.get("/upscalers")
+    async def upscalers() -> list[dict[str, Any]]:
+        unknown = {"model_name": None, "model_path": None, "model_url": None}
+        return [{"name": name, **unknown, "scale": UPSCALER_SCALE} for name in IMAGE_UPSCALERS]
+
+    @router.get("/latent-upscale-modes")
+    async def latent_upscale_modes() -> list[dict[str, Any]]:
+        return [{"name": name} for name in LATENT_UPSCALERS]
+
+    @router.get("/sd-models")
+    def sd_models() -> list[dict[str, Any]]:
+        return [
+            {
+                "title": item.title,
+                "model_name": item.model_name,
+                "hash": item.shorthash,
+                "sha256": item.sha256,
+                "filename": str(item.path),
+                "config": str(item.config) if item.config else None,
+            }
+            for item in services.checkpoints.all()
+        ]
+
+    @router.post("/refresh-checkpoints")
+    def refresh_checkpoints() -> None:
+        """Look for checkpoints again; hashes that aren't known yet are computed meanwhile."""
+        services.checkpoints.refresh()
+        services.checkpoints.hash_in_background()
+
+    @router.get("/prompt-styles")
+    def prompt_styles() -> list[dict[str, Any]]:
+        return [
+            {"name": style.name, "prompt": style.prompt, "negative_prompt": style.negative_prompt}
+            for style in services.styles.all()
+        ]
+
+    @router.get("/scripts")
+    async def scripts() -> dict[str, list[str]]:
+        """Extensions with parameters of their own, by the names alwayson_scripts takes."""
+        names = [group.__name__.lower() for group in services.host.params]
+        return {"txt2img": names, "img2img": names}
+
+    @router.get("/cmd-flags")
+    async def cmd_flags() -> dict[str, Any]:
+        return flags_of(services)
+
+    @router.get("/memory")
+    def memory() -> dict[str, Any]:
+        """Main memory in bytes. The device's is not told: only the worker may touch it."""
+        process, machine = psutil.Process().memory_info(), psutil.virtual_memory()
+        free = float(machine.total - process.rss)
+        return {
+            "ram": {"free": free, "used": process.rss, "total": machine.total},
+            "cuda": {"error": "unavailable"},
+        }
+
+    return router
+
+
+def flags_of(services: Services) -> dict[str, Any]:
+    """Every flag that A1111 or Easel knows, with its value; never a password."""
+    known = vars(flag_parser().parse_args([]))
+    given = {field.name: getattr(services.flags, field.name) for field in dataclasses.fields(services.flags)}
+    paths = {"data_dir": services.paths.data, "ui_settings_file": services.paths.config}
+    merged = {**known, **{name: value for name, value in given.items() if name not in NOT_A1111S}, **paths}
+    return {name: _plain(value) for name, value in merged.items() if name not in SECRET_FLAGS} | dict.fromkeys(
+        SECRET_FLAGS
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,103 @@
+"""/sdapi/v1/options: reading and changing the settings, and which of them a client may change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import APIRouter
+
+from webui.api.waiting import Waiters
+from webui.core.errors import InvalidRequest, NotFound, Refused, WebuiError
+from webui.core.settings import Setting
+from webui.desk.generation import choose_checkpoint
+from webui.desk.services import Services
+
+CHECKPOINT = "sd_model_checkpoint"
+HASH = "sd_checkpoint_hash"  # follows from the checkpoint
+
+# Settings that name places on the server, or decide which code runs. With --hide-ui-dir-config name patterns too.
+NOT_FROM_OUTSIDE = frozenset(
+    {
+        "temp_dir",
+        "clean_temp_dir_at_start",
+        "font",
+        "profiling_filename",
+        "disabled_extensions",
+        "disable_all_extensions",
+        "restore_config_state_file",
+    }
+)
+PATTERNS = frozenset({"samples_filename_pattern", "grid_zip_filename_pattern", "directories_filename_pattern"})
+
+
+def options_router(services: Services, waiters: Waiters) -> APIRouter:
+    router = APIRouter(prefix="/sdapi/v1", tags=["settings"])
+
+    @router.get("/options")
+    def get_options() -> dict[str, Any]:
+        """Every setting. The checkpoint is the one in use, also where the setting leaves it open."""
+        options = dict(services.settings.snapshot())
+        try:
+            checkpoint = services.checkpoints.default(options[CHECKPOINT] or "")
+        except NotFound:
+            return options
+        return options | {CHECKPOINT: checkpoint.title, HASH: checkpoint.sha256 or ""}
+
+    @router.post("/options")
+    async def set_options(changes: dict[str, Any]) -> None:
+        """Change settings, all or none. A new checkpoint is loaded before the answer comes."""
+        await waiters.run(change_settings, services, changes)
+
+    return router
+
+
+def change_settings(services: Services, wished: Mapping[str, Any]) -> None:
+    """Save the changes and wait for a changed checkpoint to load.
+
+    Raises: InvalidRequest, Refused, NotFound, then nothing has changed; the load's own error, then the
+    checkpoint is the one before.
+    """
+    changes = allowed_changes(services, wished)
+    before = services.settings.snapshot()[CHECKPOINT]
+    title = changes.pop(CHECKPOINT, before)
+    services.settings.update(changes)
+    if title is None:
+        services.settings.update({CHECKPOINT: None})
+    elif title != before:
+        job_id = choose_checkpoint(services, title)
+        try:
+            services.jobs.result(job_id, None)
+        except WebuiError:
+            services.settings.update({CHECKPOINT: before})
+            raise
+
+
+def allowed_changes(services: Services, wished: Mapping[str, Any]) -> dict[str, Any]:
+    """The wished settings, checked, a checkpoint under its title.
+
+    Restricted settings may be named as long as their value stays: clients send back all that they got.
+    Raises: InvalidRequest (unknown key, bad value), Refused (restricted), NotFound (checkpoint).
+    """
+    current = services.settings.snapshot()
+    wanted = current.replace(**wished)
+    changes = {key: wanted[key] for key in wished if key != HASH}
+    patterns = services.flags.hide_ui_dir_config
+    for key, value in changes.items():
+        if value != current[key] and is_restricted(current.setting(key), patterns=patterns):
+            raise Refused(
+                f'Setting "{key}" can only be changed on the Settings page or in {services.paths.config.name}.'
+            )
+    if changes.get(CHECKPOINT):
+        changes[CHECKPOINT] = services.checkpoints.find(changes[CHECKPOINT]).title
+    elif changes.get(CHECKPOINT) == "":
+        raise InvalidRequest(f'Setting "{CHECKPOINT}" can\'t be ""; it must be the name of a checkpoint, or null.')
+    return changes
+
+
+def is_restricted(setting: Setting, *, patterns: bool = False) -> bool:
+    """Whether the API may not change it: folders, what code runs, and the rules for fetching pictures."""
+    key = setting.key
+    return (
+        setting.restrict_api or key.startswith("outdir_") or key in NOT_FROM_OUTSIDE or (patterns and key in PATTERNS)
+    )
