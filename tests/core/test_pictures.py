@@ -75,6 +75,7 @@ def test_user_comment_is_marked_as_the_standard_wants():
 )
 def test_other_programs_comments(comment):
     exif = Image.Exif()
+    exif.endian = "<"
     exif.get_ifd(0x8769)[0x9286] = comment
     file = io.BytesIO()
     IMAGE.save(file, "JPEG", exif=exif)

@@ -3,7 +3,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from webui.core.errors import InvalidRequest
@@ -46,6 +46,7 @@ def test_recorded_counters(prompt):
     ).map("".join),
     st.integers(0, 75),
 )
+@settings(deadline=None)
 def test_chunks_are_whole_and_hold_every_token(prompt, comma_backtrack):
     chunked = chunk(prompt, CLIP, comma_backtrack=comma_backtrack, embeddings=EMBEDDINGS)
     assert all(len(one.tokens) == len(one.multipliers) == 77 for one in chunked.chunks)

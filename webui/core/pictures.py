@@ -122,17 +122,18 @@ def _user_comment(exif: object) -> str:
         return str(comment)
     code, text = comment[:8], comment[8:]
     if code == b"UNICODE\0":
-        return text.decode(_byte_order(text), "replace")
+        return text.decode(_utf16(text, block.endian == "<"), "replace")
     if code in (b"ASCII\0\0\0", b"\0" * 8):
         return text.decode("utf-8", "ignore")
     return comment.decode("utf-8", "ignore")
 
 
-def _byte_order(text: bytes) -> str:
-    """The UTF-16 that a text is in: big-endian, unless a mark or the zeros of its Latin letters say otherwise."""
+def _utf16(text: bytes, little_endian_block: bool) -> str:
+    """The encoding of a UserComment: as its mark says; big-endian, unless both its block and the zeros of its
+    Latin letters are little-endian."""
     if text[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return "utf-16"
-    return "utf-16-le" if text[1::2].count(0) > text[0::2].count(0) else "utf-16-be"
+    return "utf-16-le" if little_endian_block and text[1::2].count(0) > text[0::2].count(0) else "utf-16-be"
 
 
 def _novelai_infotext(image: Image.Image, items: Mapping[str, str]) -> str | None:
