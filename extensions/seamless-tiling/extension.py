@@ -11,7 +11,7 @@ from webui.extensions.api import hookimpl
 
 @hookimpl
 def prepare_model(model, plan):
-    return wrapped_around(model.unet, model.vae) if plan.tiling else None
+    return wrapped_around(model.unet, model.vae.module) if plan.tiling else None
 
 
 @contextmanager

@@ -26,6 +26,8 @@ def model() -> Any:
     """The networks of a small SD 1.x with random weights."""
     from diffusers.models import AutoencoderKL, UNet2DConditionModel
 
+    from webui.models.vae import Vae
+
     torch.manual_seed(1)
     unet = UNet2DConditionModel(
         block_out_channels=(32, 64),
@@ -35,13 +37,13 @@ def model() -> Any:
         down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
     ).eval()
-    vae = AutoencoderKL(
+    autoencoder = AutoencoderKL(
         block_out_channels=(32, 32),
         down_block_types=("DownEncoderBlock2D",) * 2,
         up_block_types=("UpDecoderBlock2D",) * 2,
         latent_channels=4,
     ).eval()
-    return SimpleNamespace(unet=unet, vae=vae)
+    return SimpleNamespace(unet=unet, vae=Vae(autoencoder, 0.18215))
 
 
 def predict(model: Any, x: Any) -> Any:
@@ -51,8 +53,7 @@ def predict(model: Any, x: Any) -> Any:
 
 
 def decode(model: Any, latents: Any) -> Any:
-    with torch.inference_mode():
-        return model.vae.decode(latents).sample
+    return model.vae.decode(latents)
 
 
 def latents() -> Any:
@@ -60,7 +61,7 @@ def latents() -> Any:
 
 
 def modes(model: Any) -> list[str]:
-    layers = [*model.unet.modules(), *model.vae.modules()]
+    layers = [*model.unet.modules(), *model.vae.module.modules()]
     return [layer.padding_mode for layer in layers if isinstance(layer, torch.nn.Conv2d)]
 
 

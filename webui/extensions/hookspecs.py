@@ -5,7 +5,7 @@ it wants. Extensions are called in the order they were loaded: ours first, then 
 raises ends its job with a sentence that names the extension.
 
 plan: the job's GenerationPlan: seeds, prompts, sizes, `plan.settings`, and `plan.extension(MyParams)`.
-model: the LoadedModel of this pass: `unet` and `vae` (torch modules), `capabilities`, `decode(latents)`.
+model: the LoadedModel of this pass: `unet` and `vae.module` (torch modules), `capabilities`, `decode(latents)`.
 job: the job's JobContext: `show(data, mime)`, `text(words)`, `interrupted`.
 """
 
