@@ -20,6 +20,7 @@ from webui.prompts.styles import merge_style
 from webui.prompts.tokenizer import Tokenizer
 
 CHUNK = 75
+MAX_CHUNKS = 1000
 PLACEHOLDER = 0
 EMPHASES = ("None", "Ignore", "Original", "No norm")
 
@@ -115,7 +116,7 @@ def chunk(
         "Original" and "No norm", which differ only after encoding, give the weights.
     comma_backtrack: how many tokens may move to the next chunk, 0 for none.
     Raises: InvalidRequest for an unknown emphasis, brackets nested too deeply, a textual inversion of more than
-        75 vectors.
+        75 vectors, a text of more than 1000 chunks.
     """
     writer = _Writer(tokenizer, comma_backtrack, embeddings)
     for piece in _weigh(text, emphasis):
@@ -227,6 +228,8 @@ class _Writer:
 
     def _close_chunk(self) -> None:
         start, end, pad = self.tokenizer.start, self.tokenizer.end, self.tokenizer.pad
+        if len(self.chunks) == MAX_CHUNKS:
+            raise InvalidRequest(f"The prompt is longer than {MAX_CHUNKS} chunks of {CHUNK} tokens; shorten it.")
         padding = CHUNK - len(self.tokens)
         ids = [start, *self.tokens, *[end] * padding, end]
         first_end = ids.index(end)
