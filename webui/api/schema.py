@@ -106,6 +106,8 @@ def request_of(body: Body, extensions: Sequence[type[Params]]) -> GenerationRequ
     name = getattr(body, "sampler_name", None) or body.sampler_index
     sampler, scheduler = find_sampler(name, getattr(body, "scheduler", None))
     values |= {"sampler": sampler.name, "scheduler": scheduler.label}
+    if isinstance(body, _HiresSwitch):
+        values.pop("image", None)  # img2img's denoising_strength has the same name
     values |= _hires(values.pop("hires", {}), body)
     if not values.get("refiner", {}).get("checkpoint"):
         values["refiner"] = None

@@ -5,16 +5,10 @@ from __future__ import annotations
 import base64
 import hmac
 import secrets
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from webui.api.guard import App, Receive, Scope, Send, host_name
 from webui.core.errors import WebuiError
-
-Message = MutableMapping[str, Any]
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class NoTunnel(WebuiError):
@@ -52,7 +46,7 @@ class PasswordGate:
     def protect(self, host: str, credentials: Sequence[tuple[str, str]]) -> None:
         """Requests for `host` need one of these (user, password) pairs from now on."""
         pairs = (base64.b64encode(f"{user}:{password}".encode()) for user, password in credentials)
-        self._accepted[host.lower()] = tuple(pairs)
+        self._accepted[host_name(host) or host] = tuple(pairs)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket") or self._may_pass(scope):
@@ -71,8 +65,8 @@ class PasswordGate:
 
     def _may_pass(self, scope: Scope) -> bool:
         headers = dict(scope["headers"])
-        host = headers.get(b"host", b"").decode("latin-1").partition(":")[0].lower()
-        accepted = self._accepted.get(host)
+        host = host_name(headers.get(b"host", b"").decode("latin-1"))  # as the guard reads it, "name." included
+        accepted = self._accepted.get(host or "")
         if accepted is None:
             return True
         kind, _, given = headers.get(b"authorization", b"").partition(b" ")
