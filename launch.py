@@ -52,7 +52,8 @@ HELP = """environment variables:
   PYTHON            the Python that the virtual environment is made with
   VENV_DIR          the virtual environment's folder (venv); "-" is the same as --skip-venv
   TORCH_COMMAND     how torch is installed, e.g. "pip install torch==2.14.1 --index-url https://..."
-  TORCH_INDEX_URL   a further package index to take torch from
+  TORCH_INDEX_URL   a further package index to take torch from. Linux gets torch for NVIDIA by itself; on Windows
+                    an NVIDIA card needs https://download.pytorch.org/whl/cu130 here
 
 commands:
   launch.py test [pytest args]   install what the tests need and run them
@@ -209,26 +210,24 @@ def made_for(venv: Path) -> tuple[int, ...] | None:
 def ensure_requirements(
     python: Path, home: Path, files: Sequence[Path], environ: Mapping[str, str], reinstall_torch: bool = False
 ) -> bool:
-    """Install the requirements in `files` unless the stamp in `home` says that they are.
+    """Install the requirements in `files` unless the stamp in `home`, the environment's folder, says that they are.
 
-    home: the environment's folder. The stamp is written last, so that a broken-off install is taken up again.
+    Each file has a stamp, which covers those before it too. Stamps are written last, so that a broken-off install
+    is taken up again.
     Returns: whether anything was installed. Raises: Problem naming the package that failed.
     """
-    stamp = home / f"easel-{files[-1].stem}.json"
-    wanted = {
-        "requirements": hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest(),
-        "torch": [environ.get("TORCH_COMMAND", ""), environ.get("TORCH_INDEX_URL", "")],
-        "python": dotted((interpreter_version(python) or ())[:2]),
-    }
+    stamps = [(home / f"easel-{file.stem}.json", files[: index + 1]) for index, file in enumerate(files)]
+    wanted = [(stamp, stamp_content(python, covered, environ)) for stamp, covered in stamps]
+    stamp, content = wanted[-1]
     installed = read_stamp(stamp)
-    if installed == wanted and not reinstall_torch:
+    if installed == content and not reinstall_torch:
         return False
     stamp.unlink(missing_ok=True)
     pip = Pip(python, home / "easel-pip.log", environ)
     pip.ensure()
     names = " and ".join(file.name for file in files)
     say(f"Installing what {names} list{'s' if len(files) == 1 else ''}; the first time takes minutes.")
-    if reinstall_torch or (installed and installed.get("torch") != wanted["torch"]):
+    if reinstall_torch or (installed and installed.get("torch") != content["torch"]):
         pip.run(["uninstall", "--yes", "torch"])
     options: list[str] = []
     with tempfile.TemporaryDirectory(prefix="easel-") as folder:
@@ -239,10 +238,20 @@ def ensure_requirements(
             options = ["--extra-index-url", environ["TORCH_INDEX_URL"]]
         pip.run(["install", *options, *(word for file in files for word in ("-r", str(file)))])
     try:
-        stamp.write_text(json.dumps(wanted), encoding="utf-8")
+        for stamp, content in wanted:
+            stamp.write_text(json.dumps(content), encoding="utf-8")
     except OSError as error:
         say(f"Installed, but {stamp} can't be written ({error}), so the next start checks again.")
     return True
+
+
+def stamp_content(python: Path, files: Sequence[Path], environ: Mapping[str, str]) -> dict[str, object]:
+    """What an installed environment depends on."""
+    return {
+        "requirements": hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest(),
+        "torch": [environ.get("TORCH_COMMAND", ""), environ.get("TORCH_INDEX_URL", "")],
+        "python": dotted((interpreter_version(python) or ())[:2]),
+    }
 
 
 def read_stamp(stamp: Path) -> dict[str, object] | None:

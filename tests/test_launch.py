@@ -286,6 +286,16 @@ def test_requirements_are_installed_once_and_again_when_they_change(shelf: Shelf
     assert not list(shelf.home.glob("*.log"))
 
 
+def test_installing_for_the_tests_covers_the_program(shelf: Shelf) -> None:
+    shelf.ask_for("easelprobe==1.0")
+    extra = shelf.folder / "requirements-test.txt"
+    extra.write_text("torch==9.0\n")
+    for expected in (True, False):
+        both = [shelf.file, extra]
+        assert launch.ensure_requirements(shelf.python, shelf.home, both, PIP_ENVIRONMENT) == expected
+        assert not shelf.install()
+
+
 def test_a_broken_off_install_is_taken_up_again(shelf: Shelf) -> None:
     shelf.ask_for("easelprobe==1.0")
     assert shelf.install()
@@ -297,11 +307,11 @@ def test_a_broken_off_install_is_taken_up_again(shelf: Shelf) -> None:
     assert shelf.install()
 
 
-def test_a_damaged_stamp_counts_as_none(shelf: Shelf) -> None:
-    shelf.ask_for("easelprobe==1.0")
-    for content in ("", "[]", '"text"'):
-        shelf.stamp.write_text(content)
-        assert shelf.install()
+@pytest.mark.parametrize("content", ["", "[]", '"text"', "{", "\0"])
+def test_a_damaged_stamp_counts_as_none(tmp_path: Path, content: str) -> None:
+    (tmp_path / "stamp").write_text(content)
+    assert launch.read_stamp(tmp_path / "stamp") is None
+    assert launch.read_stamp(tmp_path / "none") is None
 
 
 def test_torch_command_replaces_the_pin_and_a_changed_one_replaces_torch(shelf: Shelf) -> None:
