@@ -19,6 +19,7 @@ from fastapi import FastAPI
 
 from webui.api.application import build_api
 from webui.api.guard import Guard
+from webui.api.share import PasswordGate, generated_credentials, open_tunnel
 from webui.catalog.checkpoints import CheckpointCatalog
 from webui.catalog.hashes import HashCache
 from webui.core.errors import WebuiError
@@ -37,7 +38,6 @@ from webui.extensions.loader import load_extensions
 from webui.jobs.runner import JobRunner
 from webui.prompts.styles import StyleStore
 from webui.prompts.tokenizer import ClipTokenizer
-from webui.api.share import PasswordGate, generated_credentials, open_tunnel
 
 log = logging.getLogger("easel")
 
@@ -72,10 +72,11 @@ def build_services(flags: Flags) -> Services:
     paths.make_folders()
     frozen = frozen_keys(SETTINGS, everything=flags.freeze_settings)
     settings = SettingsStore(paths.config, SETTINGS, frozen)
-    disable_all = (
-        "all" if flags.disable_all_extensions else "extra" if flags.disable_extra_extensions else
-        settings.snapshot()["disable_all_extensions"]
-    )
+    disable_all = settings.snapshot()["disable_all_extensions"]
+    if flags.disable_all_extensions:
+        disable_all = "all"
+    elif flags.disable_extra_extensions:
+        disable_all = "extra"
     disabled = settings.snapshot()["disabled_extensions"]
     host = load_extensions((paths.builtin_extensions, paths.extensions), disabled, disable_all)
     if host.settings:

@@ -104,7 +104,6 @@ IMAGE_UPSCALERS: tuple[str, ...] = ("None", "Lanczos", "Nearest")
 SAME_CHECKPOINT, SAME_SAMPLER, SAME_SCHEDULER = "Use same checkpoint", "Use same sampler", "Use same scheduler"
 
 
-
 _Choice = TypeVar("_Choice", Sampler, Scheduler)
 
 

@@ -1,9 +1,9 @@
 """The seam into denoising: what wraps the network and the guided denoiser, step by step.
 
-    x        (B, C, h, w) noisy latent, x = x0 + sigma * noise
-    x0       the clean prediction, same shape
-    Predict  (x, sigma, cond, step) -> x0 of the network for one conditioning, before guidance
-    Denoise  (x, sigma, step) -> x0 after guidance
+x        (B, C, h, w) noisy latent, x = x0 + sigma * noise
+x0       the clean prediction, same shape
+Predict  (x, sigma, cond, step) -> x0 of the network for one conditioning, before guidance
+Denoise  (x, sigma, step) -> x0 after guidance
 """
 
 from __future__ import annotations

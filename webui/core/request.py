@@ -27,13 +27,31 @@ class Variation(Params):
 
     seed: int = param(-1, label="Variation seed", infotext="Variation seed", api="subseed", ge=-1, le=MAX_SEED)
     strength: float = param(
-        0.0, label="Variation strength", infotext="Variation seed strength", api="subseed_strength", ge=0, le=1, step=0.01
+        0.0,
+        label="Variation strength",
+        infotext="Variation seed strength",
+        api="subseed_strength",
+        ge=0,
+        le=1,
+        step=0.01,
     )
     resize_from_width: int = param(
-        0, label="Resize seed from width", api="seed_resize_from_w", api_default=-1, ge=-1, le=MAX_SIDE, slider=(0, 2048, 8)
+        0,
+        label="Resize seed from width",
+        api="seed_resize_from_w",
+        api_default=-1,
+        ge=-1,
+        le=MAX_SIDE,
+        slider=(0, 2048, 8),
     )
     resize_from_height: int = param(
-        0, label="Resize seed from height", api="seed_resize_from_h", api_default=-1, ge=-1, le=MAX_SIDE, slider=(0, 2048, 8)
+        0,
+        label="Resize seed from height",
+        api="seed_resize_from_h",
+        api_default=-1,
+        ge=-1,
+        le=MAX_SIDE,
+        slider=(0, 2048, 8),
     )
 
 
@@ -80,9 +98,7 @@ class HiresFix(Params):
 class Refiner(Params):
     """A second checkpoint that takes over part of the way."""
 
-    checkpoint: str = param(
-        "", label="Checkpoint", infotext="Refiner", api="refiner_checkpoint", choices="checkpoints"
-    )
+    checkpoint: str = param("", label="Checkpoint", infotext="Refiner", api="refiner_checkpoint", choices="checkpoints")
     switch_at: float = param(
         0.8, label="Switch at", infotext="Refiner switch at", api="refiner_switch_at", ge=0.01, le=1, step=0.01
     )
@@ -129,7 +145,13 @@ class FromImage(Params):
     )
     resize_mode: int = param(0, label="Resize mode", api="resize_mode", ge=0, le=3)
     image_cfg_scale: float | None = param(
-        None, label="Image CFG Scale", infotext="Image CFG scale", api="image_cfg_scale", ge=0, le=100, slider=(0, 3, 0.05)
+        None,
+        label="Image CFG Scale",
+        infotext="Image CFG scale",
+        api="image_cfg_scale",
+        ge=0,
+        le=100,
+        slider=(0, 3, 0.05),
     )
     noise_multiplier: float | None = param(None, label="Noise multiplier", api="initial_noise_multiplier", ge=0, le=10)
     inpaint: Inpaint | None = None

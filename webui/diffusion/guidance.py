@@ -27,8 +27,8 @@ Schedule = tuple[TimedCond, ...]
 
 
 def at_call(schedule: Schedule, call: int) -> Tensor:
-    """The vectors in force at a denoiser call, the last ones after the end."""
-    return next((entry.vectors for entry in schedule if call <= entry.end_step), schedule[-1].vectors)
+    """The vectors in force at a denoiser call; beyond the last end, where A1111 begins anew, the first ones."""
+    return next((entry.vectors for entry in schedule if call <= entry.end_step), schedule[0].vectors)
 
 
 @dataclass(frozen=True)

@@ -188,7 +188,8 @@ class BrownianNoise:
         low, high = sorted((_rounded(sigma), _rounded(sigma_next)))
         sign = 1.0 if sigma < sigma_next else -1.0
         increment = torch.stack([tree(low, high) for tree in self._trees])
-        return (increment * (sign / math.sqrt(high - low))).to(self._device)
+        normal: Tensor = increment * (sign / math.sqrt(high - low))
+        return normal.to(self._device)
 
 
 def _rounded(sigma: float) -> float:

@@ -65,7 +65,9 @@ class TextEncoding:
         """The conditioning of a batch; one prompt and one negative prompt an image."""
         return PromptConds(
             positive=tuple(
-                tuple(WeightedSchedule(weight, self.schedule(text, steps)) for text, weight in split_composition(prompt))
+                tuple(
+                    WeightedSchedule(weight, self.schedule(text, steps)) for text, weight in split_composition(prompt)
+                )
                 for prompt in prompts
             ),
             negative=tuple(self.schedule(prompt, steps) for prompt in negative_prompts),
@@ -75,13 +77,9 @@ class TextEncoding:
         """The text vectors of a prompt over the calls of a pass."""
         key = (prompt, steps)
         if key not in self._known:
-            parts = parse_schedule(
-                prompt, steps.calls, hires_steps=steps.hires_calls, old=self.options.old_schedule
-            )
+            parts = parse_schedule(prompt, steps.calls, hires_steps=steps.hires_calls, old=self.options.old_schedule)
             vectors = self.encode([part.text for part in parts])
-            self._known[key] = tuple(
-                TimedCond(part.end_step, vectors[index]) for index, part in enumerate(parts)
-            )
+            self._known[key] = tuple(TimedCond(part.end_step, vectors[index]) for index, part in enumerate(parts))
         return self._known[key]
 
     def empty(self) -> Tensor:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from webui.catalog.checkpoints import Checkpoint, CheckpointCatalog
+from webui.core.flags import Flags
 from webui.core.paths import Paths
 from webui.core.request import GenerationRequest
 from webui.core.settings import SettingsStore
@@ -18,8 +19,24 @@ from webui.pipeline.plan import GenerationPlan, make_plan
 from webui.prompts.styles import StyleStore
 from webui.prompts.tokenizer import Tokenizer
 
-if TYPE_CHECKING:
-    from webui.desk.services import Parts
+
+class Parts(Protocol):
+    """What the engine is built from; `webui.desk.services.Parts` has it all."""
+
+    @property
+    def flags(self) -> Flags: ...
+    @property
+    def paths(self) -> Paths: ...
+    @property
+    def settings(self) -> SettingsStore: ...
+    @property
+    def checkpoints(self) -> CheckpointCatalog: ...
+    @property
+    def styles(self) -> StyleStore: ...
+    @property
+    def host(self) -> Host: ...
+    @property
+    def tokenizer(self) -> Callable[[], Tokenizer]: ...
 
 
 @dataclass(frozen=True)
@@ -45,14 +62,14 @@ class Engine:
             yield model
 
 
-def build(services: Parts) -> Engine:
+def build(parts: Parts) -> Engine:
     """Called once in the worker thread, which is the first to import torch."""
     return Engine(
-        paths=services.paths,
-        settings=services.settings,
-        checkpoints=services.checkpoints,
-        styles=services.styles,
-        host=services.host,
-        tokenizer=services.tokenizer(),
-        models=ModelManager(services.checkpoints, services.flags),
+        paths=parts.paths,
+        settings=parts.settings,
+        checkpoints=parts.checkpoints,
+        styles=parts.styles,
+        host=parts.host,
+        tokenizer=parts.tokenizer(),
+        models=ModelManager(parts.checkpoints, parts.flags),
     )

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from webui.core.errors import WebuiError
-from webui.core.hooks import Denoise, DenoiserHook, Step
+from webui.core.hooks import DenoiserHook, Step
 from webui.core.request import GenerationRequest, GenerationResult, ResultImage
 from webui.core.version import A1111_VERSION
 from webui.diffusion.denoiser import ActiveNetwork
@@ -32,6 +32,7 @@ from webui.pipeline.save import Saver
 from webui.prompts.networks import cut_networks
 
 if TYPE_CHECKING:
+    from webui.core.hooks import Denoise
     from webui.jobs.context import JobContext
 
 
@@ -149,7 +150,9 @@ def without_networks(job: Job, prompts: Sequence[str]) -> tuple[str, ...]:
     cut = [cut_networks(prompt) for prompt in prompts]
     if not job.plan.request.disable_extra_networks:
         for tag in cut[0][1]:
-            job.report.comment(f"<{tag.kind}:{':'.join(tag.args)}> has no effect: this version loads no extra networks yet.")
+            job.report.comment(
+                f"<{tag.kind}:{':'.join(tag.args)}> has no effect: this version loads no extra networks yet."
+            )
     return tuple(text for text, _ in cut)
 
 
@@ -164,7 +167,9 @@ def activated(model: LoadedModel, plan: GenerationPlan) -> ActiveNetwork:
 
 def guidance_options(plan: GenerationPlan, sampling: SamplingPlan, encoding: TextEncoding) -> GuidanceOptions:
     settings, asked = plan.settings, plan.request.sampler_options.s_min_uncond
-    pad = "repeat" if settings["pad_cond_uncond_v0"] else "empty" if settings["pad_cond_uncond"] else None
+    pad: Literal["empty", "repeat"] | None = "empty" if settings["pad_cond_uncond"] else None
+    if settings["pad_cond_uncond_v0"]:
+        pad = "repeat"
     return GuidanceOptions(
         cfg_scale=plan.request.cfg_scale,
         total_calls=sampling.total_calls,
@@ -198,18 +203,14 @@ def decode(job: Job, latents: Latents, model: LoadedModel) -> list[Image.Image]:
         return [to_image(decoded) for decoded in model.decode(latents.samples)]
 
 
-def enlarged(
-    hires: HiresPlan, latents: Latents, before: Sequence[Image.Image] | None, model: LoadedModel
-) -> Latents:
+def enlarged(hires: HiresPlan, latents: Latents, before: Sequence[Image.Image] | None, model: LoadedModel) -> Latents:
     """The first pass at the second one's size, in latents or by way of pictures."""
-    target = hires.sampling
     if hires.is_latent:
-        return upscaled(latents, hires.upscaler, target.width, target.height, hires.upscale_width, hires.upscale_height)
+        return upscaled(latents, hires)
     assert before is not None, "an image upscaler needs the decoded pictures"
-    images = [
-        cropped_to(resized(image, hires.upscaler, hires.upscale_width, hires.upscale_height), target.width, target.height)
-        for image in before
-    ]
+    target = hires.sampling
+    bigger = [resized(image, hires.upscaler, hires.upscale_width, hires.upscale_height) for image in before]
+    images = [cropped_to(image, target.width, target.height) for image in bigger]
     with torch.inference_mode():
         encoded: Tensor = model.encode(torch.stack([to_tensor(image) for image in images]).to(model.device))
     return Latents(encoded.float())

@@ -14,15 +14,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from webui.core.choices import LATENT_UPSCALERS, Sampler, load_function
-from webui.core.hooks import Denoise, DenoiserHook, Step, wrapped_denoiser, wrapped_network
+from webui.core.hooks import DenoiserHook, Step, wrapped_denoiser, wrapped_network
 from webui.core.settings import Settings
 from webui.diffusion.denoiser import ActiveNetwork, network_denoiser, require_numbers
 from webui.diffusion.guidance import ClassifierFreeGuidance
 from webui.diffusion.noise import BrownianNoise, ImageNoise
 from webui.diffusion.schedules import NoiseTable, ScheduleOptions, ddim_timesteps, sigmas_for
-from webui.pipeline.plan import SamplingPlan
+from webui.pipeline.plan import HiresPlan, SamplingPlan
 
 if TYPE_CHECKING:
+    from webui.core.hooks import Denoise
     from webui.jobs.context import JobContext
 
 
@@ -127,13 +128,17 @@ def takes_eta(sampler: Sampler) -> bool:
 
 
 def sampler_arguments(
-    plan: SamplingPlan, function: Callable[..., Tensor], x: Tensor, walked: Levels, noise: ImageNoise, seeds: Sequence[int]
+    plan: SamplingPlan,
+    function: Callable[..., Tensor],
+    x: Tensor,
+    walked: Levels,
+    noise: ImageNoise,
+    seeds: Sequence[int],
 ) -> dict[str, Any]:
     """The keyword arguments of a sampler, by the names in its signature."""
     sigmas = walked.full
-    churn = {"s_churn": plan.churn.churn, "s_tmin": plan.churn.tmin, "s_tmax": plan.churn.tmax, "s_noise": plan.churn.noise}
     wanted = inspect.signature(function).parameters
-    arguments: dict[str, Any] = {key: churn[key] for key in plan.sampler.extra_options}
+    arguments: dict[str, Any] = {key: getattr(plan.churn, key) for key in plan.sampler.extra_options}
     arguments |= plan.sampler.arguments
     if "noise" in wanted:
         arguments["noise"] = noise.next
@@ -183,11 +188,12 @@ def sample(
     return Latents(result)
 
 
-def upscaled(latents: Latents, upscaler: str, width: int, height: int, upscale_width: int, upscale_height: int) -> Latents:
-    """Latents interpolated to (upscale_width, upscale_height) pixels and cut to (width, height) from the middle."""
-    mode, antialias = LATENT_UPSCALERS[upscaler]
-    size = (upscale_height // 8, upscale_width // 8)
+def upscaled(latents: Latents, hires: HiresPlan) -> Latents:
+    """Latents interpolated to the plan's upscaled size and cut from the middle to that of the second pass."""
+    mode, antialias = LATENT_UPSCALERS[hires.upscaler]
+    size = (hires.upscale_height // 8, hires.upscale_width // 8)
     bigger = F.interpolate(latents.samples, size=size, mode=mode, antialias=antialias)
-    over_x, over_y = (upscale_width - width) // 8, (upscale_height - height) // 8
+    over_x = (hires.upscale_width - hires.sampling.width) // 8
+    over_y = (hires.upscale_height - hires.sampling.height) // 8
     bottom, right = bigger.shape[2] - (over_y + 1) // 2, bigger.shape[3] - (over_x + 1) // 2
     return Latents(bigger[:, :, over_y // 2 : bottom, over_x // 2 : right])

@@ -108,9 +108,7 @@ _COMPUTED: Mapping[str, Callable[[list[str], NameFacts], str | None]] = {
     "prompt_words": _words,
     "prompt_hash": lambda arguments, facts: _digest(facts.prompt.encode(), arguments),
     "negative_prompt_hash": lambda arguments, facts: _digest(facts.negative_prompt.encode(), arguments),
-    "full_prompt_hash": lambda arguments, facts: _digest(
-        f"{facts.prompt} {facts.negative_prompt}".encode(), arguments
-    ),
+    "full_prompt_hash": lambda arguments, facts: _digest(f"{facts.prompt} {facts.negative_prompt}".encode(), arguments),
     "image_hash": lambda arguments, facts: _digest(facts.image_bytes(), arguments),
     "hasprompt": _has_prompt,
     "none": lambda arguments, facts: "",

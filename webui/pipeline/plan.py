@@ -38,12 +38,12 @@ MAX_PIXELS = 256 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Churn:
-    """Noise added within steps of Euler and Heun; `noise` scales all noise that samplers add."""
+    """Noise added within steps of Euler and Heun; `s_noise` scales all noise that samplers add."""
 
-    churn: float = 0.0
-    tmin: float = 0.0
-    tmax: float = math.inf
-    noise: float = 1.0
+    s_churn: float = 0.0
+    s_tmin: float = 0.0
+    s_tmax: float = math.inf
+    s_noise: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -217,10 +217,10 @@ def _churn(options: SamplerOptions, settings: Settings) -> Churn:
         return setting if setting != default or asked is None else float(asked)
 
     return Churn(
-        churn=chosen("s_churn", 0.0),
-        tmin=chosen("s_tmin", 0.0),
-        tmax=chosen("s_tmax", 0.0) or math.inf,
-        noise=chosen("s_noise", 1.0),
+        s_churn=chosen("s_churn", 0.0),
+        s_tmin=chosen("s_tmin", 0.0),
+        s_tmax=chosen("s_tmax", 0.0) or math.inf,
+        s_noise=chosen("s_noise", 1.0),
     )
 
 
@@ -296,13 +296,11 @@ def target_size(hires: HiresFix, width: int, height: int) -> tuple[int, int, int
         target = x, y
         covered = (x, x * height // width) if width / height < x / y else (y * width // height, y)
     if min(target) < 8:
-        raise InvalidRequest(f"Hires. fix makes {width} x {height} only {target[0]} x {target[1]} pixels; 8 is the least.")
+        raise InvalidRequest(f"Hires. fix makes {width}x{height} only {target[0]}x{target[1]} pixels; 8 is the least.")
     return target[0] // 8 * 8, target[1] // 8 * 8, *covered
 
 
-def _refiner(
-    request: GenerationRequest, settings: Settings, checkpoints: CheckpointCatalog
-) -> RefinerPlan | None:
+def _refiner(request: GenerationRequest, settings: Settings, checkpoints: CheckpointCatalog) -> RefinerPlan | None:
     refiner = request.refiner
     if refiner is None or refiner.checkpoint in ("", "None"):
         return None
@@ -317,4 +315,3 @@ def _refiner(
 def expanded(values: Sequence[Any], indices: range) -> tuple[Any, ...]:
     """The values of the pictures of one batch."""
     return tuple(values[index] for index in indices)
-

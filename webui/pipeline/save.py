@@ -59,7 +59,9 @@ class Saver:
         self.settings = plan.settings
         self.job_timestamp = job_timestamp
 
-    def sample(self, image: Image.Image, index: int, infotext: str, *, suffix: str = "", save: bool = True) -> ResultImage:
+    def sample(
+        self, image: Image.Image, index: int, infotext: str, *, suffix: str = "", save: bool = True
+    ) -> ResultImage:
         """One picture of the job, saved when `save`. suffix: e.g. "-before-highres-fix"."""
         data, kind = encoded(image, infotext, self.settings)
         path = None
