@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from tools.random_checkpoint import FULL, TINY, Layout, checkpoint_shapes
+from webui.core.errors import BadModelFile
 from webui.models.clip_text import build_text_encoder, read_text_layout, stored_text_keys, text_prefix
 from webui.models.families.sd1 import TEXT_PREFIX, UNET_PREFIX, VAE_PREFIX
 from webui.models.ldm_unet import build_unet, ldm_unet_keys, ldm_unet_modules, read_unet_layout
@@ -79,3 +81,16 @@ def test_names_that_converters_left_in_a_vae_are_understood() -> None:
     layout = read_vae_layout(shapes, VAE_PREFIX, "x")
     vae = build_vae(layout, 16, 1.0, 64).state_dict()
     assert set(ldm_vae_keys(layout, vae, VAE_PREFIX, shapes).values()) <= shapes.keys()
+
+
+@pytest.mark.parametrize("layout", [replace(FULL, unet_widths=(32,) * 9), replace(FULL, vae_widths=(32,) * 9)])
+def test_more_levels_than_any_model_has_are_refused(layout: Layout) -> None:
+    shapes = checkpoint_shapes(layout)
+    with pytest.raises(BadModelFile, match="9 levels"):
+        _ = read_unet_layout(shapes, UNET_PREFIX, "x"), read_vae_layout(shapes, VAE_PREFIX, "x")
+
+
+def test_more_text_layers_than_any_model_has_are_refused() -> None:
+    shapes = checkpoint_shapes(replace(FULL, text_layers=500))
+    with pytest.raises(BadModelFile, match="500 layers"):
+        read_text_layout(shapes, text_prefix(shapes, TEXT_PREFIX), "x")

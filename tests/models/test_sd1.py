@@ -60,6 +60,14 @@ def test_the_network_answers_in_its_dtype_and_is_not_constant(model: LoadedModel
     assert not torch.allclose(answer, model.network(x, timesteps, context.flip(0)))
 
 
+def test_gradients_flow_only_where_an_input_asks(model: LoadedModel, batch) -> None:
+    assert not model.network(*batch).requires_grad
+    x = batch[0].clone().requires_grad_()
+    model.network(x, *batch[1:]).sum().backward()
+    assert x.grad is not None
+    assert all(weight.grad is None for weight in model.unet.parameters())
+
+
 def test_a_batch_equals_its_parts(model: LoadedModel, batch) -> None:
     whole = model.network(*batch)
     parts = torch.cat([model.network(*(tensor[i : i + 1] for tensor in batch)) for i in range(2)])
@@ -69,7 +77,7 @@ def test_a_batch_equals_its_parts(model: LoadedModel, batch) -> None:
 def test_it_is_the_diffusers_unet_at_multiples_of_64(model: LoadedModel, batch) -> None:
     plain = UNet2DConditionModel.from_config(model.unet.config)
     plain.load_state_dict(model.unet.state_dict())
-    with torch.inference_mode():
+    with torch.no_grad():
         expected = plain(*batch, return_dict=False)[0]
     assert torch.equal(model.network(*batch), expected)
 

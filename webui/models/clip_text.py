@@ -10,7 +10,7 @@ import torch
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from webui.core.errors import BadModelFile
-from webui.models.shapes import Shapes, size_of
+from webui.models.shapes import MAX_LAYERS, Shapes, size_of
 
 HEAD_WIDTH = 64
 
@@ -43,6 +43,8 @@ def read_text_layout(shapes: Shapes, prefix: str, file: str) -> TextLayout:
     layers = next(n for n in itertools.count() if f"{layer}{n}.layer_norm1.weight" not in shapes)
     if not layers:
         raise BadModelFile(f"{file} has no text encoder ({prefix}encoder); a checkpoint with all its parts is needed.")
+    if layers > MAX_LAYERS:
+        raise BadModelFile(f"{file} has an impossible text encoder of {layers} layers.")
     return TextLayout(
         vocabulary=size_of(shapes, f"{prefix}embeddings.token_embedding.weight", 0, file),
         width=size_of(shapes, f"{prefix}embeddings.token_embedding.weight", 1, file),

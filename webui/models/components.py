@@ -43,10 +43,9 @@ class Component:
         self, file: SafetensorsFile, dtype: torch.dtype, device: torch.device, channels_last: bool = False
     ) -> None:
         """Give the module its weights: the file's own memory where dtype and device agree, else one converted copy."""
-        weights = {}
-        for key, shell in self.module.state_dict().items():
-            source = self.sources[key]
-            stored = file.tensor(source).reshape(shell.shape)
+        shells, weights = self.module.state_dict(), {}
+        for key, source in sorted(self.sources.items(), key=lambda pair: file.position(pair[1])):
+            stored = file.tensor(source).reshape(shells[key].shape)
             weight = _converted(stored, dtype, device, channels_last)
             if weight is not stored:
                 file.release(source)

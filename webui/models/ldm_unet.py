@@ -17,7 +17,7 @@ from diffusers.models.upsampling import Upsample2D
 from torch import Tensor
 
 from webui.core.errors import BadModelFile
-from webui.models.shapes import Shapes, size_of
+from webui.models.shapes import MAX_BLOCKS, MAX_LAYERS, MAX_LEVELS, Shapes, size_of
 
 RESNET_NAMES: Mapping[str, str] = {
     "norm1": "in_layers.0",
@@ -65,8 +65,9 @@ def read_unet_layout(shapes: Shapes, prefix: str, file: str) -> UNetLayout:
             count = 0
         if f"{name}.0.op.weight" not in shapes:
             break
-    if len(widths) < 2 or len(set(counts)) != 1 or counts[0] < 1 or not any(depths):
-        raise BadModelFile(f"{file} has no complete U-Net: {len(widths)} levels with {counts} blocks were found.")
+    if not 2 <= len(widths) <= MAX_LEVELS or len(set(counts)) != 1 or counts[0] > MAX_BLOCKS or not any(depths):
+        found = str(counts)[:80]
+        raise BadModelFile(f"{file} has no complete U-Net: {len(widths)} levels with {found} blocks were found.")
     attended = next(level for level, depth in enumerate(depths) if depth)
     first = f"{prefix}input_blocks.{1 + attended * (counts[0] + 1)}.1"
     return UNetLayout(
@@ -82,7 +83,7 @@ def read_unet_layout(shapes: Shapes, prefix: str, file: str) -> UNetLayout:
 
 def _transformer_depth(shapes: Shapes, name: str) -> int:
     depth = 0
-    while f"{name}.transformer_blocks.{depth}.norm1.weight" in shapes:
+    while depth < MAX_LAYERS and f"{name}.transformer_blocks.{depth}.norm1.weight" in shapes:
         depth += 1
     return depth
 

@@ -10,7 +10,7 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
 from webui.core.errors import BadModelFile
-from webui.models.shapes import Shapes, size_of
+from webui.models.shapes import MAX_BLOCKS, MAX_LEVELS, Shapes, size_of
 
 ATTENTION_NAMES: Mapping[str, tuple[str, ...]] = {
     "group_norm": ("norm", "group_norm"),
@@ -44,6 +44,8 @@ def read_vae_layout(shapes: Shapes, prefix: str, file: str) -> VaeLayout:
         blocks = next(n for n in itertools.count(1) if f"{name}.{n}.conv1.weight" not in shapes)
     if not widths:
         raise BadModelFile(f"{file} has no VAE ({prefix}encoder); it is incomplete.")
+    if len(widths) > MAX_LEVELS or blocks > MAX_BLOCKS:
+        raise BadModelFile(f"{file} has an impossible VAE: {len(widths)} levels with {blocks} blocks.")
     return VaeLayout(
         latent_channels=size_of(shapes, f"{prefix}decoder.conv_in.weight", 1, file),
         widths=tuple(widths),

@@ -90,8 +90,8 @@ class ModelManager:
 
 def _free_bytes(device: torch.device) -> int:
     """What can be allocated beside the loaded model."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+    if device.type in ("cuda", "xpu"):
+        return getattr(torch, device.type).mem_get_info(device)[0]
     return psutil.virtual_memory().available
 
 
@@ -99,3 +99,5 @@ def _collect() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    elif hasattr(torch, "xpu") and torch.xpu.is_available():
+        torch.xpu.empty_cache()

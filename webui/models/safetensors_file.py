@@ -70,6 +70,10 @@ class SafetensorsFile:
             return torch.frombuffer(raw, dtype=dtype).reshape(entry.shape)
         return torch.frombuffer(self._map, dtype=dtype, count=count, offset=entry.start).reshape(entry.shape)
 
+    def position(self, name: str) -> int:
+        """Where in the file the tensor begins: reading in this order suits every disk."""
+        return self._entries[name].start
+
     def release(self, name: str) -> None:
         """Give back the memory that reading `name` took; the map stays usable. For tensors copied elsewhere."""
         entry = self._entries[name]

@@ -9,6 +9,12 @@ from webui.core.errors import BadModelFile
 Shapes = Mapping[str, tuple[int, ...]]
 
 
+MAX_LEVELS = 8
+MAX_BLOCKS = 8
+MAX_LAYERS = 64
+"""More than any model has; a file with more is refused before modules are built for it."""
+
+
 def size_of(shapes: Shapes, key: str, axis: int, file: str) -> int:
     """shapes[key][axis], at least 1.
 

@@ -23,13 +23,11 @@ class Vae:
     def dtype(self) -> torch.dtype:
         return self.module.dtype
 
-    @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
         """latents: (B, C, h, w), scaled. Returns: (B, 3, 8h, 8w) fp32, about -1 to 1."""
         plain = latents.to(self.module.device, torch.float32) / self.scale + self.shift
         return torch.cat([self._in_numbers(self._decode, one) for one in plain.split(1)])
 
-    @torch.inference_mode()
     def encode(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """A sample of each picture's posterior, scaled.
 

@@ -65,7 +65,7 @@ class ModelFile:
 
 
 class LoadedModel(ABC):
-    """A checkpoint's parts on their device.
+    """A checkpoint's parts on their device, frozen: no gradient is recorded unless an input asks for one.
 
     unet: the denoising network's module, whatever its kind. text_encoder: a module, or the family's set of them.
     alphas_cumprod: (1000,) fp32 on the CPU.

@@ -5,7 +5,6 @@ Any width and depth of that graph loads; the usual sizes are 320 channels, 768-w
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from webui.core.errors import BadModelFile
@@ -111,8 +110,7 @@ class SD1Model(LoadedModel):
     def network(self, x: Tensor, timesteps: Tensor, context: Tensor) -> Tensor:
         # The timestep is rounded to the network's dtype before its sine embedding, which is computed in fp32.
         x, timesteps, context = (tensor.to(self.device, self.dtype) for tensor in (x, timesteps, context))
-        with torch.inference_mode():
-            return self.unet(x, timesteps, context, return_dict=False)[0]
+        return self.unet(x, timesteps, context, return_dict=False)[0]
 
 
 def _check_input(layout: UNetLayout, name: str) -> None:
