@@ -137,4 +137,5 @@ def emphasized(vectors: Tensor, multipliers: Tensor, *, keep_mean: bool) -> Tens
     weighted = vectors * multipliers.unsqueeze(-1)
     if not keep_mean:
         return weighted
-    return weighted * (vectors.mean() / weighted.mean())
+    mean = weighted.mean()
+    return weighted * (vectors.mean() / mean) if mean != 0 else weighted  # a norm without bias leaves exactly 0
