@@ -112,7 +112,8 @@ class HashCache:
             self.problem = f"{self.path.parent} can't be written ({error}); hashes are kept in memory only."
             return self._connect(":memory:")
         try:
-            self.path.unlink(missing_ok=True)
+            for part in ("", "-wal", "-shm"):
+                self.path.with_name(self.path.name + part).unlink(missing_ok=True)
             return self._connect()
         except (sqlite3.DatabaseError, OSError):
             return self._connect(":memory:")
@@ -120,6 +121,7 @@ class HashCache:
     def _connect(self, place: str | None = None) -> sqlite3.Connection:
         database = sqlite3.connect(place or str(self.path), check_same_thread=False, timeout=5)
         try:
+            database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = NORMAL")
             database.execute(_TABLE)
             database.execute("SELECT kind, path, size, mtime_ns, value FROM hashes LIMIT 1").fetchone()
