@@ -106,6 +106,40 @@ def test_another_checkpoint_for_one_job(easel: Running) -> None:
     assert json.loads(generated(easel)["info"])["sd_model_name"] == "first"
 
 
+INFOTEXT = "a dog\nNegative prompt: cat\nSteps: 3, Sampler: DDIM, CFG scale: 4, Seed: 9, Size: 64x128, Clip skip: 2"
+
+
+def test_an_infotext_fills_what_is_not_given(easel: Running) -> None:
+    answer = easel.client.post("/sdapi/v1/txt2img", json={"infotext": INFOTEXT, "steps": 1})
+    [text] = json.loads(answer.json()["info"])["infotexts"]
+    assert text.startswith(
+        "a dog\nNegative prompt: cat\nSteps: 1, Sampler: DDIM, Schedule type: Automatic, CFG scale: 4.0"
+    )
+    assert "Seed: 9, Size: 64x128" in text
+    assert "Clip skip: 2" in text
+    assert json.loads(generated(easel)["info"])["clip_skip"] == 1
+
+
+def test_given_fields_win_over_the_infotext(easel: Running) -> None:
+    content = generated(
+        easel, infotext=INFOTEXT, sampler_index="Heun", override_settings={"CLIP_stop_at_last_layers": 1}
+    )
+    info = json.loads(content["info"])
+    assert (info["prompt"], info["sampler_name"], info["clip_skip"], info["seed"]) == ("a cat", "Heun", 1, 1)
+    assert info["negative_prompt"] == "cat"
+
+
+def test_an_infotext_with_hires_fix_turns_it_on(easel: Running) -> None:
+    hires = f"{INFOTEXT}, Denoising strength: 0.5, Hires upscale: 2, Hires steps: 1, Hires upscaler: Latent"
+    [picture] = pictures(generated(easel, infotext=hires))
+    assert picture.size == (128, 128)
+
+
+@pytest.mark.parametrize("text", ["Size: 77x0", "a" * 1000, "x\nSteps: -4, Sampler: Nope, Seed: ten", ":" * 5000])
+def test_any_text_is_an_infotext_or_a_refusal(easel: Running, text: str) -> None:
+    assert post(easel, steps=1, infotext=text).status_code in (200, 422)
+
+
 @pytest.mark.parametrize(
     ("fields", "status", "says"),
     [

@@ -6,17 +6,20 @@ import base64
 import json
 import secrets
 import string
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
 from webui.api.options import CHECKPOINT, allowed_changes, change_settings
-from webui.api.schema import Body, TextToImageBody, request_of
+from webui.api.schema import Body, TextToImageBody, filled_in, request_of
 from webui.api.waiting import Waiters
 from webui.core.errors import InvalidRequest
-from webui.core.request import GenerationRequest, GenerationResult
+from webui.core.request import GenerationResult
+from webui.desk.forms import OVERRIDES, overrides_from_lines
 from webui.desk.generation import generation_result, submit_generation
+from webui.desk.infotexts import form_from_infotext
 from webui.desk.services import Services
 
 ID_LETTERS = string.ascii_uppercase + string.digits
@@ -46,7 +49,13 @@ def generation_router(services: Services, waiters: Waiters) -> APIRouter:
 
 def make_pictures(services: Services, body: Body) -> Response:
     """Queue the body's request, wait for its pictures, and answer. Raises: WebuiError."""
-    request = complete_request(services, body)
+    overrides: dict[str, Any] = {}
+    if body.infotext:
+        form = form_from_infotext(body.infotext, services).form
+        overrides = overrides_from_lines(form.get(OVERRIDES, ()), services.settings.snapshot())
+        body = filled_in(body, form)
+    overrides |= body.override_settings or {}
+    request = request_of(body, services.host.params).replace(overrides=job_settings(services, overrides))
     job_id = submit_generation(services, request, body.force_task_id or new_task_id(request.mode))
     services.jobs.wait(job_id)
     result = generation_result(services, job_id)
@@ -55,12 +64,12 @@ def make_pictures(services: Services, body: Body) -> Response:
     return answer(body, result)
 
 
-def complete_request(services: Services, body: Body) -> GenerationRequest:
-    """The body's request with its settings checked. Raises: InvalidRequest, Refused, NotFound."""
-    overrides = allowed_changes(services, body.override_settings or {})
-    if overrides.get(CHECKPOINT, ...) is None:
-        del overrides[CHECKPOINT]
-    return request_of(body, services.host.params).replace(overrides=overrides)
+def job_settings(services: Services, wished: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of one job, checked; null for the checkpoint leaves it. Raises: as `allowed_changes`."""
+    settings = allowed_changes(services, wished)
+    if settings.get(CHECKPOINT, ...) is None:
+        del settings[CHECKPOINT]
+    return settings
 
 
 def new_task_id(mode: str) -> str:

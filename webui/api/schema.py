@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 from pydantic.fields import FieldInfo
 
+from webui.api.errors import sentence_of
 from webui.core.choices import find_sampler
 from webui.core.errors import InvalidRequest, nearest
 from webui.core.params import Params, nested_group
 from webui.core.request import MAX_SIDE, GenerationRequest
+from webui.desk.forms import EXTENSIONS
 
 HIRES_DENOISING = 0.75  # A1111's API default; its page has 0.7
 TAKES_NO_SCRIPTS = {"", "None"}
@@ -118,6 +120,35 @@ def request_of(body: Body, extensions: Sequence[type[Params]]) -> GenerationRequ
         save_grid=body.save_images,
         extensions=extension_values(body.alwayson_scripts, extensions),
     )
+
+
+def filled_in(body: Body, form: Mapping[str, Any]) -> Body:
+    """The body with the fields that it leaves open taken from a form, such as an infotext describes.
+
+    form: values by dotted path in the request, as `webui.desk.forms` has them.
+    Raises: InvalidRequest for a value that the body's field refuses.
+    """
+    given = body.model_fields_set
+    known = type(body).model_fields
+    found = {api: form[".".join(path)] for api, path, _ in api_fields() if api in known and ".".join(path) in form}
+    if form.get("hires") and "enable_hr" in known:
+        found["enable_hr"] = True
+    if "sampler_index" in given:
+        found.pop("sampler_name", None)
+    named = {title.lower() for title in body.alwayson_scripts}
+    groups: dict[str, Any] = {}
+    for field, value in form.items():
+        prefix, _, rest = field.partition(".")
+        name, _, parameter = rest.partition(".")
+        if prefix == EXTENSIONS and parameter and name.lower() not in named:
+            groups.setdefault(name, {"args": {}})["args"][parameter] = value
+    open_fields = {api: value for api, value in found.items() if api not in given}
+    values = body.model_dump(exclude_unset=True) | open_fields
+    values["alwayson_scripts"] = {**body.alwayson_scripts, **groups}
+    try:
+        return type(body).model_validate(values)
+    except ValidationError as error:
+        raise InvalidRequest("; ".join(sentence_of(item) for item in error.errors()) + ".") from error
 
 
 def _nested(body: Body) -> dict[str, Any]:
