@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.running import Server
+from tests.tiny import tiny_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -17,3 +21,14 @@ def parity() -> Path:
     if not (folder / "manifest.json").is_file():
         pytest.skip(f"the recordings are not at {folder}; set EASEL_PARITY to their folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A running Easel with one tiny checkpoint, for the tests of the page; `.url`, `.data`."""
+    data = tmp_path_factory.mktemp("easel")
+    tiny_checkpoint(data / "models" / "Stable-diffusion")
+    running = Server(data)
+    running.start()
+    yield running
+    assert running.stop() == 0

@@ -15,8 +15,8 @@ def run(engine: Engine, name: str | None, job: JobContext) -> str:
 
     Raises: NotFound, BadModelFile; the model loaded before stays.
     """
-    wanted = name or engine.settings.snapshot()["sd_model_checkpoint"]
-    checkpoint = engine.checkpoints.find(wanted) if wanted else engine.checkpoints.default()
+    chosen = engine.settings.snapshot()["sd_model_checkpoint"] or ""
+    checkpoint = engine.checkpoints.find(name) if name else engine.checkpoints.default(chosen)
     job.text(f"Loading {checkpoint.model_name}")
     with engine.models.lease(checkpoint) as model:
         return model.checkpoint.title

@@ -138,9 +138,16 @@ class GenerationPlan:
 
 
 def make_plan(
-    request: GenerationRequest, settings: Settings, checkpoints: CheckpointCatalog, styles: StyleStore
+    request: GenerationRequest,
+    settings: Settings,
+    checkpoints: CheckpointCatalog,
+    styles: StyleStore,
+    loaded: Checkpoint | None = None,
 ) -> GenerationPlan:
-    """Decide everything the request leaves open. Raises: InvalidRequest, NotFound."""
+    """Decide everything the request leaves open. Raises: InvalidRequest, NotFound.
+
+    loaded: what to go on with when neither the request nor the settings name a checkpoint.
+    """
     settings = settings.replace(**request.overrides)
     count = request.batch_count * request.batch_size
     _check_size(request.width, request.height, request.batch_size)
@@ -148,7 +155,8 @@ def make_plan(
     prompts = _prompts(request.prompt, request, settings, styles, count, negative=False)
     negatives = _prompts(request.negative_prompt, request, settings, styles, count, negative=True)
     named = request.overrides.get("sd_model_checkpoint")
-    checkpoint = checkpoints.find(named) if named else checkpoints.default(settings["sd_model_checkpoint"] or "")
+    going_on = settings["sd_model_checkpoint"] or (loaded.name if loaded else "")
+    checkpoint = checkpoints.find(named) if named else checkpoints.default(going_on)
     if settings["add_model_hash_to_info"]:
         checkpoint = checkpoints.hashed(checkpoint)
     first = SamplingPlan(
