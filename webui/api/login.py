@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
+import base64
+import binascii
+import hmac
 from collections.abc import Awaitable, Callable, Sequence
 
 from fastapi import HTTPException, Request
-from fastapi.security import HTTPBasic
 
 from webui.core.flags import Flags
 
@@ -23,21 +24,29 @@ def login_required(credentials: Sequence[tuple[str, str]]) -> Callable[[Request]
 
     Every pair is compared in full, so that the time tells neither names nor passwords.
     """
-    basic = HTTPBasic(auto_error=False)
-    known = [(user.encode(), password.encode()) for user, password in credentials]
+    known = [spelling for user, password in credentials for spelling in _spellings(f"{user}:{password}")]
 
     async def check(request: Request) -> None:
-        if not known:
-            return
-        try:
-            given = await basic(request)
-        except HTTPException:  # a header that is no Basic credentials
-            given = None
-        user, password = (given.username.encode(), given.password.encode()) if given else (b"", b"")
-        matches = [
-            secrets.compare_digest(user, name) & secrets.compare_digest(password, secret) for name, secret in known
-        ]
-        if not any(matches):
+        given = _given(request.headers.get("authorization", ""))
+        matches = [hmac.compare_digest(given, pair) for pair in known]
+        if known and not any(matches):
             raise HTTPException(401, "Incorrect username or password", {"WWW-Authenticate": "Basic"})
 
     return check
+
+
+def _spellings(pair: str) -> set[bytes]:
+    """The pair as clients encode it: in UTF-8, or in Latin-1 where that can be."""
+    latin = all(ord(letter) < 256 for letter in pair)
+    return {pair.encode(), pair.encode("latin-1")} if latin else {pair.encode()}
+
+
+def _given(header: str) -> bytes:
+    """The pair in an Authorization header, b"" if it holds none."""
+    kind, _, encoded = header.partition(" ")
+    if kind.lower() != "basic":
+        return b""
+    try:
+        return base64.b64decode(encoded.strip(), validate=True)
+    except (binascii.Error, ValueError):
+        return b""
