@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Depends, FastAPI
 
+from webui.api.checkpoints import checkpoints_router
 from webui.api.errors import add_error_handlers
 from webui.api.generation import generation_router
 from webui.api.listings import listings_router
@@ -28,6 +29,7 @@ def build_api(services: Services) -> FastAPI:
         generation_router(services, waiters),
         progress_router(services),
         options_router(services, waiters),
+        checkpoints_router(services, waiters),
         listings_router(services),
         png_info_router(services),
     ]

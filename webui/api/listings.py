@@ -1,4 +1,4 @@
-"""What there is to choose from: samplers, schedules, checkpoints, upscalers, styles, extensions, flags."""
+"""What there is to choose from: samplers, schedules, upscalers, styles, extensions, flags."""
 
 from __future__ import annotations
 
@@ -46,26 +46,6 @@ def listings_router(services: Services) -> APIRouter:
     @router.get("/latent-upscale-modes")
     async def latent_upscale_modes() -> list[dict[str, Any]]:
         return [{"name": name} for name in LATENT_UPSCALERS]
-
-    @router.get("/sd-models")
-    def sd_models() -> list[dict[str, Any]]:
-        return [
-            {
-                "title": item.title,
-                "model_name": item.model_name,
-                "hash": item.shorthash,
-                "sha256": item.sha256,
-                "filename": str(item.path),
-                "config": str(item.config) if item.config else None,
-            }
-            for item in services.checkpoints.all()
-        ]
-
-    @router.post("/refresh-checkpoints")
-    def refresh_checkpoints() -> None:
-        """Look for checkpoints again; hashes that aren't known yet are computed meanwhile."""
-        services.checkpoints.refresh()
-        services.checkpoints.hash_in_background()
 
     @router.get("/prompt-styles")
     def prompt_styles() -> list[dict[str, Any]]:

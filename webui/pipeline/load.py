@@ -20,3 +20,8 @@ def run(engine: Engine, name: str | None, job: JobContext) -> str:
     job.text(f"Loading {checkpoint.model_name}")
     with engine.models.lease(checkpoint) as model:
         return model.checkpoint.title
+
+
+def unload(engine: Engine, payload: None, job: JobContext) -> None:
+    """Give the memory of the loaded model back; the next job loads it again."""
+    engine.models.unload()
