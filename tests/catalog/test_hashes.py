@@ -94,16 +94,3 @@ def test_an_unwritable_place_keeps_hashes_in_memory(tmp_path: Path) -> None:
     with HashCache(tmp_path / "file" / "hashes.sqlite") as cache:
         assert "memory" in (cache.problem or "")
         assert cache.compute(path) == cache.known(path) is not None
-
-
-def test_hashes_of_deleted_files_can_be_dropped(cache: HashCache, tmp_path: Path) -> None:
-    kept, gone = tmp_path / "kept", tmp_path / "gone"
-    for path in (kept, gone):
-        path.write_bytes(b"x")
-        cache.compute(path)
-    gone.unlink()
-    cache.forget_all_but([kept])
-    assert cache.known(kept)
-    with sqlite3.connect(cache.path) as database:
-        assert database.execute("SELECT count(*) FROM hashes").fetchone() == (1,)
-    database.close()

@@ -141,6 +141,7 @@ def test_bf16_weights_are_the_stored_ones_rounded(tiny: Path, described: Describ
     exact = model.network(x, torch.tensor([500.0]), context)
     rounded = loaded.network(x, torch.tensor([500.0]), context)
     assert rounded.dtype == torch.bfloat16
+    assert not rounded.equal(loaded.network(x, torch.tensor([501.0]), context)), "timesteps must not be rounded to bf16"
     assert (rounded.float() - exact).std() < 0.05 * exact.std()
 
 

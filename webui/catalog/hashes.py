@@ -11,7 +11,7 @@ import hashlib
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
@@ -91,15 +91,6 @@ class HashCache:
             except sqlite3.Error as error:
                 self.problem = f"{self.path.name} can't be written ({error}); hashes will be computed again next time."
         return value
-
-    def forget_all_but(self, paths: Iterable[Path]) -> None:
-        """Drop the hashes of files that are gone."""
-        keep = {_key(path) for path in paths}
-        with self._lock:
-            stored = [row[0] for row in self._database.execute("SELECT DISTINCT path FROM hashes")]
-            gone = [(path,) for path in stored if path not in keep and not os.path.exists(path)]
-            self._database.executemany("DELETE FROM hashes WHERE path = ?", gone)
-            self._database.commit()
 
     def _open(self) -> sqlite3.Connection:
         """The cache file; a broken one is replaced, an unwritable place gives a cache in memory."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
@@ -49,7 +51,7 @@ class Vae:
     def _moments(self, image: Tensor) -> Tensor:
         return self.module.encode(image, return_dict=False)[0].parameters.float()
 
-    def _in_numbers(self, compute, x: Tensor) -> Tensor:
+    def _in_numbers(self, compute: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """compute(x) in the module's dtype, again in fp32 if that gave NaN or infinity."""
         result = compute(x.to(self.dtype))
         if self.dtype == torch.float32 or torch.isfinite(result).all():

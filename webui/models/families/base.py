@@ -104,8 +104,8 @@ class LoadedModel(ABC):
     def network(self, x: Tensor, timesteps: Tensor, context: Tensor) -> Tensor:
         """The network's raw output; see `capabilities.prediction` for its meaning.
 
-        x: (N, C, h, w) scaled input, any h and w. timesteps: (N,), may be fractional.
-        context: (N, T, context_width). All are cast to `dtype` first. Returns: (N, C, h, w) in `dtype`.
+        x: (N, C, h, w) scaled input, any h and w. timesteps: (N,) fp32, may be fractional.
+        context: (N, T, context_width). The network casts them itself. Returns: (N, C, h, w) in `dtype`.
         """
 
     def decode(self, latents: Tensor) -> Tensor:

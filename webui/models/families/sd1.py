@@ -5,6 +5,7 @@ Any width and depth of that graph loads; the usual sizes are 320 channels, 768-w
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from webui.core.errors import BadModelFile
@@ -108,8 +109,13 @@ class SD1Model(LoadedModel):
     """unet: UNet2DConditionModel. text_encoder: CLIPTextModel."""
 
     def network(self, x: Tensor, timesteps: Tensor, context: Tensor) -> Tensor:
-        # The timestep is rounded to the network's dtype before its sine embedding, which is computed in fp32.
-        x, timesteps, context = (tensor.to(self.device, self.dtype) for tensor in (x, timesteps, context))
+        if self.dtype == torch.float16:
+            timesteps = timesteps.half()  # to half a step, as A1111; bf16 would round to four steps
+        x, timesteps, context = (
+            x.to(self.device, self.dtype),
+            timesteps.to(self.device),
+            context.to(self.device, self.dtype),
+        )
         return self.unet(x, timesteps, context, return_dict=False)[0]
 
 
