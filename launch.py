@@ -133,7 +133,7 @@ def base_python(environ: Mapping[str, str], venv: Path) -> Path:
         if not found:
             raise Problem(f'PYTHON names "{name}", which is not a program on this machine.')
         return Path(found)
-    if Path(sys.prefix) == venv:  # it can't be replaced by itself
+    if Path(sys.prefix).resolve() == venv.resolve():  # it can't be replaced by itself
         name = "python.exe" if os.name == "nt" else f"bin/python{dotted(sys.version_info[:2])}"
         return Path(sys.base_prefix) / name
     return Path(sys.executable)
@@ -180,8 +180,8 @@ def ensure_venv(venv: Path, base: Path, skip_version_check: bool = False) -> Pat
     if not base_version:
         raise Problem(f"{base} does not run. Set PYTHON to a Python from {SUPPORTED}.")
     check_version(base_version, base, skip_version_check)
-    there = venv.exists() and (not venv.is_dir() or any(venv.iterdir()))
-    if there and not made_for(venv):
+    there = venv.is_file() or any(path.is_file() for path in venv.rglob("*"))
+    if there and not (venv / "pyvenv.cfg").exists():
         raise Problem(f"{venv} exists and is not a virtual environment. Move it away or set VENV_DIR to another.")
     say(f"{'Repairing' if there else 'Making'} the virtual environment {venv}.")
     run = subprocess.run([base, "-m", "venv", "--clear", venv], capture_output=True, text=True)
@@ -223,14 +223,14 @@ def ensure_requirements(
     if installed == content and not reinstall_torch:
         return False
     stamp.unlink(missing_ok=True)
-    pip = Pip(python, home / "easel-pip.log", environ)
-    pip.ensure()
     names = " and ".join(file.name for file in files)
     say(f"Installing what {names} list{'s' if len(files) == 1 else ''}; the first time takes minutes.")
-    if reinstall_torch or (installed and installed.get("torch") != content["torch"]):
-        pip.run(["uninstall", "--yes", "torch"])
-    options: list[str] = []
     with tempfile.TemporaryDirectory(prefix="easel-") as folder:
+        pip = Pip(python, Path(folder) / "pip.log", environ)
+        pip.ensure()
+        if reinstall_torch or (installed and installed.get("torch") != content["torch"]):
+            pip.run(["uninstall", "--yes", "torch"])
+        options: list[str] = []
         if environ.get("TORCH_COMMAND"):
             pip.run_module(shlex.split(environ["TORCH_COMMAND"], posix=os.name != "nt"))
             files = [without_torch(file, Path(folder) / file.name) for file in files]
