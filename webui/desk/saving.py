@@ -113,7 +113,7 @@ def _save(folder: Path, image: ResultImage, seed: int | None) -> Path:
 
 def _log(path: Path, info: Mapping[str, Any], names: Sequence[str]) -> None:
     """Append one line for these pictures; an older file with fewer columns gets the new header and is kept."""
-    old = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8", newline="")))) if path.exists() else []
+    old = list(csv.reader(io.StringIO(path.read_bytes().decode(), newline=""))) if path.exists() else []
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(COLUMNS)

@@ -141,7 +141,7 @@ def build_generation(
     size = [fields["width"], fields["height"]]
     switch.click(None, size, size, js="(width, height) => [height, width]")
     sizes = [*size, *(fields[f"hires.{name}"] for name in ("scale", "resize_width", "resize_height"))]
-    changes = [component.change for component in (*sizes, fields["hires"])]  # type: ignore[attr-defined]
+    changes = [component.change for component in (*sizes, fields["hires"])]
     text = "(...sizes) => window.easel?.hiresText(...sizes) ?? ''"
     gr.on(changes, None, sizes, hires.extra, js=text, show_progress="hidden")
     return GenerationColumn(fields, reuse, reuse_variation, refresh_refiner, extra)

@@ -90,10 +90,12 @@ def wire_checkpoint(
         return gr.Dropdown(choices=list(services.checkpoints.titles()), value=current_title(services))
 
     loading = gr.Textbox(visible="hidden")
+    card = gr.Button("Change checkpoint", elem_id="change_checkpoint", visible="hidden")
     quiet: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
-    checkpoint.input(choose, [checkpoint, *size], [checkpoint, *size, loading], **quiet).then(
-        report, loading, None, **quiet
-    )
+    inputs, outputs = [checkpoint, *size], [checkpoint, *size, loading]
+    checkpoint.input(choose, inputs, outputs, **quiet).then(report, loading, None, **quiet)
+    clicked = "(_, ...size) => [easel.chosenCheckpoint(), ...size]"
+    card.click(choose, inputs, outputs, js=clicked, **quiet).then(report, loading, None, **quiet)
     refresh.click(reload, None, checkpoint, **quiet)
 
 

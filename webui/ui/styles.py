@@ -93,7 +93,7 @@ class _Handlers:
         return [style.name for style in self.styles.all()]
 
     def apply(self, prompt: str, negative: str, names: list[str]) -> tuple[str, str, list[str]]:
-        return self.styles.apply(prompt, names).text, self.styles.apply_negative(negative, names).text, []
+        return self.styles.apply(prompt, names), self.styles.apply_negative(negative, names), []
 
     def apply_one(self, prompt: str, negative: str, name: str | None) -> tuple[str, str]:
         return self.apply(prompt, negative, [name] if name else [])[:2]

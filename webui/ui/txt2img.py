@@ -262,18 +262,7 @@ class _Handlers:
         except WebuiError as error:
             gr.Warning(html.escape(str(error)))
             return gr.skip()
-        return self.form_updates(infotext)
-
-    def form_updates(self, infotext: str) -> Update:
-        """Changes to the form that let it make the picture described."""
-        fields, pasted = self.tab.fields, form_from_infotext(infotext, self.services)
-        if pasted.left_out:
-            gr.Info(html.escape(f"Not available here and left as it was: {'; '.join(pasted.left_out)}."))
-        form = pasted.form
-        updates: Update = {fields[path]: value for path, value in form.items() if path in fields}
-        lines = list(form.get(OVERRIDES, ()))
-        updates[fields[OVERRIDES]] = gr.Dropdown(value=lines, choices=lines, visible=bool(lines) or "hidden")
-        return updates
+        return form_updates(self.services, self.tab.fields, infotext)
 
     def count_prompt(self, prompt: str, styles: list[str], steps: int) -> str:
         return self._count(prompt, styles, steps, negative=False)
@@ -291,6 +280,17 @@ class _Handlers:
     def refresh_checkpoints(self) -> Any:
         self.services.checkpoints.refresh()
         return gr.Dropdown(choices=list(self.services.checkpoints.titles()))
+
+
+def form_updates(services: Services, fields: Mapping[str, Component], infotext: str) -> Update:
+    """Changes to the form that let it make the picture described."""
+    pasted = form_from_infotext(infotext, services)
+    if pasted.left_out:
+        gr.Info(html.escape(f"Not available here and left as it was: {'; '.join(pasted.left_out)}."))
+    updates: Update = {fields[path]: value for path, value in pasted.form.items() if path in fields}
+    lines = list(pasted.form[OVERRIDES])
+    updates[fields[OVERRIDES]] = gr.Dropdown(value=lines, choices=lines, visible=bool(lines) or "hidden")
+    return updates
 
 
 def _infotexts(info: str) -> list[str]:

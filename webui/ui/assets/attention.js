@@ -19,14 +19,25 @@ export function editWeight(text, start, end, direction, options) {
 // Without a selection: the content of the block around the cursor, or else the word.
 function partAt(text, cursor, options) {
   for (const [open, close] of BRACKETS) {
-    const from = text.lastIndexOf(open, cursor - 1) + 1;
-    const to = text.indexOf(close, cursor);
-    if (cursor > 0 && from > 0 && to >= 0) {
+    const from = unmatched(text, cursor - 1, -1, open, close) + 1;
+    const to = unmatched(text, cursor, 1, close, open);
+    if (from > 0 && to >= 0) {
       const weight = text.slice(from, to).match(WEIGHT_AT_END);
       return { start: from, end: weight ? from + weight.index : to };
     }
   }
   return wordAt(text, cursor, options);
+}
+
+// Where, going from `at` by `step`, the first `wanted` stands that no `other` on the way pairs with; -1 if nowhere.
+function unmatched(text, at, step, wanted, other) {
+  let depth = 0;
+  for (let index = at; index >= 0 && index < text.length; index += step) {
+    if (text[index] === other) depth += 1;
+    else if (text[index] === wanted && depth === 0) return index;
+    else if (text[index] === wanted) depth -= 1;
+  }
+  return -1;
 }
 
 function wordAt(text, cursor, options) {

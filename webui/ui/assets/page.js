@@ -22,6 +22,7 @@ window.easel = {
   submitted: progress.submitted,
   openDialog: (id) => byId(id)?.setAttribute("data-open", ""),
   closeDialog: (id) => byId(id)?.removeAttribute("data-open"),
+  showTab: (tab) => click(`tab_${tab}-button`),
   chosenCheckpoint: () => chosenCheckpoint,
 
   // values: of the job id's box and the whole form, in the order of the components.

@@ -7,6 +7,7 @@ const TITLE = document.title;
 const FAST = 300; // milliseconds between polls of a young job
 const YOUNG = 5000;
 const GIVE_UP = 40000; // without any sign of the job
+const CRASHED = "easel_crashed_job";
 const watched = new Map(); // tab -> {id, accepted, stop}
 const shown = new Map(); // tab -> id of the job whose pictures are on the page
 
@@ -37,7 +38,11 @@ export async function resume(tab) {
   if (!id || watched.has(tab)) return;
   const state = await ask(id, -1);
   if (state && (state.active || state.queued || state.completed)) watch(tab, id, true);
-  else if (state) forget(tab);
+  else if (state) {
+    forget(tab);
+    const crashed = recall(sessionStorage, CRASHED) === id;
+    say(tab, crashed ? "The server restarted during this job; finished pictures are in the outputs folder." : "");
+  }
 }
 
 // The id of the job that has just ended, for the handler that shows its result.
@@ -58,6 +63,7 @@ async function watch(tab, id, accepted = false) {
     const state = await ask(id, preview);
     if (job.stopped) break;
     if (state === null) {
+      remember(sessionStorage, CRASHED, id);
       await serverBack();
       return;
     }
@@ -139,6 +145,7 @@ export function interrupting(tab) {
 }
 
 function say(tab, sentence) {
+  if (!sentence) return;
   const log = byId(`html_log_${tab}`);
   const paragraph = Object.assign(document.createElement("p"), { className: "error", textContent: sentence });
   (log?.querySelector(".prose") ?? log)?.replaceChildren(paragraph);

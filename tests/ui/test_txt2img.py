@@ -1,0 +1,185 @@
+"""Generating from the page, and what happens to what was generated."""
+
+from __future__ import annotations
+
+import csv
+import re
+from typing import Any
+
+from playwright.sync_api import expect
+
+from tests.ui.conftest import Visit
+
+PROMPT = "#txt2img_prompt textarea"
+NEGATIVE = "#txt2img_neg_prompt textarea"
+INFO = "#html_info_txt2img"
+LOG = "#html_log_txt2img"
+
+
+def test_generate_shows_a_picture_of_the_native_size_with_its_infotext(visit: Visit) -> None:
+    size = visit.number("txt2img_width")
+    visit.generate("a red <b>cat</b>", steps=2)
+    assert visit.picture_width() == size
+    expect(visit.page.locator(INFO)).to_contain_text("a red <b>cat</b>")  # as text, not as bold
+    expect(visit.page.locator(INFO)).to_contain_text(f"Size: {size:.0f}x{size:.0f}")
+    expect(visit.page.locator(INFO)).to_contain_text("CFG scale: 7,")  # as A1111's page, where the API has 7.0
+    expect(visit.page.locator(LOG)).to_contain_text("Time taken:")
+    assert visit.complaints == []
+
+
+def test_the_infotext_follows_the_chosen_picture(visit: Visit) -> None:
+    visit.generate("two", steps=1, batch_count=2, seed=5)
+    visit.picture_width()
+    thumbnails = visit.page.locator("#txt2img_gallery .thumbnails button.thumbnail-item")
+    assert thumbnails.count() == 3  # the grid is the first
+    thumbnails.nth(2).click()
+    expect(visit.page.locator(INFO)).to_contain_text("Seed: 6,")
+    visit.page.click("#txt2img_reuse_seed")
+    expect(visit.page.locator("#txt2img_seed input")).to_have_value("6")
+    visit.page.click("#txt2img_random_seed")
+    expect(visit.page.locator("#txt2img_seed input")).to_have_value("-1")
+
+
+def test_a_reloaded_page_finds_its_picture_and_form_again(visit: Visit) -> None:
+    visit.generate("remember me", steps=3, cfg_scale=5)
+    width = visit.picture_width()
+    visit.page.fill(NEGATIVE, "typed later")
+    visit.reload()
+    assert visit.picture_width() == width
+    expect(visit.page.locator(INFO)).to_contain_text("remember me")
+    expect(visit.page.locator(PROMPT)).to_have_value("remember me")
+    expect(visit.page.locator(NEGATIVE)).to_have_value("typed later")
+    assert visit.number("txt2img_cfg_scale") == 5
+
+
+def test_a_page_reloaded_meanwhile_finds_the_running_job_again(visit: Visit) -> None:
+    visit.generate("still running", wait=False, steps=40)
+    visit.reload()
+    visit.page.wait_for_selector("#txt2img_interrupt")
+    visit.wait_idle()
+    visit.picture_width()
+    expect(visit.page.locator(INFO)).to_contain_text("still running")
+
+
+def test_interrupt_ends_the_job_with_the_picture_so_far(visit: Visit) -> None:
+    visit.generate("long", wait=False, steps=150)
+    visit.page.wait_for_selector(".progressDiv")
+    visit.page.click("#txt2img_interrupt")
+    visit.wait_idle()
+    assert visit.picture_width() > 0
+    expect(visit.page.locator(".progressDiv")).to_have_count(0)
+    assert visit.page.title() == "Stable Diffusion"
+
+
+def test_keys_generate_and_interrupt(visit: Visit) -> None:
+    visit.page.fill(PROMPT, "by keyboard")
+    visit.set_number("txt2img_steps", 150)
+    visit.page.focus(PROMPT)
+    visit.page.keyboard.press("Control+Enter")
+    visit.page.wait_for_selector("#txt2img_interrupt")
+    visit.page.keyboard.press("Escape")
+    visit.wait_idle()
+    visit.picture_width()
+
+
+def test_a_bad_request_is_told_in_one_sentence(visit: Visit) -> None:
+    visit.page.fill(PROMPT, "odd size")
+    visit.set_number("txt2img_width", 101)
+    visit.page.click("#txt2img_generate")
+    problem = visit.page.locator(f"{LOG} .error")
+    expect(problem).to_contain_text("multiple of 8")
+    assert "Traceback" not in problem.inner_text()
+    visit.wait_idle()
+
+
+def test_tokens_are_counted_while_typing(visit: Visit) -> None:
+    visit.page.fill(PROMPT, "a cat, sitting")
+    expect(visit.page.locator("#txt2img_token_counter")).to_have_text("4/75")
+    visit.page.fill(NEGATIVE, "cat " * 80)
+    expect(visit.page.locator("#txt2img_negative_token_counter")).to_have_text("80/150")
+
+
+def test_the_switch_swaps_width_and_height(visit: Visit) -> None:
+    visit.set_number("txt2img_width", 192)
+    visit.set_number("txt2img_height", 64)
+    visit.page.click("#txt2img_res_switch_btn")
+    expect(visit.page.locator("#txt2img_width input[type=number]")).to_have_value("64")
+    expect(visit.page.locator("#txt2img_height input[type=number]")).to_have_value("192")
+
+
+def test_the_hires_accordion_opens_by_its_checkbox_and_tells_the_size(visit: Visit) -> None:
+    visit.set_number("txt2img_width", 64)
+    visit.set_number("txt2img_height", 128)
+    upscaler = visit.page.locator("#txt2img_hr_upscaler")
+    expect(upscaler).to_be_hidden()
+    visit.page.check("#txt2img_hr-checkbox input")
+    expect(upscaler).to_be_visible()
+    expect(visit.page.locator("#txtimg_hr_finalres")).to_have_text("from 64x128 to 128x256")
+    visit.page.click("#txt2img_hr .input-accordion-arrow")
+    expect(upscaler).to_be_hidden()
+
+
+def test_styles_are_written_applied_and_deleted(visit: Visit) -> None:
+    page = visit.page
+    page.click("#txt2img_styles_edit_button")
+    page.fill("#txt2img_styles_edit_select input", "engraving")
+    page.press("#txt2img_styles_edit_select input", "Enter")
+    page.fill("#txt2img_edit_style_prompt textarea", "engraving of {prompt}")
+    page.fill("#txt2img_edit_style_neg_prompt textarea", "photo")
+    page.click("#txt2img_edit_style_save")
+    expect(page.locator(".toast-wrap")).to_contain_text("engraving is saved")
+    page.click("#txt2img_edit_style_close")
+    page.fill(PROMPT, "a ship")
+    page.click("#txt2img_styles input")
+    page.get_by_role("option", name="engraving").click()
+    page.keyboard.press("Escape")
+    page.click("#txt2img_style_apply")
+    expect(page.locator(PROMPT)).to_have_value("engraving of a ship")
+    expect(page.locator(NEGATIVE)).to_have_value("photo")
+    page.click("#txt2img_styles_edit_button")
+    page.click("#txt2img_edit_style_delete")
+    expect(page.locator("#txt2img_edit_style_prompt textarea")).to_have_value("")
+
+
+def test_pasting_an_infotext_fills_the_form(visit: Visit) -> None:
+    text = (
+        "a (blue:1.2) bird\nNegative prompt: cage\n"
+        "Steps: 7, Sampler: Euler a, Schedule type: Karras, CFG scale: 4.5, Seed: 99, Size: 128x64, "
+        "Variation seed: 3, Variation seed strength: 0.25, Denoising strength: 0.5, Clip skip: 2, "
+        "Hires upscale: 1.5, Hires upscaler: Lanczos, Version: v1.10.1"
+    )
+    visit.page.fill(PROMPT, text)
+    visit.page.click("#paste")
+    expect(visit.page.locator(PROMPT)).to_have_value("a (blue:1.2) bird")
+    expect(visit.page.locator(NEGATIVE)).to_have_value("cage")
+    numbers = {"steps": 7, "cfg_scale": 4.5, "seed": 99, "width": 128, "height": 64, "hr_scale": 1.5}
+    assert {name: visit.number(f"txt2img_{name}") for name in numbers} == numbers
+    expect(visit.page.locator("#txt2img_sampling input")).to_have_value("Euler a")
+    expect(visit.page.locator("#txt2img_scheduler input")).to_have_value("Karras")
+    expect(visit.page.locator("#txt2img_hr-checkbox input")).to_be_checked()
+    expect(visit.page.locator("#txt2img_override_settings")).to_contain_text("Clip skip: 2")
+
+
+def test_save_copies_the_picture_and_logs_it(visit: Visit, server: Any) -> None:
+    visit.generate("saved, with a comma", steps=1, seed=11)
+    visit.picture_width()
+    visit.page.click("#save_txt2img")
+    expect(visit.page.locator(f"{LOG} .saved")).to_contain_text("Saved:")
+    folder = server.data / "log" / "images"
+    with (folder / "log.csv").open(newline="", encoding="utf-8") as file:
+        row = list(csv.DictReader(file))[-1]
+    assert (row["prompt"], row["seed"]) == ("saved, with a comma", "11")
+    assert (folder / row["filename"]).stat().st_size > 0
+
+
+def test_buttons_of_unbuilt_tabs_say_so(visit: Visit) -> None:
+    visit.page.click("#txt2img_send_to_img2img")
+    expect(visit.page.locator(".toast-wrap")).to_contain_text("later version")
+
+
+def test_choosing_a_checkpoint_by_its_card(visit: Visit) -> None:
+    visit.page.click("#txt2img_checkpoints-button")
+    card = visit.page.locator("#txt2img_checkpoints .card").last
+    name = card.locator(".name").inner_text()
+    card.click()
+    expect(visit.page.locator("#setting_sd_model_checkpoint input")).to_have_value(re.compile(name))
