@@ -165,7 +165,8 @@ def slerp(weight: float, low: Tensor, high: Tensor) -> Tensor:
     scale = angle.sin()
     from_low = (((1 - weight) * angle).sin() / scale).unsqueeze(1)
     from_high = ((weight * angle).sin() / scale).unsqueeze(1)
-    return from_low * low + from_high * high
+    mixed: Tensor = from_low * low + from_high * high
+    return mixed
 
 
 class BrownianNoise:
@@ -188,8 +189,7 @@ class BrownianNoise:
         low, high = sorted((_rounded(sigma), _rounded(sigma_next)))
         sign = 1.0 if sigma < sigma_next else -1.0
         increment = torch.stack([tree(low, high) for tree in self._trees])
-        normal: Tensor = increment * (sign / math.sqrt(high - low))
-        return normal.to(self._device)
+        return (increment * (sign / math.sqrt(high - low))).to(self._device)
 
 
 def _rounded(sigma: float) -> float:

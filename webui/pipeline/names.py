@@ -18,7 +18,10 @@ _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?$")
 
 @dataclass(frozen=True)
 class NameFacts:
-    """What a pattern can mention. A value of None makes its token, and the text before it, vanish."""
+    """What a pattern can mention. A value of None makes its token, and the text before it, vanish.
+
+    negative_prompt: as typed, without the styles' part.
+    """
 
     values: Mapping[str, str | None]
     prompt: str
@@ -108,7 +111,9 @@ _COMPUTED: Mapping[str, Callable[[list[str], NameFacts], str | None]] = {
     "prompt_words": _words,
     "prompt_hash": lambda arguments, facts: _digest(facts.prompt.encode(), arguments),
     "negative_prompt_hash": lambda arguments, facts: _digest(facts.negative_prompt.encode(), arguments),
-    "full_prompt_hash": lambda arguments, facts: _digest(f"{facts.prompt} {facts.negative_prompt}".encode(), arguments),
+    "full_prompt_hash": lambda arguments, facts: _digest(
+        f"{facts.prompt_without_styles} {facts.negative_prompt}".encode(), arguments
+    ),
     "image_hash": lambda arguments, facts: _digest(facts.image_bytes(), arguments),
     "hasprompt": _has_prompt,
     "none": lambda arguments, facts: "",

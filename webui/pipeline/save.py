@@ -159,7 +159,7 @@ class Saver:
             values=values,
             prompt=first.prompts[index],
             prompt_without_styles=plan.request.prompt,
-            negative_prompt=first.negative_prompts[index],
+            negative_prompt=plan.request.negative_prompt,
             image_bytes=lambda: data,
             now=datetime.datetime.now(),
             max_prompt_words=self.settings["directories_max_prompt_words"],

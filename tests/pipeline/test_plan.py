@@ -1,0 +1,127 @@
+"""From request to plan: everything decided, nothing left to look up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.tiny import tiny_checkpoint
+from webui.catalog.checkpoints import CheckpointCatalog
+from webui.catalog.hashes import HashCache
+from webui.core.errors import InvalidRequest, NotFound
+from webui.core.request import GenerationRequest, HiresFix, Refiner, SamplerOptions, Variation
+from webui.core.settings import Settings
+from webui.core.settings_table import SETTINGS
+from webui.pipeline.plan import GenerationPlan, make_plan, target_size
+from webui.prompts.styles import StyleStore
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> CheckpointCatalog:
+    folder = tmp_path_factory.mktemp("models")
+    tiny_checkpoint(folder, "one")
+    tiny_checkpoint(folder, "two", seed=2)
+    return CheckpointCatalog([folder], HashCache(folder / "hashes.sqlite"))
+
+
+@pytest.fixture
+def styles(tmp_path: Path) -> StyleStore:
+    (tmp_path / "styles.csv").write_text("name,prompt,negative_prompt\nink,ink drawing of {prompt},photo\n")
+    return StyleStore((tmp_path / "styles.csv",))
+
+
+def planned(checkpoints: CheckpointCatalog, store: StyleStore, /, **values: object) -> GenerationPlan:
+    return make_plan(GenerationRequest(**values), Settings.defaults(SETTINGS), checkpoints, store)
+
+
+def test_seeds_count_up_over_all_pictures(checkpoints: CheckpointCatalog, styles: StyleStore) -> None:
+    plan = planned(checkpoints, styles, seed=10, batch_size=2, batch_count=2)
+    assert plan.seeds == (10, 11, 12, 13)
+    assert [list(plan.images_of(batch)) for batch in plan.batches] == [[0, 1], [2, 3]]
+
+
+def test_a_variation_keeps_the_seed_and_counts_the_subseed(checkpoints: CheckpointCatalog, styles: StyleStore) -> None:
+    plan = planned(checkpoints, styles, seed=10, batch_size=3, variation=Variation(seed=5, strength=0.2))
+    assert plan.seeds == (10, 10, 10)
+    assert plan.subseeds == (5, 6, 7)
+
+
+def test_a_seed_of_minus_one_is_drawn(checkpoints: CheckpointCatalog, styles: StyleStore) -> None:
+    drawn = {planned(checkpoints, styles).seeds[0] for _ in range(5)}
+    assert len(drawn) == 5
+    assert all(0 <= seed < 4294967294 for seed in drawn)
+
+
+def test_automatic_becomes_the_samplers_own_schedule(checkpoints: CheckpointCatalog, styles: StyleStore) -> None:
+    assert planned(checkpoints, styles, sampler="DPM++ 2M").first.schedule.label == "Karras"
+    assert planned(checkpoints, styles, sampler="Euler").first.schedule.label == "Automatic"
+    plan = planned(checkpoints, styles, sampler="DPM++ 2M SDE Karras")
+    assert (plan.first.sampler.name, plan.first.schedule.label) == ("DPM++ 2M SDE", "Karras")
+
+
+def test_styles_and_comments_shape_the_prompts(checkpoints: CheckpointCatalog, styles: StyleStore) -> None:
+    plan = planned(checkpoints, styles, prompt="a cat # not this", styles=("ink",), batch_size=2)
+    assert plan.first.prompts == ("ink drawing of a cat ",) * 2
+    assert plan.first.negative_prompts[0] == "photo"
+
+
+def test_the_request_wins_over_settings_and_settings_over_defaults(
+    checkpoints: CheckpointCatalog, styles: StyleStore
+) -> None:
+    overrides = {"eta_ancestral": 0.5, "CLIP_stop_at_last_layers": 2, "sd_model_checkpoint": "two"}
+    plan = planned(checkpoints, styles, sampler="Euler a", overrides=overrides)
+    assert plan.first.eta == 0.5
+    assert plan.clip_skip == 2
+    assert plan.first.checkpoint.model_name == "two"
+    options = SamplerOptions(eta=0.25)
+    assert planned(checkpoints, styles, overrides=overrides, sampler_options=options).first.eta == 0.25
+
+
+def test_unknown_things_are_named(checkpoints: CheckpointCatalog, styles: StyleStore) -> None:
+    with pytest.raises(NotFound, match="no such"):
+        planned(checkpoints, styles, overrides={"sd_model_checkpoint": "no such"})
+    with pytest.raises(NotFound, match="nowhere"):
+        planned(checkpoints, styles, refiner=Refiner(checkpoint="nowhere"))
+    with pytest.raises(InvalidRequest, match="Latnt.*Latent"):
+        planned(checkpoints, styles, hires=HiresFix(upscaler="Latnt"))
+    with pytest.raises(InvalidRequest, match="no_such_setting"):
+        planned(checkpoints, styles, overrides={"no_such_setting": 1})
+    with pytest.raises(InvalidRequest, match="pixels"):
+        planned(checkpoints, styles, width=16384, height=16384, batch_size=64)
+
+
+def test_the_second_pass_takes_over_what_it_is_not_told(checkpoints: CheckpointCatalog, styles: StyleStore) -> None:
+    plan = planned(checkpoints, styles, prompt="a", steps=9, width=64, height=96, hires=HiresFix())
+    assert plan.hires is not None
+    second = plan.hires.sampling
+    assert (second.width, second.height, second.steps, second.denoise) == (128, 192, 9, 0.7)
+    assert second.prompts == plan.first.prompts
+    assert second.checkpoint == plan.first.checkpoint
+    hires = HiresFix(prompt="b", sampler="Euler a", steps=3, checkpoint="two")
+    second = planned(checkpoints, styles, prompt="a", hires=hires).hires.sampling
+    assert (second.prompts[0], second.sampler.name, second.steps, second.checkpoint.model_name) == (
+        "b",
+        "Euler a",
+        3,
+        "two",
+    )
+
+
+@pytest.mark.parametrize(
+    ("hires", "expected"),
+    [
+        (HiresFix(scale=2), (128, 128, 128, 128)),
+        (HiresFix(scale=1.33), (80, 80, 85, 85)),
+        (HiresFix(resize_width=136), (136, 136, 136, 136)),
+        (HiresFix(resize_height=96), (96, 96, 96, 96)),
+        (HiresFix(resize_width=128, resize_height=72), (128, 72, 128, 128)),
+    ],
+)
+def test_sizes_of_the_second_pass(hires: HiresFix, expected: tuple[int, ...]) -> None:
+    assert target_size(hires, 64, 64) == expected
+
+
+def test_a_second_pass_without_pixels_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="8 is the least"):
+        target_size(HiresFix(scale=0.05), 64, 64)
