@@ -87,7 +87,7 @@ def mount(app: FastAPI, services: Services) -> FastAPI:
         allowed_paths=[str(path) for path in (paths.outputs, paths.log, *flags.gradio_allowed_path)],
         theme=easel_theme(),
         css_paths=ASSETS / "style.css",
-        head=_head(assets, flags.theme),
+        head=_head(flags.subpath + assets, flags.theme),
         footer_links=[],
         run_history=False,
         show_error=True,
@@ -108,7 +108,7 @@ def _head(assets: str, theme: str | None) -> str:
     # Gradio's first event may come before the script: what it says is kept until then.
     waiting = "window.easelReady ??= (...values) => { window.easelWaiting = values; };"
     choose = f"document.body.classList.toggle('dark', {str(theme == 'dark').lower()});" if theme else ""
-    return f'<script>{waiting}{choose}</script><script type="module" src="{assets.lstrip("/")}/{SCRIPT}"></script>'
+    return f'<script>{waiting}{choose}</script><script type="module" src="{assets}/{SCRIPT}"></script>'
 
 
 def _fresh(services: Services) -> tuple[Any, ...]:

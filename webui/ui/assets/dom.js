@@ -23,8 +23,14 @@ export const isShown = (element) => Boolean(element && element.offsetParent);
 
 export const sleep = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
+// Where the server's routes begin: below --subpath, whether or not the address ends in a slash.
+export const route = (path) => {
+  const root = new URL(window.gradio_config?.root ?? ".", document.baseURI).pathname;
+  return `${root.replace(/\/$/, "")}/${path}`;
+};
+
 export function postJson(path, content) {
-  return fetch(path, {
+  return fetch(route(path), {
     method: "POST",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify(content),

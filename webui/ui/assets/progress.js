@@ -1,6 +1,6 @@
 // One job of a tab: drawn here, watched here, and its result fetched when it has ended.
 
-import { byId, click, postJson, recall, remember, sleep } from "./dom.js";
+import { byId, click, postJson, recall, remember, route, sleep } from "./dom.js";
 import { settings } from "./settings.js";
 
 const TITLE = document.title;
@@ -127,7 +127,7 @@ async function serverBack() {
   for (;;) {
     await sleep(1000);
     try {
-      if ((await fetch("internal/ping")).ok) break;
+      if ((await fetch(route("internal/ping"))).ok) break;
     } catch {
       continue; // not yet
     }
