@@ -46,7 +46,15 @@ TYPICAL = {
     "smiley": "yellow",
     "fish": "blue",
 }
-OPENINGS = ("a photo of", "a picture of", "an image of", "a drawing of", "an illustration of", "an emoji of", "an icon of")
+OPENINGS = (
+    "a photo of",
+    "a picture of",
+    "an image of",
+    "a drawing of",
+    "an illustration of",
+    "an emoji of",
+    "an icon of",
+)
 QUALITY = ("masterpiece", "best quality", "high quality", "detailed", "cute", "beautiful")
 SMALL = ("small", "tiny", "little")
 STYLE_WORDS = {style: (f"{style} style", style, f"in {style} style", f"{style} style") for style in STYLES}
@@ -74,7 +82,8 @@ class Captioner:
         self.colours: dict[str, str] = {}
         self.several: set[str] = set()  # hexcodes whose noun comes in several colours
         if preset.subjects is None:
-            self.nouns = {code: tuple(names) for code, names in json.loads((preset.data / "words.json").read_text()).items()}
+            words = json.loads((preset.data / "words.json").read_text())
+            self.nouns = {code: tuple(names) for code, names in words.items()}
             return
         for noun, codes in preset.subjects.items():
             for code, colour in codes.items():
@@ -116,7 +125,7 @@ class Captioner:
 
 
 def place_words(scene: Scene) -> str:
-    """"on the left", "at the top right", ...; empty in the middle."""
+    """Such as "on the left" or "at the top right"; empty in the middle."""
     across = "left" if scene.x < 0.35 else "right" if scene.x > 0.65 else ""
     along = "top" if scene.y < 0.35 else "bottom" if scene.y > 0.65 else ""
     if along:

@@ -62,12 +62,9 @@ FEW_SUBJECTS: Subjects = {
     "frog": {"1F438": ""},
     "fish": {"1F41F": ""},
     "apple": {"1F34E": "red", "1F34F": "green"},
-    "banana": {"1F34C": ""},
     "strawberry": {"1F353": ""},
-    "pumpkin": {"1F383": ""},
     "mushroom": {"1F344": ""},
     "tree": {"1F333": ""},
-    "rose": {"1F339": ""},
     "sunflower": {"1F33B": ""},
     "sun": {"2600": ""},
     "moon": {"1F319": ""},
@@ -81,7 +78,6 @@ FEW_SUBJECTS: Subjects = {
     "square": {
         "1F7E5": "red", "1F7E7": "orange", "1F7E8": "yellow", "1F7E9": "green", "1F7E6": "blue", "1F7EA": "purple",
     },
-    "balloon": {"1F388": ""},
     "car": {"1F697": "red", "1F699": "blue"},
     "house": {"1F3E0": ""},
     "smiley": {"1F642": ""},
@@ -132,7 +128,7 @@ class Preset:
     ema: float = 0.999
     caption_dropout: float = 0.1
     min_snr: float = 5.0
-    checkpoint_minutes: float = 3.0
+    checkpoint_minutes: float = 4.0
     data: Path = field(default=HERE / "data")
     runs: Path = field(default=HERE / "runs")
 
@@ -147,21 +143,22 @@ PRESETS = {
         Preset(
             name="cpu-first",
             native_size=128,
-            styles=("3d", "flat", "noto"),
+            styles=("3d", "flat"),
             subjects=FEW_SUBJECTS,
             sizes=NetworkSizes(
-                unet=(64, 96, 128, 160), unet_heads=4, unet_groups=32,
+                unet=(64, 96, 128, 128), unet_heads=4, unet_groups=32,
                 vae=(16, 32, 64, 128), vae_groups=4,
-                text=128, text_layers=3, text_heads=4,
+                text=96, text_layers=3, text_heads=4,
             ),
-            vae=Loop(batch=16, steps=2700, rate=2e-3, warmup=50),
-            vae_crop=64,
-            vae_crop_steps=2200,
-            unet=Loop(batch=32, steps=4000, rate=1e-3),
-            variants=40,
+            vae=Loop(batch=16, steps=1480, rate=1.5e-3, warmup=50),
+            vae_crop=48,
+            vae_crop_steps=1480,
+            unet=Loop(batch=32, steps=2400, rate=1e-3, warmup=100),
+            variants=60,
             shift=1 / 16,
-            small_share=0.1,
-            general_share=0.35,
+            small_share=0.06,
+            ema=0.998,
+            general_share=0.2,
             colours=("white", "black", "gray", "red", "orange", "yellow", "green", "blue", "purple", "pink"),
         ),
         Preset(

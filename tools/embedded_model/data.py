@@ -115,7 +115,7 @@ def compose(picture: np.ndarray, background: tuple[int, int, int], scale: float,
     size = picture.shape[0]
     side = max(8, round(size * scale))
     # Pillow resizes RGBA premultiplied, so transparent pixels bleed no colour into the edge.
-    image = Image.fromarray(np.ascontiguousarray(picture), "RGBA").resize((side, side), Image.Resampling.BICUBIC)
+    image = Image.fromarray(np.ascontiguousarray(picture)).resize((side, side), Image.Resampling.BICUBIC)
     frame = Image.new("RGB", (size, size), background)
     frame.paste(image, (round(x * size - side / 2), round(y * size - side / 2)), image)
     return np.asarray(frame)

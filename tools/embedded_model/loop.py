@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import csv
 import math
+import os
+import signal
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .config import Loop
 
@@ -37,6 +41,33 @@ def optimizer_for(networks: list[nn.Module], loop: Loop) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=loop.rate, betas=(0.9, 0.99), fused=True)
 
 
+def cpu_parts(device: torch.device) -> int:
+    """Shares of a batch: one for each processor core (up to 4), one in all on an accelerator."""
+    return 1 if device.type != "cpu" else min(4, os.cpu_count() or 1)
+
+
+def backward_in_parts(parts: int, loss_of: Callable[[int], tuple[Tensor, list[Tensor]]]) -> list[float]:
+    """Add up gradients of `parts` shares of a batch, each on a thread of its own.
+
+    On a CPU that others use too, threads that meet once a step lose far less time than threads that meet in every
+    operation. loss_of(part) returns the share's mean loss and figures to log. Returns: the figures' means.
+    """
+
+    def work(part: int) -> list[float]:
+        torch.set_num_threads(1)
+        loss, figures = loss_of(part)
+        (loss / parts).backward()
+        return [figure.item() for figure in figures]
+
+    if parts == 1:
+        loss, figures = loss_of(0)
+        loss.backward()
+        return [figure.item() for figure in figures]
+    with ThreadPoolExecutor(parts) as pool:
+        rows = list(pool.map(work, range(parts)))
+    return [sum(column) / parts for column in zip(*rows, strict=True)]
+
+
 class Average:
     """Exponential moving average of weights, warmed up so that early steps don't linger."""
 
@@ -57,16 +88,25 @@ class Average:
 
 
 class Checkpoint:
-    """A resumable state file, written beside and renamed, at most every few minutes."""
+    """A resumable state file, written beside and renamed, every few minutes and when the process is told to end."""
 
     def __init__(self, path: Path, minutes: float):
         self.path, self.minutes, self.saved = path, minutes, time.time()
+        self.ending = False
+
+    def watch_for_end(self) -> None:
+        """From now on a polite kill (SIGTERM) sets `ending` instead of stopping in the middle of a step."""
+
+        def end(*_: object) -> None:
+            self.ending = True
+
+        signal.signal(signal.SIGTERM, end)
 
     def load(self) -> dict[str, Any] | None:
         return torch.load(self.path, map_location="cpu", weights_only=True) if self.path.exists() else None
 
     def due(self) -> bool:
-        return time.time() - self.saved > 60 * self.minutes
+        return self.ending or time.time() - self.saved > 60 * self.minutes
 
     def save(self, state: dict[str, Any]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)

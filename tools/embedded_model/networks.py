@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from diffusers.models.attention_processor import Attention
 from diffusers.models.downsampling import Downsample2D
 from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.upsampling import Upsample2D
+from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from .config import NetworkSizes
@@ -43,24 +44,30 @@ def build_vae(sizes: NetworkSizes) -> AutoencoderKL:
 
 
 @torch.no_grad()
-def start_as_skip(vae: AutoencoderKL) -> None:
+def start_as_skip(network: AutoencoderKL | UNet2DConditionModel) -> None:
     """Start every residual branch at 0 and every resampler near the identity.
 
     The fresh network is then a shallow, nearly linear map: it finds colours within a few hundred steps, and the depth
     joins in later.
     """
-    vae.quant_conv.bias[4:] = -6.0  # a posterior far narrower than the latent's spread
-    for module in vae.modules():
+    silent: list[nn.Module] = []
+    if isinstance(network, AutoencoderKL):
+        network.quant_conv.bias[4:] = -6.0  # a posterior far narrower than the latent's spread
+        silent += [half.mid_block.attentions[0].to_out[0] for half in (network.encoder, network.decoder)]
+    else:
+        silent.append(network.conv_out)
+    for module in network.modules():
         if isinstance(module, ResnetBlock2D):
-            module.conv2.weight.zero_()
-            module.conv2.bias.zero_()
-        elif isinstance(module, Attention):
-            module.to_out[0].weight.zero_()
-            module.to_out[0].bias.zero_()
+            silent.append(module.conv2)
+        elif isinstance(module, Transformer2DModel):
+            silent.append(module.proj_out)
         elif isinstance(module, Downsample2D):
             module.conv.weight[:, :, :2, :2] += 0.25 * torch.eye(len(module.conv.weight))[:, :, None, None]
         elif isinstance(module, Upsample2D):
             module.conv.weight[:, :, 1, 1] += torch.eye(len(module.conv.weight))
+    for module in silent:
+        module.weight.zero_()
+        module.bias.zero_()
 
 
 def build_text(sizes: NetworkSizes, vocabulary: int = VOCABULARY) -> CLIPTextModel:
@@ -75,9 +82,9 @@ def build_text(sizes: NetworkSizes, vocabulary: int = VOCABULARY) -> CLIPTextMod
             max_position_embeddings=TOKENS,
             hidden_act="quick_gelu",
             projection_dim=sizes.text,
-            bos_token_id=BEGIN,
-            eos_token_id=END,
-            pad_token_id=END,
+            bos_token_id=None if vocabulary < VOCABULARY else BEGIN,
+            eos_token_id=2 if vocabulary < VOCABULARY else END,  # only the pooled vector, which SD 1.x ignores, asks
+            pad_token_id=None if vocabulary < VOCABULARY else END,
         )
     )
 

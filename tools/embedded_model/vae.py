@@ -13,7 +13,7 @@ from torch import Tensor
 
 from . import data
 from .config import Preset
-from .loop import Average, Checkpoint, Curve, learning_rate, optimizer_for, set_rate
+from .loop import Average, Checkpoint, Curve, backward_in_parts, cpu_parts, learning_rate, optimizer_for, set_rate
 from .networks import build_vae, pick_device, start_as_skip
 
 LATENT_NOISE = 0.1  # of the latent's own spread: the UNet's predictions will be off by about this much
@@ -73,8 +73,23 @@ def reconstruct(vae: AutoencoderKL, pictures: np.ndarray, device: torch.device) 
     return np.concatenate(rows)
 
 
+def vae_loss(vae: AutoencoderKL, x: Tensor, seed: int) -> tuple[Tensor, list[Tensor]]:
+    """x: (B, 3, S, S) in [-1, 1]. Returns: the loss, and [L1, MSE, edges, KL] to log."""
+    with torch.autocast(x.device.type, torch.bfloat16):
+        posterior = vae.encode(x).latent_dist
+    mean, logvar = posterior.mean.float(), posterior.logvar.float()
+    noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(seed)).to(x.device)
+    spread = logvar.mul(0.5).exp() + LATENT_NOISE * mean.detach().std()
+    with torch.autocast(x.device.type, torch.bfloat16):
+        y = vae.decode(mean + spread * noise).sample.float()
+    l1, mse, edges = (y - x).abs().mean(), F.mse_loss(y, x), gradient_loss(y, x)
+    kl = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).sum(dim=(1, 2, 3)).mean()
+    return l1 + mse + edges + KL_WEIGHT * kl, [l1, mse, edges, kl]
+
+
 def run(preset: Preset) -> None:
     device = pick_device()
+    parts = cpu_parts(device)
     torch.manual_seed(preset.seed)
     art = data.load_art(preset)
     subjects = data.subject_list(preset, art)
@@ -100,8 +115,9 @@ def run(preset: Preset) -> None:
         sheet = np.concatenate([samples, reconstruct(vae, samples, device)], 1)
         Image.fromarray(np.concatenate(list(sheet), 1)).save(preset.run / "vae.png")
 
+    checkpoint.watch_for_end()
     seen, since = 0, time.time()
-    while step < preset.vae.steps:
+    while step < preset.vae.steps and not checkpoint.ending:
         rate = learning_rate(preset.vae, step)
         set_rate(optimizer, rate)
         rng = np.random.default_rng((preset.seed, step))
@@ -109,24 +125,15 @@ def run(preset: Preset) -> None:
         count = preset.vae.batch // 2 if whole else preset.vae.batch
         pictures = training_batch(preset, art, subjects, count, rng)
         x = to_tensor(pictures if whole else crop(pictures, preset.vae_crop, rng), device)
-        with torch.autocast(device.type, torch.bfloat16):
-            posterior = vae.encode(x).latent_dist
-        mean, logvar = posterior.mean.float(), posterior.logvar.float()
-        noise = logvar.mul(0.5).exp() + LATENT_NOISE * mean.detach().std()
-        with torch.autocast(device.type, torch.bfloat16):
-            y = vae.decode(mean + noise * torch.randn_like(mean)).sample
-        error = y.float() - x
-        l1, mse, edges = error.abs().mean(), F.mse_loss(y.float(), x), gradient_loss(y.float(), x)
-        kl = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).sum(dim=(1, 2, 3)).mean()
-        loss = l1 + mse + edges + KL_WEIGHT * kl
+        shares = x.chunk(parts)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        figures = backward_in_parts(parts, lambda part: vae_loss(vae, shares[part], step * parts + part))  # noqa: B023
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
         optimizer.step()
         average.update(step)
         step, seen = step + 1, seen + len(x)
         if step % 20 == 0:
-            curve.add(step, rate, l1.item(), mse.item(), edges.item(), kl.item(), seen / (time.time() - since))
+            curve.add(step, rate, *figures, seen / (time.time() - since))
             seen, since = 0, time.time()
         if checkpoint.due():
             save()
