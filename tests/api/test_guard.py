@@ -104,7 +104,7 @@ def raw(url: str, request: bytes) -> int:
 @pytest.mark.parametrize(
     "host",
     ["localhost", "LOCALHOST:7860", "app.localhost", "127.0.0.1", "127.8.8.8:1", "[::1]:7860", "[::ffff:127.0.0.1]",
-     "webui.lan", "localhost."],
+     "webui.lan", "localhost.", "friend.example"],
 )  # fmt: skip
 def test_own_names_are_answered(client: httpx.Client, host: str) -> None:
     assert client.get("/sdapi/v1/samplers", headers={"Host": host}).status_code == 200
@@ -223,6 +223,14 @@ def test_a_configured_origin_may_use_the_api(client: httpx.Client) -> None:
     assert preflight.status_code == 204
     assert "POST" in preflight.headers["access-control-allow-methods"]
     assert client.options("/sdapi/v1/txt2img", headers={"Origin": EVIL, **wish}).status_code == 403
+
+
+def test_behind_a_reverse_proxy_its_address_is_the_own_page(folder: Path) -> None:
+    with serving(Guard(routes(folder), origins=["https://pictures.example"])) as url:
+        for host in ("pictures.example", "127.0.0.1"):  # passed on by the proxy, or rewritten
+            headers = {"Host": host, "Origin": "https://pictures.example"}
+            assert httpx.post(url + "/sdapi/v1/interrupt", headers=headers).status_code == 200
+        assert httpx.post(url + "/sdapi/v1/interrupt", headers={"Host": "other.example"}).status_code == 421
 
 
 def test_any_origin_gets_no_cookies(folder: Path) -> None:

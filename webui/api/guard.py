@@ -84,8 +84,8 @@ class Guard:
         localhost, *.localhost and loopback addresses.
     listen: the server is reachable from the network: also answer to any address written as a number
         (which no DNS rebinding can forge) and to this machine's own name.
-    origins, origin_regex: web origins that may use the server from elsewhere (--cors-allow-origins);
-        "*" stands for all of them, without cookies.
+    origins, origin_regex: web origins that may use the server from elsewhere (--cors-allow-origins), or under
+        which a reverse proxy shows it: their host names are answered too. "*" stands for all origins, without cookies.
     subpath: the path below which a reverse proxy shows the server, "" for none.
     max_json, max_upload: largest body in bytes.
     """
@@ -104,10 +104,10 @@ class Guard:
     ):
         self._app = app
         self._listen = listen
-        self._hosts = frozenset(name for host in hosts if (name := host_name(host)))
+        self._origins = frozenset(origin.strip().rstrip("/").lower() for origin in origins if origin.strip())
+        self._hosts = frozenset(name for host in (*hosts, *self._origins) if (name := host_name(host)))
         if listen:
             self._hosts |= own_names()
-        self._origins = frozenset(origin.strip().rstrip("/").lower() for origin in origins if origin.strip())
         self._origin_regex = re.compile(origin_regex) if origin_regex else None
         self._subpath = "/" + subpath.strip("/") if subpath.strip("/") else ""
         self._max_json = max_json
@@ -185,7 +185,9 @@ class Guard:
         if address is not None and (self._listen or is_loopback(address)):
             return
         raise _Refusal(
-            421, f'This server does not answer to the name "{name[:100]}". Start it with --server-name to add a name.'
+            421,
+            f'This server does not answer to the name "{name[:100]}". Start it with --server-name, '
+            "or with --cors-allow-origins and the address it has there, to add a name.",
         )
 
     def _check_sender(self, scope: Scope, headers: _Headers) -> None:

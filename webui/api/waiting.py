@@ -7,6 +7,8 @@ from typing import TypeVar
 
 import anyio
 
+from webui.jobs.errors import TooManyJobs
+
 WAITERS = 256
 
 _Result = TypeVar("_Result")
@@ -22,5 +24,7 @@ class Waiters:
         self._limiter = anyio.CapacityLimiter(count)
 
     async def run(self, function: Callable[..., _Result], *arguments: object) -> _Result:
-        """`function(*arguments)`, called in one of the threads."""
+        """`function(*arguments)`, called in one of the threads. Raises: TooManyJobs when all of them wait."""
+        if self._limiter.available_tokens < 1:
+            raise TooManyJobs(f"{int(self._limiter.total_tokens)} requests are waiting already; try again later.")
         return await anyio.to_thread.run_sync(function, *arguments, limiter=self._limiter)
