@@ -7,6 +7,7 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -18,8 +19,10 @@ import psutil
 import pytest
 from PIL import Image
 
-from tests.running import ROOT, Server
+from tests.running import ROOT, Server, free_port
 from tests.tiny import tiny_checkpoint
+from webui.app import bound_socket
+from webui.core.flags import parse_flags
 
 OPEN_THE_PAGE = """
 import sys
@@ -39,6 +42,13 @@ def test_opening_the_page_loads_no_torch(tmp_path: Path) -> None:
         [sys.executable, "-c", OPEN_THE_PAGE, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
     assert result.returncode == 0, result.stderr
+
+
+def test_answers_are_sent_at_once() -> None:
+    """asyncio switches the 40 ms wait of small packets off only on sockets that say they are TCP."""
+    flags, _ = parse_flags(["--port", str(free_port())], {})
+    with bound_socket(flags) as listener:
+        assert listener.proto == socket.IPPROTO_TCP
 
 
 def test_a_picture_is_saved_where_a1111_saves_it(server: Server) -> None:
