@@ -22,6 +22,7 @@ from webui.ui.pnginfo import build_pnginfo
 from webui.ui.quicksettings import build_quicksettings, current_size, current_title, wire_checkpoint
 from webui.ui.theme import easel_theme
 from webui.ui.txt2img import build_txt2img
+from webui.ui.widgets import QUIET
 
 ASSETS = Path(__file__).parent / "assets"
 ASSETS_URL = "/easel-assets"
@@ -59,16 +60,13 @@ def build(services: Services) -> gr.Blocks:
         foot = gr.HTML(elem_id="footer")
         facts = gr.Textbox(elem_id="easel_settings", visible="hidden")
         size = (txt2img.fields["width"], txt2img.fields["height"])
-        wire_checkpoint(services, checkpoint, refresh, size)
-        fresh = [hint, foot, facts, checkpoint, txt2img.top.styles, *size]
-        page.load(
-            lambda: _fresh(services),
-            None,
-            fresh,
-            show_progress="hidden",
-            concurrency_limit=None,
-            api_visibility="private",
-        ).then(None, facts, None, js="(settings) => window.easelReady(settings)")
+        changes = [*wire_checkpoint(services, checkpoint, refresh, size), txt2img.result_shown]
+        for change in changes:  # a title gains its hash once the file has been read
+            change.then(lambda: _current(services), None, [checkpoint, hint, foot], **QUIET)
+        fresh = [checkpoint, hint, foot, facts, txt2img.top.styles, *size]
+        page.load(lambda: _fresh(services), None, fresh, **QUIET).then(
+            None, facts, None, js="(settings) => window.easelReady(settings)"
+        )
     return page
 
 
@@ -114,17 +112,20 @@ def _head(assets: str, theme: str | None) -> str:
 def _fresh(services: Services) -> tuple[Any, ...]:
     """What may have changed since the page was built: every visitor gets it anew."""
     settings = services.settings.snapshot()
-    titles = list(services.checkpoints.titles())
     size = current_size(services)
     return (
-        _notes(services),
-        footer(services),
+        *_current(services),
         _settings_for_page(settings),
-        gr.Dropdown(choices=titles, value=current_title(services)),
         gr.Dropdown(choices=[style.name for style in services.styles.all()]),
         size,
         size,
     )
+
+
+def _current(services: Services) -> tuple[Any, ...]:
+    """The list of checkpoints, the notes above and the footer below it."""
+    titles = list(services.checkpoints.titles())
+    return gr.Dropdown(choices=titles, value=current_title(services)), _notes(services), footer(services)
 
 
 def _settings_for_page(settings: Settings) -> str:

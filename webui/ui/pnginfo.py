@@ -12,6 +12,7 @@ from webui.core.pictures import read_infotext
 from webui.desk.services import Services
 from webui.ui.html import escape, paragraphs, problem
 from webui.ui.txt2img import Txt2Img, form_updates
+from webui.ui.widgets import QUIET
 
 LATER = {"img2img": "Send to img2img", "inpaint": "Send to inpaint", "extras": "Send to extras"}
 
@@ -51,10 +52,9 @@ def build_pnginfo(services: Services, txt2img: Txt2Img) -> None:
             return gr.skip()
         return form_updates(services, txt2img.fields, text)
 
-    quiet: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
-    picture.change(read, picture, [shown, infotext], **quiet)
-    send.click(paste, infotext, [*txt2img.fields.values()], **quiet).success(
+    picture.change(read, picture, [shown, infotext], **QUIET)
+    send.click(paste, infotext, [*txt2img.fields.values()], **QUIET).success(
         None, None, None, js="() => easel.showTab('txt2img')"
     )
     for name, button in later.items():
-        button.click(lambda name=name: gr.Info(f"{name} comes in a later version of Easel."), None, None, **quiet)
+        button.click(lambda name=name: gr.Info(f"{name} comes in a later version of Easel."), None, None, **QUIET)

@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 from gradio.components import Component
+from gradio.events import Dependency
 
 from webui.core.errors import WebuiError
 from webui.core.settings import Setting
@@ -14,7 +15,7 @@ from webui.desk.generation import choose_checkpoint
 from webui.desk.native_size import USUAL, native_size
 from webui.desk.services import Services
 from webui.ui import html
-from webui.ui.widgets import tool
+from webui.ui.widgets import QUIET, tool
 
 CHECKPOINT = "sd_model_checkpoint"
 
@@ -57,8 +58,11 @@ def build_quicksettings(services: Services) -> tuple[gr.Dropdown, gr.Button]:
 
 def wire_checkpoint(
     services: Services, checkpoint: gr.Dropdown, refresh: gr.Button, size: tuple[Component, Component]
-) -> None:
-    """size: width and height, which follow the checkpoint's own size while nobody has changed them."""
+) -> list[Dependency]:
+    """size: width and height, which follow the checkpoint's own size while nobody has changed them.
+
+    Returns: the events after which another checkpoint may be in use.
+    """
 
     def choose(name: str | None, width: int, height: int) -> Any:
         before, old_size = current_title(services), current_size(services)
@@ -91,12 +95,11 @@ def wire_checkpoint(
 
     loading = gr.Textbox(visible="hidden")
     card = gr.Button("Change checkpoint", elem_id="change_checkpoint", visible="hidden")
-    quiet: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
     inputs, outputs = [checkpoint, *size], [checkpoint, *size, loading]
-    checkpoint.input(choose, inputs, outputs, **quiet).then(report, loading, None, **quiet)
+    chosen = checkpoint.input(choose, inputs, outputs, **QUIET).then(report, loading, None, **QUIET)
     clicked = "(_, ...size) => [easel.chosenCheckpoint(), ...size]"
-    card.click(choose, inputs, outputs, js=clicked, **quiet).then(report, loading, None, **quiet)
-    refresh.click(reload, None, checkpoint, **quiet)
+    carded = card.click(choose, inputs, outputs, js=clicked, **QUIET).then(report, loading, None, **QUIET)
+    return [chosen, carded, refresh.click(reload, None, checkpoint, **QUIET)]
 
 
 def _quick_setting(services: Services, setting: Setting, value: Any) -> None:

@@ -10,7 +10,7 @@ import gradio as gr
 from webui.core.errors import WebuiError
 from webui.desk.services import Services
 from webui.ui.html import escape
-from webui.ui.widgets import tool
+from webui.ui.widgets import QUIET, tool
 
 if TYPE_CHECKING:
     from webui.ui.toprow import TopRow
@@ -72,17 +72,16 @@ def build_styles(tab: str, names: list[str], edit: gr.Button, apply: gr.Button) 
 def wire_styles(services: Services, top: TopRow) -> None:
     """Let the dialog and the 📋 button read and change the styles."""
     dialog, handlers = top.dialog, _Handlers(services)
-    quiet: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
     prompts = [top.prompt, top.negative_prompt]
     written = [dialog.prompt, dialog.negative_prompt]
     lists = [top.styles, dialog.select]
-    dialog.apply.click(handlers.apply, [*prompts, top.styles], [*prompts, top.styles], **quiet)
-    dialog.apply_here.click(handlers.apply_one, [*prompts, dialog.select], prompts, **quiet)
-    dialog.select.change(handlers.read, dialog.select, written, **quiet)
+    dialog.apply.click(handlers.apply, [*prompts, top.styles], [*prompts, top.styles], **QUIET)
+    dialog.apply_here.click(handlers.apply_one, [*prompts, dialog.select], prompts, **QUIET)
+    dialog.select.change(handlers.read, dialog.select, written, **QUIET)
     dialog.copy.click(None, prompts, written, js="(...prompts) => prompts")
-    dialog.refresh.click(handlers.reload, None, lists, **quiet)
-    dialog.save.click(handlers.save, [dialog.select, *written], lists, **quiet)
-    dialog.delete.click(handlers.delete, dialog.select, [*lists, *written], **quiet)
+    dialog.refresh.click(handlers.reload, None, lists, **QUIET)
+    dialog.save.click(handlers.save, [dialog.select, *written], lists, **QUIET)
+    dialog.delete.click(handlers.delete, dialog.select, [*lists, *written], **QUIET)
 
 
 class _Handlers:

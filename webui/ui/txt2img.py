@@ -14,6 +14,7 @@ from typing import Any
 
 import gradio as gr
 from gradio.components import Component
+from gradio.events import Dependency
 from gradio.processing_utils import save_bytes_to_cache
 
 from webui.core.errors import WebuiError
@@ -29,6 +30,7 @@ from webui.ui.generation import build_generation
 from webui.ui.output import OutputPanel, build_output
 from webui.ui.styles import wire_styles
 from webui.ui.toprow import TopRow, build_toprow
+from webui.ui.widgets import QUIET
 
 TAB = "txt2img"
 Update = dict[Component, Any]
@@ -36,11 +38,14 @@ Update = dict[Component, Any]
 
 @dataclass(frozen=True)
 class Txt2Img:
-    """What the page and other tabs need of this one. fields: dotted parameter path -> component."""
+    """What the page and other tabs need of this one.
+
+    fields: dotted parameter path -> component. result_shown: the event after which a job's pictures are there.
+    """
 
     fields: Mapping[str, Component]
     top: TopRow
-    output: OutputPanel
+    result_shown: Dependency
 
 
 def build_txt2img(services: Services) -> Txt2Img:
@@ -65,63 +70,61 @@ def build_txt2img(services: Services) -> Txt2Img:
         "styles": top.styles,
         **column.fields,
     }
-    tab = Txt2Img(fields, top, output)
-    handlers = _Handlers(services, tab)
-
+    handlers = _Handlers(services, job_id, fields, output)
     everything: set[Component] = {job_id, *fields.values()}
     shown = [output.gallery, output.generation_info, output.info, output.log, output.selected, output.files]
-    quiet: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
-    handlers.job_id = job_id
     watch = f"(outcome) => easel.submitted('{TAB}', outcome)"
     generate = f"(...values) => easel.newJob('{TAB}', values)"
     resubmit = f"(...values) => easel.newJob('{TAB}', values, false)"
-    top.generate.click(handlers.generate, everything, [outcome, output.log], js=generate, **quiet).then(
+    top.generate.click(handlers.generate, everything, [outcome, output.log], js=generate, **QUIET).then(
         None, outcome, None, js=watch
     )
     again = {*everything, output.generation_info, output.selected}
-    output.upscale.click(handlers.upscale, again, [outcome, output.log], js=resubmit, **quiet).then(
+    output.upscale.click(handlers.upscale, again, [outcome, output.log], js=resubmit, **QUIET).then(
         None, outcome, None, js=watch
     )
-    result_button.click(handlers.show_result, job_id, shown, js=f"() => easel.endedJob('{TAB}')", **quiet)
+    result_shown = result_button.click(
+        handlers.show_result, job_id, shown, js=f"() => easel.endedJob('{TAB}')", **QUIET
+    )
     current = f"() => easel.currentJob('{TAB}')"
     for button in (top.interrupt, top.interrupting):
-        button.click(handlers.interrupt, job_id, None, js=current, **quiet)
-    top.skip.click(handlers.skip, job_id, None, js=current, **quiet)
+        button.click(handlers.interrupt, job_id, None, js=current, **QUIET)
+    top.skip.click(handlers.skip, job_id, None, js=current, **QUIET)
 
     ordered = sorted(fields.values(), key=lambda component: component._id)
     form_button.click(None, None, ordered, js=f"() => easel.rememberedForm('{TAB}')")
 
-    output.gallery.select(handlers.select, output.generation_info, [output.selected, output.info], **quiet)
+    output.gallery.select(handlers.select, output.generation_info, [output.selected, output.info], **QUIET)
     chosen = [output.generation_info, output.selected]
-    column.reuse_seed.click(handlers.reuse_seed, chosen, fields["seed"], **quiet)
-    column.reuse_subseed.click(handlers.reuse_subseed, chosen, fields["variation.seed"], **quiet)
-    column.refresh_refiner.click(handlers.refresh_checkpoints, None, fields["refiner.checkpoint"], **quiet)
+    column.reuse_seed.click(handlers.reuse_seed, chosen, fields["seed"], **QUIET)
+    column.reuse_subseed.click(handlers.reuse_subseed, chosen, fields["variation.seed"], **QUIET)
+    column.refresh_refiner.click(handlers.refresh_checkpoints, None, fields["refiner.checkpoint"], **QUIET)
     pasted = [*fields.values(), column.seed_extra]
-    top.paste.click(handlers.paste, top.prompt, pasted, **quiet)
+    top.paste.click(handlers.paste, top.prompt, pasted, **QUIET)
 
     saved = [output.files, output.log]
-    output.save.click(handlers.save, [job_id, output.selected], saved, js=_with_shown_job(), **quiet)
-    output.save_zip.click(handlers.save_zip, [job_id, output.selected], saved, js=_with_shown_job(), **quiet)
-    output.open_folder.click(handlers.open_folder, None, None, **quiet)
+    output.save.click(handlers.save, [job_id, output.selected], saved, js=_with_shown_job(), **QUIET)
+    output.save_zip.click(handlers.save_zip, [job_id, output.selected], saved, js=_with_shown_job(), **QUIET)
+    output.open_folder.click(handlers.open_folder, None, None, **QUIET)
     later = {
         output.to_img2img: "img2img comes in a later version of Easel.",
         output.to_inpaint: "Inpainting comes in a later version of Easel.",
         output.to_extras: "Extras come in a later version of Easel.",
     }
     for button, sentence in later.items():
-        button.click(lambda sentence=sentence: gr.Info(sentence), None, None, **quiet)
+        button.click(lambda sentence=sentence: gr.Info(sentence), None, None, **QUIET)
 
     counters = [top.styles, fields["steps"]]
     for prompt, counter, button, count in (
         (top.prompt, top.token_counter, top.token_button, handlers.count_prompt),
         (top.negative_prompt, top.negative_token_counter, top.negative_token_button, handlers.count_negative),
     ):
-        button.click(count, [prompt, *counters], counter, queue=False, **quiet)
+        button.click(count, [prompt, *counters], counter, queue=False, **QUIET)
         changed = f"(text) => window.easel?.promptChanged('{TAB}', '{prompt.elem_id}', text)"
         prompt.change(None, prompt, None, js=changed)
         top.styles.change(None, prompt, None, js=changed)
     wire_styles(services, top)
-    return tab
+    return Txt2Img(fields, top, result_shown)
 
 
 def _with_shown_job() -> str:
@@ -131,11 +134,13 @@ def _with_shown_job() -> str:
 class _Handlers:
     """What happens in the server on each click. None of them waits for a job."""
 
-    job_id: Component
-
-    def __init__(self, services: Services, tab: Txt2Img):
+    def __init__(
+        self, services: Services, job_id: Component, fields: Mapping[str, Component], output: OutputPanel
+    ) -> None:
         self.services = services
-        self.tab = tab
+        self.job_id = job_id
+        self.fields = fields
+        self.output = output
 
     # Generating
 
@@ -144,7 +149,7 @@ class _Handlers:
 
     def upscale(self, values: Update, request: gr.Request) -> tuple[str, str]:
         """The chosen picture again, with its own parameters and seed, and the hires fix as the form has it."""
-        output = self.tab.output
+        output = self.output
         form = self._form(values)
         try:
             infotext = _infotexts(values[output.generation_info])[values[output.selected]]
@@ -160,8 +165,8 @@ class _Handlers:
         try:
             result = generation.generation_result(self.services, job_id)
         except WebuiError as error:
-            return {self.tab.output.log: html.problem(error)}
-        output = self.tab.output
+            return {self.output.log: html.problem(error)}
+        output = self.output
         texts = [image.infotext for image in result.images]
         info = {**result.info, "infotexts": texts, "index_of_first_image": result.index_of_first_image}
         first = 0 if result.images else None
@@ -181,7 +186,7 @@ class _Handlers:
         self.services.jobs.skip(job_id or None)
 
     def _form(self, values: Update) -> dict[str, Any]:
-        return {path: values[component] for path, component in self.tab.fields.items()}
+        return {path: values[component] for path, component in self.fields.items()}
 
     def _submit(self, job_id: str, form: Mapping[str, Any], request: gr.Request) -> tuple[str, str]:
         services = self.services
@@ -206,7 +211,7 @@ class _Handlers:
         if saved is not None and saved.is_relative_to(self.services.paths.outputs) and saved.is_file():
             return str(saved)
         name = saved.name if saved else "picture." + image.mime.rpartition("/")[2]
-        return save_bytes_to_cache(image.data, name, self.tab.output.gallery.GRADIO_CACHE)
+        return save_bytes_to_cache(image.data, name, self.output.gallery.GRADIO_CACHE)
 
     # Pictures
 
@@ -262,7 +267,7 @@ class _Handlers:
         except WebuiError as error:
             gr.Warning(html.escape(str(error)))
             return gr.skip()
-        return form_updates(self.services, self.tab.fields, infotext)
+        return form_updates(self.services, self.fields, infotext)
 
     def count_prompt(self, prompt: str, styles: list[str], steps: int) -> str:
         return self._count(prompt, styles, steps, negative=False)

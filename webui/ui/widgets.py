@@ -15,6 +15,9 @@ from gradio.components import Component
 
 from webui.core.params import Params, ParamSpec
 
+QUIET: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
+"""How the page's own events run: no spinner, none waits for another, not listed in Gradio's API."""
+
 
 def specs_by_path(group: type[Params]) -> dict[str, ParamSpec]:
     """Every parameter of a group by its dotted path, "hires.scale" for one in a nested group."""
