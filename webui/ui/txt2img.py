@@ -250,7 +250,9 @@ class _Handlers:
         except WebuiError as error:
             return gr.skip(), html.problem(error)
         note = html.sentences([f"Saved: {', '.join(path.name for path in files)}"], "saved")
-        return gr.File(value=[str(path) for path in files], visible=True), note
+        paths = self.services.paths
+        offered = [str(file) for file in files if any(map(file.is_relative_to, (paths.log, paths.outputs)))]
+        return gr.File(value=offered, visible=bool(offered)), note
 
     def open_folder(self) -> None:
         try:

@@ -37,6 +37,7 @@ export async function resume(tab) {
   const id = recall(localStorage, key(tab));
   if (!id || watched.has(tab)) return;
   const state = await ask(id, -1);
+  offer(tab, state === null);
   if (state && (state.active || state.queued || state.completed)) watch(tab, id, true);
   else if (state) {
     forget(tab);
@@ -76,8 +77,9 @@ async function watch(tab, id, accepted = false) {
     if (state.active || state.queued) lastSign = Date.now();
     else if (Date.now() - lastSign > (job.accepted ? 3000 : GIVE_UP)) {
       finish(tab, job);
-      forget(tab);
-      say(tab, "The server no longer knows this job; what was finished is in the outputs folder.");
+      if (job.accepted) forget(tab);
+      else offer(tab, true);
+      say(tab, "The server doesn't know this job; what was finished is in the outputs folder.");
       break;
     }
     if (state.live_preview) preview = state.id_live_preview;
@@ -86,6 +88,11 @@ async function watch(tab, id, accepted = false) {
     await sleep(Date.now() - started < YOUNG ? Math.min(period, FAST) : period);
   }
   (await lock)?.release?.();
+}
+
+// Shows or hides the button that looks for the last job again.
+function offer(tab, wanted) {
+  byId(`${tab}_restore_progress`)?.toggleAttribute("data-offered", wanted);
 }
 
 function forget(tab) {
