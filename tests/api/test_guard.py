@@ -22,7 +22,7 @@ from ligsp.__main__ import main as ligsp
 from pydantic import BaseModel
 
 from tests.api.server import serving
-from webui.api.guard import MAX_DEPTH, Guard, check_json, host_name
+from webui.api.guard import MAX_DEPTH, MAX_VALUES, Guard, check_json, host_name
 
 EVIL = "http://evil.example"
 
@@ -317,6 +317,7 @@ def test_plain_text_is_refused_on_every_other_route_too(client: httpx.Client) ->
         '{"a":' * 100_000 + "1" + "}" * 100_000,
         "[" * (MAX_DEPTH + 2) + "]" * (MAX_DEPTH + 2),
         '{"width": "\\ud800"}',
+        "[" + "1," * (MAX_VALUES + 1) + "1]",
         '{"width": ',
         "",
     ],

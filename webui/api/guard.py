@@ -31,6 +31,7 @@ MiB: Final = 2**20
 MAX_JSON: Final = 128 * MiB
 MAX_UPLOAD: Final = 1024 * MiB
 MAX_DEPTH: Final = 100  # of nested JSON
+MAX_VALUES: Final = 1_000_000  # in one body, or commas in its texts
 SMALL_BODY: Final = MiB // 4  # what may be parsed without leaving the event loop
 ORIGINS_LOGGED: Final = 100
 
@@ -347,8 +348,11 @@ def own_names() -> frozenset[str]:
 def check_json(body: bytes) -> None:
     """Raises: _Refusal 422 for what is no JSON, or holds something that no later step could handle.
 
-    That is numbers that aren't finite (1e309, NaN), nesting beyond MAX_DEPTH and halves of characters.
+    That is numbers that aren't finite (1e309, NaN), nesting beyond MAX_DEPTH, more than MAX_VALUES values, and
+    halves of characters.
     """
+    if body.count(b",") > MAX_VALUES:
+        raise _Refusal(422, f"The body holds more than {MAX_VALUES} values.")
     try:
         content = json.loads(body, parse_float=_finite, parse_constant=_finite)
         if body.count(b"[") + body.count(b"{") > MAX_DEPTH:
