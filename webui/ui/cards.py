@@ -15,12 +15,19 @@ LATER = {
 }
 
 
-def build_cards(tab: str, services: Services) -> None:
-    """A card per checkpoint (a click chooses it); a sentence in the tabs that aren't built yet."""
+def build_cards(tab: str, services: Services) -> gr.HTML:
+    """A card per checkpoint (a click chooses it); a sentence in the tabs that aren't built yet.
+
+    Returns: the checkpoints' cards.
+    """
+    components = {}
     for label, (name, sentence) in LATER.items():
         with gr.Tab(label, elem_id=f"{tab}_{name}", elem_classes=["extra-page"], render_children=True):
             content = checkpoint_cards(services) if name == "checkpoints" else f"<p>{sentence}</p>"
-            gr.HTML(content, elem_id=f"{tab}_{name}_cards_html", elem_classes=["not-yet"] if sentence else [])
+            components[name] = gr.HTML(
+                content, elem_id=f"{tab}_{name}_cards_html", elem_classes=["not-yet"] if sentence else []
+            )
+    return components["checkpoints"]
 
 
 def checkpoint_cards(services: Services) -> str:
@@ -31,6 +38,8 @@ def checkpoint_cards(services: Services) -> str:
         f'<span class="description">{escape(checkpoint.problem or _size(checkpoint.size))}</span></button>'
         for checkpoint in services.checkpoints
     ]
+    if not cards:
+        return f"<p>There is no checkpoint in {escape(str(services.paths.checkpoints[0]))} yet.</p>"
     return f'<div class="extra-network-cards">{"".join(cards)}</div>'
 
 

@@ -15,6 +15,7 @@ from webui.core.settings import Settings
 from webui.desk.hints import first_run_hint
 from webui.desk.services import Services
 from webui.ui import html
+from webui.ui.cards import checkpoint_cards
 from webui.ui.extensions_tab import build_extensions
 from webui.ui.footer import footer
 from webui.ui.later import build_later
@@ -60,10 +61,12 @@ def build(services: Services) -> gr.Blocks:
         foot = gr.HTML(elem_id="footer")
         facts = gr.Textbox(elem_id="easel_settings", visible="hidden")
         size = (txt2img.fields["width"], txt2img.fields["height"])
+        refiner = txt2img.fields["refiner.checkpoint"]
+        current = [checkpoint, refiner, txt2img.cards, hint, foot]
         changes = [*wire_checkpoint(services, checkpoint, refresh, size), txt2img.result_shown]
         for change in changes:  # a title gains its hash once the file has been read
-            change.then(lambda: _current(services), None, [checkpoint, hint, foot], **QUIET)
-        fresh = [checkpoint, hint, foot, facts, txt2img.top.styles, *size]
+            change.then(lambda: _current(services), None, current, **QUIET)
+        fresh = [*current, facts, txt2img.top.styles, *size]
         page.load(lambda: _fresh(services), None, fresh, **QUIET).then(
             None, facts, None, js="(settings) => window.easelReady(settings)"
         )
@@ -123,9 +126,10 @@ def _fresh(services: Services) -> tuple[Any, ...]:
 
 
 def _current(services: Services) -> tuple[Any, ...]:
-    """The list of checkpoints, the notes above and the footer below it."""
+    """Everything that tells of checkpoints: two lists, the cards, the notes on top, the footer."""
     titles = list(services.checkpoints.titles())
-    return gr.Dropdown(choices=titles, value=current_title(services)), _notes(services), footer(services)
+    lists = gr.Dropdown(choices=titles, value=current_title(services)), gr.Dropdown(choices=titles)
+    return *lists, checkpoint_cards(services), _notes(services), footer(services)
 
 
 def _settings_for_page(settings: Settings) -> str:

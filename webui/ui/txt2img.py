@@ -40,11 +40,13 @@ Update = dict[Component, Any]
 class Txt2Img:
     """What the page and other tabs need of this one.
 
-    fields: dotted parameter path -> component. result_shown: the event after which a job's pictures are there.
+    fields: dotted parameter path -> component. cards: those of the checkpoints.
+    result_shown: the event after which a job's pictures are there.
     """
 
     fields: Mapping[str, Component]
     top: TopRow
+    cards: gr.HTML
     result_shown: Dependency
 
 
@@ -61,7 +63,7 @@ def build_txt2img(services: Services) -> Txt2Img:
                     column = build_generation(TAB, settings, titles, services.host.params)
                 with gr.Column(elem_id=f"{TAB}_results"):
                     output = build_output(TAB)
-            build_cards(TAB, services)
+            cards = build_cards(TAB, services)
         result_button = gr.Button("Show the result", elem_id=f"{TAB}_show_result", visible="hidden")
         form_button = gr.Button("Restore the form", elem_id=f"{TAB}_restore_form", visible="hidden")
     fields = {
@@ -124,7 +126,7 @@ def build_txt2img(services: Services) -> Txt2Img:
         prompt.change(None, prompt, None, js=changed)
         top.styles.change(None, prompt, None, js=changed)
     wire_styles(services, top)
-    return Txt2Img(fields, top, result_shown)
+    return Txt2Img(fields, top, cards, result_shown)
 
 
 def _with_shown_job() -> str:
