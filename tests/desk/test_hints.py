@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from tests.tiny import tiny_checkpoint
+from webui.catalog.checkpoints import EMBEDDED_STEM, CheckpointCatalog
+from webui.catalog.hashes import HashCache
+from webui.desk.hints import first_run_hint
+from webui.desk.services import Services
+
+
+def with_checkpoints(services: Services, own: Path) -> Services:
+    hashes = HashCache(services.paths.cache / "hashes.sqlite", enabled=False)
+    return replace(services, checkpoints=CheckpointCatalog([services.paths.checkpoints[0]], hashes, own=own))
+
+
+def test_the_hint_names_the_folder_until_there_is_a_model(services: Services, tmp_path: Path) -> None:
+    folder, own = services.paths.checkpoints[0], tmp_path / "own"
+    empty = first_run_hint(with_checkpoints(services, own))
+    assert empty is not None
+    assert str(folder) in empty
+    tiny_checkpoint(own, EMBEDDED_STEM)
+    embedded = first_run_hint(with_checkpoints(services, own))
+    assert embedded is not None
+    assert "ships with Easel" in embedded
+    assert str(folder) in embedded
+    tiny_checkpoint(folder, "real")
+    assert first_run_hint(with_checkpoints(services, own)) is None
