@@ -63,7 +63,9 @@ def test_a_page_reloaded_meanwhile_finds_the_running_job_again(visit: Visit) -> 
 
 def test_interrupt_ends_the_job_with_the_picture_so_far(visit: Visit) -> None:
     visit.generate("long", wait=False, steps=150)
-    visit.page.wait_for_selector(".progressDiv")
+    expect(visit.page.locator(".progressDiv")).to_contain_text("%")
+    visit.page.wait_for_function("/^\\[\\d+% ETA: \\S+\\] Stable Diffusion$/.test(document.title)")
+    visit.page.wait_for_function("document.querySelector('.livePreview img')?.naturalWidth > 0")
     visit.page.click("#txt2img_interrupt")
     visit.wait_idle()
     assert visit.picture_width() > 0
@@ -183,3 +185,33 @@ def test_choosing_a_checkpoint_by_its_card(visit: Visit) -> None:
     name = card.locator(".name").inner_text()
     card.click()
     expect(visit.page.locator("#setting_sd_model_checkpoint input")).to_have_value(re.compile(name))
+
+
+def test_the_sparkles_make_an_upscaled_version_of_the_chosen_picture(visit: Visit) -> None:
+    visit.generate("small", steps=2, seed=21)
+    width = visit.picture_width()
+    visit.set_number("txt2img_seed", 22)
+    visit.page.click("#txt2img_upscale")
+    visit.page.wait_for_selector("#txt2img_interrupt")
+    visit.wait_idle()
+    expect(visit.page.locator(INFO)).to_contain_text("Hires upscale: 2,")
+    expect(visit.page.locator(INFO)).to_contain_text("Seed: 21,")
+    assert visit.picture_width() == 2 * width
+
+
+def test_zip_offers_an_archive(visit: Visit) -> None:
+    visit.generate("zipped", steps=1)
+    visit.picture_width()
+    visit.page.click("#save_zip_txt2img")
+    with visit.page.expect_download() as download:
+        visit.page.click("#download_files_txt2img a")
+    assert download.value.suggested_filename.endswith(".zip")
+
+
+def test_ctrl_enter_starts_again_while_running(visit: Visit) -> None:
+    visit.generate("first", wait=False, steps=150)
+    visit.page.wait_for_selector(".progressDiv")
+    visit.page.fill(PROMPT, "second")
+    visit.set_number("txt2img_steps", 1)
+    visit.page.press(PROMPT, "Control+Enter")
+    expect(visit.page.locator(INFO)).to_contain_text("second", timeout=60_000)
