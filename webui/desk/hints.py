@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from webui.desk.native_size import native_size
 from webui.desk.services import Services
 
 
@@ -12,8 +13,9 @@ def first_run_hint(services: Services) -> str | None:
     folder = services.paths.checkpoints[0]
     if not len(services.checkpoints):
         return f"There is no checkpoint yet: put a Stable Diffusion 1.5 .safetensors file into {folder} and press 🔄."
+    size = native_size(services.checkpoints.all()[0])
     return (
-        "You are using the small model that ships with Easel: it draws emoji-like subjects on plain backgrounds at "
-        "its own small size. For real pictures download a Stable Diffusion 1.5 checkpoint (.safetensors), for "
-        f"example from huggingface.co or civitai.com, put it into {folder} and press 🔄 beside the checkpoint list."
+        f"The small model that ships with Easel draws emoji-like subjects at its own {size} px. For real pictures put a "
+        f"Stable Diffusion 1.5 checkpoint (.safetensors, e.g. from huggingface.co or civitai.com) into {folder} and "
+        "press 🔄 beside the checkpoint list."
     )

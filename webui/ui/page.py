@@ -40,6 +40,7 @@ ON_PAGE = (
     "live_previews_enable",
     "show_progress_in_title",
     "show_progressbar",
+    "prevent_screen_sleep_during_generation",
 )
 """Settings that the page's own scripts obey."""
 
