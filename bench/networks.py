@@ -1,0 +1,165 @@
+"""Two ways to run the same U-Net over the same steps: Easel's pipeline, and diffusers' own."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from torch import Tensor, nn
+
+from bench.measure import Sample, Stopwatch
+from webui.app import build_services
+from webui.core.flags import parse_flags
+from webui.core.request import GenerationRequest
+from webui.jobs.context import JobContext
+from webui.models.families.base import LoadedModel
+from webui.pipeline.engine import build
+from webui.pipeline.generate import Job, Report, run_pass
+from webui.pipeline.save import Saver
+
+T = TypeVar("T")
+CFG_SCALE = 7.0
+TEXT_TOKENS = 77
+
+
+class InsideNetwork:
+    """Seconds spent within a module's calls, by the clock; one entry a call."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.seconds: list[float] = []
+        self._entered = 0.0
+        module.register_forward_pre_hook(self._enter)
+        module.register_forward_hook(self._leave)
+
+    def _enter(self, module: nn.Module, arguments: Any) -> None:
+        self._entered = time.perf_counter()
+
+    def _leave(self, module: nn.Module, arguments: Any, output: Any) -> None:
+        self.seconds.append(time.perf_counter() - self._entered)
+
+
+class Arm:
+    """One way to sample. `outside`: seconds of each step, by the clock, that the network had no part in."""
+
+    def __init__(self, unet: nn.Module) -> None:
+        self._inside = InsideNetwork(unet)
+        self.outside: list[float] = []
+
+    def sample(self, steps: int) -> Sample:
+        """Run `steps` Euler steps from noise with guidance; returns the mean of their times."""
+        self._inside.seconds.clear()
+        laps = self._laps(steps)
+        assert len(laps) == len(self._inside.seconds) == steps, "one call of the network with both rows a step"
+        self.outside += [lap.wall - inside for lap, inside in zip(laps, self._inside.seconds, strict=True)]
+        return Sample(statistics.mean(lap.wall for lap in laps), statistics.mean(lap.cpu for lap in laps))
+
+    @property
+    def facts(self) -> dict[str, str]:
+        return {"outside the network": f"{statistics.median(self.outside) * 1000:.1f} ms a step"}
+
+    def _laps(self, steps: int) -> list[Sample]:
+        raise NotImplementedError
+
+
+class TimedJob(JobContext):
+    """A job that stops the time between its steps."""
+
+    def __init__(self, record: Any) -> None:
+        super().__init__(record)
+        self.laps: list[Sample] = []
+
+    def steps(self, steps: Sequence[T]) -> Iterator[T]:
+        watch = Stopwatch()
+        begun = False
+        for step in super().steps(steps):
+            if begun:
+                self.laps.append(watch.lap())
+            begun = True
+            yield step
+        self.laps.append(watch.lap())
+
+
+class EaselArm(Arm):
+    """The pipeline up to the latents, with the settings' defaults (live preview and all)."""
+
+    def __init__(self, checkpoint: Path, size: int, flags: Sequence[str]) -> None:
+        with tempfile.TemporaryDirectory(prefix="easel-bench-") as data:
+            own = ["--data-dir", data, "--ckpt", str(checkpoint), "--no-hashing", "--device", "cpu"]
+            given, _ = parse_flags([*own, *flags], {})
+            self.engine = build(services := build_services(given))
+        self.request = GenerationRequest(
+            prompt="a red apple on a blue background",
+            width=size,
+            height=size,
+            sampler="Euler",
+            cfg_scale=CFG_SCALE,
+            seed=1,
+            overrides={"sd_model_checkpoint": services.checkpoints.find(checkpoint.stem).title},
+        )
+        with self.engine.models.lease(self.engine.plan(self.request).first.checkpoint) as model:
+            self.model: LoadedModel = model
+        super().__init__(self.model.unet)
+
+    def _laps(self, steps: int) -> list[Sample]:
+        plan = self.engine.plan(self.request.replace(steps=steps))
+        progress = TimedJob.alone()
+        job = Job(self.engine, plan, progress, Saver(plan, self.engine.paths, ""), Report())
+        with ExitStack() as models:
+            run_pass(job, plan.first, range(1), models)
+        return progress.laps
+
+
+class TimedPipeline(StableDiffusionPipeline):
+    """diffusers' pipeline, which tells when its loop begins."""
+
+    def progress_bar(self, iterable: Any = None, total: int | None = None) -> Any:
+        self.watch = Stopwatch()
+        return super().progress_bar(iterable, total)
+
+
+class DiffusersArm(Arm):
+    """The plain pipeline on the weights of `model`: shared memory, so the same dtype and layout too."""
+
+    def __init__(self, model: LoadedModel, size: int) -> None:
+        with torch.device("meta"):
+            unet = UNet2DConditionModel.from_config(model.unet.config)
+        unet.load_state_dict(model.unet.state_dict(), assign=True)
+        unet.eval().requires_grad_(False)
+        scheduler = EulerDiscreteScheduler(
+            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1
+        )
+        parts = dict.fromkeys(("vae", "text_encoder", "tokenizer", "safety_checker", "feature_extractor"))
+        self.pipeline = TimedPipeline(unet=unet, scheduler=scheduler, requires_safety_checker=False, **parts)
+        self.pipeline.set_progress_bar_config(disable=True)
+        self.size = size
+        generator = torch.Generator().manual_seed(1)
+        shape = (2, TEXT_TOKENS, model.capabilities.context_width)
+        self.prompt, self.negative_prompt = torch.randn(shape, generator=generator).to(model.dtype).split(1)
+        super().__init__(unet)
+
+    def _laps(self, steps: int) -> list[Sample]:
+        laps: list[Sample] = []
+
+        def done(pipeline: TimedPipeline, index: int, timestep: Tensor, state: dict[str, Any]) -> dict[str, Any]:
+            laps.append(pipeline.watch.lap())
+            return state
+
+        self.pipeline(
+            prompt_embeds=self.prompt,
+            negative_prompt_embeds=self.negative_prompt,
+            width=self.size,
+            height=self.size,
+            guidance_scale=CFG_SCALE,
+            num_inference_steps=steps,
+            output_type="latent",
+            generator=torch.Generator().manual_seed(1),
+            callback_on_step_end=done,
+        )
+        return laps
