@@ -34,6 +34,8 @@ def main() -> None:
         page.click("#txt2img_generate")
         page.wait_for_selector(PICTURE, timeout=600_000)
         page.wait_for_function(f"document.querySelector('{PICTURE}').naturalWidth > 0")
+        if page.locator("[data-easel=dismiss]").is_visible():
+            page.click("[data-easel=dismiss]")  # it names a folder of this machine
         page.mouse.move(0, 0)
         page.wait_for_timeout(1500)
         page.screenshot(path=chosen.out)

@@ -29,7 +29,7 @@ class OutputPanel:
 def build_output(tab: str) -> OutputPanel:
     """selected: index of the picture chosen in the gallery."""
     with gr.Column(elem_id=f"{tab}_results_panel", variant="panel"):
-        with gr.Column(elem_id=f"{tab}_gallery_container", elem_classes=["gallery-container"]):
+        with gr.Column(elem_id=f"{tab}_gallery_container"):
             gallery = gr.Gallery(
                 label="Output",
                 show_label=False,
