@@ -81,8 +81,7 @@ def build_services(flags: Flags) -> Services:
         disable_all = "extra"
     disabled = settings.snapshot()["disabled_extensions"]
     host = load_extensions((paths.builtin_extensions, paths.extensions), disabled, disable_all)
-    if host.settings:
-        settings = SettingsStore(paths.config, (*SETTINGS, *host.settings), frozen)
+    settings.declare(host.settings)
     hashes = HashCache(paths.cache / "hashes.sqlite", enabled=not flags.no_hashing)
     own = paths.code / "models" / "Stable-diffusion"
     roots = [root for root in paths.checkpoints if root != own or root == paths.models / "Stable-diffusion"]
@@ -92,11 +91,14 @@ def build_services(flags: Flags) -> Services:
         problems.append(hashes.problem)
     for problem in problems:
         log.warning(problem)
+    checkpoints = CheckpointCatalog(roots, hashes, files, own)
+    if flags.ckpt and not flags.freeze_settings:
+        settings.update({"sd_model_checkpoint": checkpoints.find(str(flags.ckpt)).title})
     parts = Parts(
         flags=flags,
         paths=paths,
         settings=settings,
-        checkpoints=CheckpointCatalog(roots, hashes, files, own),
+        checkpoints=checkpoints,
         styles=StyleStore(flags.styles_files or (paths.styles,)),
         host=host,
         tokenizer=cache(ClipTokenizer),

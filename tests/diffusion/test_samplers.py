@@ -19,13 +19,27 @@ from webui.core.choices import SAMPLERS, load_function
 from webui.core.hooks import Step
 from webui.diffusion.noise import BrownianNoise, ImageNoise, RandomSource
 from webui.diffusion.samplers import (
+    adams_bashforth,
     ancestral_split,
     sample_ddim,
+    sample_ddim_cfgpp,
+    sample_dpm_2,
+    sample_dpm_2_ancestral,
+    sample_dpm_adaptive,
+    sample_dpm_fast,
     sample_dpmpp_2m,
     sample_dpmpp_2m_sde,
+    sample_dpmpp_2s_ancestral,
+    sample_dpmpp_3m_sde,
+    sample_dpmpp_sde,
     sample_euler,
     sample_euler_ancestral,
     sample_heun,
+    sample_lcm,
+    sample_lms,
+    sample_plms,
+    sample_restart,
+    sample_unipc,
 )
 from webui.diffusion.schedules import NoiseTable, exponential_sigmas, karras_sigmas, scaled_linear_alphas_cumprod
 
@@ -55,6 +69,15 @@ def error_after(sampler, count: int, **options: object) -> float:
     return float((sampler(gaussian, x, steps_of(sigmas), **options) - exact).norm() / exact.norm())
 
 
+def vp_scaled(sampler):
+    """A sampler that ends in the variance-preserving scale, brought back to ours at the last level, 0.5."""
+
+    def scaled(*arguments, **options):
+        return sampler(*arguments, **options) * math.sqrt(1.25)
+
+    return scaled
+
+
 @pytest.mark.parametrize(
     ("sampler", "order", "options"),
     [
@@ -63,6 +86,14 @@ def error_after(sampler, count: int, **options: object) -> float:
         (sample_heun, 2, {"noise": no_noise}),
         (sample_dpmpp_2m, 2, {}),
         (sample_dpmpp_2m_sde, 2, {"path_noise": None, "eta": 0.0}),
+        (sample_dpm_2, 2, {"noise": no_noise}),
+        (sample_dpm_2_ancestral, 2, {"noise": no_noise, "eta": 0.0}),
+        (sample_dpmpp_2s_ancestral, 2, {"noise": no_noise, "eta": 0.0}),
+        (sample_dpmpp_sde, 2, {"path_noise": lambda a, b: no_noise(), "eta": 0.0}),
+        (sample_restart, 2, {"noise": no_noise}),
+        (vp_scaled(sample_plms), 2, {}),
+        (vp_scaled(sample_unipc), 2, {"order": 1}),
+        (vp_scaled(sample_unipc), 3, {"order": 2, "lower_order_final": False}),
     ],
 )
 def test_convergence_order(sampler, order: int, options: dict[str, object]) -> None:
@@ -71,7 +102,17 @@ def test_convergence_order(sampler, order: int, options: dict[str, object]) -> N
     assert fine < 0.02
 
 
-@pytest.mark.parametrize("sampler", [sample_euler_ancestral, sample_dpmpp_2m_sde])
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        sample_euler_ancestral,
+        sample_dpmpp_2m_sde,
+        sample_dpmpp_3m_sde,
+        sample_dpmpp_sde,
+        sample_dpmpp_2s_ancestral,
+        sample_dpm_2_ancestral,
+    ],
+)
 def test_stochastic_samplers_keep_the_variance_of_the_data(sampler) -> None:
     shape, seeds = (4, 32, 32), (1, 2, 3, 4)
     sigmas = exponential_sigmas(200, 0.03, 20.0).tolist()
@@ -112,9 +153,15 @@ def test_ancestral_split_adds_up() -> None:
 def test_ending_early_is_legal(sampler) -> None:
     noise = ImageNoise(SHAPE, (1,), RandomSource("CPU", CPU))
     x = noise.next() * 10
-    offered = {"noise": noise.next, "path_noise": BrownianNoise(x, 0.1, 10.0, [1]).between}
+    offered = {
+        "noise": noise.next,
+        "path_noise": BrownianNoise(x, 0.1, 10.0, [1]).between,
+        "unconditioned": lambda: torch.zeros_like(x),
+        "calls": 4,
+        "lowest": 0.1,
+    }
     options = {key: value for key, value in offered.items() if key in inspect.signature(sampler).parameters}
-    steps = steps_of([10.0, 5.0, 1.0, 0.1, 0.0])
+    steps = steps_of([10.0, 5.0, 1.0, 0.1, 0.05])
     assert sampler(gaussian, x, iter(steps[:2]), **options).shape == x.shape
     assert torch.equal(sampler(gaussian, x, iter(()), **options), x)
 
@@ -182,4 +229,94 @@ def test_ddim_agrees_with_diffusers(table: NoiseTable) -> None:
         x = scheduler.step((ours - gaussian(ours, sigma, None)) / sigma, timestep, x).prev_sample  # type: ignore[arg-type]
     levels = [float(table.sigmas[timestep]) for timestep in timesteps]
     mine = sample_ddim(gaussian, start * math.sqrt(levels[0] ** 2 + 1), steps_of(levels), noise=no_noise)
+    assert torch.allclose(mine, x, atol=1e-4)
+
+
+@pytest.mark.parametrize(("sampler", "bound"), [(sample_lms, 1e-4), (sample_dpmpp_3m_sde, 1e-3)])
+def test_higher_order_multistep_comes_close(sampler, bound: float) -> None:
+    options = {"path_noise": None, "eta": 0.0} if sampler is sample_dpmpp_3m_sde else {}
+    assert error_after(sampler, 80, **options) < bound
+    assert error_after(sampler, 80, **options) < error_after(sample_heun, 80, noise=no_noise)
+
+
+def test_dpm_fast_uses_the_calls_it_is_given() -> None:
+    for calls in range(1, 10):
+        asked = []
+
+        def counting(x: Tensor, sigma: float, step: Step) -> Tensor:
+            asked.append(sigma)  # noqa: B023  used within this round only
+            return gaussian(x, sigma, step)
+
+        sigmas = exponential_sigmas(calls // 3 + 2, 0.1, 10.0).tolist()[:-1]
+        sample_dpm_fast(counting, no_noise(), steps_of(sigmas), noise=no_noise, calls=calls, lowest=0.1)
+        assert len(asked) == calls
+
+
+def test_dpm_adaptive_arrives_and_its_error_follows_its_tolerance() -> None:
+    x = torch.randn(1, *SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 10
+    exact = x * math.sqrt((DATA_STD**2 + 0.25) / (DATA_STD**2 + 100))
+    errors = []
+    for tolerance in (0.05, 0.0005):
+        attempts = [Step(0, 1000, 10.0, 0.5)] * 1000
+        result = sample_dpm_adaptive(
+            gaussian, x, attempts, noise=no_noise, eta=0.0, rtol=tolerance, atol=tolerance / 10
+        )
+        errors.append(float((result - exact).norm() / exact.norm()))
+    assert 10 * errors[1] < errors[0] < 0.05
+
+
+def test_lcm_jumps_to_the_prediction() -> None:
+    x = torch.ones(1, *SHAPE, dtype=torch.float64)
+    result = sample_lcm(gaussian, x, steps_of([1.0, 0.0]), noise=no_noise)
+    assert torch.allclose(result, gaussian(x, 1.0, Step(0, 1, 1.0, 0.0)))
+
+
+def test_ddim_cfgpp_is_ddim_when_guidance_changes_nothing() -> None:
+    x = torch.randn(1, *SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 10
+    latest = []
+
+    def denoise(x: Tensor, sigma: float, step: Step) -> Tensor:
+        latest[:] = [gaussian(x, sigma, step)]
+        return latest[0]
+
+    steps = steps_of([10.0, 3.0, 1.0, 0.2])
+    ours = sample_ddim_cfgpp(denoise, x, steps, noise=no_noise, unconditioned=lambda: latest[0])
+    assert torch.equal(ours, sample_ddim(gaussian, x, steps, noise=no_noise))
+
+
+def test_restart_lifts_the_noise_to_where_it_starts_again() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(4, 4, 32, 32, generator=generator) * math.sqrt(DATA_STD**2 + 100)
+    pairs = [(10.0, 4.0), (4.0, 1.0), (3.0, 2.0), (2.0, 1.0), (1.0, 0.3), (0.3, 0.0)]
+    steps = [Step(index, len(pairs), *pair) for index, pair in enumerate(pairs)]
+    fine = []
+    for step in steps:
+        levels = torch.linspace(step.sigma, step.sigma_next, 40, dtype=torch.float64).tolist()
+        fine += [Step(0, 1, a, b) for a, b in zip(levels, levels[1:], strict=False)]
+    result = sample_restart(gaussian, x, fine, noise=lambda: torch.randn(x.shape, generator=generator))
+    assert float(result.std()) == pytest.approx(DATA_STD, rel=0.03)
+
+
+def test_adams_bashforth_has_the_textbook_weights() -> None:
+    assert adams_bashforth([0.0], 0.0, 1.0) == pytest.approx([1.0])
+    assert adams_bashforth([0.0, -1.0], 0.0, 1.0) == pytest.approx([3 / 2, -1 / 2])
+    assert adams_bashforth([0.0, -1.0, -2.0, -3.0], 0.0, 1.0) == pytest.approx([55 / 24, -59 / 24, 37 / 24, -9 / 24])
+
+
+def test_unipc_agrees_with_diffusers() -> None:
+    from diffusers import UniPCMultistepScheduler
+
+    scheduler = UniPCMultistepScheduler(
+        **BETAS, use_karras_sigmas=True, solver_order=3, solver_type="bh1", lower_order_final=False
+    )
+    scheduler.set_timesteps(12)
+    levels = [float(sigma) for sigma in scheduler.sigmas][:-1]
+    start = torch.randn(1, *SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    x = start.clone()
+    for index, timestep in enumerate(scheduler.timesteps[:-1]):
+        sigma = levels[index]
+        ours = x * math.sqrt(sigma**2 + 1)
+        x = scheduler.step((ours - gaussian(ours, sigma, None)) / sigma, timestep, x).prev_sample  # type: ignore[arg-type]
+    steps = steps_of(levels)
+    mine = sample_unipc(gaussian, start * math.sqrt(levels[0] ** 2 + 1), steps, lower_order_final=False)
     assert torch.allclose(mine, x, atol=1e-4)

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from webui.api.waiting import Waiters
-from webui.core.errors import InvalidRequest, NotFound, Refused, WebuiError
+from webui.core.errors import InvalidRequest, NotFound, Refused
 from webui.core.settings import Setting
 from webui.desk.generation import choose_checkpoint
 from webui.desk.services import Services
@@ -56,7 +56,7 @@ def change_settings(services: Services, wished: Mapping[str, Any]) -> None:
     """Save the changes and wait for a changed checkpoint to load.
 
     Raises: InvalidRequest, Refused, NotFound, then nothing has changed; the load's own error, then the
-    checkpoint is the one before.
+    checkpoint is the one that was loaded before.
     """
     changes = allowed_changes(services, wished)
     before = services.settings.snapshot()[CHECKPOINT]
@@ -65,12 +65,7 @@ def change_settings(services: Services, wished: Mapping[str, Any]) -> None:
     if title is None:
         services.settings.update({CHECKPOINT: None})
     elif title != before:
-        job_id = choose_checkpoint(services, title)
-        try:
-            services.jobs.result(job_id, None)
-        except WebuiError:
-            services.settings.update({CHECKPOINT: before})
-            raise
+        services.jobs.result(choose_checkpoint(services, title), None)
 
 
 def allowed_changes(services: Services, wished: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from webui.core.errors import InvalidRequest, nearest
 
@@ -22,6 +22,10 @@ class Sampler:
     scheduler: the schedule that "Automatic" means for it, by name; None means uniform.
     calls_per_step: network calls a step (2 for second order), which prompt editing counts.
     timesteps: steps through the model's integer timesteps in the variance-preserving scale (DDIM).
+    walk: how it walks the levels: "plain" one after the other, "restart" with jumps back up, "fast" and "adaptive"
+        over a range that it divides itself, "unipc" by a clock of its own.
+    consistency: the network is read as a latent consistency model.
+    cfg_factor: what it multiplies the CFG scale by.
     arguments: further keyword arguments of the function.
     """
 
@@ -34,6 +38,9 @@ class Sampler:
     brownian_noise: bool = False
     discard_next_to_last_sigma: bool = False
     timesteps: bool = False
+    walk: Literal["plain", "restart", "fast", "adaptive", "unipc"] = "plain"
+    consistency: bool = False
+    cfg_factor: float = 1.0
     extra_options: tuple[str, ...] = ()
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
@@ -70,6 +77,15 @@ _SCHEDULES = "webui.diffusion.schedules:"
 SAMPLERS: tuple[Sampler, ...] = (
     Sampler("DPM++ 2M", _SAMPLERS + "dpmpp_2m", ("k_dpmpp_2m",), "karras"),
     Sampler(
+        "DPM++ SDE",
+        _SAMPLERS + "dpmpp_sde",
+        ("k_dpmpp_sde",),
+        "karras",
+        calls_per_step=2,
+        brownian_noise=True,
+        extra_options=("s_noise",),
+    ),
+    Sampler(
         "DPM++ 2M SDE",
         _SAMPLERS + "dpmpp_2m_sde",
         ("k_dpmpp_2m_sde",),
@@ -77,10 +93,66 @@ SAMPLERS: tuple[Sampler, ...] = (
         brownian_noise=True,
         extra_options=("s_noise",),
     ),
+    Sampler(
+        "DPM++ 2M SDE Heun",
+        _SAMPLERS + "dpmpp_2m_sde",
+        ("k_dpmpp_2m_sde_heun",),
+        "exponential",
+        brownian_noise=True,
+        extra_options=("s_noise",),
+        arguments={"solver_type": "heun"},
+    ),
+    Sampler(
+        "DPM++ 2S a",
+        _SAMPLERS + "dpmpp_2s_ancestral",
+        ("k_dpmpp_2s_a",),
+        "karras",
+        calls_per_step=2,
+        uses_ensd=True,
+        extra_options=("s_noise",),
+    ),
+    Sampler(
+        "DPM++ 3M SDE",
+        _SAMPLERS + "dpmpp_3m_sde",
+        ("k_dpmpp_3m_sde",),
+        "exponential",
+        discard_next_to_last_sigma=True,
+        brownian_noise=True,
+        extra_options=("s_noise",),
+    ),
     Sampler("Euler a", _SAMPLERS + "euler_ancestral", ("k_euler_a", "k_euler_ancestral"), uses_ensd=True),
     Sampler("Euler", _SAMPLERS + "euler", ("k_euler",), extra_options=_CHURN),
+    Sampler("LMS", _SAMPLERS + "lms", ("k_lms",)),
     Sampler("Heun", _SAMPLERS + "heun", ("k_heun",), calls_per_step=2, extra_options=_CHURN),
+    Sampler(
+        "DPM2",
+        _SAMPLERS + "dpm_2",
+        ("k_dpm_2",),
+        "karras",
+        calls_per_step=2,
+        discard_next_to_last_sigma=True,
+        extra_options=_CHURN,
+    ),
+    Sampler(
+        "DPM2 a",
+        _SAMPLERS + "dpm_2_ancestral",
+        ("k_dpm_2_a",),
+        "karras",
+        calls_per_step=2,
+        uses_ensd=True,
+        discard_next_to_last_sigma=True,
+        extra_options=("s_noise",),
+    ),
+    Sampler(
+        "DPM fast", _SAMPLERS + "dpm_fast", ("k_dpm_fast",), uses_ensd=True, walk="fast", extra_options=("s_noise",)
+    ),
+    Sampler("DPM adaptive", _SAMPLERS + "dpm_adaptive", ("k_dpm_ad",), uses_ensd=True, walk="adaptive"),
+    Sampler("Restart", _SAMPLERS + "restart", ("restart",), "karras", calls_per_step=2, walk="restart"),
     Sampler("DDIM", _SAMPLERS + "ddim", ("ddim",), timesteps=True),
+    Sampler("DDIM CFG++", _SAMPLERS + "ddim_cfgpp", ("ddim_cfgpp",), timesteps=True, cfg_factor=1 / 12.5),
+    Sampler("PLMS", _SAMPLERS + "plms", ("plms",), timesteps=True),
+    Sampler("UniPC", _SAMPLERS + "unipc", ("unipc",), timesteps=True, walk="unipc"),
+    Sampler("LCM", _SAMPLERS + "lcm", ("k_lcm",), consistency=True),
 )
 
 SCHEDULERS: tuple[Scheduler, ...] = (
@@ -88,6 +160,14 @@ SCHEDULERS: tuple[Scheduler, ...] = (
     Scheduler("uniform", "Uniform", _SCHEDULES + "uniform_sigmas", need_inner_model=True),
     Scheduler("karras", "Karras", _SCHEDULES + "karras_sigmas", default_rho=7.0),
     Scheduler("exponential", "Exponential", _SCHEDULES + "exponential_sigmas"),
+    Scheduler("polyexponential", "Polyexponential", _SCHEDULES + "polyexponential_sigmas", default_rho=1.0),
+    Scheduler("sgm_uniform", "SGM Uniform", _SCHEDULES + "sgm_uniform_sigmas", ("SGMUniform",), need_inner_model=True),
+    Scheduler("kl_optimal", "KL Optimal", _SCHEDULES + "kl_optimal_sigmas"),
+    Scheduler("align_your_steps", "Align Your Steps", _SCHEDULES + "align_your_steps_sigmas"),
+    Scheduler("simple", "Simple", _SCHEDULES + "simple_sigmas", need_inner_model=True),
+    Scheduler("normal", "Normal", _SCHEDULES + "normal_sigmas", need_inner_model=True),
+    Scheduler("ddim", "DDIM", _SCHEDULES + "ddim_uniform_sigmas", need_inner_model=True),
+    Scheduler("beta", "Beta", _SCHEDULES + "beta_sigmas", need_inner_model=True),
 )
 
 LATENT_UPSCALERS: Mapping[str, tuple[str, bool]] = {

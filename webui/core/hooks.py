@@ -22,12 +22,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a sampler, from `sigma` to `sigma_next`; `index` counts from 0 to `count` - 1."""
+    """One step of a sampler, from `sigma` to `sigma_next`; `index` counts from 0 to `count` - 1.
+
+    timestep: what the network is told instead of the training timestep of the level, by samplers with a clock of
+    their own.
+    """
 
     index: int
     count: int
     sigma: float
     sigma_next: float
+    timestep: float | None = None
 
 
 class DenoiserHook:

@@ -40,6 +40,7 @@ class ActiveNetwork:
     network: Network
     table: NoiseTable
     prediction: Literal["eps", "v"]
+    consistency: bool = False
 
 
 def network_denoiser(active: ActiveNetwork) -> Predict:
@@ -51,13 +52,22 @@ def network_denoiser(active: ActiveNetwork) -> Predict:
 
     def predict(x: Tensor, sigma: float, cond: Cond, step: Step) -> Tensor:
         scale = 1 / math.sqrt(sigma**2 + 1)
-        timesteps = torch.full((x.shape[0],), active.table.timestep(sigma), device=x.device)
-        output = active.network(x * scale, timesteps, cond.context).float()
-        if active.prediction == "v":
-            return x * scale**2 - output * (sigma * scale)
-        return x - output * sigma
+        time = active.table.timestep(sigma) if step.timestep is None else step.timestep
+        output = active.network(x * scale, torch.full((x.shape[0],), time, device=x.device), cond.context).float()
+        x0 = x * scale**2 - output * (sigma * scale) if active.prediction == "v" else x - output * sigma
+        return consistent(x0, x, time) if active.consistency else x0
 
     return predict
+
+
+def consistent(x0: Tensor, x: Tensor, timestep: float) -> Tensor:
+    """The prediction of a latent consistency model, which leaves x alone at the end of the way.
+
+    Source: Luo et al. 2023, arXiv:2310.04378, eq. for c_skip and c_out with sigma_data 0.5 and time scale 10.
+    """
+    scaled = 10 * timestep
+    skip = 0.25 / (scaled**2 + 0.25)
+    return x0 * (scaled / math.sqrt(scaled**2 + 0.25)) + x * skip
 
 
 def require_numbers(output: Tensor) -> None:

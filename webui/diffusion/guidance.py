@@ -73,6 +73,7 @@ class ClassifierFreeGuidance:
     """x0 = U + cfg_scale * sum over AND parts of weight * (C - U).
 
     Holds the count of denoiser calls, which decides the prompt in force; one object a sampling.
+    `last_unconditioned` is x0 of the negative prompts in the latest call.
     `padded`, `skipped_early`, `skipped_low` say afterwards which options had an effect.
     Source: Ho and Salimans 2022, arXiv:2207.12598; Liu et al. 2022, arXiv:2206.01714, for AND.
     """
@@ -82,6 +83,7 @@ class ClassifierFreeGuidance:
         self.options = options
         self.call = 0
         self.padded = self.skipped_early = self.skipped_low = False
+        self.last_unconditioned: Tensor | None = None
         self._stacked: tuple[list[Tensor], Tensor, Tensor] | None = None
 
     def denoiser(self, predict: Predict) -> Denoise:
@@ -109,6 +111,7 @@ class ClassifierFreeGuidance:
         else:
             conditioned = predict(rows, sigma, Cond(positive), step)
             unconditioned = predict(x, sigma, Cond(negative), step)
+        self.last_unconditioned = unconditioned
         return self._combined(conditioned, unconditioned, parts, scale)
 
     def _combined(self, conditioned: Tensor, unconditioned: Tensor, parts: Sequence[int], scale: float) -> Tensor:

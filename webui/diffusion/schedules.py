@@ -6,12 +6,15 @@ A schedule returns float64 on the CPU, never increasing.
 
 from __future__ import annotations
 
+import inspect
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -83,6 +86,27 @@ class NoiseTable:
         return NoiseTable(self.alphas_cumprod.half().float(), self.quantize)
 
 
+class ConsistencyTable(NoiseTable):
+    """The noise levels of latent consistency models: every twentieth of the training ones, met exactly.
+
+    Source: Luo et al. 2023, arXiv:2310.04378, section 4.3 (skipping 20 steps).
+    """
+
+    SKIP = 20
+
+    @classmethod
+    def of(cls, table: NoiseTable) -> ConsistencyTable:
+        return cls(table.alphas_cumprod[cls.SKIP - 1 :: cls.SKIP])
+
+    def timestep(self, sigma: float) -> float:
+        nearest = int((self.log_sigmas - math.log(sigma)).abs().argmin())
+        return float(nearest * self.SKIP + self.SKIP - 1)
+
+    def sigmas_at(self, timesteps: Tensor) -> Tensor:
+        places = (timesteps.double() - (self.SKIP - 1)) / self.SKIP
+        return super().sigmas_at(places.clamp(0, len(self.sigmas) - 1))
+
+
 def scaled_linear_alphas_cumprod(start: float = 0.00085, end: float = 0.0120, count: int = 1000) -> Tensor:
     """Alpha-bar of betas whose square roots are even between those of `start` and `end`: (count,) float32."""
     betas = torch.linspace(math.sqrt(start), math.sqrt(end), count, dtype=torch.float64).square()
@@ -95,7 +119,8 @@ def with_zero(sigmas: Tensor) -> Tensor:
 
 def uniform_sigmas(count: int, sigma_min: float, sigma_max: float, *, table: NoiseTable) -> Tensor:
     """Even in the training timestep, over the whole table (the limits are the table's), then 0."""
-    return with_zero(table.sigmas_at(torch.linspace(len(table.sigmas) - 1, 0, count, dtype=torch.float64)))
+    start, end = table.timestep(table.sigma_max), table.timestep(table.sigma_min)
+    return with_zero(table.sigmas_at(torch.linspace(start, end, count, dtype=torch.float64)))
 
 
 def karras_sigmas(count: int, sigma_min: float, sigma_max: float, *, rho: float = 7.0) -> Tensor:
@@ -116,6 +141,70 @@ def exponential_sigmas(count: int, sigma_min: float, sigma_max: float) -> Tensor
     return with_zero(torch.linspace(math.log(sigma_max), math.log(sigma_min), count, dtype=torch.float64).exp())
 
 
+def polyexponential_sigmas(count: int, sigma_min: float, sigma_max: float, *, rho: float = 1.0) -> Tensor:
+    """Log sigma falling by the power `rho` of an even ramp, then 0; rho 1 is exponential. Returns: (count + 1,)."""
+    _check_range(count, sigma_min, sigma_max)
+    ramp = torch.linspace(1, 0, count, dtype=torch.float64) ** rho
+    return with_zero((ramp * (math.log(sigma_max) - math.log(sigma_min)) + math.log(sigma_min)).exp())
+
+
+def sgm_uniform_sigmas(count: int, sigma_min: float, sigma_max: float, *, table: NoiseTable) -> Tensor:
+    """Even in the training timestep without its last one, as Stability's generative-models steps; then 0."""
+    start, end = table.timestep(sigma_max), table.timestep(sigma_min)
+    return with_zero(table.sigmas_at(torch.linspace(start, end, count + 1, dtype=torch.float64)[:-1]))
+
+
+def normal_sigmas(count: int, sigma_min: float, sigma_max: float, *, table: NoiseTable) -> Tensor:
+    """Even in the training timestep between the limits, then 0."""
+    start, end = table.timestep(sigma_max), table.timestep(sigma_min)
+    return with_zero(table.sigmas_at(torch.linspace(start, end, count, dtype=torch.float64)))
+
+
+def simple_sigmas(count: int, sigma_min: float, sigma_max: float, *, table: NoiseTable) -> Tensor:
+    """Every (T / count)-th entry of the table from its end, then 0; the limits are the table's."""
+    total = len(table.sigmas)
+    return with_zero(table.sigmas[[total - 1 - int(index * total / count) for index in range(count)]])
+
+
+def ddim_uniform_sigmas(count: int, sigma_min: float, sigma_max: float, *, table: NoiseTable) -> Tensor:
+    """The levels of DDIM's evenly spaced timesteps, then 0; may hold more than `count`."""
+    spacing = max(len(table.sigmas) // count, 1)
+    return with_zero(table.sigmas[1::spacing].flip(0))
+
+
+def kl_optimal_sigmas(count: int, sigma_min: float, sigma_max: float) -> Tensor:
+    """Even in arctan sigma from sigma_max to sigma_min; no 0 follows. Returns: (count + 1,).
+
+    Source: Sabour et al. 2024, arXiv:2404.14507, eq. for the optimal schedule of a Gaussian.
+    """
+    share = torch.arange(count + 1, dtype=torch.float64) / count
+    return (share * math.atan(sigma_min) + (1 - share) * math.atan(sigma_max)).tan()
+
+
+ALIGN_YOUR_STEPS = (14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.029)
+"""The levels found for SD 1.5 and 10 steps. Source: Sabour et al. 2024, arXiv:2404.14507."""
+
+
+def align_your_steps_sigmas(count: int, sigma_min: float, sigma_max: float) -> Tensor:
+    """The published levels, interpolated in log sigma to `count`, then 0; the limits are the published ones."""
+    known = np.log(np.array(ALIGN_YOUR_STEPS[::-1]))
+    places = np.linspace(0, 1, len(known))
+    levels = np.exp(np.interp(np.linspace(0, 1, count), places, known))[::-1].copy()
+    return with_zero(torch.from_numpy(levels if count != len(known) else np.array(ALIGN_YOUR_STEPS)))
+
+
+def beta_sigmas(count: int, sigma_min: float, sigma_max: float, *, alpha: float = 0.6, beta: float = 0.6) -> Tensor:
+    """Levels at even quantiles of a beta distribution over sigma, then 0.
+
+    Source: Lee et al. 2024, arXiv:2407.12173.
+    """
+    from scipy.stats import beta as distribution
+
+    _check_range(count, sigma_min, sigma_max)
+    quantiles = distribution.ppf(1 - np.linspace(0, 1, count), alpha, beta)
+    return with_zero(torch.from_numpy(sigma_min + quantiles * (sigma_max - sigma_min)))
+
+
 def _check_range(count: int, sigma_min: float, sigma_max: float) -> None:
     if count < 1 or not 0 < sigma_min <= sigma_max:
         raise ValueError(f"need count >= 1 and 0 < sigma_min <= sigma_max, got {count=}, {sigma_min=}, {sigma_max=}")
@@ -125,6 +214,7 @@ def _check_range(count: int, sigma_min: float, sigma_max: float) -> None:
 class ScheduleOptions:
     """What a request or the settings change about a schedule; 0 leaves the model's own value.
 
+    alpha, beta: shape of the Beta schedule.
     old_range: sigma from 10 to 0.1, as the first Karras schedules had it.
     discard_next_to_last: one level more is computed and the one before the final 0 dropped.
     """
@@ -132,6 +222,8 @@ class ScheduleOptions:
     sigma_min: float = 0.0
     sigma_max: float = 0.0
     rho: float = 0.0
+    alpha: float = 0.6
+    beta: float = 0.6
     old_range: bool = False
     discard_next_to_last: bool = False
 
@@ -144,12 +236,14 @@ def sigmas_for(scheduler: Scheduler, count: int, table: NoiseTable, options: Sch
     low, high = (0.1, 10.0) if options.old_range else (table.sigma_min, table.sigma_max)
     arguments: dict[str, Any] = {}
     function = load_function(scheduler.function) if scheduler.function else uniform_sigmas
-    if scheduler.function is None or scheduler.need_inner_model:
+    if "table" in inspect.signature(function).parameters:
         arguments["table"] = table
     if scheduler.function is not None:
         low, high = options.sigma_min or low, options.sigma_max or high
         if scheduler.default_rho > 0 and options.rho:
             arguments["rho"] = options.rho
+        if scheduler.name == "beta":
+            arguments |= {"alpha": options.alpha, "beta": options.beta}
     count += options.discard_next_to_last
     sigmas: Tensor = function(count, low, high, **arguments)
     if options.discard_next_to_last:
@@ -160,6 +254,82 @@ def sigmas_for(scheduler: Scheduler, count: int, table: NoiseTable, options: Sch
 def ddim_timesteps(count: int, train_steps: int = 1000) -> list[int]:
     """Ascending integer timesteps of DDIM and its relatives; may hold more than `count` entries."""
     return [min(step + 1, train_steps - 1) for step in range(0, train_steps, max(train_steps // count, 1))]
+
+
+@dataclass(frozen=True)
+class UniPCClock:
+    """UniPC's own time t in (0, 1], in which log alpha is piecewise linear between the training timesteps.
+
+    Source: Zhao et al. 2023, arXiv:2302.04867, and the discrete schedule of DPM-Solver, arXiv:2206.00927, app. D.
+    """
+
+    table: NoiseTable
+
+    def log_alpha(self, t: np.ndarray) -> np.ndarray:
+        """log of the signal's scale, continued beyond the ends by the outermost pieces."""
+        known = self.table.alphas_cumprod.double().log().numpy() / 2
+        return _piecewise(t, np.arange(1, len(known) + 1) / len(known), known)
+
+    def times(self, count: int, skip_type: str, start: float = 1.0) -> np.ndarray:
+        """(count + 1,) from `start` down to the first training timestep.
+
+        skip_type: "time_uniform", "time_quadratic", or "logSNR" (even in log of the signal-to-noise ratio).
+        """
+        end = 1 / len(self.table.alphas_cumprod)
+        if skip_type == "time_uniform":
+            return np.linspace(start, end, count + 1)
+        if skip_type == "time_quadratic":
+            return np.linspace(math.sqrt(start), math.sqrt(end), count + 1) ** 2
+        ends = self.log_alpha(np.array([start, end]))
+        ratios = ends - np.log(-np.expm1(2 * ends)) / 2
+        log_alphas = -np.logaddexp(0, -2 * np.linspace(ratios[0], ratios[1], count + 1)) / 2
+        known = self.table.alphas_cumprod.double().log().numpy() / 2
+        return _piecewise(log_alphas, known[::-1], (np.arange(1, len(known) + 1) / len(known))[::-1])
+
+    def sigmas(self, times: np.ndarray) -> Tensor:
+        """Noise levels at these times."""
+        return torch.from_numpy(np.sqrt(np.expm1(-2 * self.log_alpha(times))))
+
+    def timesteps(self, times: np.ndarray) -> list[float]:
+        """What the network is told at these times."""
+        total = len(self.table.alphas_cumprod)
+        return [float(time) for time in (times - 1 / total) * total]
+
+
+def _piecewise(x: np.ndarray, places: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Linear interpolation over rising `places`, with the outermost pieces going on beyond the ends."""
+    piece = np.clip(np.searchsorted(places, x, side="right") - 1, 0, len(places) - 2)
+    share = (x - places[piece]) / (places[piece + 1] - places[piece])
+    result: np.ndarray = values[piece] + share * (values[piece + 1] - values[piece])
+    return result
+
+
+RESTART_FROM, RESTART_TO = 0.1, 2.0
+"""Reaching the first level, Restart jumps back up to the second."""
+
+
+def restarted(pairs: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """(sigma, sigma_next) of each step of Restart: fewer steps down, and some of them again from higher up.
+
+    pairs: of the plain way down. With fewer than 20 steps nothing is repeated.
+    Source: Xu et al. 2023, arXiv:2306.14878, with A1111's choice of levels.
+    """
+    steps = len(pairs)
+    if steps < 20:
+        return list(pairs)
+    inner, times = (steps // 4, 2) if steps >= 36 else (9, 1)
+    high, low = pairs[0][0], pairs[-1][0]
+    levels = karras_sigmas(steps - inner * times, low, high).tolist()
+    positive = np.array(levels[:-1])
+    lowest = int(np.abs(positive - RESTART_FROM).argmin())
+    highest = int(np.abs(positive - RESTART_TO).argmin())
+    walk = []
+    for index, pair in enumerate(itertools.pairwise(levels)):
+        walk.append(pair)
+        if index + 1 == lowest and highest < lowest:
+            again = karras_sigmas(inner + 1, levels[lowest], levels[highest]).tolist()[:-1]
+            walk += list(itertools.pairwise(again)) * times
+    return walk
 
 
 def shown_options(scheduler: Scheduler, table: NoiseTable, options: ScheduleOptions) -> Mapping[str, float]:
@@ -173,4 +343,6 @@ def shown_options(scheduler: Scheduler, table: NoiseTable, options: ScheduleOpti
         shown["Schedule max sigma"] = options.sigma_max
     if scheduler.default_rho > 0 and options.rho and options.rho != scheduler.default_rho:
         shown["Schedule rho"] = options.rho
+    if scheduler.name == "beta":
+        shown |= {"Beta schedule alpha": options.alpha, "Beta schedule beta": options.beta}
     return shown

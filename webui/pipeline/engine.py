@@ -53,7 +53,7 @@ class Engine:
 
     def plan(self, request: GenerationRequest) -> GenerationPlan:
         """Raises: InvalidRequest, NotFound."""
-        return make_plan(request, self.settings.snapshot(), self.checkpoints, self.styles, self.models.current)
+        return make_plan(request, self.settings.snapshot(), self.checkpoints, self.styles)
 
     @contextmanager
     def prepared(self, checkpoint: Checkpoint, plan: GenerationPlan) -> Iterator[LoadedModel]:

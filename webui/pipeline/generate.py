@@ -20,7 +20,7 @@ from webui.core.version import A1111_VERSION
 from webui.diffusion.denoiser import ActiveNetwork
 from webui.diffusion.guidance import ClassifierFreeGuidance, GuidanceOptions
 from webui.diffusion.noise import ImageNoise, RandomSource
-from webui.diffusion.schedules import shown_options
+from webui.diffusion.schedules import ConsistencyTable, shown_options
 from webui.models.families.base import LoadedModel
 from webui.pipeline.conditioning import StepCount, TextEncoding, TextOptions
 from webui.pipeline.engine import Engine
@@ -119,7 +119,7 @@ def run_pass(
     if start is not None:
         steps = StepCount(plan.first.total_calls, sampling.total_calls)
 
-    active = activated(model, plan)
+    active = activated(model, plan, sampling)
     encoding = TextEncoding(model, job.engine.tokenizer, TextOptions.of(settings))
     conds = encoding.conds(prompts, negative_prompts, steps)
     guidance = ClassifierFreeGuidance(conds, guidance_options(plan, sampling, encoding))
@@ -130,7 +130,7 @@ def run_pass(
         def switch() -> None:
             refiner = models.enter_context(job.engine.prepared(plan.refiner.checkpoint, plan))  # type: ignore[union-attr]
             current.append(refiner)
-            active.__dict__.update(activated(refiner, plan).__dict__)
+            active.__dict__.update(activated(refiner, plan, sampling).__dict__)
             refining = TextEncoding(refiner, job.engine.tokenizer, TextOptions.of(settings))
             guidance.conds = refining.conds(prompts, negative_prompts, steps)
             _report_refiner(job)
@@ -156,12 +156,15 @@ def without_networks(job: Job, prompts: Sequence[str]) -> tuple[str, ...]:
     return tuple(text for text, _ in cut)
 
 
-def activated(model: LoadedModel, plan: GenerationPlan) -> ActiveNetwork:
+def activated(model: LoadedModel, plan: GenerationPlan, sampling: SamplingPlan) -> ActiveNetwork:
     """The model's network with the noise levels of this job."""
+    table = noise_table(model.alphas_cumprod, plan.settings)
+    consistency = sampling.sampler.consistency
     return ActiveNetwork(
         network=model.network,
-        table=noise_table(model.alphas_cumprod, plan.settings),
+        table=ConsistencyTable.of(table) if consistency else table,
         prediction=model.capabilities.prediction,  # type: ignore[arg-type]  # flow models come with their own loop
+        consistency=consistency,
     )
 
 
@@ -171,7 +174,7 @@ def guidance_options(plan: GenerationPlan, sampling: SamplingPlan, encoding: Tex
     if settings["pad_cond_uncond_v0"]:
         pad = "repeat"
     return GuidanceOptions(
-        cfg_scale=plan.request.cfg_scale,
+        cfg_scale=plan.request.cfg_scale * sampling.sampler.cfg_factor,
         total_calls=sampling.total_calls,
         min_sigma=settings["s_min_uncond"] if asked is None else asked,
         min_sigma_all=settings["s_min_uncond_all"],

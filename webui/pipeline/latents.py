@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -19,7 +20,15 @@ from webui.core.settings import Settings
 from webui.diffusion.denoiser import ActiveNetwork, network_denoiser, require_numbers
 from webui.diffusion.guidance import ClassifierFreeGuidance
 from webui.diffusion.noise import BrownianNoise, ImageNoise
-from webui.diffusion.schedules import NoiseTable, ScheduleOptions, ddim_timesteps, sigmas_for
+from webui.diffusion.schedules import (
+    NoiseTable,
+    ScheduleOptions,
+    UniPCClock,
+    ddim_timesteps,
+    exponential_sigmas,
+    restarted,
+    sigmas_for,
+)
 from webui.pipeline.plan import HiresPlan, SamplingPlan
 
 if TYPE_CHECKING:
@@ -40,17 +49,19 @@ class Levels:
 
     sigmas: (n + 1,), full: the whole schedule that `sigmas` may be the end of.
     The first x is picture * (clean latents) + noise * (unit noise).
+    timesteps: (n + 1,) what the network is told at each level; None leaves that to the model's table.
     """
 
     sigmas: Tensor
     full: Tensor
     noise: float
     picture: float = 0.0
+    timesteps: Sequence[float] | None = None
 
-    def steps(self) -> list[Step]:
-        count = len(self.sigmas) - 1
-        values = self.sigmas.tolist()
-        return [Step(index, count, values[index], values[index + 1]) for index in range(count)]
+    @property
+    def pairs(self) -> list[tuple[float, float]]:
+        """(sigma, sigma_next) of each step."""
+        return list(itertools.pairwise(self.sigmas.tolist()))
 
 
 def noise_table(alphas_cumprod: Tensor, settings: Settings) -> NoiseTable:
@@ -68,6 +79,8 @@ def schedule_options(plan: SamplingPlan, settings: Settings) -> ScheduleOptions:
         sigma_min=settings["sigma_min"],
         sigma_max=settings["sigma_max"],
         rho=settings["rho"],
+        alpha=settings["beta_dist_alpha"],
+        beta=settings["beta_dist_beta"],
         old_range=settings["use_old_karras_scheduler_sigmas"],
         discard_next_to_last=plan.sampler.discard_next_to_last_sigma or settings["always_discard_next_to_last_sigma"],
     )
@@ -78,32 +91,66 @@ def levels(plan: SamplingPlan, table: NoiseTable, settings: Settings) -> Levels:
 
     A pass from a picture walks as many steps as planned, of a schedule longer by 1 / denoise.
     """
-    if plan.denoise is None:
-        return _levels_from_noise(plan, table, settings)
     if plan.denoise == 0:
         nothing = torch.zeros(1, dtype=torch.float64)
         return Levels(nothing, nothing, noise=0.0, picture=1.0)
-    steps = int(plan.steps / min(plan.denoise, 0.999))
+    steps = plan.steps if plan.denoise is None else int(plan.steps / min(plan.denoise, 0.999))
     if plan.sampler.timesteps:
-        timesteps = ddim_timesteps(steps, len(table.sigmas))
-        last = min(plan.steps - 1, len(timesteps) - 1)
-        full = table.sigmas[timesteps].flip(0)
-        sigmas = table.sigmas[timesteps[: max(last, 1)]].flip(0)
-        entry, first = float(table.sigmas[timesteps[last]]), float(sigmas[0])
-        picture = math.sqrt((first**2 + 1) / (entry**2 + 1))
-        return Levels(sigmas, full, noise=picture * entry, picture=picture)
+        return _timestep_levels(plan, steps, table, settings)
     full = sigmas_for(plan.schedule, steps, table, schedule_options(plan, settings))
-    sigmas = full[steps - plan.steps :]
-    return Levels(sigmas, full, noise=float(sigmas[0]), picture=1.0)
+    if plan.denoise is not None:
+        sigmas = full[steps - plan.steps :]
+        return Levels(sigmas, full, noise=float(sigmas[0]), picture=1.0)
+    first = float(full[0])
+    return Levels(full, full, noise=math.sqrt(1 + first**2) if settings["sgm_noise_multiplier"] else first)
 
 
-def _levels_from_noise(plan: SamplingPlan, table: NoiseTable, settings: Settings) -> Levels:
-    if plan.sampler.timesteps:
-        sigmas = table.sigmas[ddim_timesteps(plan.steps, len(table.sigmas))].flip(0)
-        return Levels(sigmas, sigmas, noise=math.sqrt(float(sigmas[0]) ** 2 + 1))
-    sigmas = sigmas_for(plan.schedule, plan.steps, table, schedule_options(plan, settings))
-    first = float(sigmas[0])
-    return Levels(sigmas, sigmas, noise=math.sqrt(1 + first**2) if settings["sgm_noise_multiplier"] else first)
+def _timestep_levels(plan: SamplingPlan, steps: int, table: NoiseTable, settings: Settings) -> Levels:
+    """Levels of a sampler in the variance-preserving scale, where x begins with noise of standard deviation 1."""
+    timesteps = ddim_timesteps(steps, len(table.sigmas))
+    kept, entry = timesteps, None
+    if plan.denoise is not None:
+        last = min(plan.steps - 1, len(timesteps) - 1)
+        kept, entry = timesteps[: max(last, 1)], float(table.sigmas[timesteps[last]])
+    sigmas, told = table.sigmas[kept].flip(0), None
+    if plan.sampler.walk == "unipc":
+        clock = UniPCClock(table)
+        start = 1.0 if entry is None else (kept[-1] + 1) / len(table.sigmas)
+        times = clock.times(len(kept), settings["uni_pc_skip_type"], start)
+        sigmas, told = clock.sigmas(times), clock.timesteps(times)
+    first = math.sqrt(float(sigmas[0]) ** 2 + 1)
+    if entry is None:
+        return Levels(sigmas, sigmas, noise=first, timesteps=told)
+    picture = first / math.sqrt(entry**2 + 1)
+    return Levels(sigmas, sigmas, noise=picture * entry, picture=picture, timesteps=told)
+
+
+class Attempts(Sequence[Step]):
+    """Steps over the whole range, as many as a sampler asks for; their number is only what progress expects."""
+
+    def __init__(self, high: float, low: float, expected: int) -> None:
+        self.step = Step(0, expected, high, low)
+
+    def __len__(self) -> int:
+        return self.step.count
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.step
+
+
+def steps_of(plan: SamplingPlan, walked: Levels, table: NoiseTable) -> Sequence[Step]:
+    """The steps that the plan's sampler takes over the levels."""
+    pairs, walk = walked.pairs, plan.sampler.walk
+    if walk in ("fast", "adaptive"):
+        high, low = (table.sigma_max, table.sigma_min) if plan.denoise is None else (pairs[0][0], pairs[-1][0])
+        if walk == "adaptive":
+            return Attempts(high, low, len(pairs))
+        levels = exponential_sigmas(len(pairs) // 3 + 2, low, high)[:-1]
+        pairs = list(itertools.pairwise(levels.tolist()))
+    elif walk == "restart":
+        pairs = restarted(pairs)
+    told = walked.timesteps
+    return [Step(index, len(pairs), *pair, told[index] if told else None) for index, pair in enumerate(pairs)]
 
 
 class LastPrediction(DenoiserHook):
@@ -127,27 +174,29 @@ def takes_eta(sampler: Sampler) -> bool:
     return "eta" in inspect.signature(load_function(sampler.function)).parameters
 
 
-def sampler_arguments(
+def offered_arguments(
     plan: SamplingPlan,
-    function: Callable[..., Tensor],
+    settings: Settings,
     x: Tensor,
     walked: Levels,
+    steps: Sequence[Step],
     noise: ImageNoise,
     seeds: Sequence[int],
-) -> dict[str, Any]:
-    """The keyword arguments of a sampler, by the names in its signature."""
-    sigmas = walked.full
-    wanted = inspect.signature(function).parameters
-    arguments: dict[str, Any] = {key: getattr(plan.churn, key) for key in plan.sampler.extra_options}
-    arguments |= plan.sampler.arguments
-    if "noise" in wanted:
-        arguments["noise"] = noise.next
-    if "eta" in wanted:
-        arguments["eta"] = plan.eta
-    if "path_noise" in wanted:
-        low, high = float(sigmas[sigmas > 0].min()), float(sigmas.max())
-        arguments["path_noise"] = BrownianNoise(x, low, high, seeds).between
-    return arguments
+    guidance: ClassifierFreeGuidance,
+) -> dict[str, Callable[[], Any]]:
+    """What a sampler's signature may ask for, by name; each is made only when it does."""
+    full = walked.full
+    return {
+        "noise": lambda: noise.next,
+        "eta": lambda: plan.eta,
+        "path_noise": lambda: BrownianNoise(x, float(full[full > 0].min()), float(full.max()), seeds).between,
+        "unconditioned": lambda: lambda: guidance.last_unconditioned,
+        "calls": lambda: len(walked.pairs),
+        "lowest": lambda: steps[-1].sigma_next,
+        "order": lambda: min(settings["uni_pc_order"], len(steps)) if plan.sampler.walk == "unipc" else 4,
+        "variant": lambda: settings["uni_pc_variant"],
+        "lower_order_final": lambda: settings["uni_pc_lower_order_final"],
+    }
 
 
 def sample(
@@ -180,8 +229,12 @@ def sample(
         for hook in every_hook:
             stack.enter_context(hook.attached(active.network))
         stack.enter_context(torch.inference_mode())
-        arguments = sampler_arguments(plan, function, x, walked, noise, seeds)
-        result = function(denoise, x, job.steps(walked.steps()), **arguments)
+        steps = steps_of(plan, walked, active.table)
+        offered = offered_arguments(plan, settings, x, walked, steps, noise, seeds, guidance)
+        arguments = {key: make() for key, make in offered.items() if key in inspect.signature(function).parameters}
+        arguments |= {key: getattr(plan.churn, key) for key in plan.sampler.extra_options}
+        arguments |= plan.sampler.arguments
+        result = function(denoise, x, job.steps(steps), **arguments)
     if (job.interrupted or job.skipped) and last.x0 is not None:
         result = last.x0
     require_numbers(result)

@@ -1,25 +1,59 @@
-"""The job that makes a checkpoint ready before anyone asks for a picture."""
+"""The jobs that make a checkpoint ready before anyone asks for a picture, and give its memory back."""
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
+from webui.catalog.checkpoints import Checkpoint
+from webui.core.errors import BadModelFile, Refused
 from webui.pipeline.engine import Engine
 
 if TYPE_CHECKING:
     from webui.jobs.context import JobContext
 
+log = logging.getLogger(__name__)
+CHOSEN = "sd_model_checkpoint"
+
 
 def run(engine: Engine, name: str | None, job: JobContext) -> str:
-    """Load the checkpoint of that name (None: the one in the settings, or the default) and return its title.
+    """Load the checkpoint of that name and return its title; the settings name it afterwards.
 
-    Raises: NotFound, BadModelFile; the model loaded before stays.
+    None stands for the one in the settings; when that is not there or can't be loaded, for the first that can.
+    Raises: NotFound, BadModelFile; the model loaded before stays, and the settings name that again.
     """
-    chosen = engine.settings.snapshot()["sd_model_checkpoint"] or ""
-    checkpoint = engine.checkpoints.find(name) if name else engine.checkpoints.default(chosen)
+    if name is not None:
+        try:
+            return _load(engine, engine.checkpoints.find(name), job)
+        except BadModelFile:
+            if engine.models.current is not None:
+                _settle(engine, engine.models.current)
+            raise
+    first = engine.checkpoints.default(engine.settings.snapshot()[CHOSEN] or "")
+    for checkpoint in (first, *(other for other in engine.checkpoints if other != first and not other.problem)):
+        try:
+            return _load(engine, checkpoint, job)
+        except BadModelFile as error:
+            log.warning(error)
+    raise BadModelFile("None of the checkpoints can be loaded; the log says why. Add a good one and refresh the list.")
+
+
+def _load(engine: Engine, checkpoint: Checkpoint, job: JobContext) -> str:
     job.text(f"Loading {checkpoint.model_name}")
     with engine.models.lease(checkpoint) as model:
+        _settle(engine, model.checkpoint)
         return model.checkpoint.title
+
+
+def _settle(engine: Engine, checkpoint: Checkpoint) -> None:
+    """Name the checkpoint in the settings, so that what a job borrows (a refiner's, a hires pass's) doesn't stay."""
+    chosen = engine.settings.snapshot()[CHOSEN]
+    if chosen and engine.checkpoints.default(chosen) == checkpoint:
+        return
+    try:
+        engine.settings.update({CHOSEN: checkpoint.title})
+    except Refused:
+        log.info("The settings are frozen; %s is used for this run.", checkpoint.name)
 
 
 def unload(engine: Engine, payload: None, job: JobContext) -> None:

@@ -142,12 +142,8 @@ def make_plan(
     settings: Settings,
     checkpoints: CheckpointCatalog,
     styles: StyleStore,
-    loaded: Checkpoint | None = None,
 ) -> GenerationPlan:
-    """Decide everything the request leaves open. Raises: InvalidRequest, NotFound.
-
-    loaded: what to go on with when neither the request nor the settings name a checkpoint.
-    """
+    """Decide everything the request leaves open. Raises: InvalidRequest, NotFound."""
     settings = settings.replace(**request.overrides)
     count = request.batch_count * request.batch_size
     _check_size(request.width, request.height, request.batch_size)
@@ -155,8 +151,7 @@ def make_plan(
     prompts = _prompts(request.prompt, request, settings, styles, count, negative=False)
     negatives = _prompts(request.negative_prompt, request, settings, styles, count, negative=True)
     named = request.overrides.get("sd_model_checkpoint")
-    going_on = settings["sd_model_checkpoint"] or (loaded.name if loaded else "")
-    checkpoint = checkpoints.find(named) if named else checkpoints.default(going_on)
+    checkpoint = checkpoints.find(named) if named else checkpoints.default(settings["sd_model_checkpoint"] or "")
     if settings["add_model_hash_to_info"]:
         checkpoint = checkpoints.hashed(checkpoint)
     first = SamplingPlan(
