@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from webui.catalog.checkpoints import Checkpoint
@@ -39,16 +40,20 @@ def run(engine: Engine, name: str | None, job: JobContext) -> str:
 
 
 def _load(engine: Engine, checkpoint: Checkpoint, job: JobContext) -> str:
+    """Its hash, which the first picture's infotext needs, is computed meanwhile on another core."""
     job.text(f"Loading {checkpoint.model_name}")
-    with engine.models.lease(checkpoint) as model:
-        _settle(engine, model.checkpoint)
-        return model.checkpoint.title
+    beside = ThreadPoolExecutor(1, "hash")
+    hashed = beside.submit(engine.checkpoints.hashed, checkpoint)
+    beside.shutdown(wait=False)
+    with engine.models.lease(checkpoint):
+        _settle(engine, hashed.result())
+        return hashed.result().title
 
 
 def _settle(engine: Engine, checkpoint: Checkpoint) -> None:
     """Name the checkpoint in the settings, so that what a job borrows (a refiner's, a hires pass's) doesn't stay."""
     chosen = engine.settings.snapshot()[CHOSEN]
-    if chosen and engine.checkpoints.default(chosen) == checkpoint:
+    if chosen and engine.checkpoints.default(chosen).identity == checkpoint.identity:
         return
     try:
         engine.settings.update({CHOSEN: checkpoint.title})
