@@ -44,7 +44,7 @@ IDLE_SWITCHES = (
     "--disable-opt-split-attention", "--disable-nan-check", "--disable-model-loading-ram-optimization",
     "--gradio-debug", "--use-textbox-seed", "--disable-console-progressbars", "--disable-safe-unpickle",
     "--administrator", "--disable-tls-verify", "--no-gradio-queue", "--api-server-stop",
-    "--unix-filenames-sanitization", "--no-prompt-history",
+    "--unix-filenames-sanitization",
 )  # fmt: skip
 IDLE_VALUES = (
     "--config", "--gfpgan-dir", "--gfpgan-model", "--textual-inversion-templates-dir", "--localizations-dir",
@@ -90,6 +90,7 @@ class Flags:
     timeout_keep_alive: int = 30
     theme: str | None = None
     hide_ui_dir_config: bool = False
+    no_prompt_history: bool = False
     freeze_settings: bool = False
     disable_all_extensions: bool = False
     disable_extra_extensions: bool = False
@@ -170,6 +171,7 @@ def parse_flags(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[Flags,
         timeout_keep_alive=_whole_number("--timeout-keep-alive", given.timeout_keep_alive),
         theme=_one_of("--theme", given.theme, THEMES),
         hide_ui_dir_config=given.hide_ui_dir_config,
+        no_prompt_history=given.no_prompt_history,
         freeze_settings=given.freeze_settings,
         disable_all_extensions=given.disable_all_extensions,
         disable_extra_extensions=given.disable_extra_extensions,
@@ -230,6 +232,7 @@ def flag_parser(usage: str = "launch.py [flags]", epilog: str = "") -> FlagParse
     page = parser.add_argument_group("page")
     page.add_argument("--theme", metavar="THEME", help="light or dark")
     page.add_argument("--hide-ui-dir-config", action="store_true", help="keep folders and file names from being edited")
+    page.add_argument("--no-prompt-history", action="store_true", help="don't keep the last prompt in params.txt")
     page.add_argument("--freeze-settings", action="store_true", help="keep settings from being edited")
     page.add_argument("--disable-all-extensions", action="store_true", help="run without extensions")
     page.add_argument("--disable-extra-extensions", action="store_true", help="run with the built-in extensions only")

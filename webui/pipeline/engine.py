@@ -43,6 +43,7 @@ class Parts(Protocol):
 class Engine:
     """The worker's own parts. `models` is the only one that knows what is loaded."""
 
+    flags: Flags
     paths: Paths
     settings: SettingsStore
     checkpoints: CheckpointCatalog
@@ -65,6 +66,7 @@ class Engine:
 def build(parts: Parts) -> Engine:
     """Called once in the worker thread, which is the first to import torch."""
     return Engine(
+        flags=parts.flags,
         paths=parts.paths,
         settings=parts.settings,
         checkpoints=parts.checkpoints,

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from webui.core.errors import WebuiError
+from webui.core.files import write_atomic
 from webui.core.hooks import DenoiserHook, Step
 from webui.core.request import GenerationRequest, GenerationResult, ResultImage
 from webui.core.version import A1111_VERSION
@@ -69,6 +70,7 @@ def run(engine: Engine, request: GenerationRequest, progress: JobContext) -> Gen
     saver = Saver(plan, engine.paths, progress.progress.job_timestamp)
     job = Job(engine, plan, progress, saver, Report())
     progress.begin_passes(len(plan.batches) * (2 if plan.hires else 1))
+    _remember(job)
     pictures: list[Image.Image] = []
     results: list[ResultImage] = []
     for batch in plan.batches:
@@ -315,6 +317,16 @@ def _save_before_hires(job: Job, pictures: Sequence[Image.Image], indices: range
     for index, picture in zip(indices, pictures, strict=True):
         text = image_infotext(job.plan, index, job.report.fields)
         job.saver.sample(picture, index, text, suffix="-before-highres-fix")
+
+
+def _remember(job: Job) -> None:
+    """Keep the job's infotext in params.txt, before anything can go wrong, for the page's "read the last one"."""
+    if job.engine.flags.no_prompt_history:
+        return
+    try:
+        write_atomic(job.engine.paths.params_txt, image_infotext(job.plan, 0, {}).encode())
+    except OSError as error:
+        job.report.comment(f"The prompt can't be kept in {job.engine.paths.params_txt}: {error.strerror}.")
 
 
 def _saved(job: Job, picture: Image.Image, index: int) -> ResultImage:

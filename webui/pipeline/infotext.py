@@ -5,64 +5,87 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from webui.core.infotext import ordered, render
+from webui.core.request import GenerationRequest
 from webui.core.version import A1111_VERSION
-from webui.pipeline.plan import GenerationPlan, HiresPlan
+from webui.pipeline.plan import GenerationPlan
+
+KEYS: Mapping[str, str] = {spec.dotted: spec.infotext for spec in GenerationRequest.specs() if spec.infotext}
+"""The infotext key of each parameter, as it is declared with it."""
 
 
 def base_fields(plan: GenerationPlan) -> dict[str, object]:
     """Fields that are equal for all pictures of a job; None ones are left out when written."""
-    first, settings, request = plan.first, plan.settings, plan.request
-    variation = request.variation
-    resize = variation.resize_from_width > 0 and variation.resize_from_height > 0
+    fields = {KEYS.get(path, path): value for path, value in _parameters(plan).items()}
+    return fields | _facts(plan) | _extension_fields(plan)
+
+
+def _parameters(plan: GenerationPlan) -> dict[str, object]:
+    """The value to be written for each parameter of the request that has a key; None for those that say nothing."""
+    first, hires, variation = plan.first, plan.hires, plan.request.variation
+    values: dict[str, object] = {
+        "steps": first.steps,
+        "sampler": first.sampler.name,
+        "scheduler": first.schedule.label,
+        "cfg_scale": plan.request.cfg_scale,
+        "variation.strength": variation.strength or None,
+        "hires.denoising_strength": hires.sampling.denoise if hires else None,
+        "tiling": True if plan.tiling else None,
+    }
+    if hires:
+        asked, second = plan.request.hires, hires.sampling
+        assert asked is not None
+        resized = bool(asked.resize_width or asked.resize_height)
+        values |= {
+            "hires.checkpoint": second.checkpoint.model_name if second.checkpoint != first.checkpoint else None,
+            "hires.sampler": second.sampler.name if second.sampler != first.sampler else None,
+            "hires.scheduler": second.schedule.label if second.schedule != first.schedule else None,
+            "hires.prompt": asked.prompt if second.prompts != first.prompts else None,
+            "hires.negative_prompt": asked.negative_prompt
+            if second.negative_prompts != first.negative_prompts
+            else None,
+            "hires.scale": None if resized else asked.scale,
+            "Hires resize": f"{asked.resize_width}x{asked.resize_height}" if resized else None,
+            "hires.steps": asked.steps or None,
+            "hires.upscaler": asked.upscaler,
+        }
+    return values
+
+
+def _facts(plan: GenerationPlan) -> dict[str, object]:
+    """What the plan knows beyond the request's parameters: sizes, the model, settings."""
+    first, settings, variation = plan.first, plan.settings, plan.request.variation
+    from_size = variation.resize_from_width, variation.resize_from_height
     seed_delta = settings["eta_noise_seed_delta"]
-    fields: dict[str, object] = {
-        "Steps": first.steps,
-        "Sampler": first.sampler.name,
-        "Schedule type": first.schedule.label,
-        "CFG scale": request.cfg_scale,
-        "Seed": None,
-        "Face restoration": None,
+    facts: dict[str, object] = {
         "Size": f"{first.width}x{first.height}",
         "Model hash": first.checkpoint.shorthash if settings["add_model_hash_to_info"] else None,
         "Model": first.checkpoint.model_name if settings["add_model_name_to_info"] else None,
-        "Variation seed": None,
-        "Variation seed strength": variation.strength or None,
-        "Seed resize from": f"{variation.resize_from_width}x{variation.resize_from_height}" if resize else None,
-        "Denoising strength": plan.hires.sampling.denoise if plan.hires else None,
+        "Seed resize from": f"{from_size[0]}x{from_size[1]}" if min(from_size) > 0 else None,
         "Clip skip": plan.clip_skip if plan.clip_skip > 1 else None,
         "ENSD": seed_delta if seed_delta and first.sampler.uses_ensd and first.eta else None,
         "RNG": settings["randn_source"] if settings["randn_source"] != "GPU" else None,
-        "Tiling": True if plan.tiling else None,
-        **(_hires_fields(plan, plan.hires) if plan.hires else {}),
     }
     if settings["add_user_name_to_info"]:
-        fields["User"] = request.user
+        facts["User"] = plan.request.user
     if settings["add_version_to_infotext"]:
-        fields["Version"] = A1111_VERSION
-    return fields
+        facts["Version"] = A1111_VERSION
+    return facts
 
 
-def _hires_fields(plan: GenerationPlan, hires: HiresPlan) -> Mapping[str, object]:
-    first, second, asked = plan.first, hires.sampling, plan.request.hires
-    assert asked is not None
-    resized = bool(asked.resize_width or asked.resize_height)
+def _extension_fields(plan: GenerationPlan) -> dict[str, object]:
+    """Values of extensions' parameters that have a key and differ from their defaults."""
     return {
-        "Hires checkpoint": second.checkpoint.model_name if second.checkpoint != first.checkpoint else None,
-        "Hires sampler": second.sampler.name if second.sampler != first.sampler else None,
-        "Hires schedule type": second.schedule.label if second.schedule != first.schedule else None,
-        "Hires prompt": asked.prompt if second.prompts != first.prompts else None,
-        "Hires negative prompt": asked.negative_prompt if second.negative_prompts != first.negative_prompts else None,
-        "Hires upscale": None if resized else asked.scale,
-        "Hires resize": f"{asked.resize_width}x{asked.resize_height}" if resized else None,
-        "Hires steps": asked.steps or None,
-        "Hires upscaler": asked.upscaler,
+        spec.infotext: getattr(group, spec.name)
+        for group in plan.request.extensions.values()
+        for spec in type(group).specs()
+        if spec.infotext and len(spec.path) == 1 and getattr(group, spec.name) != spec.default
     }
 
 
 def image_infotext(plan: GenerationPlan, index: int, extra: Mapping[str, object]) -> str:
     """The text of one picture. extra: what sampling and extensions report, by key."""
     fields = base_fields(plan) | dict(extra)
-    fields["Seed"] = plan.seeds[index]
+    fields[KEYS["seed"]] = plan.seeds[index]
     if plan.request.variation.strength:
-        fields["Variation seed"] = plan.subseeds[index]
+        fields[KEYS["variation.seed"]] = plan.subseeds[index]
     return render(plan.first.prompts[index], plan.first.negative_prompts[index], ordered(fields))

@@ -1,0 +1,149 @@
+"""The whole job on a tiny model: extensions, interruption, what is kept and what is saved."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.tiny import tiny_checkpoint
+from webui.app import build_services
+from webui.core.flags import parse_flags
+from webui.core.request import GenerationRequest, GenerationResult, HiresFix
+from webui.jobs.context import JobContext
+from webui.pipeline.engine import Engine, build
+from webui.pipeline.generate import run
+
+BRIGHTEN = '''
+from PIL import ImageChops
+from webui.extensions.api import Params, hookimpl, param
+
+
+class Inverted(Params):
+    """Turn colours around"""
+
+    on: bool = param(False, label="Invert", infotext="Inverted")
+
+
+@hookimpl
+def register_params():
+    return Inverted
+
+
+@hookimpl
+def postprocess_image(image, plan):
+    return ImageChops.invert(image) if plan.extension(Inverted).on else None
+'''
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    data = tmp_path_factory.mktemp("data")
+    tiny_checkpoint(data / "models" / "Stable-diffusion")
+    (data / "extensions" / "inverted").mkdir(parents=True)
+    (data / "extensions" / "inverted" / "extension.py").write_text(BRIGHTEN)
+    flags, _ = parse_flags(["--data-dir", str(data), "--no-half", "--precision", "full", "--device", "cpu"], {})
+    services = build_services(flags)
+    services.settings.update({"sd_model_checkpoint": "tiny"})
+    yield build(services)
+    services.checkpoints.close()
+
+
+def made(engine: Engine, job: JobContext | None = None, **values: Any) -> GenerationResult:
+    small = {"prompt": "a cat", "steps": 2, "width": 64, "height": 64, "seed": 1, "sampler": "Euler"}
+    request = GenerationRequest(**{**small, "save_samples": False, "save_grid": False, **values})
+    return run(engine, request, job or JobContext.alone())
+
+
+def test_an_extensions_parameter_changes_the_picture_and_is_written(engine: Engine) -> None:
+    (group,) = (params for params in engine.host.params if params.__name__ == "Inverted")
+    plain = made(engine)
+    inverted = made(engine, extensions={"Inverted": group(on=True)})
+    a, b = (Image.open(io.BytesIO(result.images[0].data)).tobytes() for result in (plain, inverted))
+    assert all(x + y == 255 for x, y in zip(a, b, strict=True))
+    assert "Inverted: True" in inverted.images[0].infotext
+    assert "Inverted" not in plain.images[0].infotext
+
+
+def test_the_last_prompt_is_kept(engine: Engine) -> None:
+    made(engine, prompt="a very particular cat")
+    assert engine.paths.params_txt.read_text().startswith("a very particular cat\nSteps: 2, Sampler: Euler")
+
+
+def test_network_tags_are_taken_out_and_reported(engine: Engine) -> None:
+    result = made(engine, prompt="a cat <lora:missing:1>")
+    assert any("lora:missing:1" in comment for comment in result.comments)
+    assert result.images[0].infotext.startswith("a cat <lora:missing:1>\n")
+    plain, tagged = (
+        Image.open(io.BytesIO(item.images[0].data)).tobytes() for item in (made(engine, prompt="a cat "), result)
+    )
+    assert plain == tagged
+
+
+def test_pictures_before_the_second_pass_are_saved_on_request(engine: Engine) -> None:
+    overrides = {"save_images_before_highres_fix": True, "save_txt": True}
+    result = made(engine, hires=HiresFix(steps=1), overrides=overrides, save_samples=True, seed=31)
+    saved = sorted(path.name for path in (engine.paths.data / "outputs").rglob("*31*"))
+    assert [name.split("-", 1)[1] for name in saved] == [
+        "31-before-highres-fix.png",
+        "31-before-highres-fix.txt",
+        "31.png",
+        "31.txt",
+    ]
+    assert (result.images[0].width, result.images[0].height) == (128, 128)
+
+
+def test_a_folder_that_cannot_be_written_costs_no_picture(engine: Engine) -> None:
+    (engine.paths.data / "a-file").write_text("not a folder")
+    overrides = {"outdir_txt2img_samples": "a-file/inside"}
+    result = made(engine, overrides=overrides, save_samples=True)
+    assert result.images[0].path is None
+    assert any("a-file" in comment for comment in result.comments)
+
+
+def test_info_can_be_sent_as_json(engine: Engine) -> None:
+    result = made(engine, batch_size=2, sampler="Euler a", overrides={"eta_noise_seed_delta": 5})
+    info = json.loads(json.dumps(result.info))
+    assert info["all_seeds"] == [1, 2]
+    assert info["infotexts"][0].endswith("Version: v1.10.1")
+    assert "ENSD: 5" in info["infotexts"][0]
+
+
+@pytest.mark.parametrize("kind", ["jpg", "webp"])
+def test_other_formats_carry_the_infotext(engine: Engine, kind: str) -> None:
+    from webui.core.pictures import read_infotext
+
+    result = made(engine, overrides={"samples_format": kind}, save_samples=True, seed=77)
+    path = Path(result.images[0].path or "")
+    assert path.suffix == f".{kind}"
+    assert read_infotext(path.read_bytes())[0] == result.images[0].infotext
+
+
+def test_pictures_of_a_prompt_do_not_depend_on_what_ran_before(engine: Engine) -> None:
+    first = made(engine, sampler="Euler a", steps=3).images[0].data
+    made(engine, prompt="another", sampler="DPM++ SDE", tiling=True)
+    assert made(engine, sampler="Euler a", steps=3).images[0].data == first
+
+
+def test_every_sampler_makes_a_picture_in_both_passes(engine: Engine) -> None:
+    from webui.core.choices import SAMPLERS
+
+    for sampler in SAMPLERS:
+        result = made(engine, sampler=sampler.name, steps=3, hires=HiresFix(steps=2, denoising_strength=0.6))
+        picture = Image.open(io.BytesIO(result.images[0].data))
+        assert picture.size == (128, 128), sampler.name
+        assert max(high - low for low, high in picture.getextrema()) > 0, sampler.name
+
+
+def test_every_schedule_makes_a_picture(engine: Engine) -> None:
+    from webui.core.choices import SCHEDULERS
+
+    for scheduler in SCHEDULERS:
+        for steps in (1, 3):
+            result = made(engine, scheduler=scheduler.label, steps=steps)
+            assert result.images[0].width == 64, scheduler.label
