@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import gradio as gr
@@ -64,29 +65,31 @@ def wire_checkpoint(
     Returns: the events after which another checkpoint may be in use.
     """
 
-    def choose(name: str | None, width: int, height: int) -> Any:
-        before, old_size = current_title(services), current_size(services)
+    def choose(name: str | None) -> Any:
+        """Start the load; returns the list's value and, for `report`, the job and the size before it."""
+        before = current_title(services)
         if not name or name == before:
             return gr.skip()
+        size_before = current_size(services)
         try:
-            job = choose_checkpoint(services, name)
+            return name, json.dumps([choose_checkpoint(services, name), size_before])
         except WebuiError as error:
             gr.Warning(html.escape(str(error)))
-            return before, gr.skip(), gr.skip(), ""
-        new_size = current_size(services)
-        follow = (width, height) == (old_size, old_size)
-        sizes = (new_size, new_size) if follow else (gr.skip(), gr.skip())
-        return current_title(services), *sizes, job
+            return before, ""
 
-    async def report(job: str) -> None:
-        """Watch the model load, to say what is wrong with it if it can't be loaded."""
-        if not job:
-            return
+    async def report(loading: str, width: int, height: int) -> Any:
+        """Watch the model load. If it can't be, the job has gone back to the one before; the page says why."""
+        if not loading:
+            return gr.skip(), gr.skip(), ""
+        job, size_before = json.loads(loading)
         while not services.jobs.progress(job).ended:
             await asyncio.sleep(0.2)
         failure = services.jobs.progress(job).error
         if failure:
             gr.Warning(html.escape(failure.message))
+        if failure or (width, height) != (size_before, size_before):
+            return gr.skip(), gr.skip(), ""
+        return current_size(services), current_size(services), ""
 
     def reload() -> Any:
         services.checkpoints.refresh()
@@ -95,11 +98,11 @@ def wire_checkpoint(
 
     loading = gr.Textbox(visible="hidden")
     card = gr.Button("Change checkpoint", elem_id="change_checkpoint", visible="hidden")
-    inputs, outputs = [checkpoint, *size], [checkpoint, *size, loading]
-    chosen = checkpoint.input(choose, inputs, outputs, **QUIET).then(report, loading, None, **QUIET)
-    clicked = "(_, ...size) => [easel.chosenCheckpoint(), ...size]"
-    carded = card.click(choose, inputs, outputs, js=clicked, **QUIET).then(report, loading, None, **QUIET)
-    return [chosen, carded, refresh.click(reload, None, checkpoint, **QUIET)]
+    # The list tells of one choice twice, by the click and by losing the focus: "once" passes over the second.
+    chosen = checkpoint.input(choose, checkpoint, [checkpoint, loading], trigger_mode="once", **QUIET)
+    clicked = card.click(choose, checkpoint, [checkpoint, loading], js="() => [easel.chosenCheckpoint()]", **QUIET)
+    loads = [start.then(report, [loading, *size], [*size, loading], **QUIET) for start in (chosen, clicked)]
+    return [*loads, refresh.click(reload, None, checkpoint, **QUIET)]
 
 
 def _quick_setting(services: Services, setting: Setting, value: Any) -> None:
