@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from PIL import Image
 from tests.tiny import tiny_checkpoint
 from webui.app import build_services
 from webui.core.flags import parse_flags
+from webui.core.hooks import Step
 from webui.core.request import GenerationRequest, GenerationResult, HiresFix
 from webui.jobs.context import JobContext
 from webui.pipeline.engine import Engine, build
@@ -147,3 +148,34 @@ def test_every_schedule_makes_a_picture(engine: Engine) -> None:
         for steps in (1, 3):
             result = made(engine, scheduler=scheduler.label, steps=steps)
             assert result.images[0].width == 64, scheduler.label
+
+
+class Stopping(JobContext):
+    """A job that is told to stop at a certain step."""
+
+    at, told = 2, "interrupted"
+
+    def steps(self, steps: Sequence[Step]) -> Iterator[Step]:
+        for step in super().steps(steps):
+            if step.index == self.at:
+                self._publish(**{self.told: True})
+            yield step
+
+
+def test_an_interrupted_job_hands_back_its_last_prediction(engine: Engine) -> None:
+    stopping = Stopping.alone()
+    result = made(engine, stopping, steps=50, batch_count=3)
+    assert len(result.images) == 1
+    assert stopping.progress.job_no == 1
+    whole = made(engine, steps=50)
+    assert result.images[0].data != whole.images[0].data
+
+
+def test_a_skipped_picture_leaves_out_its_second_pass_and_the_next_one_is_made(engine: Engine) -> None:
+    class Skipping(Stopping):
+        told = "skipped"
+
+    skipping = Skipping.alone()
+    result = made(engine, skipping, steps=4, batch_count=2, hires=HiresFix(steps=2))
+    assert [image.width for image in result.images] == [64, 64]
+    assert skipping.progress.job_no == 4

@@ -91,9 +91,13 @@ def make_batch(job: Job, indices: range) -> list[Image.Image]:
     plan = job.plan
     with ExitStack() as models:
         latents, model = run_pass(job, plan.first, indices, models)
+        is_last = plan.hires is None or job.progress.interrupted or job.progress.skipped
         job.progress.next_pass()
-        if plan.hires is None or job.progress.interrupted:
+        if is_last:
+            if plan.hires is not None:
+                job.progress.next_pass()  # the one left out
             return decode(job, latents, model)
+        assert plan.hires is not None
         before = None
         if not plan.hires.is_latent or plan.settings["save_images_before_highres_fix"]:
             before = decode(job, latents, model)

@@ -212,7 +212,7 @@ def sample(
 ) -> Latents:
     """Run one pass. start: the clean latents it begins from, when `plan.denoise` is set.
 
-    An interrupted or skipped pass returns the last prediction.
+    An interrupted or skipped pass returns the last prediction, or what it began with when there is none.
     """
     walked = levels(plan, active.table, settings)
     x = noise.next() * walked.noise
@@ -235,8 +235,9 @@ def sample(
         arguments |= {key: getattr(plan.churn, key) for key in plan.sampler.extra_options}
         arguments |= plan.sampler.arguments
         result = function(denoise, x, job.steps(steps), **arguments)
-    if (job.interrupted or job.skipped) and last.x0 is not None:
-        result = last.x0
+    if job.interrupted or job.skipped:
+        begun_with = result if start is None else start.samples
+        result = begun_with if last.x0 is None else last.x0
     require_numbers(result)
     return Latents(result)
 
