@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -62,9 +61,18 @@ def _measured(load: Callable[[], object]) -> dict[str, float]:
     watch = Stopwatch()
     model = load()
     sample = watch.lap()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    peak = _peak_memory()
     del model
     return {"wall": sample.wall, "cpu": sample.cpu, "peak": (peak - before) / MIB}
+
+
+def _peak_memory() -> int:
+    """Bytes that this process had in memory at most."""
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _main(loader: str, checkpoint: Path, layout: Layout) -> None:

@@ -56,7 +56,7 @@ class Program:
                 continue
             if status == 200:
                 return Sample(time.perf_counter() - self.started, self.cpu())
-        raise NoAnswer(f"no page from {self.process.args}:\n{self.log.read_text(errors='replace')}")
+        raise NoAnswer(f"no page from {self.process.args!r}:\n{self.log.read_text(errors='replace')}")
 
     def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> tuple[int, bytes]:
         """(status, content). body: sent as JSON. Raises: OSError while nobody listens."""
@@ -96,7 +96,7 @@ def running(command: Sequence[str], port: int, environ: Mapping[str, str] | None
         try:
             yield Program(process, port, log)
         finally:
-            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGTERM if os.name == "nt" else signal.SIGINT)
             try:
                 process.wait(30)
             except subprocess.TimeoutExpired:

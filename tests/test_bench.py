@@ -1,0 +1,63 @@
+"""The benchmarks: what their figures mean, and that they still fit the program they measure."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.measure import Bar, Report, Sample, Series, alternating
+from bench.programs import ROOT
+from tests.tiny import NATIVE_SIZE, tiny_checkpoint
+
+
+def test_a_ratio_is_that_of_the_rounds_not_of_the_medians() -> None:
+    base = Series("base", [Sample(1, 2), Sample(2, 2), Sample(10, 2)])
+    own = Series("own", [Sample(2, 1), Sample(4, 1), Sample(5, 3)])
+    assert own.ratio(base) == Sample(2, 0.5)
+    assert (own.wall, base.wall) == (4, 2)
+
+
+def test_bars_say_whether_they_are_held() -> None:
+    assert Bar("step", 1.02, 1.02, "x").held
+    assert not Bar("page", 6.1, 6.0, "s").held
+    assert Bar("load", 3.0, None, "x").line == "load: 3.000 x"
+    assert Bar("step", 1.5, 1.02, "x", cpu=1.01).line == "step: 1.500 x (1.010 in CPU time), bar 1.02 x: NOT held"
+
+
+def test_no_arm_comes_first_in_every_round() -> None:
+    assert [list(order) for order in alternating(3, 2)] == [[0, 1, 2], [2, 1, 0]]
+
+
+def test_a_report_is_plain_json() -> None:
+    report = Report("step", {"rounds": 1}, {"quiet": True})
+    report.series = [Series("own", [Sample(2, 1)]), Series("base", [Sample(1, 1)])]
+    report.compare("own by base", *report.series, limit=1.5)
+    assert json.loads(json.dumps(report.record()))["bars"][0]["held"] is False
+    assert any("NOT held" in line for line in report.lines())
+
+
+def run(*words: str) -> dict:
+    command = [sys.executable, "-m", "bench", *words, "--json", "--rounds", "1"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+@pytest.mark.slow
+def test_steps_of_easel_and_diffusers_are_timed(tmp_path: Path) -> None:
+    checkpoint = tiny_checkpoint(tmp_path)
+    record = run("step", "--checkpoint", str(checkpoint), "--pixels", str(NATIVE_SIZE), "--dtype", "fp32")
+    assert [series["title"] for series in record["series"]] == ["Easel fp32", "diffusers fp32"]
+    assert all(series["wall"] > 0 and series["cpu"] > 0 for series in record["series"])
+
+
+@pytest.mark.slow
+def test_the_first_picture_is_timed(tmp_path: Path) -> None:
+    checkpoint = tiny_checkpoint(tmp_path)
+    record = run("first-picture", "--checkpoint", str(checkpoint))
+    assert record["setup"]["pixels"] == NATIVE_SIZE
+    assert [series["title"] for series in record["series"]] == ["page", "first picture", "second picture"]
