@@ -86,7 +86,7 @@ def build_txt2img(services: Services) -> Txt2Img:
         None, outcome, None, js=watch
     )
     result_shown = result_button.click(
-        handlers.show_result, job_id, shown, js=f"() => easel.endedJob('{TAB}')", **QUIET
+        handlers.show_result, job_id, shown, js=f"() => easel.shownJob('{TAB}')", **QUIET
     )
     current = f"() => easel.currentJob('{TAB}')"
     for button in (top.interrupt, top.interrupting):

@@ -24,14 +24,12 @@ def specs_by_path(group: type[Params]) -> dict[str, ParamSpec]:
     return {spec.dotted: spec for spec in group.specs()}
 
 
-def widget(
-    spec: ParamSpec, elem_id: str, *, choices: Sequence[str] | None = None, label: str | None = None, **options: Any
-) -> Component:
+def widget(spec: ParamSpec, elem_id: str, *, choices: Sequence[str] | None = None, **options: Any) -> Component:
     """The component for one parameter: a slider where it has a range, a list where it has choices, and so on.
 
     choices: what to offer where the declaration names a changing list. options: passed on to the component.
     """
-    common: dict[str, Any] = {"label": label or spec.label, "elem_id": elem_id, "info": spec.help}
+    common: dict[str, Any] = {"label": spec.label, "elem_id": elem_id, "info": spec.help}
     common |= {"interactive": True, **options}
     if choices is None and isinstance(spec.choices, tuple):
         choices = spec.choices

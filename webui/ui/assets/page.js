@@ -18,7 +18,6 @@ const promptKey = (id) => `easel_${id}`;
 window.easel = {
   currentJob: progress.currentJob,
   shownJob: progress.shownJob,
-  endedJob: progress.endedJob,
   submitted: progress.submitted,
   openDialog: (id) => byId(id)?.setAttribute("data-open", ""),
   closeDialog: (id) => byId(id)?.removeAttribute("data-open"),

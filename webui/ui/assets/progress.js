@@ -9,7 +9,7 @@ const YOUNG = 5000;
 const GIVE_UP = 40000; // without any sign of the job
 const CRASHED = "easel_crashed_job";
 const watched = new Map(); // tab -> {id, accepted, stop}
-const shown = new Map(); // tab -> id of the job whose pictures are on the page
+const shown = new Map(); // tab -> id of the job that ended last, whose pictures are on the page
 
 const key = (tab) => `${tab}_task_id`;
 export const currentJob = (tab) => watched.get(tab)?.id ?? "";
@@ -44,11 +44,6 @@ export async function resume(tab) {
     const crashed = recall(sessionStorage, CRASHED) === id;
     say(tab, crashed ? "The server restarted during this job; finished pictures are in the outputs folder." : "");
   }
-}
-
-// The id of the job that has just ended, for the handler that shows its result.
-export function endedJob(tab) {
-  return shownJob(tab);
 }
 
 async function watch(tab, id, accepted = false) {
