@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .config import PRESETS
 
-STAGES = ("data", "vae", "encode", "unet", "export", "evaluate")
+STAGES = ("data", "vae", "encode", "decoder", "unet", "export", "evaluate")
 
 
 def main() -> None:
@@ -21,8 +21,12 @@ def main() -> None:
     preset = PRESETS[args.preset]
     for stage in STAGES if args.stage == "all" else (args.stage,):
         module = importlib.import_module(f"{__package__}.{stage}")
-        options = {"data": {"packages": args.packages}, "vae": {}, "export": {}}.get(stage, {"vocab": args.vocab})
-        module.run(preset, **options)
+        if stage == "data":
+            module.run(preset, args.packages)
+        elif stage in ("unet", "evaluate"):
+            module.run(preset, args.vocab)
+        else:
+            module.run(preset)
 
 
 if __name__ == "__main__":

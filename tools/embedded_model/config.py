@@ -118,6 +118,7 @@ class Preset:
     vae: Loop
     vae_crop: int  # px; the VAE trains on crops first, since steps count for more than pixels
     vae_crop_steps: int  # after so many steps it trains on whole pictures, half a batch at a time
+    decoder: Loop  # whole pictures, the encoder frozen
     unet: Loop
     variants: int  # composites that `encode` makes of each picture
     shift: float  # places of the picture lie on a grid this fine, as a share of the frame; 1/16 is a latent cell
@@ -128,6 +129,7 @@ class Preset:
     ema: float = 0.999
     caption_dropout: float = 0.1
     min_snr: float = 5.0
+    noise_boost: float = 50.0
     checkpoint_minutes: float = 4.0
     data: Path = field(default=HERE / "data")
     runs: Path = field(default=HERE / "runs")
@@ -146,14 +148,15 @@ PRESETS = {
             styles=("3d", "flat"),
             subjects=FEW_SUBJECTS,
             sizes=NetworkSizes(
-                unet=(64, 96, 128, 128), unet_heads=4, unet_groups=32,
+                unet=(32, 64, 96, 128), unet_heads=2, unet_groups=8,
                 vae=(16, 32, 64, 128), vae_groups=4,
                 text=96, text_layers=3, text_heads=4,
             ),
             vae=Loop(batch=16, steps=1480, rate=1.5e-3, warmup=50),
             vae_crop=48,
             vae_crop_steps=1480,
-            unet=Loop(batch=32, steps=2400, rate=1e-3, warmup=100),
+            decoder=Loop(batch=8, steps=600, rate=1e-3, warmup=20),
+            unet=Loop(batch=32, steps=1900, rate=2e-3, warmup=80),
             variants=60,
             shift=1 / 16,
             small_share=0.06,
@@ -174,6 +177,7 @@ PRESETS = {
             vae=Loop(batch=96, steps=12000, rate=6e-4, warmup=500),
             vae_crop=128,
             vae_crop_steps=10000,
+            decoder=Loop(batch=48, steps=2000, rate=3e-4),
             unet=Loop(batch=384, steps=20000, rate=5e-4, warmup=1000),
             variants=16,
             shift=1 / 256,

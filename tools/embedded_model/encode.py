@@ -36,7 +36,7 @@ def path(preset: Preset) -> Path:
 
 
 @torch.no_grad()
-def run(preset: Preset, vocab: Path | None = None) -> None:
+def run(preset: Preset) -> None:
     device = pick_device()
     art = data.load_art(preset)
     vae = load_vae(preset, device)

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from . import data
-from .captions import Captioner
+from .captions import Captioner, place_words
 from .config import Preset
 from .encode import load_latents
 from .loop import Average, Checkpoint, Curve, backward_in_parts, cpu_parts, learning_rate, optimizer_for, set_rate
-from .networks import VOCABULARY, build_text, build_unet, pick_device, start_as_skip
+from .networks import END, VOCABULARY, build_text, build_unet, pick_device, start_as_skip
 from .sample import ddim_sample
 from .tokens import FIRST_WORD, PackedTokens, frame, load_tokenizer
 from .vae import load_vae, to_pictures
 
+READING_WEIGHT = 0.05
 UNKNOWN_WORD_SHARE = 0.15  # of captions get a word that we never teach, so that such words do little harm
 
 
@@ -57,10 +60,45 @@ def training_tokens(
     return torch.tensor(rows)
 
 
-def snr_weights(alpha_bar: Tensor, gamma: float) -> Tensor:
-    """min-SNR weights for eps-prediction. Source: Hang et al. 2023, arXiv:2303.09556, eq. 6."""
+class CaptionReader(nn.Module):
+    """Reads off the text encoder's last states what the caption says; a task that teaches it fast.
+
+    The denoiser's own gradient to the text is faint at first, since most noise levels show what the text would tell.
+    Used in training only.
+    """
+
+    def __init__(self, width: int, scenes: list[data.Scene]):
+        super().__init__()
+        facts = [(s.hexcode, s.background, s.style, f"{s.scale} {place_words(s)}") for s in scenes]
+        kinds = [sorted(set(column)) for column in zip(*facts, strict=True)]
+        table = [[kind.index(value) for kind, value in zip(kinds, row, strict=True)] for row in facts]
+        self.labels = torch.tensor(table)  # (scenes, 4) class numbers
+        self.heads = nn.ModuleList(nn.Linear(width, len(kind)) for kind in kinds)
+
+    def loss(self, states: Tensor, ids: Tensor, labels: Tensor) -> Tensor:
+        """states: (B, 77, width). ids: (B, 77) CLIP ids. labels: (B, 4). Read at the text's end and at the last place.
+
+        Empty captions say nothing and don't count.
+        """
+        said = ids[:, 1] != END
+        first_end = (ids == END).int().argmax(1)
+        rows = torch.arange(len(ids), device=ids.device)
+        losses = []
+        for place in (states[rows, first_end][said], states[:, -1][said]):
+            losses += [F.cross_entropy(head(place), labels[said, i]) for i, head in enumerate(self.heads)]
+        return torch.stack(losses).mean()
+
+
+def loss_weights(alpha_bar: Tensor, gamma: float, boost: float) -> Tensor:
+    """Weights of eps-errors: min-SNR where there is little noise, and more where there is much.
+
+    Only at high noise does the text decide anything, and an eps-error there is small however wrong the picture: it is
+    1 / alpha_bar times as large in v. That factor is used up to `boost`.
+    Source: Hang et al. 2023, arXiv:2303.09556, eq. 6; Salimans and Ho 2022, arXiv:2202.00512. Returns: mean 1.
+    """
     snr = alpha_bar / (1 - alpha_bar)
-    return (snr.clamp(max=gamma) / snr).float()
+    weights = snr.clamp(max=gamma) / snr * (1 / alpha_bar).clamp(max=boost)
+    return (weights / weights.mean()).float()
 
 
 def denoising_loss(
@@ -72,15 +110,20 @@ def denoising_loss(
     rows: Tensor,
     abar: Tensor,
     weights: Tensor,
+    read: Callable[[Tensor], Tensor],
 ) -> tuple[Tensor, list[Tensor]]:
-    """x0, eps: (B, 4, s, s). t: (B,). rows: (B, 77) of the packed table. Returns: weighted loss, [plain MSE of eps]."""
+    """x0, eps: (B, 4, s, s). t: (B,). rows: (B, 77) of the packed table. read: text states -> the reader's loss.
+
+    Returns: the loss, and [plain MSE of eps, the reader's loss] to log.
+    """
     a = abar[t].float()[:, None, None, None]
     x = (a.sqrt() * x0 + (1 - a).sqrt() * eps).contiguous(memory_format=torch.channels_last)
     with torch.autocast(x.device.type, torch.bfloat16):
         cond = text(rows).last_hidden_state
         predicted = unet(x, t, cond).sample
     error = (predicted.float() - eps).square().mean(dim=(1, 2, 3))
-    return (weights[t] * error).mean(), [error.mean()]
+    reading = read(cond.float())
+    return (weights[t] * error).mean() + READING_WEIGHT * reading, [error.mean(), reading]
 
 
 def run(preset: Preset, vocab: Path | None = None) -> None:
@@ -99,15 +142,18 @@ def run(preset: Preset, vocab: Path | None = None) -> None:
         unet.set_attn_processor(AttnProcessor())  # the fused kernel's backward is slower than plain products there
     writer = Captioner(preset)
     abar = alpha_bars().to(device)
-    weights = snr_weights(abar, preset.min_snr)
+    weights = loss_weights(abar, preset.min_snr, preset.noise_boost)
     optimizer = optimizer_for([unet, text], preset.unet)
+    reader = CaptionReader(preset.sizes.text, latents.scenes).to(device)
+    reader_optimizer = torch.optim.AdamW(reader.parameters(), lr=3e-3)
     average = Average([unet, text], preset.ema)
     checkpoint = Checkpoint(preset.run / "unet.pt", preset.checkpoint_minutes)
-    curve = Curve(preset.run / "unet.csv", ("step", "rate", "eps_mse", "samples_per_s"))
+    curve = Curve(preset.run / "unet.csv", ("step", "rate", "eps_mse", "reading", "samples_per_s"))
     step = 0
     if state := checkpoint.load():
         unet.load_state_dict(state["unet"])
         text.load_state_dict(state["text"])
+        reader.load_state_dict(state["reader"])
         optimizer.load_state_dict(state["optimizer"])
         average.weights = [w.to(device) for w in state["average"]]
         step = state["step"]
@@ -118,6 +164,7 @@ def run(preset: Preset, vocab: Path | None = None) -> None:
             {
                 "unet": unet.state_dict(),
                 "text": text.state_dict(),
+                "reader": reader.state_dict(),
                 "optimizer": optimizer.state_dict(),
                 "average": average.weights,
                 "tokens": tokens.used,
@@ -137,21 +184,27 @@ def run(preset: Preset, vocab: Path | None = None) -> None:
         # one timestep from each of `count` equal slices: less variance than free draws
         t = torch.from_numpy(((np.arange(count) + rng.random(count)) * (1000 / count)).astype(np.int64))
         eps = torch.randn(x0.shape, generator=torch.Generator().manual_seed(preset.seed + step))
-        t, eps, rows = t.to(device), eps.to(device), tokens.pack(ids).to(device)
+        rows, ids, labels = tokens.pack(ids).to(device), ids.to(device), reader.labels[picks].to(device)
+        t, eps = t.to(device), eps.to(device)
 
         def share(part: int) -> tuple[Tensor, list[Tensor]]:
             mine = slice(part, None, parts)  # noqa: B023
-            return denoising_loss(unet, text, x0[mine], eps[mine], t[mine], rows[mine], abar, weights)  # noqa: B023
+            return denoising_loss(
+                unet, text, x0[mine], eps[mine], t[mine], rows[mine], abar, weights,  # noqa: B023
+                lambda states: reader.loss(states, ids[mine], labels[mine]),  # noqa: B023
+            )  # fmt: skip
 
         optimizer.zero_grad(set_to_none=True)
-        (error,) = backward_in_parts(parts, share)
+        reader_optimizer.zero_grad(set_to_none=True)
+        error, reading = backward_in_parts(parts, share)
         torch.nn.utils.clip_grad_norm_([*unet.parameters(), *text.parameters()], 1.0)
         optimizer.step()
+        reader_optimizer.step()
         average.update(step)
-        losses.append(error)
+        losses.append((error, reading))
         step, seen = step + 1, seen + count
         if step % 50 == 0:
-            curve.add(step, rate, float(np.mean(losses)), seen / (time.time() - since))
+            curve.add(step, rate, *np.mean(losses, axis=0), seen / (time.time() - since))
             losses, seen, since = [], 0, time.time()
         if checkpoint.due():
             save()

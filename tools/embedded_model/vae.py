@@ -141,11 +141,15 @@ def run(preset: Preset) -> None:
 
 
 def load_vae(preset: Preset, device: torch.device) -> AutoencoderKL:
-    """The trained autoencoder with averaged weights."""
+    """The trained autoencoder with averaged weights, its decoder the sharpened one where there is one."""
     vae = build_vae(preset.sizes)
     state = Checkpoint(preset.run / "vae.pt", 0).load()
     if state is None:
         raise FileNotFoundError(f"no {preset.run / 'vae.pt'}; run the stage vae first")
     for parameter, weight in zip(vae.parameters(), state["average"], strict=True):
         parameter.data.copy_(weight)
+    if later := Checkpoint(preset.run / "decoder.pt", 0).load():
+        parameters = [*vae.decoder.parameters(), *vae.post_quant_conv.parameters()]
+        for parameter, weight in zip(parameters, later["average"], strict=True):
+            parameter.data.copy_(weight)
     return vae.to(device, memory_format=torch.channels_last).eval()
