@@ -69,23 +69,29 @@ class Series:
 
 @dataclass(frozen=True)
 class Bar:
-    """A promise: `value` stays at or below `limit` (None: only told). unit: "s" or "x". cpu: the value in CPU time."""
+    """A promise: `value` stays at or below `limit` (None: only told). unit: "s" or "x".
+
+    cpu: the value in CPU time; by_cpu: it decides, as wall times were doubtful.
+    """
 
     what: str
     value: float
     limit: float | None
     unit: str
     cpu: float | None = None
+    by_cpu: bool = False
 
     @property
     def line(self) -> str:
         cpu = f" ({self.cpu:.3f} in CPU time)" if self.cpu is not None else ""
-        bar = "" if self.limit is None else f", bar {self.limit:g} {self.unit}: {'held' if self.held else 'NOT held'}"
+        verdict = ("held" if self.held else "NOT held") + (" in CPU time" if self.by_cpu else "")
+        bar = "" if self.limit is None else f", bar {self.limit:g} {self.unit}: {verdict}"
         return f"{self.what}: {self.value:.3f} {self.unit}{cpu}{bar}"
 
     @property
     def held(self) -> bool:
-        return self.limit is None or self.value <= self.limit
+        value = self.cpu if self.by_cpu and self.cpu is not None else self.value
+        return self.limit is None or value <= self.limit
 
 
 @dataclass
@@ -100,7 +106,7 @@ class Report:
 
     def compare(self, what: str, own: Series, base: Series, limit: float | None = None) -> None:
         ratio = own.ratio(base)
-        self.bars.append(Bar(what, ratio.wall, limit, "x", ratio.cpu))
+        self.bars.append(Bar(what, ratio.wall, limit, "x", ratio.cpu, by_cpu=not self.conditions["quiet"]))
 
     def lines(self) -> list[str]:
         """The report for a terminal."""

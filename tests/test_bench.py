@@ -28,6 +28,11 @@ def test_bars_say_whether_they_are_held() -> None:
     assert Bar("step", 1.5, 1.02, "x", cpu=1.01).line == "step: 1.500 x (1.010 in CPU time), bar 1.02 x: NOT held"
 
 
+def test_on_a_busy_machine_the_cpu_time_decides() -> None:
+    assert Bar("step", 1.5, 1.02, "x", cpu=1.01, by_cpu=True).held
+    assert not Bar("step", 1.0, 1.02, "x", cpu=1.05, by_cpu=True).held
+
+
 def test_no_arm_comes_first_in_every_round() -> None:
     assert [list(order) for order in alternating(3, 2)] == [[0, 1, 2], [2, 1, 0]]
 
