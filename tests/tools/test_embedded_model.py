@@ -112,7 +112,8 @@ def test_ldm_names_round_trip_and_are_sd1s():
     assert len(state) == sum(len(network.state_dict()) for network in networks)
     from_ldm(state, *again)
     for network, copy in zip(networks, again, strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(network.state_dict().values(), copy.state_dict().values(), strict=True))
+        pairs = zip(network.state_dict().values(), copy.state_dict().values(), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)
     check_layout({key: tuple(value.shape) for key, value in state.items()}, TINY)
 
 

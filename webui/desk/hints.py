@@ -15,7 +15,7 @@ def first_run_hint(services: Services) -> str | None:
         return f"There is no checkpoint yet: put a Stable Diffusion 1.5 .safetensors file into {folder} and press 🔄."
     size = native_size(services.checkpoints.all()[0])
     return (
-        f"The small model that ships with Easel draws emoji-like subjects at its own {size} px. For real pictures put a "
+        f"The small model that ships with Easel draws a few simple emoji at {size} px. For real pictures put a "
         f"Stable Diffusion 1.5 checkpoint (.safetensors, e.g. from huggingface.co or civitai.com) into {folder} and "
         "press 🔄 beside the checkpoint list."
     )
