@@ -59,10 +59,14 @@ class Visit:
         self.page.wait_for_selector(READY, state="attached")
 
     def set_number(self, elem_id: str, value: object) -> None:
-        """Type into a slider's or number's box."""
+        """Type into a slider's or number's box, again if the page was still building it and dropped the first try."""
         box = self.page.locator(f"#{elem_id} input[type=number]")
-        box.fill(str(value))
-        box.press("Tab")
+        for _ in range(10):
+            box.fill(str(value))
+            box.press("Tab")
+            self.page.wait_for_timeout(150)
+            if box.input_value() == str(value):
+                return
 
     def number(self, elem_id: str) -> float:
         return float(self.page.locator(f"#{elem_id} input[type=number]").input_value())

@@ -78,7 +78,7 @@ def test_keys_generate_and_interrupt(visit: Visit) -> None:
     visit.set_number("txt2img_steps", 150)
     visit.page.focus(PROMPT)
     visit.page.keyboard.press("Control+Enter")
-    visit.page.wait_for_selector("#txt2img_interrupt")
+    visit.page.wait_for_function("/[1-9]%/.test(document.title)")  # it runs; a job that waits has no picture to keep
     visit.page.keyboard.press("Escape")
     visit.wait_idle()
     visit.picture_width()
