@@ -129,7 +129,7 @@ class Preset:
     ema: float = 0.999
     caption_dropout: float = 0.1
     min_snr: float = 5.0
-    noise_boost: float = 50.0
+    noise_boost: float = 100.0
     checkpoint_minutes: float = 4.0
     data: Path = field(default=HERE / "data")
     runs: Path = field(default=HERE / "runs")
@@ -155,8 +155,8 @@ PRESETS = {
             vae=Loop(batch=16, steps=1480, rate=1.5e-3, warmup=50),
             vae_crop=48,
             vae_crop_steps=1480,
-            decoder=Loop(batch=8, steps=600, rate=1e-3, warmup=20),
-            unet=Loop(batch=32, steps=1900, rate=2e-3, warmup=80),
+            decoder=Loop(batch=8, steps=450, rate=1e-3, warmup=20),
+            unet=Loop(batch=32, steps=2700, rate=4e-3, warmup=80),
             variants=60,
             shift=1 / 16,
             small_share=0.06,

@@ -126,7 +126,7 @@ def judge_batch(
 
 
 def train_judge(
-    preset: Preset, art: dict[str, data.Art], device: torch.device, steps: int = 500
+    preset: Preset, art: dict[str, data.Art], device: torch.device, steps: int = 350
 ) -> tuple[Judge, list[str], dict[str, float]]:
     """Returns: the classifier, its nouns in order, and its accuracy on fresh real composites."""
     torch.manual_seed(preset.seed)
@@ -199,7 +199,7 @@ NATURAL = (
 )
 
 
-def run(preset: Preset, vocab: Path | None = None, count: int = 240) -> None:
+def run(preset: Preset, vocab: Path | None = None, count: int = 200) -> None:
     device = pick_device()
     art = data.load_art(preset)
     painter = Painter(preset, load_tokenizer(vocab), device)
@@ -222,8 +222,8 @@ def run(preset: Preset, vocab: Path | None = None, count: int = 240) -> None:
     figures["judge_accuracy_on_real_renders"] = known
     asked = wishes(preset, count)
     start, rows = time.time(), []
-    for i in range(0, count, 24):
-        rows.append(painter.paint([wish.prompt for wish in asked[i : i + 24]], seed=i))
+    for i in range(0, count, 20):
+        rows.append(painter.paint([wish.prompt for wish in asked[i : i + 20]], seed=i))
     pictures = np.concatenate(rows)
     figures["pictures_per_s"] = round(count / (time.time() - start), 2)
     noun_guess, style_guess = ask(judge, pictures, device)

@@ -25,7 +25,9 @@ from .sample import ddim_sample
 from .tokens import FIRST_WORD, PackedTokens, frame, load_tokenizer
 from .vae import load_vae, to_pictures
 
+READING_STEPS = 200  # before all else, with the text encoder and the reader alone
 READING_WEIGHT = 0.05
+TIME_SKEW = 0.7  # under 1: more training where there is much noise and the text decides
 UNKNOWN_WORD_SHARE = 0.15  # of captions get a word that we never teach, so that such words do little harm
 
 
@@ -89,6 +91,24 @@ class CaptionReader(nn.Module):
         return torch.stack(losses).mean()
 
 
+def teach_text(
+    text: CLIPTextModel,
+    reader: CaptionReader,
+    tokens: PackedTokens,
+    ids: Tensor,
+    labels: Tensor,
+    optimizers: list[torch.optim.Optimizer],
+) -> None:
+    """One step of reading alone. The denoiser has no gradient here, so its weights stay."""
+    with torch.autocast(ids.device.type, torch.bfloat16):
+        states = text(tokens.pack(ids.cpu()).to(ids.device)).last_hidden_state
+    for optimizer in optimizers:
+        optimizer.zero_grad(set_to_none=True)
+    reader.loss(states.float(), ids, labels).backward()
+    for optimizer in optimizers:
+        optimizer.step()
+
+
 def loss_weights(alpha_bar: Tensor, gamma: float, boost: float) -> Tensor:
     """Weights of eps-errors: min-SNR where there is little noise, and more where there is much.
 
@@ -146,11 +166,18 @@ def run(preset: Preset, vocab: Path | None = None) -> None:
     optimizer = optimizer_for([unet, text], preset.unet)
     reader = CaptionReader(preset.sizes.text, latents.scenes).to(device)
     reader_optimizer = torch.optim.AdamW(reader.parameters(), lr=3e-3)
-    average = Average([unet, text], preset.ema)
     checkpoint = Checkpoint(preset.run / "unet.pt", preset.checkpoint_minutes)
     curve = Curve(preset.run / "unet.csv", ("step", "rate", "eps_mse", "reading", "samples_per_s"))
+    state = checkpoint.load()
+    if state is None:
+        rng = np.random.default_rng(preset.seed)
+        for _ in range(READING_STEPS):
+            picks = rng.choice(len(latents.scenes), 2 * preset.unet.batch, p=latents.weights)
+            ids = training_tokens(preset, tokenizer, writer, [latents.scenes[i] for i in picks], rng).to(device)
+            teach_text(text, reader, tokens, ids, reader.labels[picks].to(device), [optimizer, reader_optimizer])
+    average = Average([unet, text], preset.ema)
     step = 0
-    if state := checkpoint.load():
+    if state:
         unet.load_state_dict(state["unet"])
         text.load_state_dict(state["text"])
         reader.load_state_dict(state["reader"])
@@ -181,8 +208,9 @@ def run(preset: Preset, vocab: Path | None = None) -> None:
         picks = rng.choice(len(latents.scenes), count, p=latents.weights)
         ids = training_tokens(preset, tokenizer, writer, [latents.scenes[i] for i in picks], rng)
         x0 = x0_all[torch.from_numpy(picks).to(device)].float()
-        # one timestep from each of `count` equal slices: less variance than free draws
-        t = torch.from_numpy(((np.arange(count) + rng.random(count)) * (1000 / count)).astype(np.int64))
+        # one timestep from each of `count` equal slices, for less variance than free draws have; more of the noisy ones
+        even = (np.arange(count) + rng.random(count)) / count
+        t = torch.from_numpy((1000 * even**TIME_SKEW).astype(np.int64))
         eps = torch.randn(x0.shape, generator=torch.Generator().manual_seed(preset.seed + step))
         rows, ids, labels = tokens.pack(ids).to(device), ids.to(device), reader.labels[picks].to(device)
         t, eps = t.to(device), eps.to(device)
