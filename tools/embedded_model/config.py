@@ -156,7 +156,7 @@ PRESETS = {
             vae_crop=48,
             vae_crop_steps=1480,
             decoder=Loop(batch=8, steps=450, rate=1e-3, warmup=20),
-            unet=Loop(batch=32, steps=2700, rate=4e-3, warmup=80),
+            unet=Loop(batch=32, steps=2700, rate=1.6e-3, warmup=80),
             variants=60,
             shift=1 / 16,
             small_share=0.06,
