@@ -16,15 +16,12 @@ def main() -> None:
     parser.add_argument("stage", choices=(*STAGES, "all"))
     parser.add_argument("--preset", choices=PRESETS, default="cpu-first")
     parser.add_argument("--packages", type=Path, help="data: a node_modules folder that has the art already")
-    parser.add_argument("--vocab", type=Path, help="folder with CLIP's vocab.json and merges.txt")
     args = parser.parse_args()
     preset = PRESETS[args.preset]
     for stage in STAGES if args.stage == "all" else (args.stage,):
         module = importlib.import_module(f"{__package__}.{stage}")
         if stage == "data":
             module.run(preset, args.packages)
-        elif stage in ("unet", "evaluate"):
-            module.run(preset, args.vocab)
         else:
             module.run(preset)
 

@@ -12,14 +12,15 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
-from transformers import CLIPTokenizer
+
+from webui.prompts.tokenizer import ClipTokenizer
 
 from . import data
 from .config import COLOURS, LATENT_SCALE, REPOSITORY, Preset
 from .export import CHECKPOINT, load_exported
 from .networks import pick_device
 from .sample import ddim_sample
-from .tokens import frame, load_tokenizer
+from .tokens import frame
 from .unet import alpha_bars
 from .vae import psnr, reconstruct, to_pictures, to_tensor
 
@@ -41,15 +42,15 @@ class Wish:
 class Painter:
     """Text to pictures with the exported file alone."""
 
-    def __init__(self, preset: Preset, tokenizer: CLIPTokenizer, device: torch.device, path: Path = CHECKPOINT):
+    def __init__(self, preset: Preset, device: torch.device, path: Path = CHECKPOINT):
         self.unet, self.vae, self.text, self.facts = load_exported(preset.sizes, path)
         for network in (self.unet, self.vae, self.text):
             network.to(device)
-        self.tokenizer, self.device, self.side = tokenizer, device, preset.native_size // 8
+        self.tokenizer, self.device, self.side = ClipTokenizer(), device, preset.native_size // 8
 
     @torch.no_grad()
     def encode(self, prompts: list[str]) -> Tensor:
-        rows = [frame(self.tokenizer(prompt, add_special_tokens=False).input_ids) for prompt in prompts]
+        rows = [frame(self.tokenizer.encode(prompt)) for prompt in prompts]
         return self.text(torch.tensor(rows, device=self.device)).last_hidden_state
 
     @torch.no_grad()
@@ -199,10 +200,10 @@ NATURAL = (
 )
 
 
-def run(preset: Preset, vocab: Path | None = None, count: int = 200) -> None:
+def run(preset: Preset, count: int = 200) -> None:
     device = pick_device()
     art = data.load_art(preset)
-    painter = Painter(preset, load_tokenizer(vocab), device)
+    painter = Painter(preset, device)
     rng = np.random.default_rng(preset.seed + 3)
     subjects = data.subject_list(preset, art)
     figures: dict[str, object] = {"checkpoint": CHECKPOINT.name, **painter.facts}

@@ -71,7 +71,7 @@ def start_as_skip(network: AutoencoderKL | UNet2DConditionModel) -> None:
 
 
 def build_text(sizes: NetworkSizes, vocabulary: int = VOCABULARY) -> CLIPTextModel:
-    """vocabulary: rows of the token table; training uses a packed table, see `tokens.PackedTokenizer`."""
+    """vocabulary: rows of the token table; training uses a packed table, see `tokens.PackedTokens`."""
     return CLIPTextModel(
         CLIPTextConfig(
             vocab_size=vocabulary,

@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import CLIPTokenizer
 
-from .config import REPOSITORY
 from .networks import BEGIN, END, TOKENS, VOCABULARY
 
 FIRST_WORD = 256  # lower rows of CLIP's table are single bytes
-
-
-def load_tokenizer(folder: Path | None) -> CLIPTokenizer:
-    """folder: has CLIP's vocab.json and merges.txt; None means the copy that the web UI ships."""
-    folder = folder or REPOSITORY / "webui" / "prompts" / "data"
-    return CLIPTokenizer(vocab=str(folder / "vocab.json"), merges=str(folder / "merges.txt"))
 
 
 class PackedTokens:

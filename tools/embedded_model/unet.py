@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,7 +12,9 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from PIL import Image
 from torch import Tensor, nn
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel
+
+from webui.prompts.tokenizer import ClipTokenizer
 
 from . import data
 from .captions import Captioner, place_words
@@ -22,7 +23,7 @@ from .encode import load_latents
 from .loop import Average, Checkpoint, Curve, backward_in_parts, cpu_parts, learning_rate, optimizer_for, set_rate
 from .networks import END, VOCABULARY, build_text, build_unet, pick_device, start_as_skip
 from .sample import ddim_sample
-from .tokens import FIRST_WORD, PackedTokens, frame, load_tokenizer
+from .tokens import FIRST_WORD, PackedTokens, frame
 from .vae import load_vae, to_pictures
 
 READING_STEPS = 200  # before all else, with the text encoder and the reader alone
@@ -37,16 +38,16 @@ def alpha_bars(steps: int = 1000, start: float = 0.00085, end: float = 0.012) ->
     return torch.cumprod(1 - betas, 0)
 
 
-def used_tokens(preset: Preset, tokenizer: CLIPTokenizer, scenes: list[data.Scene], count: int = 20000) -> set[int]:
+def used_tokens(preset: Preset, tokenizer: ClipTokenizer, scenes: list[data.Scene], count: int = 20000) -> set[int]:
     """Ids that occur in many sampled captions."""
     rng, writer = np.random.default_rng(preset.seed), Captioner(preset)
     texts = {writer.write(scenes[rng.integers(len(scenes))], rng) for _ in range(count)}
     words = {word for text in texts for word in text.replace(",", " , ").split()}
-    return {token for word in words for token in tokenizer(word, add_special_tokens=False).input_ids}
+    return {token for word in words for token in tokenizer.encode(word)}
 
 
 def training_tokens(
-    preset: Preset, tokenizer: CLIPTokenizer, writer: Captioner, scenes: list[data.Scene], rng: np.random.Generator
+    preset: Preset, tokenizer: ClipTokenizer, writer: Captioner, scenes: list[data.Scene], rng: np.random.Generator
 ) -> Tensor:
     """Captions of the scenes with words dropped in and whole captions dropped out. Returns: (B, 77) CLIP ids."""
     rows = []
@@ -54,7 +55,7 @@ def training_tokens(
         if rng.random() < preset.caption_dropout:
             rows.append(frame([]))
             continue
-        ids = tokenizer(writer.write(scene, rng), add_special_tokens=False).input_ids
+        ids = tokenizer.encode(writer.write(scene, rng))
         if rng.random() < UNKNOWN_WORD_SHARE:
             for _ in range(rng.integers(1, 4)):
                 ids.insert(int(rng.integers(len(ids) + 1)), int(rng.integers(FIRST_WORD, VOCABULARY - 2)))
@@ -146,11 +147,11 @@ def denoising_loss(
     return (weights[t] * error).mean() + READING_WEIGHT * reading, [error.mean(), reading]
 
 
-def run(preset: Preset, vocab: Path | None = None) -> None:
+def run(preset: Preset) -> None:
     device = pick_device()
     parts = cpu_parts(device)
     torch.manual_seed(preset.seed)
-    tokenizer = load_tokenizer(vocab)
+    tokenizer = ClipTokenizer()
     latents = load_latents(preset)
     x0_all = latents.latents.to(device)
     tokens = PackedTokens(used_tokens(preset, tokenizer, latents.scenes))
@@ -261,12 +262,12 @@ PREVIEW = (
 )  # fmt: skip
 
 
-def preview(preset: Preset, vocab: Path | None, prompts: tuple[str, ...] = PREVIEW, cfg_scale: float = 5.0) -> None:
+def preview(preset: Preset, prompts: tuple[str, ...] = PREVIEW, cfg_scale: float = 5.0) -> None:
     """Write runs/<preset>/unet-<step>.png: a column per prompt, a row per seed."""
     device = pick_device()
     unet, text, tokens, step = load_networks(preset, device)
-    vae, latents, tokenizer = load_vae(preset, device), load_latents(preset), load_tokenizer(vocab)
-    rows = [frame(tokenizer(p, add_special_tokens=False).input_ids) for p in (*prompts, "")]
+    vae, latents, tokenizer = load_vae(preset, device), load_latents(preset), ClipTokenizer()
+    rows = [frame(tokenizer.encode(p)) for p in (*prompts, "")]
     with torch.no_grad():
         cond = text(tokens.pack(torch.tensor(rows)).to(device)).last_hidden_state
         sheet = []
