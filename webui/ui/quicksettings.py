@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
+import time
+from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import gradio as gr
@@ -19,6 +23,8 @@ from webui.ui import html
 from webui.ui.widgets import QUIET, tool
 
 CHECKPOINT = "sd_model_checkpoint"
+SAME_CHOICE = 2.0
+"""Seconds within which the same choice is one choice that was told twice."""
 
 
 def current_title(services: Services) -> str | None:
@@ -65,17 +71,29 @@ def wire_checkpoint(
     Returns: the events after which another checkpoint may be in use.
     """
 
+    lock, latest = Lock(), _Choice()
+
     def choose(name: str | None) -> Any:
-        """Start the load; returns the list's value and, for `report`, the job and the size before it."""
-        before = current_title(services)
-        if not name or name == before:
-            return gr.skip()
-        size_before = current_size(services)
-        try:
-            return name, json.dumps([choose_checkpoint(services, name), size_before])
-        except WebuiError as error:
-            gr.Warning(html.escape(str(error)))
-            return before, ""
+        """Start the load; returns the list's value and, for `report`, the job and the size before it.
+
+        The list tells of one choice twice, by the click and by losing the focus, and the page goes on with either
+        answer: both get the same.
+        """
+        nonlocal latest
+        with lock:
+            if name and latest.name == name and time.monotonic() - latest.at < SAME_CHOICE:
+                return name, latest.loading
+            before = current_title(services)
+            if not name or name == before:
+                return gr.skip()
+            size_before = current_size(services)
+            try:
+                loading = json.dumps([choose_checkpoint(services, name), size_before])
+            except WebuiError as error:
+                gr.Warning(html.escape(str(error)))
+                return before, ""
+            latest = _Choice(name, loading, time.monotonic())
+            return name, loading
 
     async def report(loading: str, width: int, height: int) -> Any:
         """Watch the model load. If it can't be, the job has gone back to the one before; the page says why."""
@@ -98,11 +116,19 @@ def wire_checkpoint(
 
     loading = gr.Textbox(visible="hidden")
     card = gr.Button("Change checkpoint", elem_id="change_checkpoint", visible="hidden")
-    # The list tells of one choice twice, by the click and by losing the focus: "once" passes over the second.
     chosen = checkpoint.input(choose, checkpoint, [checkpoint, loading], trigger_mode="once", **QUIET)
     clicked = card.click(choose, checkpoint, [checkpoint, loading], js="() => [easel.chosenCheckpoint()]", **QUIET)
     loads = [start.then(report, [loading, *size], [*size, loading], **QUIET) for start in (chosen, clicked)]
     return [*loads, refresh.click(reload, None, checkpoint, **QUIET)]
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """A checkpoint that was chosen, what `choose` answered, and when (monotonic seconds)."""
+
+    name: str = ""
+    loading: str = ""
+    at: float = -math.inf
 
 
 def _quick_setting(services: Services, setting: Setting, value: Any) -> None:
