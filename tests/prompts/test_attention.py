@@ -14,10 +14,12 @@ GRAMMAR = json.loads((Path(__file__).parents[1] / "fixtures/prompts/prompt-gramm
 WORD = st.text("abc ,.é", min_size=1, max_size=5)
 
 
-@pytest.mark.parametrize("case", GRAMMAR, ids=lambda case: case["prompt"])
+READ = [case for case in GRAMMAR if isinstance(case["attention"], list)]
+"""Without the one at which the original program fails: see test_a_number_that_is_none_is_text."""
+
+
+@pytest.mark.parametrize("case", READ, ids=lambda case: case["prompt"])
 def test_recorded_weights(case):
-    if isinstance(case["attention"], dict):  # the original program fails: see test_a_number_that_is_none_is_text
-        pytest.skip(case["attention"]["error"])
     assert [list(piece) for piece in parse_attention(case["prompt"])] == case["attention"]
 
 
