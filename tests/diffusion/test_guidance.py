@@ -75,7 +75,7 @@ def test_and_parts_add_up_by_weight_in_each_image() -> None:
 
 def test_the_first_entry_lasts_one_call_longer_than_its_end() -> None:
     schedule = (TimedCond(2, vectors(1.0)), TimedCond(5, vectors(2.0)))
-    assert [float(at_call(schedule, call)[0, 0]) for call in range(7)] == [1, 1, 1, 2, 2, 2, 1]
+    assert [float(at_call(schedule, call).vectors[0, 0]) for call in range(7)] == [1, 1, 1, 2, 2, 2, 1]
     results = guided(one(schedule, constant(0.0)), Network(), calls=4, cfg_scale=1.0)
     assert [float(result[0]) for result in results] == [1, 1, 1, 2]
 

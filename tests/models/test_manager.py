@@ -14,6 +14,7 @@ from webui.catalog.checkpoints import CheckpointCatalog
 from webui.catalog.hashes import HashCache
 from webui.core.errors import BadModelFile
 from webui.core.flags import Flags
+from webui.diffusion.denoiser import Cond
 from webui.models.manager import ModelManager
 
 
@@ -69,7 +70,7 @@ def test_a_load_that_fails_leaves_the_old_model(bad: str, manager: ModelManager,
     assert manager.current == catalog.find("one")
     with manager.lease(catalog.find("one")) as after:
         assert after is before
-        answer = after.network(torch.randn(1, 4, 8, 8), torch.tensor([5.0]), torch.randn(1, 77, 32))
+        answer = after.network(torch.randn(1, 4, 8, 8), torch.tensor([5.0]), Cond(torch.randn(1, 77, 32)))
         assert answer.isfinite().all()
 
 

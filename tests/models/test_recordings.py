@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from webui.catalog.checkpoints import Checkpoint
+from webui.diffusion.denoiser import Cond
 from webui.diffusion.schedules import NoiseTable
 from webui.models.devices import placement_on_cpu
 from webui.models.families.base import LoadedModel
@@ -56,7 +57,7 @@ def sample_euler(model: LoadedModel, asked: dict[str, Any]) -> torch.Tensor:
     for sigma, following in zip(sigmas, sigmas[1:], strict=False):
         timestep = torch.full((2,), table.timestep(float(sigma)))
         scaled = x.expand(2, -1, -1, -1) / float(sigma**2 + 1) ** 0.5
-        cond, uncond = model.network(scaled, timestep, context).split(1)
+        cond, uncond = model.network(scaled, timestep, Cond(context)).split(1)
         x = x + (uncond + asked["cfg_scale"] * (cond - uncond)) * float(following - sigma)
     return x
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,11 +11,13 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file, save_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.tiny import NATIVE_SIZE, tiny_checkpoint
 from tools.random_checkpoint import TEXT, TINY, UNET, VAE
 from webui.catalog.checkpoints import Checkpoint
 from webui.core.errors import BadModelFile
+from webui.diffusion.denoiser import Cond
 from webui.models.components import Component
 from webui.models.devices import Placement, placement_on_cpu
 from webui.models.families.base import LoadedModel
@@ -26,11 +29,24 @@ STORED = Placement(torch.device("cpu"), HALF, HALF, HALF)
 Described = Callable[[Path], Checkpoint]
 
 
+class Operators(TorchDispatchMode):
+    """Counts the operators that run, with the shape, dtype and strides of every tensor they get."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: Counter[object] = Counter()
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        given = tuple((tuple(t.shape), t.dtype, t.stride()) for t in args if isinstance(t, torch.Tensor))
+        self.calls[str(operator), given] += 1
+        return operator(*args, **(kwargs or {}))
+
+
 @pytest.fixture
-def batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def batch() -> tuple[torch.Tensor, torch.Tensor, Cond]:
     random = torch.Generator().manual_seed(1)
     x = torch.randn(2, 4, 8, 8, generator=random)
-    return x, torch.tensor([500.25, 3.0]), torch.randn(2, 77, TINY.text_width, generator=random)
+    return x, torch.tensor([500.25, 3.0]), Cond(torch.randn(2, 77, TINY.text_width, generator=random))
 
 
 def test_capabilities_come_from_shapes_and_sidecar(model: LoadedModel) -> None:
@@ -55,9 +71,9 @@ def test_the_network_answers_in_its_dtype_and_is_not_constant(model: LoadedModel
     assert answer.dtype == model.dtype == torch.float32
     assert answer.isfinite().all()
     assert 0.05 < answer.std() < 20
-    x, timesteps, context = batch
-    assert not torch.allclose(answer, model.network(x, timesteps + 0.5, context))
-    assert not torch.allclose(answer, model.network(x, timesteps, context.flip(0)))
+    x, timesteps, cond = batch
+    assert not torch.allclose(answer, model.network(x, timesteps + 0.5, cond))
+    assert not torch.allclose(answer, model.network(x, timesteps, Cond(cond.context.flip(0))))
 
 
 def test_gradients_flow_only_where_an_input_asks(model: LoadedModel, batch) -> None:
@@ -70,22 +86,29 @@ def test_gradients_flow_only_where_an_input_asks(model: LoadedModel, batch) -> N
 
 def test_a_batch_equals_its_parts(model: LoadedModel, batch) -> None:
     whole = model.network(*batch)
-    parts = torch.cat([model.network(*(tensor[i : i + 1] for tensor in batch)) for i in range(2)])
+    x, timesteps, cond = batch
+    rows = [slice(0, 1), slice(1, 2)]
+    parts = torch.cat([model.network(x[row], timesteps[row], cond.rows(row)) for row in rows])
     assert torch.allclose(whole, parts, atol=1e-5)
 
 
 def test_it_is_the_diffusers_unet_at_multiples_of_64(model: LoadedModel, batch) -> None:
     plain = UNet2DConditionModel.from_config(model.unet.config)
     plain.load_state_dict(model.unet.state_dict())
-    with torch.no_grad():
-        expected = plain(*batch, return_dict=False)[0]
-    assert torch.equal(model.network(*batch), expected)
+    x, timesteps, cond = batch
+    own, theirs = Operators(), Operators()
+    with torch.no_grad(), theirs:
+        expected = plain(x, timesteps, cond.context, return_dict=False)[0]
+    with torch.no_grad(), own:
+        answer = model.network(*batch)
+    assert torch.equal(answer, expected)
+    assert own.calls == theirs.calls, "a step costs what it costs there"
 
 
 @pytest.mark.parametrize("size", [(9, 13), (11, 17), (1, 1), (8, 25), (5, 8)])
 def test_any_latent_size_works(size: tuple[int, int], model: LoadedModel) -> None:
     x = torch.randn(1, 4, *size)
-    answer = model.network(x, torch.tensor([10.0]), torch.randn(1, 77, TINY.text_width))
+    answer = model.network(x, torch.tensor([10.0]), Cond(torch.randn(1, 77, TINY.text_width)))
     assert answer.shape == x.shape
     assert answer.isfinite().all()
 
@@ -137,11 +160,11 @@ def test_bf16_weights_are_the_stored_ones_rounded(tiny: Path, described: Describ
     for name, weight in model.unet.named_parameters():
         assert loaded.unet.get_parameter(name).equal(weight.bfloat16()), name
     assert loaded.unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
-    x, context = torch.randn(1, 4, 8, 8), torch.randn(1, 77, TINY.text_width)
-    exact = model.network(x, torch.tensor([500.0]), context)
-    rounded = loaded.network(x, torch.tensor([500.0]), context)
+    x, cond = torch.randn(1, 4, 8, 8), Cond(torch.randn(1, 77, TINY.text_width))
+    exact = model.network(x, torch.tensor([500.0]), cond)
+    rounded = loaded.network(x, torch.tensor([500.0]), cond)
     assert rounded.dtype == torch.bfloat16
-    assert not rounded.equal(loaded.network(x, torch.tensor([501.0]), context)), "timesteps must not be rounded to bf16"
+    assert not rounded.equal(loaded.network(x, torch.tensor([501.0]), cond)), "timesteps must not be rounded to bf16"
     assert (rounded.float() - exact).std() < 0.05 * exact.std()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -16,15 +16,46 @@ from webui.diffusion.schedules import NoiseTable
 if TYPE_CHECKING:
     from webui.core.hooks import Predict, Step
 
-Network = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(x (N, C, h, w), timesteps (N,), context (N, T, D)) -> output (N, C, h, w)."""
-
 
 @dataclass(frozen=True)
 class Cond:
-    """What the network is conditioned on, a row for each row of x. context: (N, T, D) text vectors."""
+    """What the network is conditioned on, a row for each row of x.
+
+    context: (N, T, D) text vectors.
+    pooled: (N, P) one vector a row for networks that take it (SDXL: pooled text and sizes), else None.
+    channels: (N, C', h, w) what the network reads beside x (an inpainting model's mask and masked picture), else None.
+    """
 
     context: Tensor
+    pooled: Tensor | None = None
+    channels: Tensor | None = None
+
+    @classmethod
+    def cat(cls, *conds: Cond) -> Cond:
+        """Their rows one after the other; contexts must be of one length."""
+        return cls(
+            torch.cat([cond.context for cond in conds]),
+            _cat([cond.pooled for cond in conds]),
+            _cat([cond.channels for cond in conds]),
+        )
+
+    def rows(self, index: slice | Tensor) -> Cond:
+        """Some of its rows."""
+        return Cond(
+            self.context[index],
+            None if self.pooled is None else self.pooled[index],
+            None if self.channels is None else self.channels[index],
+        )
+
+
+def _cat(parts: Sequence[Tensor | None]) -> Tensor | None:
+    present = [part for part in parts if part is not None]
+    assert len(present) in (0, len(parts)), "either all rows have it or none"
+    return torch.cat(present) if present else None
+
+
+Network = Callable[[Tensor, Tensor, Cond], Tensor]
+"""(x (N, C, h, w), timesteps (N,), cond) -> output (N, C, h, w)."""
 
 
 class NotANumber(WebuiError):
@@ -53,7 +84,7 @@ def network_denoiser(active: ActiveNetwork) -> Predict:
     def predict(x: Tensor, sigma: float, cond: Cond, step: Step) -> Tensor:
         scale = 1 / math.sqrt(sigma**2 + 1)
         time = active.table.timestep(sigma) if step.timestep is None else step.timestep
-        output = active.network(x * scale, torch.full((x.shape[0],), time, device=x.device), cond.context).float()
+        output = active.network(x * scale, torch.full((x.shape[0],), time, device=x.device), cond).float()
         x0 = x * scale**2 - output * (sigma * scale) if active.prediction == "v" else x - output * sigma
         return consistent(x0, x, time) if active.consistency else x0
 

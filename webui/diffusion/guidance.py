@@ -17,18 +17,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TimedCond:
-    """Text vectors (T, D) in force up to and including denoiser call `end_step`."""
+    """What a prompt became, in force up to and including denoiser call `end_step`.
+
+    vectors: (T, D) text vectors. pooled: (P,) for networks that take one vector beside them.
+    """
 
     end_step: int
     vectors: Tensor
+    pooled: Tensor | None = None
 
 
 Schedule = tuple[TimedCond, ...]
 
 
-def at_call(schedule: Schedule, call: int) -> Tensor:
-    """The vectors in force at a denoiser call; beyond the last end, where A1111 begins anew, the first ones."""
-    return next((entry.vectors for entry in schedule if call <= entry.end_step), schedule[0].vectors)
+def at_call(schedule: Schedule, call: int) -> TimedCond:
+    """The entry in force at a denoiser call; beyond the last end, where A1111 begins anew, the first one."""
+    return next((entry for entry in schedule if call <= entry.end_step), schedule[0])
 
 
 @dataclass(frozen=True)
@@ -74,17 +78,19 @@ class ClassifierFreeGuidance:
 
     Holds the count of denoiser calls, which decides the prompt in force; one object a sampling.
     `last_unconditioned` is x0 of the negative prompts in the latest call.
+    channels: (B, C', h, w) what the network reads beside x, see `Cond`.
     `padded`, `skipped_early`, `skipped_low` say afterwards which options had an effect.
     Source: Ho and Salimans 2022, arXiv:2207.12598; Liu et al. 2022, arXiv:2206.01714, for AND.
     """
 
-    def __init__(self, conds: PromptConds, options: GuidanceOptions) -> None:
+    def __init__(self, conds: PromptConds, options: GuidanceOptions, channels: Tensor | None = None) -> None:
         self.conds = conds
         self.options = options
+        self.channels = channels
         self.call = 0
         self.padded = self.skipped_early = self.skipped_low = False
         self.last_unconditioned: Tensor | None = None
-        self._stacked: tuple[list[Tensor], Tensor, Tensor] | None = None
+        self._stacked: tuple[list[TimedCond], Cond, Cond] | None = None
 
     def denoiser(self, predict: Predict) -> Denoise:
         """The guided denoiser over a network's x0."""
@@ -97,20 +103,20 @@ class ClassifierFreeGuidance:
         return denoise
 
     def _guided(self, predict: Predict, x: Tensor, sigma: float, step: Step) -> Tensor:
-        positive, negative = self._vectors()
+        positive, negative = self._conds()
         parts = [len(image) for image in self.conds.positive]
         rows = torch.repeat_interleave(x, torch.tensor(parts, device=x.device), dim=0) if max(parts) > 1 else x
         scale = self.options.cfg_scale
         if self._leaves_out_negative(sigma):
-            conditioned = predict(rows, sigma, Cond(positive), step)
+            conditioned = predict(rows, sigma, positive, step)
             starts = torch.tensor([sum(parts[:index]) for index in range(len(parts))], device=x.device)
             unconditioned, scale = conditioned[starts], 1.0
-        elif positive.shape[1] == negative.shape[1] and self.options.batch_together:
-            both = predict(torch.cat([rows, x]), sigma, Cond(torch.cat([positive, negative])), step)
+        elif positive.context.shape[1] == negative.context.shape[1] and self.options.batch_together:
+            both = predict(torch.cat([rows, x]), sigma, Cond.cat(positive, negative), step)
             conditioned, unconditioned = both[: len(rows)], both[len(rows) :]
         else:
-            conditioned = predict(rows, sigma, Cond(positive), step)
-            unconditioned = predict(x, sigma, Cond(negative), step)
+            conditioned = predict(rows, sigma, positive, step)
+            unconditioned = predict(x, sigma, negative, step)
         self.last_unconditioned = unconditioned
         return self._combined(conditioned, unconditioned, parts, scale)
 
@@ -138,14 +144,22 @@ class ClassifierFreeGuidance:
             return True
         return False
 
-    def _vectors(self) -> tuple[Tensor, Tensor]:
-        """(rows, T, D) of the prompts and (B, T', D) of the negative prompts in force at this call."""
+    def _conds(self) -> tuple[Cond, Cond]:
+        """What the prompts (a row an AND part) and the negative prompts (a row an image) are at this call."""
         positive = [at_call(part.schedule, self.call) for image in self.conds.positive for part in image]
         negative = [at_call(schedule, self.call) for schedule in self.conds.negative]
         chosen = positive + negative
         if self._stacked is not None and all(a is b for a, b in zip(chosen, self._stacked[0], strict=True)):
             return self._stacked[1], self._stacked[2]
-        self._stacked = (chosen, *self._padded(stack_repeating(positive), stack_repeating(negative)))
+        contexts = self._padded(*(stack_repeating([entry.vectors for entry in part]) for part in (positive, negative)))
+        channels = self.channels
+        parts = [len(image) for image in self.conds.positive]
+        repeated = channels if channels is None else torch.repeat_interleave(channels, torch.tensor(parts), dim=0)
+        self._stacked = (
+            chosen,
+            Cond(contexts[0], stacked_pooled(positive), repeated),
+            Cond(contexts[1], stacked_pooled(negative), channels),
+        )
         return self._stacked[1], self._stacked[2]
 
     def _padded(self, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
@@ -172,6 +186,12 @@ def appended(vectors: Tensor, empty: Tensor, length: int) -> Tensor:
     """(N, T, D) brought to `length` tokens by copies of the empty prompt's vectors (T0, D)."""
     copies = (length - vectors.shape[1]) // empty.shape[0]
     return torch.cat([vectors, empty.repeat(copies, 1).expand(vectors.shape[0], -1, -1)], dim=1)
+
+
+def stacked_pooled(entries: Sequence[TimedCond]) -> Tensor | None:
+    """(N, P) of N entries, None when they have none."""
+    pooled = [entry.pooled for entry in entries if entry.pooled is not None]
+    return torch.stack(pooled) if pooled else None
 
 
 def stack_repeating(vectors: Sequence[Tensor]) -> Tensor:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from webui.catalog.checkpoints import Checkpoint
+from webui.diffusion.denoiser import Cond
 from webui.models.devices import Placement
 from webui.models.hints import Hints
 from webui.models.safetensors_file import SafetensorsFile
@@ -101,11 +102,12 @@ class LoadedModel(ABC):
         return self.placement.unet
 
     @abstractmethod
-    def network(self, x: Tensor, timesteps: Tensor, context: Tensor) -> Tensor:
+    def network(self, x: Tensor, timesteps: Tensor, cond: Cond) -> Tensor:
         """The network's raw output; see `capabilities.prediction` for its meaning.
 
         x: (N, C, h, w) scaled input, any h and w. timesteps: (N,) fp32, may be fractional.
-        context: (N, T, context_width). The network casts them itself. Returns: (N, C, h, w) in `dtype`.
+        cond: its context is (N, T, context_width). The network casts them itself.
+        Returns: (N, C, h, w) in `dtype`.
         """
 
     def decode(self, latents: Tensor) -> Tensor:

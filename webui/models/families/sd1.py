@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from webui.core.errors import BadModelFile
+from webui.diffusion.denoiser import Cond
 from webui.diffusion.schedules import scaled_linear_alphas_cumprod
 from webui.models.clip_text import TextLayout, build_text_encoder, read_text_layout, stored_text_keys, text_prefix
 from webui.models.components import Component
@@ -108,15 +109,13 @@ class SD1Blueprint(Blueprint):
 class SD1Model(LoadedModel):
     """unet: UNet2DConditionModel. text_encoder: CLIPTextModel."""
 
-    def network(self, x: Tensor, timesteps: Tensor, context: Tensor) -> Tensor:
+    def network(self, x: Tensor, timesteps: Tensor, cond: Cond) -> Tensor:
         if self.dtype == torch.float16:
             timesteps = timesteps.half()  # to half a step, as A1111; bf16 would round to four steps
-        x, timesteps, context = (
-            x.to(self.device, self.dtype),
-            timesteps.to(self.device),
-            context.to(self.device, self.dtype),
-        )
-        return self.unet(x, timesteps, context, return_dict=False)[0]
+        if cond.channels is not None:
+            x = torch.cat([x, cond.channels.to(x.device)], dim=1)
+        x, context = x.to(self.device, self.dtype), cond.context.to(self.device, self.dtype)
+        return self.unet(x, timesteps.to(self.device), context, return_dict=False)[0]
 
 
 def _check_input(layout: UNetLayout, name: str) -> None:
