@@ -70,9 +70,23 @@ class Scheduler:
     need_inner_model: bool = False
 
 
+@dataclass(frozen=True)
+class Upscaler:
+    """A way to enlarge a picture.
+
+    function: import path of `(image, scale) -> image`, which may enlarge by another factor than asked; None is no
+    way of its own. model: the weights that the function needs, None for plain resizing.
+    """
+
+    name: str
+    function: str | None
+    model: str | None = None
+
+
 _CHURN = ("s_churn", "s_tmin", "s_tmax", "s_noise")
 _SAMPLERS = "webui.diffusion.samplers:sample_"
 _SCHEDULES = "webui.diffusion.schedules:"
+_UPSCALING = "webui.pipeline.upscaling:"
 
 SAMPLERS: tuple[Sampler, ...] = (
     Sampler("DPM++ 2M", _SAMPLERS + "dpmpp_2m", ("k_dpmpp_2m",), "karras"),
@@ -180,7 +194,12 @@ LATENT_UPSCALERS: Mapping[str, tuple[str, bool]] = {
 }
 """Interpolation mode and antialiasing of each."""
 
-IMAGE_UPSCALERS: tuple[str, ...] = ("None", "Lanczos", "Nearest")
+UPSCALERS: tuple[Upscaler, ...] = (
+    Upscaler("None", None),
+    Upscaler("Lanczos", _UPSCALING + "by_lanczos"),
+    Upscaler("Nearest", _UPSCALING + "by_nearest"),
+)
+IMAGE_UPSCALERS: tuple[str, ...] = tuple(upscaler.name for upscaler in UPSCALERS)
 SAME_CHECKPOINT, SAME_SAMPLER, SAME_SCHEDULER = "Use same checkpoint", "Use same sampler", "Use same scheduler"
 
 
@@ -223,6 +242,16 @@ def find_sampler(name: str, scheduler: str | None = None) -> tuple[Sampler, Sche
         close = nearest(name, [item.name for item in SAMPLERS])
         raise InvalidRequest(f'No sampler is called "{name}"{close}. /sdapi/v1/samplers lists them all.')
     return sampler, schedule
+
+
+def find_upscaler(name: str | None) -> Upscaler:
+    """The upscaler of that name; None and "" are None. Raises: InvalidRequest naming the closest."""
+    wanted = (name or "None").strip().lower()
+    for upscaler in UPSCALERS:
+        if upscaler.name.lower() == wanted:
+            return upscaler
+    close = nearest(wanted[:100], IMAGE_UPSCALERS)
+    raise InvalidRequest(f'No upscaler is called "{wanted[:100]}"{close}. /sdapi/v1/upscalers lists them all.')
 
 
 def resolve_schedule(sampler: Sampler, scheduler: Scheduler) -> Scheduler:

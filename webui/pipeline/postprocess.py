@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from webui.core.settings import Settings
+from webui.pipeline.upscaling import resized as resized  # hires fix and img2img find it beside the other steps
 
 
 def to_image(decoded: Tensor) -> Image.Image:
@@ -23,14 +24,6 @@ def to_tensor(image: Image.Image) -> Tensor:
     """(3, H, W) float32 in [-1, 1]."""
     pixels = np.asarray(image.convert("RGB"), dtype=np.float32) / 255
     return torch.from_numpy(pixels * 2 - 1).permute(2, 0, 1)
-
-
-def resized(image: Image.Image, upscaler: str, width: int, height: int) -> Image.Image:
-    """The picture at another size: Nearest as it says, None and Lanczos by Lanczos."""
-    if image.size == (width, height):
-        return image
-    method = Image.Resampling.NEAREST if upscaler == "Nearest" else Image.Resampling.LANCZOS
-    return image.resize((width, height), resample=method)
 
 
 def cropped_to(image: Image.Image, width: int, height: int) -> Image.Image:
