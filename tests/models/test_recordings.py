@@ -43,7 +43,7 @@ def encode(model: LoadedModel, text: str) -> torch.Tensor:
     """(1, 77, D) for a text of one chunk."""
     ids = [49406, *ClipTokenizer().encode(text)]
     with torch.inference_mode():
-        return model.text_encoder(torch.tensor([ids + [49407] * (77 - len(ids))])).last_hidden_state
+        return model.text_encoders[0].encode(torch.tensor([ids + [49407] * (77 - len(ids))])).vectors
 
 
 def sample_euler(model: LoadedModel, asked: dict[str, Any]) -> torch.Tensor:

@@ -54,7 +54,7 @@ def test_capabilities_come_from_shapes_and_sidecar(model: LoadedModel) -> None:
     assert (said.prediction, said.context_width, said.native_size) == ("eps", TINY.text_width, NATIVE_SIZE)
     assert (said.latent_channels, said.latent_scale, said.downscale, said.input_kind) == (4, 0.18215, 8, "plain")
     assert model.family == "sd1"
-    assert model.text_encoder.config.num_attention_heads == TINY.text_heads
+    assert model.text_encoders[0].module.config.num_attention_heads == TINY.text_heads
     assert model.unet.config.norm_num_groups == TINY.unet_groups
 
 
@@ -207,7 +207,7 @@ def test_variants_of_the_layout_load_the_same_weights(
     for ours, theirs in (
         (loaded.unet, model.unet),
         (loaded.vae.module, model.vae.module),
-        (loaded.text_encoder, model.text_encoder),
+        (loaded.text_encoders[0].module, model.text_encoders[0].module),
     ):
         for name, weight in theirs.named_parameters():
             assert ours.get_parameter(name).equal(weight), name

@@ -3,45 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 
 from webui.core.settings import Settings
 from webui.diffusion.guidance import PromptConds, Schedule, TimedCond, WeightedSchedule
-from webui.prompts.chunks import Chunk, chunk, empty_chunk
+from webui.models.text_encoders import ClipEncoder, Encoded, LayerChoice, PictureFacts, Replacement
+from webui.prompts.chunks import Chunk, EmbeddingLookup, chunk, empty_chunk
 from webui.prompts.composition import split_composition
 from webui.prompts.schedule import parse_schedule
-from webui.prompts.tokenizer import Tokenizer
+from webui.prompts.tokenizer import ClipTokenizer, Tokenizer
 
 if TYPE_CHECKING:
     from webui.models.families.base import LoadedModel
+
+
+class Embeddings(EmbeddingLookup, Protocol):
+    """The textual inversions that fit the loaded model, with their vectors."""
+
+    def vectors(self, name: str, encoder: str) -> Tensor | None:
+        """(n, D) of the embedding for one text encoder ("clip_l", "clip_h", "clip_g"), None when it has none."""
 
 
 @dataclass(frozen=True)
 class TextOptions:
     """What the settings say about reading prompts.
 
-    clip_skip: 1 takes the text encoder's last layer, 2 the one before, ...
-    emphasis: "Original", "No norm", "Ignore" or "None". comma_backtrack: tokens, 0 for off.
+    layers: clip skip. emphasis: "Original", "No norm", "Ignore" or "None". comma_backtrack: tokens, 0 for off.
     old_schedule: prompt editing as in versions before 1.6.
+    crop_top, crop_left, good_score, bad_score: what SDXL is told of the picture; the scores are the positive and
+    the negative prompt's.
     """
 
-    clip_skip: int
+    layers: LayerChoice
     emphasis: str
     comma_backtrack: int
     old_schedule: bool
+    crop_top: int
+    crop_left: int
+    good_score: float
+    bad_score: float
 
     @classmethod
     def of(cls, settings: Settings) -> TextOptions:
         return cls(
-            clip_skip=settings["CLIP_stop_at_last_layers"],
+            layers=LayerChoice(settings["CLIP_stop_at_last_layers"], settings["sdxl_clip_l_skip"]),
             emphasis=settings["emphasis"],
             comma_backtrack=settings["comma_padding_backtrack"],
             old_schedule=settings["use_old_scheduling"],
+            crop_top=settings["sdxl_crop_top"],
+            crop_left=settings["sdxl_crop_left"],
+            good_score=settings["sdxl_refiner_high_aesthetic_score"],
+            bad_score=settings["sdxl_refiner_low_aesthetic_score"],
         )
+
+    def facts(self, width: int, height: int, *, negative: bool, without_text: bool) -> PictureFacts:
+        score = self.bad_score if negative else self.good_score
+        return PictureFacts(width, height, self.crop_top, self.crop_left, score, without_text)
 
 
 @dataclass(frozen=True)
@@ -54,12 +75,18 @@ class StepCount:
 
 @dataclass
 class TextEncoding:
-    """Encodes prompts with one model; equal prompts are encoded once."""
+    """Encodes prompts with one model for pictures of one size; equal prompts are encoded once.
+
+    tokenizer: CLIP's; encoders of OpenCLIP bring their own. size: (width, height) in pixels.
+    embeddings: textual inversions that prompts may name.
+    """
 
     model: LoadedModel
     tokenizer: Tokenizer
     options: TextOptions
-    _known: dict[tuple[str, StepCount], Schedule] = field(default_factory=dict)
+    size: tuple[int, int]
+    embeddings: Embeddings | None = None
+    _known: dict[tuple[str, StepCount, bool], Schedule] = field(default_factory=dict)
 
     def conds(self, prompts: Sequence[str], negative_prompts: Sequence[str], steps: StepCount) -> PromptConds:
         """The conditioning of a batch; one prompt and one negative prompt an image."""
@@ -70,66 +97,83 @@ class TextEncoding:
                 )
                 for prompt in prompts
             ),
-            negative=tuple(self.schedule(prompt, steps) for prompt in negative_prompts),
+            negative=tuple(self.schedule(prompt, steps, negative=True) for prompt in negative_prompts),
         )
 
-    def schedule(self, prompt: str, steps: StepCount) -> Schedule:
-        """The text vectors of a prompt over the calls of a pass."""
-        key = (prompt, steps)
+    def schedule(self, prompt: str, steps: StepCount, *, negative: bool = False) -> Schedule:
+        """What the network is conditioned on over the calls of a pass."""
+        key = (prompt, steps, negative)
         if key not in self._known:
             parts = parse_schedule(prompt, steps.calls, hires_steps=steps.hires_calls, old=self.options.old_schedule)
-            vectors = self.encode([part.text for part in parts])
-            self._known[key] = tuple(TimedCond(part.end_step, vectors[index]) for index, part in enumerate(parts))
+            context, pooled = self.encode([part.text for part in parts], negative=negative)
+            self._known[key] = tuple(
+                TimedCond(part.end_step, context[index], None if pooled is None else pooled[index])
+                for index, part in enumerate(parts)
+            )
         return self._known[key]
 
     def empty(self) -> Tensor:
         """(77, D) vectors of the empty prompt."""
-        return self.encode([""])[0]
+        return self.encode([""])[0][0]
 
-    def encode(self, texts: Sequence[str]) -> Tensor:
-        """(N, 77 * chunks, D) float32; all texts are brought to the same number of chunks.
+    def encode(self, texts: Sequence[str], *, negative: bool = False) -> tuple[Tensor, Tensor | None]:
+        """(N, T, D) float32, all texts brought to the same number of chunks, and (N, P) for models that take it.
 
         The mean that "Original" emphasis keeps is that of all texts' chunks of the same number together.
         """
+        encoders = self.model.text_encoders
+        columns = [self._columns(encoder, texts) for encoder in encoders]
+        count = max(len(rows) for rows in columns)
+        encoded = []
+        for encoder, rows in zip(encoders, columns, strict=True):
+            filler = empty_chunk(self._tokenizer(encoder))
+            rows += [[filler] * len(texts) for _ in range(count - len(rows))]
+            parts = [self._encode_chunks(encoder, row) for row in rows]
+            encoded.append(replace(parts[0], vectors=torch.cat([part.vectors for part in parts], dim=1)))
+        facts = self.options.facts(
+            *self.size, negative=negative, without_text=negative and not any(text for text in texts)
+        )
+        return self.model.conditioning(encoded, facts)
+
+    def _tokenizer(self, encoder: ClipEncoder) -> Tokenizer:
+        return ClipTokenizer(open_clip=True) if encoder.open_clip else self.tokenizer
+
+    def _columns(self, encoder: ClipEncoder, texts: Sequence[str]) -> list[list[Chunk]]:
+        """The texts' first chunks, their second ones, ...; what is too short gets empty chunks."""
+        tokenizer = self._tokenizer(encoder)
         chunked = [
             chunk(
                 text,
-                self.tokenizer,
+                tokenizer,
                 emphasis=self.options.emphasis,
                 comma_backtrack=self.options.comma_backtrack,
+                embeddings=self.embeddings,
             ).chunks
             for text in texts
         ]
-        count = max(len(chunks) for chunks in chunked)
-        filler = empty_chunk(self.tokenizer)
-        columns = [[chunks[index] if index < len(chunks) else filler for chunks in chunked] for index in range(count)]
-        return torch.cat([self._encode_chunks(column) for column in columns], dim=1)
+        filler = empty_chunk(tokenizer)
+        return [
+            [chunks[index] if index < len(chunks) else filler for chunks in chunked]
+            for index in range(max(len(chunks) for chunks in chunked))
+        ]
 
-    def _encode_chunks(self, chunks: Sequence[Chunk]) -> Tensor:
-        """(N, 77, D) of N chunks."""
-        device = self.model.device
-        tokens = torch.tensor([item.tokens for item in chunks], device=device)
-        vectors = encode_tokens(self.model, tokens, self.options.clip_skip).float()
-        if self.options.emphasis in ("Original", "No norm"):
-            multipliers = torch.tensor([item.multipliers for item in chunks], device=device)
-            vectors = emphasized(vectors, multipliers, keep_mean=self.options.emphasis == "Original")
-        return vectors
+    def _encode_chunks(self, encoder: ClipEncoder, chunks: Sequence[Chunk]) -> Encoded:
+        """Vectors (N, 77, D) of N chunks, weighted; what is pooled isn't."""
+        tokens = torch.tensor([item.tokens for item in chunks])
+        encoded = encoder.encode(tokens, self.options.layers, self._replaced(encoder, chunks))
+        if self.options.emphasis not in ("Original", "No norm"):
+            return encoded
+        multipliers = torch.tensor([item.multipliers for item in chunks], device=encoded.vectors.device)
+        weighted = emphasized(encoded.vectors, multipliers, keep_mean=self.options.emphasis == "Original")
+        return replace(encoded, vectors=weighted)
 
-
-def encode_tokens(model: LoadedModel, tokens: Tensor, clip_skip: int) -> Tensor:
-    """(N, 77, D) output of the text encoder for (N, 77) tokens.
-
-    With a clip skip of n > 1 the n-th layer from the end, after the final norm.
-    """
-    encoder = model.text_encoder
-    with torch.inference_mode():
-        if clip_skip <= 1:
-            output: Tensor = encoder(tokens).last_hidden_state
-            return output
-        hidden = encoder(tokens, output_hidden_states=True).hidden_states
-        chosen = hidden[-min(clip_skip, len(hidden) - 1)]
-        normed: Tensor = encoder.final_layer_norm(chosen)
-        return normed
+    def _replaced(self, encoder: ClipEncoder, chunks: Sequence[Chunk]) -> list[Replacement]:
+        """Where the chunks name textual inversions, and with what."""
+        if self.embeddings is None:
+            return []
+        places = [(row, fix) for row, item in enumerate(chunks) for fix in item.fixes]
+        found = [(row, fix, self.embeddings.vectors(fix.name, encoder.name)) for row, fix in places]
+        return [Replacement(row, fix.offset + 1, vectors) for row, fix, vectors in found if vectors is not None]
 
 
 def emphasized(vectors: Tensor, multipliers: Tensor, *, keep_mean: bool) -> Tensor:

@@ -126,7 +126,7 @@ def run_pass(
         steps = StepCount(plan.first.total_calls, sampling.total_calls)
 
     active = activated(model, plan, sampling)
-    encoding = TextEncoding(model, job.engine.tokenizer, TextOptions.of(settings))
+    encoding = text_encoding(job, model, sampling)
     conds = encoding.conds(prompts, negative_prompts, steps)
     guidance = ClassifierFreeGuidance(conds, guidance_options(plan, sampling, encoding))
     hooks = job.engine.host.denoiser_hooks(plan, model, job.progress)
@@ -137,8 +137,7 @@ def run_pass(
             refiner = models.enter_context(job.engine.prepared(plan.refiner.checkpoint, plan))  # type: ignore[union-attr]
             current.append(refiner)
             active.__dict__.update(activated(refiner, plan, sampling).__dict__)
-            refining = TextEncoding(refiner, job.engine.tokenizer, TextOptions.of(settings))
-            guidance.conds = refining.conds(prompts, negative_prompts, steps)
+            guidance.conds = text_encoding(job, refiner, sampling).conds(prompts, negative_prompts, steps)
             _report_refiner(job)
 
         hooks = [*hooks, RefinerSwitch(plan, guidance, active, switch)]
@@ -149,6 +148,14 @@ def run_pass(
     )
     _report_guidance(job, guidance)
     return latents, current[-1]
+
+
+def text_encoding(job: Job, model: LoadedModel, sampling: SamplingPlan) -> TextEncoding:
+    """The reader of one pass's prompts. SDXL is told the picture's size: a second pass's before it is cut."""
+    plan, size = job.plan, (sampling.width, sampling.height)
+    if plan.hires is not None and sampling is plan.hires.sampling:
+        size = plan.hires.upscale_width, plan.hires.upscale_height
+    return TextEncoding(model, job.engine.tokenizer, TextOptions.of(plan.settings), size)
 
 
 def without_networks(job: Job, prompts: Sequence[str]) -> tuple[str, ...]:

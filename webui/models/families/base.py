@@ -9,6 +9,7 @@ A family is code; what a checkpoint of it can do is data (`Capabilities`).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ from webui.models.devices import Placement
 from webui.models.hints import Hints
 from webui.models.safetensors_file import SafetensorsFile
 from webui.models.shapes import Shapes
+from webui.models.text_encoders import ClipEncoder, Encoded, PictureFacts
 from webui.models.vae import Vae
 
 
@@ -68,7 +70,7 @@ class ModelFile:
 class LoadedModel(ABC):
     """A checkpoint's parts on their device, frozen: no gradient is recorded unless an input asks for one.
 
-    unet: the denoising network's module, whatever its kind. text_encoder: a module, or the family's set of them.
+    unet: the denoising network's module, whatever its kind. text_encoders: in the order their outputs are joined.
     alphas_cumprod: (1000,) fp32 on the CPU.
     """
 
@@ -79,7 +81,7 @@ class LoadedModel(ABC):
         capabilities: Capabilities,
         placement: Placement,
         unet: Any,
-        text_encoder: Any,
+        text_encoders: tuple[ClipEncoder, ...],
         vae: Vae,
         alphas_cumprod: Tensor,
     ):
@@ -88,7 +90,7 @@ class LoadedModel(ABC):
         self.capabilities = capabilities
         self.placement = placement
         self.unet = unet
-        self.text_encoder = text_encoder
+        self.text_encoders = text_encoders
         self.vae = vae
         self.alphas_cumprod = alphas_cumprod
 
@@ -109,6 +111,14 @@ class LoadedModel(ABC):
         cond: its context is (N, T, context_width). The network casts them itself.
         Returns: (N, C, h, w) in `dtype`.
         """
+
+    def conditioning(self, encoded: Sequence[Encoded], facts: PictureFacts) -> tuple[Tensor, Tensor | None]:
+        """What the network is conditioned on, from what each text encoder gave and facts of the picture.
+
+        Returns: context (N, T, context_width), and one vector a row (N, P) for networks that take it.
+        """
+        vectors = [part.vectors for part in encoded]
+        return vectors[0] if len(vectors) == 1 else torch.cat(vectors, dim=-1), None
 
     def decode(self, latents: Tensor) -> Tensor:
         """latents: (B, C, h, w). Returns: (B, 3, 8h, 8w) fp32, about -1 to 1."""

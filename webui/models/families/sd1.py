@@ -19,6 +19,7 @@ from webui.models.hints import Hints
 from webui.models.ldm_unet import UNetLayout, build_unet, ldm_unet_keys, read_unet_layout
 from webui.models.ldm_vae import VaeLayout, build_vae, ldm_vae_keys, read_vae_layout
 from webui.models.shapes import Shapes
+from webui.models.text_encoders import ClipEncoder
 from webui.models.vae import Vae
 
 UNET_PREFIX = "model.diffusion_model."
@@ -100,14 +101,14 @@ class SD1Blueprint(Blueprint):
             capabilities=self.capabilities,
             placement=placement,
             unet=self._unet.module,
-            text_encoder=self._text.module,
+            text_encoders=(ClipEncoder("clip_l", self._text.module),),
             vae=Vae(self._vae.module, self.capabilities.latent_scale),
             alphas_cumprod=scaled_linear_alphas_cumprod(hints.linear_start or 0.00085, hints.linear_end or 0.0120),
         )
 
 
 class SD1Model(LoadedModel):
-    """unet: UNet2DConditionModel. text_encoder: CLIPTextModel."""
+    """unet: UNet2DConditionModel."""
 
     def network(self, x: Tensor, timesteps: Tensor, cond: Cond) -> Tensor:
         if self.dtype == torch.float16:
