@@ -190,8 +190,7 @@ def test_a_yaml_beside_the_file_is_its_configuration(root: Path, hashes: HashCac
 def test_background_hashing_completes_the_titles(root: Path, hashes: HashCache) -> None:
     catalog = CheckpointCatalog([root], hashes)
     catalog.hash_in_background()
-    assert catalog._hasher is not None
-    catalog._hasher.join(10)
+    assert catalog.hasher.wait(10)
     assert all(checkpoint.shorthash for checkpoint in catalog)
     catalog.close()
     assert all(checkpoint.shorthash for checkpoint in CheckpointCatalog([root], hashes))

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from webui.catalog.files import FileCatalog, ModelFile, natural_key
 from webui.catalog.hashes import HashCache
+from webui.catalog.hashing import BackgroundHasher
 from webui.core.errors import NotFound, nearest
+
+__all__ = ["Checkpoint", "CheckpointCatalog", "natural_key"]
 
 SUFFIXES = (".safetensors", ".ckpt")
 EMBEDDED_STEM = "easel-emoji"
 SHORT_HASH = 10
+LEGACY = re.compile(r"(?:^|\[)[0-9a-fA-F]{8}(?:\]|$)")
+TOO_MANY = 100
+"""Checkpoints without a hash above which none is computed unasked: reading terabytes would take days."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,7 @@ class CheckpointCatalog:
     roots: the users' folders, searched in this order; missing ones are passed over.
     files: single checkpoints outside the folders (--ckpt names a path).
     own: the folder that ships with Easel; its `easel-emoji` sorts last and serves when there is nothing else.
+    hasher: computes hashes in the background; one of its own unless it is shared with other catalogs.
     Safe to use from several threads.
     """
 
@@ -85,16 +92,26 @@ class CheckpointCatalog:
         hashes: HashCache,
         files: Sequence[Path] = (),
         own: Path | None = None,
+        hasher: BackgroundHasher | None = None,
     ):
-        self.roots = tuple(dict.fromkeys([*roots, *([own] if own else [])]))
         self.hashes = hashes
-        self._files = tuple(files)
+        self.hasher = hasher or BackgroundHasher(hashes)
         self._own = own
+        every_root = [*roots, *([own] if own else [])]
+        self._files = FileCatalog(every_root, SUFFIXES, files=files, wanted=_is_checkpoint, folders=True)
         self._lock = threading.Lock()
         self._all: tuple[Checkpoint, ...] = ()
         self._stopping = threading.Event()
-        self._hasher: threading.Thread | None = None
-        self.refresh()
+        self._describe_all()
+
+    @property
+    def roots(self) -> tuple[Path, ...]:
+        return self._files.roots
+
+    @property
+    def files(self) -> FileCatalog:
+        """The same list as files: where cards look for what lies beside."""
+        return self._files
 
     def __iter__(self) -> Iterator[Checkpoint]:
         return iter(self._all)
@@ -110,18 +127,15 @@ class CheckpointCatalog:
 
     def refresh(self) -> tuple[Checkpoint, ...]:
         """Look at the folders again."""
-        found: dict[Path, Checkpoint] = {}
-        names: set[str] = set()
-        for root, path in self._walk():
-            real = path.resolve()
-            checkpoint = None if real in found else self._describe(root, path, names)
-            if checkpoint:
-                found[real] = checkpoint
-                names.add(checkpoint.name)
-        ordered = tuple(sorted(found.values(), key=lambda c: (c.embedded, natural_key(c.name))))
-        with self._lock:
-            self._all = ordered
-        return ordered
+        self._files.refresh()
+        return self._describe_all()
+
+    def poll(self, at_most_every: float = 1.0) -> bool:
+        """Look for new files at little cost; returns whether the list has changed."""
+        changed = self._files.poll(at_most_every)
+        if changed:
+            self._describe_all()
+        return changed
 
     def find(self, name: str) -> Checkpoint:
         """The checkpoint meant by a title, file name, stem, path, 8-, 10- or 64-digit hash, or part of a title.
@@ -165,35 +179,35 @@ class CheckpointCatalog:
             sha256 = self.hashes.compute(checkpoint.path, keep_going=lambda: not self._stopping.is_set())
         except OSError:
             return checkpoint
+        return self._learn(checkpoint, sha256)
+
+    def hash_in_background(self) -> None:
+        """Have the missing hashes computed when nothing else is to be done, unless they are too many."""
+        missing = [c.path for c in self._all if not c.sha256 and c.problem is None and not c.path.is_dir()]
+        if len(missing) <= TOO_MANY:
+            self.hasher.want(missing, done=self._hashed_meanwhile)
+
+    def close(self) -> None:
+        """Stop background hashing; returns when it has stopped."""
+        self._stopping.set()
+        self.hasher.close()
+
+    def _hashed_meanwhile(self, path: Path, sha256: str) -> None:
+        checkpoint = next((c for c in self._all if c.path == path), None)
+        if checkpoint and self.hashes.known(path) == sha256:
+            self._learn(checkpoint, sha256)
+
+    def _learn(self, checkpoint: Checkpoint, sha256: str | None) -> Checkpoint:
         known = replace(checkpoint, sha256=sha256)
         with self._lock:
             self._all = tuple(known if c.identity == known.identity else c for c in self._all)
         return known
 
-    def hash_in_background(self) -> None:
-        """Start computing the missing hashes in a daemon thread, in list order; a no-op while one runs."""
-        with self._lock:
-            if self._stopping.is_set() or (self._hasher and self._hasher.is_alive()):
-                return
-            self._hasher = threading.Thread(target=self._hash_all, name="checkpoint-hashes", daemon=True)
-            self._hasher.start()
-
-    def close(self) -> None:
-        """Stop background hashing; returns when it has stopped."""
-        self._stopping.set()
-        if self._hasher:
-            self._hasher.join()
-
-    def _hash_all(self) -> None:
-        for checkpoint in self._all:
-            if self._stopping.is_set():
-                return
-            if checkpoint.problem is None:
-                self.hashed(checkpoint)
-
     def _lookup(self, wanted: str) -> Checkpoint | None:
         if not wanted:
             return None
+        if LEGACY.search(wanted):
+            self._learn_legacy()
         everything = self._all
         lower = wanted.lower()
         for fits in (
@@ -210,86 +224,54 @@ class CheckpointCatalog:
         bare = re.sub(r"\s*\[[0-9a-fA-F]+\]$", "", wanted)
         return self._lookup(bare) if bare != wanted else None
 
-    def _walk(self) -> Iterator[tuple[Path, Path]]:
-        for root in self.roots:
-            for path in walk_files(root, SUFFIXES):
-                yield root, path
-        for path in self._files:
-            if path.is_file() and path.suffix.lower() in SUFFIXES:
-                yield path.parent, path
+    def _learn_legacy(self) -> None:
+        """The old hashes of all files, 64 KiB of each: only once somebody asks for one."""
+        known = {}
+        for checkpoint in self._all:
+            if not checkpoint.legacy_hash and not checkpoint.path.is_dir():
+                try:
+                    known[checkpoint.identity] = self.hashes.compute(checkpoint.path, "legacy") or ""
+                except OSError:
+                    continue  # it can't be found by a hash that can't be read
+        with self._lock:
+            self._all = tuple(
+                replace(c, legacy_hash=known[c.identity]) if c.identity in known else c for c in self._all
+            )
 
-    def _describe(self, root: Path, path: Path, taken: set[str]) -> Checkpoint | None:
-        """None for a VAE (`x.vae.safetensors`) and for a file that vanished meanwhile."""
-        if path.stem.lower().endswith(".vae"):
-            return None
-        try:
-            stat = path.stat()
-            legacy = self.hashes.compute(path, "legacy") or ""
-        except OSError:
-            return None
-        name = path.relative_to(root).as_posix()
-        config = path.with_suffix(".yaml")
+    def _describe_all(self) -> tuple[Checkpoint, ...]:
+        files = self._files.all()
+        sha256, legacy = (self.hashes.known_of(files, kind) for kind in ("sha256", "legacy"))
+        found = [self._describe(file, sha256.get(file.path), legacy.get(file.path, "")) for file in files]
+        with self._lock:
+            self._all = tuple(sorted(found, key=lambda c: c.embedded))  # stable: the rest keeps its order
+            return self._all
+
+    def _describe(self, file: ModelFile, sha256: str | None, legacy: str) -> Checkpoint:
+        config = file.path.with_name(f"{file.stem}.yaml")
         return Checkpoint(
-            path=path,
-            name=path.as_posix() if name in taken else name,
-            size=stat.st_size,
-            mtime_ns=stat.st_mtime_ns,
-            sha256=self.hashes.known(path),
+            path=file.path,
+            name=file.name,
+            size=file.size,
+            mtime_ns=file.mtime_ns,
+            sha256=sha256,
             legacy_hash=legacy,
-            config=config if config.is_file() else None,
-            problem=_problem(path, stat.st_size),
-            embedded=self._own in path.parents and path.stem == EMBEDDED_STEM,
+            config=config if config.name in file.beside else None,
+            problem=_problem(file),
+            embedded=file.stem == EMBEDDED_STEM and self._own is not None and self._own in file.path.parents,
         )
 
 
-def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
-    """Sort key under which "v9" comes before "v10", without regard to case."""
-    return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name.lower()))
+def _is_checkpoint(name: str) -> bool:
+    """Not a VAE, which is named `x.vae.safetensors`."""
+    return not name.lower().rpartition(".")[0].endswith(".vae")
 
 
-def walk_files(root: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
-    """Files below `root` with one of the (lower-case) suffixes; follows links, enters no folder twice, skips hidden."""
-    seen: set[tuple[int, int]] = set()
-    waiting = [root]
-    while waiting:
-        folder = waiting.pop()
-        try:
-            stat = folder.stat()
-            if (stat.st_dev, stat.st_ino) in seen:
-                continue
-            seen.add((stat.st_dev, stat.st_ino))
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        except OSError:
-            continue  # missing, unreadable or a dangling link: not ours to list
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if _is_dir(entry):
-                waiting.append(folder / entry.name)
-            elif entry.name.lower().endswith(suffixes) and _is_file(entry):
-                yield folder / entry.name
-
-
-def _is_dir(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False
-
-
-def _is_file(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_file()
-    except OSError:
-        return False
-
-
-def _problem(path: Path, size: int) -> str | None:
-    if size == 0:
-        return f"{path.name} is empty (0 bytes): the copy or download failed, fetch it again."
-    if path.suffix.lower() == ".ckpt":
+def _problem(file: ModelFile) -> str | None:
+    if file.size == 0 and not file.is_folder:
+        return f"{file.path.name} is empty (0 bytes): the copy or download failed, fetch it again."
+    if file.path.suffix.lower() == ".ckpt":
         return (
-            f"{path.name} is a pickle checkpoint, which can run programs when loaded; "
+            f"{file.path.name} is a pickle checkpoint, which can run programs when loaded; "
             "this version loads .safetensors only."
         )
     return None

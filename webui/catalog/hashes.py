@@ -11,10 +11,11 @@ import hashlib
 import os
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 
+from webui.catalog.files import ModelFile
 from webui.catalog.safetensors_header import read_header
 
 CHUNK = 1 << 22
@@ -66,6 +67,16 @@ class HashCache:
                 (kind, _key(path), stat.st_size, stat.st_mtime_ns),
             ).fetchone()
         return row[0] if row else None
+
+    def known_of(self, files: Iterable[ModelFile], kind: str = "sha256") -> dict[Path, str]:
+        """The remembered hashes of many files as they were when listed, by their paths."""
+        if not self.enabled and kind != "legacy":
+            return {}
+        with self._lock:
+            rows = self._database.execute("SELECT path, size, mtime_ns, value FROM hashes WHERE kind = ?", (kind,))
+            known = {(path, size, mtime_ns): value for path, size, mtime_ns, value in rows}
+        found = ((file.path, known.get((_key(file.path), file.size, file.mtime_ns))) for file in files)
+        return {path: value for path, value in found if value is not None}
 
     def compute(self, path: Path, kind: str = "sha256", keep_going: Callable[[], bool] = lambda: True) -> str | None:
         """The hash of the file, from the cache or by reading it (blocking).
