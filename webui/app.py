@@ -23,7 +23,9 @@ from webui.api.application import build_api
 from webui.api.guard import Guard
 from webui.api.share import PasswordGate, generated_credentials, open_tunnel
 from webui.catalog.checkpoints import CheckpointCatalog
+from webui.catalog.facts import FactCache
 from webui.catalog.hashes import HashCache
+from webui.catalog.networks import EmbeddingCatalog, HypernetworkCatalog, LoraCatalog, Networks
 from webui.core.errors import WebuiError
 from webui.core.flags import BadFlag, Flags, parse_flags
 from webui.core.paths import Paths
@@ -99,12 +101,22 @@ def build_services(flags: Flags) -> Services:
         paths=paths,
         settings=settings,
         checkpoints=checkpoints,
+        networks=_networks(paths, hashes),
         styles=StyleStore(flags.styles_files or (paths.styles,)),
         host=host,
         tokenizer=cache(ClipTokenizer),
     )
     jobs = JobRunner("webui.pipeline.engine:build", parts)
     return Services(**vars(parts), jobs=jobs, problems=tuple(problems))
+
+
+def _networks(paths: Paths, hashes: HashCache) -> Networks:
+    facts = FactCache(paths.cache / "facts.sqlite")
+    return Networks(
+        loras=LoraCatalog((paths.lora, paths.models / "LyCORIS"), hashes, facts),
+        embeddings=EmbeddingCatalog((paths.embeddings,), hashes, facts),
+        hypernetworks=HypernetworkCatalog((paths.hypernetworks,), hashes),
+    )
 
 
 def build_app(services: Services) -> FastAPI:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from webui.catalog.checkpoints import CheckpointCatalog
+from webui.catalog.networks import Networks
 from webui.core.flags import Flags
 from webui.core.paths import Paths
 from webui.core.settings import SettingsStore
@@ -27,6 +28,7 @@ class Parts:
     host: Host
     tokenizer: Callable[[], Tokenizer]
 
+    networks: Networks
 
 @dataclass(frozen=True, kw_only=True)
 class Services(Parts):
