@@ -229,9 +229,9 @@ BAD_CHANGES: dict[str, tuple[Callable[[dict[str, torch.Tensor]], dict[str, torch
         "its U-Net has .*middle_block.0.in_layers.2.weight .3, 3. instead of .64, 64, 3, 3.",
     ),
     "a scalar": (lambda t: {**t, f"{UNET}out.2.weight": torch.tensor(1.0)}, "impossible shape"),
-    "nine channels": (
-        lambda t: {**t, f"{UNET}input_blocks.0.0.weight": torch.zeros(32, 9, 3, 3)},
-        "inpainting checkpoint; these are not supported yet",
+    "five channels": (
+        lambda t: {**t, f"{UNET}input_blocks.0.0.weight": torch.zeros(32, 5, 3, 3)},
+        "depth checkpoint; these are not supported yet",
     ),
     "seven channels": (lambda t: {**t, f"{UNET}input_blocks.0.0.weight": torch.zeros(32, 7, 3, 3)}, "takes 7"),
     "no blocks": (
@@ -248,6 +248,17 @@ def test_incomplete_files_say_what_is_wrong(change: str, tiny: Path, described: 
         open_checkpoint(described(changed(tiny, tmp_path, alter)))
     assert str(error.value).startswith("changed.safetensors")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("channels", "kind"), [(4, "plain"), (9, "inpaint"), (8, "edit")])
+def test_the_first_convolution_tells_what_the_model_reads_beside_the_latent(
+    channels: int, kind: str, tmp_path: Path, described: Described
+) -> None:
+    blueprint = open_checkpoint(described(tiny_checkpoint(tmp_path, in_channels=channels)))
+    assert blueprint.capabilities.input_kind == kind
+    x, extra = torch.zeros(1, 4, 8, 8), torch.zeros(1, channels - 4, 8, 8)
+    cond = Cond(torch.zeros(1, 77, 32), channels=extra if channels > 4 else None)
+    assert blueprint.load(CPU32).network(x, torch.tensor([5.0]), cond).shape == x.shape
 
 
 def test_text_of_another_width_is_refused(tmp_path: Path, described: Described) -> None:

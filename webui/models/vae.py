@@ -38,10 +38,21 @@ class Vae:
         """
         return torch.cat([self._encode_one(one, generator) for one in images.split(1)])
 
-    def _encode_one(self, image: Tensor, generator: torch.Generator | None) -> Tensor:
+    def mode(self, images: Tensor) -> Tensor:
+        """The middle of each picture's posterior, not scaled: what instruct-pix2pix models read.
+
+        images: (B, 3, H, W) in [-1, 1]. Returns: (B, C, H/8, W/8) fp32.
+        """
+        return torch.cat([self._posterior(one)[0] for one in images.split(1)])
+
+    def _posterior(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the latent of one picture."""
         moments = self._in_numbers(self._moments, image.to(self.module.device, torch.float32))
         mean, log_variance = moments.chunk(2, dim=1)
-        std = (log_variance.clamp(-30, 20) / 2).exp()
+        return mean, (log_variance.clamp(-30, 20) / 2).exp()
+
+    def _encode_one(self, image: Tensor, generator: torch.Generator | None) -> Tensor:
+        mean, std = self._posterior(image)
         noise = torch.randn(mean.shape, generator=generator, dtype=torch.float32).to(mean.device)
         return (mean + std * noise - self.shift) * self.scale
 

@@ -5,6 +5,9 @@ Any width and depth of that graph loads; the usual sizes are 320 channels, 768-w
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -31,6 +34,7 @@ USUAL_HEADS = 8
 USUAL_GROUPS = 32
 USUAL_SIZE = 512
 USUAL_SCALE = 0.18215
+INPUT_KINDS: Mapping[int, Literal["plain", "inpaint", "edit"]] = {4: "plain", 9: "inpaint", 8: "edit"}
 
 
 class SD1(ModelFamily):
@@ -54,7 +58,7 @@ class SD1Blueprint(Blueprint):
         unet_layout = read_unet_layout(shapes, UNET_PREFIX, name)
         vae_layout = read_vae_layout(shapes, VAE_PREFIX, name)
         text_layout = read_text_layout(shapes, text_keys_at, name)
-        _check_input(unet_layout, name)
+        input_kind = _input_kind(unet_layout, name)
         native_size = hints.native_size or USUAL_SIZE
         scale = hints.latent_scale or USUAL_SCALE
 
@@ -81,6 +85,7 @@ class SD1Blueprint(Blueprint):
             latent_channels=vae_layout.latent_channels,
             latent_scale=scale,
             native_size=native_size,
+            input_kind=input_kind,
         )
 
     def weight_bytes(self, placement: Placement) -> int:
@@ -119,15 +124,16 @@ class SD1Model(LoadedModel):
         return self.unet(x, timesteps.to(self.device), context, return_dict=False)[0]
 
 
-def _check_input(layout: UNetLayout, name: str) -> None:
-    kind = {9: "an inpainting", 8: "an instruct-pix2pix", 5: "a depth"}.get(layout.in_channels)
-    if kind:
-        raise BadModelFile(f"{name} is {kind} checkpoint; these are not supported yet by this version.")
-    if layout.in_channels != 4 or layout.out_channels != 4:
+def _input_kind(layout: UNetLayout, name: str) -> Literal["plain", "inpaint", "edit"]:
+    """What the U-Net reads beside x: nothing, an inpainting model's five channels, or a picture's four."""
+    if layout.in_channels == 5:
+        raise BadModelFile(f"{name} is a depth checkpoint; these are not supported yet by this version.")
+    if layout.in_channels not in INPUT_KINDS or layout.out_channels != 4:
         raise BadModelFile(
             f"{name} takes {layout.in_channels} and answers {layout.out_channels} channels; "
             "Stable Diffusion 1.x has 4 of each."
         )
+    return INPUT_KINDS[layout.in_channels]
 
 
 def _unet_heads(layout: UNetLayout, hints: Hints, name: str) -> tuple[int, ...]:
