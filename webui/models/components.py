@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from webui.core.errors import BadModelFile
-from webui.models.safetensors_file import SafetensorsFile
+from webui.models.weights import WeightsFile
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Component:
     module: nn.Module
     sources: Mapping[str, str]
 
-    def check(self, file: SafetensorsFile) -> None:
+    def check(self, file: WeightsFile) -> None:
         """Raises: BadModelFile naming how many weights are missing or misshapen, and the first few."""
         wanted = self.module.state_dict()
         assert wanted.keys() == self.sources.keys(), "the key mapping must cover the module"
@@ -39,9 +39,7 @@ class Component:
     def weight_bytes(self, dtype: torch.dtype) -> int:
         return sum(math.prod(tensor.shape) for tensor in self.module.state_dict().values()) * dtype.itemsize
 
-    def fill(
-        self, file: SafetensorsFile, dtype: torch.dtype, device: torch.device, channels_last: bool = False
-    ) -> None:
+    def fill(self, file: WeightsFile, dtype: torch.dtype, device: torch.device, channels_last: bool = False) -> None:
         """Give the module its weights: the file's own memory where dtype and device agree, else one converted copy."""
         shells, weights = self.module.state_dict(), {}
         for key, source in sorted(self.sources.items(), key=lambda pair: file.position(pair[1])):

@@ -9,8 +9,8 @@ from webui.core.errors import BadModelFile
 from webui.models.families.base import Blueprint, ModelFamily, ModelFile
 from webui.models.families.sd1 import SD1
 from webui.models.hints import read_hints
-from webui.models.safetensors_file import SafetensorsFile
 from webui.models.shapes import Shapes
+from webui.models.weights import open_weights
 
 UNET = "model.diffusion_model."
 CONTEXT_KEY = "transformer_blocks.0.attn2.to_k.weight"
@@ -116,7 +116,7 @@ def open_checkpoint(checkpoint: Checkpoint) -> Blueprint:
     """
     if checkpoint.problem:
         raise BadModelFile(checkpoint.problem)
-    tensors = SafetensorsFile(checkpoint.path)
+    tensors = open_weights(checkpoint.path)
     family = detect(tensors.shapes, checkpoint.path.name)
     hints = read_hints(checkpoint.path.name, tensors.metadata, checkpoint.config)
     return family.open(ModelFile(checkpoint, tensors, hints))

@@ -13,7 +13,7 @@ from torch import Tensor
 from webui.catalog.safetensors_header import ITEM_SIZE, read_header
 from webui.core.errors import BadModelFile
 
-_DTYPES: Mapping[str, torch.dtype] = MappingProxyType(
+DTYPES: Mapping[str, torch.dtype] = MappingProxyType(
     {
         "BOOL": torch.bool,
         "U8": torch.uint8,
@@ -32,7 +32,7 @@ _DTYPES: Mapping[str, torch.dtype] = MappingProxyType(
         "U64": torch.uint64,
     }
 )
-assert _DTYPES.keys() == ITEM_SIZE.keys(), "a dtype the header check accepts has no tensor type"
+assert DTYPES.keys() == ITEM_SIZE.keys(), "a dtype the header check accepts has no tensor type"
 
 
 class SafetensorsFile:
@@ -49,7 +49,7 @@ class SafetensorsFile:
         self.path = path
         self.metadata = header.metadata
         self.shapes = {name: entry.shape for name, entry in header.tensors.items()}
-        self.dtypes = {name: _DTYPES[entry.dtype] for name, entry in header.tensors.items()}
+        self.dtypes = {name: DTYPES[entry.dtype] for name, entry in header.tensors.items()}
         self._entries = header.tensors
         try:
             with path.open("rb") as file:
@@ -77,7 +77,11 @@ class SafetensorsFile:
     def release(self, name: str) -> None:
         """Give back the memory that reading `name` took; the map stays usable. For tensors copied elsewhere."""
         entry = self._entries[name]
-        start = -(-entry.start // mmap.PAGESIZE) * mmap.PAGESIZE
-        end = entry.end // mmap.PAGESIZE * mmap.PAGESIZE
-        if end > start and hasattr(self._map, "madvise"):
-            self._map.madvise(mmap.MADV_DONTNEED, start, end - start)
+        drop_pages(self._map, entry.start, entry.end)
+
+
+def drop_pages(mapped: mmap.mmap, start: int, end: int) -> None:
+    """Give back the memory of the whole pages between two offsets; they are read again when asked for."""
+    start, end = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, end // mmap.PAGESIZE * mmap.PAGESIZE
+    if end > start and hasattr(mapped, "madvise"):
+        mapped.madvise(mmap.MADV_DONTNEED, start, end - start)

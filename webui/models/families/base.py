@@ -20,10 +20,10 @@ from webui.catalog.checkpoints import Checkpoint
 from webui.diffusion.denoiser import Cond
 from webui.models.devices import Placement
 from webui.models.hints import Hints
-from webui.models.safetensors_file import SafetensorsFile
 from webui.models.shapes import Shapes
 from webui.models.text_encoders import ClipEncoder, Encoded, PictureFacts
 from webui.models.vae import Vae
+from webui.models.weights import WeightsFile
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class ModelFile:
     """An opened checkpoint: the catalog's entry, its tensors, and what shapes can't tell."""
 
     checkpoint: Checkpoint
-    tensors: SafetensorsFile
+    tensors: WeightsFile
     hints: Hints
 
     @property
