@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.tiny import tiny_checkpoint
 from webui.catalog.checkpoints import CheckpointCatalog
 from webui.catalog.hashes import HashCache
 from webui.core.errors import InvalidRequest, NotFound
-from webui.core.request import GenerationRequest, HiresFix, Refiner, SamplerOptions, Variation
+from webui.core.request import FromImage, GenerationRequest, HiresFix, Refiner, SamplerOptions, Variation
 from webui.core.settings import Settings
 from webui.core.settings_table import SETTINGS
+from webui.pipeline.infotext import image_infotext
 from webui.pipeline.plan import GenerationPlan, make_plan, target_size
 from webui.prompts.styles import StyleStore
+
+
+def _encoded(image: Image.Image) -> bytes:
+    image.save(data := io.BytesIO(), "PNG")
+    return data.getvalue()
+
+
+ONE_PIXEL = _encoded(Image.new("RGB", (1, 1)))
 
 
 @pytest.fixture(scope="module")
@@ -125,3 +136,31 @@ def test_sizes_of_the_second_pass(hires: HiresFix, expected: tuple[int, ...]) ->
 def test_a_second_pass_without_pixels_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="8 is the least"):
         target_size(HiresFix(scale=0.05), 64, 64)
+
+
+@pytest.mark.parametrize(
+    ("asked", "image", "ratios", "infotext"),
+    [
+        ({}, False, (0.0, 0.0), ""),
+        ({"token_merging_ratio": 0.5}, False, (0.5, 0.5), "Token merging ratio: 0.5, Token merging ratio hr: 0.5"),
+        ({"token_merging_ratio_hr": 0.3}, False, (0.0, 0.3), "Token merging ratio hr: 0.3"),
+        ({"token_merging_ratio_img2img": 0.2}, False, (0.0, 0.0), ""),
+        ({"token_merging_ratio_img2img": 0.2}, True, (0.2, 0.2), "Token merging ratio: 0.2"),
+        ({"token_merging_ratio_img2img": 0.2, "token_merging_ratio": 0.4}, True, (0.4, 0.4), "ratio: 0.4"),
+    ],
+)
+def test_token_merging_has_a_ratio_for_each_kind_of_pass(
+    asked: dict[str, float],
+    image: bool,
+    ratios: tuple[float, float],
+    infotext: str,
+    checkpoints: CheckpointCatalog,
+    styles: StyleStore,
+) -> None:
+    source = FromImage(images=(ONE_PIXEL,)) if image else None
+    plan = planned(checkpoints, styles, hires=None if image else HiresFix(), image=source, overrides=asked)
+    second = plan.hires.sampling if plan.hires else plan.first
+    assert (plan.first.token_merging, second.token_merging) == ratios
+    text = image_infotext(plan, 0, {})
+    assert infotext in text
+    assert ("Token merging" in text) == bool(infotext)

@@ -103,6 +103,7 @@ CASES = [
     "sched-euler-ddim",
     "mix-dpmpp_sde-sgm_uniform",
     "beta-dist",
+    "tome-0.5",
 ]
 
 

@@ -23,6 +23,7 @@ from webui.diffusion.guidance import ClassifierFreeGuidance, GuidanceOptions
 from webui.diffusion.noise import ImageNoise, RandomSource
 from webui.diffusion.schedules import ConsistencyTable, shown_options
 from webui.models.families.base import LoadedModel
+from webui.models.token_merging import merged_tokens
 from webui.pipeline.conditioning import StepCount, TextEncoding, TextOptions
 from webui.pipeline.engine import Engine
 from webui.pipeline.infotext import image_infotext
@@ -119,6 +120,7 @@ def run_pass(
     """
     plan, settings = job.plan, job.plan.settings
     model = models.enter_context(job.engine.prepared(sampling.checkpoint, plan))
+    models.enter_context(merged_tokens(model.unet, sampling.token_merging))
     prompts = without_networks(job, expanded(sampling.prompts, indices))
     negative_prompts = expanded(sampling.negative_prompts, indices)
     steps = StepCount(plan.first.total_calls)
@@ -135,6 +137,7 @@ def run_pass(
 
         def switch() -> None:
             refiner = models.enter_context(job.engine.prepared(plan.refiner.checkpoint, plan))  # type: ignore[union-attr]
+            models.enter_context(merged_tokens(refiner.unet, sampling.token_merging))
             current.append(refiner)
             active.__dict__.update(activated(refiner, plan, sampling).__dict__)
             guidance.conds = text_encoding(job, refiner, sampling).conds(prompts, negative_prompts, steps)

@@ -63,6 +63,8 @@ def _facts(plan: GenerationPlan) -> dict[str, object]:
         "Seed resize from": f"{from_size[0]}x{from_size[1]}" if min(from_size) > 0 else None,
         "Clip skip": plan.clip_skip if plan.clip_skip > 1 else None,
         "ENSD": seed_delta if seed_delta and first.sampler.uses_ensd and first.eta else None,
+        "Token merging ratio": first.token_merging or None,
+        "Token merging ratio hr": plan.hires.sampling.token_merging or None if plan.hires else None,
         "RNG": settings["randn_source"] if settings["randn_source"] != "GPU" else None,
     }
     if settings["add_user_name_to_info"]:

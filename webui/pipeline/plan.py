@@ -52,7 +52,7 @@ class SamplingPlan:
 
     scheduler is as chosen (Automatic stays), schedule what it means for the sampler.
     eta: 0 is deterministic. denoise: None starts from noise alone.
-    checkpoint: the model of this pass.
+    checkpoint: the model of this pass. token_merging: share of the tokens merged in self-attention.
     """
 
     width: int
@@ -67,6 +67,7 @@ class SamplingPlan:
     negative_prompts: tuple[str, ...]
     checkpoint: Checkpoint
     denoise: float | None = None
+    token_merging: float = 0.0
 
     @property
     def total_calls(self) -> int:
@@ -166,6 +167,7 @@ def make_plan(
         prompts=prompts,
         negative_prompts=negatives,
         checkpoint=checkpoint,
+        token_merging=_token_merging(request, settings),
     )
     variation = request.variation
     seed, subseed = _drawn(request.seed), _drawn(variation.seed)
@@ -209,6 +211,14 @@ def _eta(options: SamplerOptions, sampler: Sampler, settings: Settings) -> float
         return options.eta
     eta: float = settings["eta_ddim" if sampler.timesteps else "eta_ancestral"]
     return eta
+
+
+def _token_merging(request: GenerationRequest, settings: Settings) -> float:
+    """For img2img the ratio of its own, unless the request asks for the general one."""
+    ratio: float = settings["token_merging_ratio"]
+    if request.image is None or request.overrides.get("token_merging_ratio"):
+        return ratio
+    return settings["token_merging_ratio_img2img"] or ratio
 
 
 def _churn(options: SamplerOptions, settings: Settings) -> Churn:
@@ -277,6 +287,7 @@ def _hires(
             negative_prompts=negatives,
             checkpoint=checkpoints.find(checkpoint_name) if checkpoint_name else first.checkpoint,
             denoise=hires.denoising_strength,
+            token_merging=settings["token_merging_ratio_hr"] or first.token_merging,
         ),
     )
 
