@@ -66,7 +66,7 @@ class LoraCatalog(FileCatalog):
         """The header's text fields as A1111 shows them: JSON objects decoded, no cover pictures. {} where none are."""
         if file.path.suffix.lower() != ".safetensors":
             return {}
-        metadata: Mapping[str, Any] = self._facts.of(file, "metadata", _shown_metadata)
+        metadata: Mapping[str, Any] = self._facts.of(file, "metadata", shown_metadata)
         return metadata
 
     def lookup(self, name: str) -> ModelFile | None:
@@ -158,6 +158,11 @@ class EmbeddingCatalog(FileCatalog):
         """Remember what the worker found in a file."""
         self._facts.put(file, "embedding", asdict(facts))
         self._noted += 1
+
+    @property
+    def widths(self) -> tuple[int, ...] | None:
+        """What `fit_to` was told: of the loaded model, None while none has been loaded."""
+        return self._widths
 
     def fit_to(self, widths: tuple[int, ...]) -> None:
         """Say which model is loaded, by the widths of its text encoders' token vectors."""
@@ -278,8 +283,8 @@ def sd_version(header: SafetensorsHeader) -> str:
     return "SD1" if header.metadata.get("ss_network_module") else "Unknown"
 
 
-def _shown_metadata(path: Path) -> dict[str, Any]:
-    """Raises: BadModelFile."""
+def shown_metadata(path: Path) -> dict[str, Any]:
+    """A safetensors header's text fields as people are shown them. Raises: BadModelFile."""
     stored = read_header(path).metadata
     first = [key for key in FIRST_TAGS if key in stored]
     ordered = [*first, *(key for key in stored if key not in FIRST_TAGS)]
