@@ -23,7 +23,9 @@ SETTINGS: tuple[Setting, ...] = (
     *in_section(
         Section("saving-images", "Saving images/grids", "saving"),
         Setting("samples_save", True, "Always save all generated images"),
-        Setting("samples_format", "png", "File format for images", choices=("png", "jpg", "jpeg", "webp")),
+        Setting(
+            "samples_format", "png", "File format for images", choices=("png", "jpg", "jpeg", "webp", "avif", "gif")
+        ),
         Setting("samples_filename_pattern", "", "Images filename pattern"),
         Setting("save_images_add_number", True, "Add number to filename when saving"),
         Setting(
@@ -34,7 +36,7 @@ SETTINGS: tuple[Setting, ...] = (
             choices=("Replace", "Add number suffix"),
         ),
         Setting("grid_save", True, "Always save all generated image grids"),
-        Setting("grid_format", "png", "File format for grids", choices=("png", "jpg", "jpeg", "webp")),
+        Setting("grid_format", "png", "File format for grids", choices=("png", "jpg", "jpeg", "webp", "avif", "gif")),
         Setting("grid_extended_filename", False, "Add extended info (seed, prompt) to filename when saving grid"),
         Setting("grid_only_if_multiple", True, "Do not save grids consisting of one picture"),
         Setting("grid_prevent_empty_spots", False, "Prevent empty spots in grid (when set to autodetect)"),

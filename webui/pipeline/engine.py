@@ -10,12 +10,14 @@ from typing import Protocol
 from webui.catalog.checkpoints import Checkpoint, CheckpointCatalog
 from webui.core.flags import Flags
 from webui.core.paths import Paths
+from webui.core.provenance import Machine, Provenance
 from webui.core.request import GenerationRequest
 from webui.core.settings import SettingsStore
 from webui.extensions.host import Host
 from webui.models.families.base import LoadedModel
 from webui.models.manager import ModelManager
 from webui.pipeline.plan import GenerationPlan, make_plan
+from webui.pipeline.provenance import provenance_at
 from webui.prompts.styles import StyleStore
 from webui.prompts.tokenizer import Tokenizer
 
@@ -37,11 +39,16 @@ class Parts(Protocol):
     def host(self) -> Host: ...
     @property
     def tokenizer(self) -> Callable[[], Tokenizer]: ...
+    @property
+    def machine(self) -> Machine: ...
 
 
 @dataclass(frozen=True)
 class Engine:
-    """The worker's own parts. `models` is the only one that knows what is loaded."""
+    """The worker's own parts. `models` is the only one that knows what is loaded.
+
+    provenance: what every picture carries about this machine.
+    """
 
     flags: Flags
     paths: Paths
@@ -51,6 +58,7 @@ class Engine:
     host: Host
     tokenizer: Tokenizer
     models: ModelManager
+    provenance: Provenance
 
     def plan(self, request: GenerationRequest) -> GenerationPlan:
         """Raises: InvalidRequest, NotFound."""
@@ -65,6 +73,9 @@ class Engine:
 
 def build(parts: Parts) -> Engine:
     """Called once in the worker thread, which is the first to import torch."""
+    models = ModelManager(parts.checkpoints, parts.flags)
+    provenance = provenance_at(models.placement)
+    parts.machine.provenance = provenance
     return Engine(
         flags=parts.flags,
         paths=parts.paths,
@@ -73,5 +84,6 @@ def build(parts: Parts) -> Engine:
         styles=parts.styles,
         host=parts.host,
         tokenizer=parts.tokenizer(),
-        models=ModelManager(parts.checkpoints, parts.flags),
+        models=models,
+        provenance=provenance,
     )

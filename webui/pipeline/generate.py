@@ -68,7 +68,7 @@ def run(engine: Engine, request: GenerationRequest, progress: JobContext) -> Gen
     """
     started = time.monotonic()
     plan = engine.plan(request)
-    saver = Saver(plan, engine.paths, progress.progress.job_timestamp)
+    saver = Saver(plan, engine.paths, progress.progress.job_timestamp, engine.provenance)
     job = Job(engine, plan, progress, saver, Report())
     progress.begin_passes(len(plan.batches) * (2 if plan.hires else 1))
     _remember(job)

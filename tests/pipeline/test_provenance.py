@@ -1,0 +1,13 @@
+from __future__ import annotations
+
+import torch
+
+from webui.core.version import VERSION
+from webui.models.devices import placement_on_cpu
+from webui.pipeline.provenance import provenance_at
+
+
+def test_a_placement_tells_device_and_precision() -> None:
+    made = provenance_at(placement_on_cpu(torch.bfloat16))
+    assert (made.version, made.precision, made.vae_precision, made.device) == (VERSION, "bf16", "bf16", "cpu")
+    assert made.torch == torch.__version__
