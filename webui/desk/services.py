@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from webui.catalog.checkpoints import CheckpointCatalog
 from webui.catalog.networks import Networks
 from webui.core.flags import Flags
 from webui.core.paths import Paths
+from webui.core.provenance import Machine
 from webui.core.settings import SettingsStore
 from webui.extensions.host import Host
 from webui.jobs.runner import JobRunner
@@ -18,17 +19,21 @@ from webui.prompts.tokenizer import Tokenizer
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """What the engine is built from, too. None of it loads torch."""
+    """What the engine is built from, too. None of it loads torch.
+
+    machine: the engine tells there what it runs on, once it is up.
+    """
 
     flags: Flags
     paths: Paths
     settings: SettingsStore
     checkpoints: CheckpointCatalog
+    networks: Networks
     styles: StyleStore
     host: Host
     tokenizer: Callable[[], Tokenizer]
+    machine: Machine = field(default_factory=Machine)
 
-    networks: Networks
 
 @dataclass(frozen=True, kw_only=True)
 class Services(Parts):
