@@ -115,29 +115,105 @@ class SamplerOptions(Params):
     s_min_uncond: float | None = param(None, label="Negative Guidance minimum sigma", api="s_min_uncond", ge=0, le=1000)
 
 
+class SoftInpainting(Params):
+    """Soft inpainting: blend the painted part into the rest step by step, and by how much the two differ."""
+
+    schedule_bias: float = param(
+        1.0,
+        label="Schedule bias",
+        infotext="Soft inpainting schedule bias",
+        ge=0,
+        le=8,
+        step=0.1,
+        help="Shifts when preservation of original content occurs during denoising.",
+    )
+    preservation: float = param(
+        0.5,
+        label="Preservation strength",
+        infotext="Soft inpainting preservation strength",
+        ge=0,
+        le=8,
+        step=0.05,
+        help="How strongly partially masked content should be preserved.",
+    )
+    contrast_boost: float = param(
+        4.0,
+        label="Transition contrast boost",
+        infotext="Soft inpainting transition contrast boost",
+        ge=1,
+        le=32,
+        step=0.5,
+        help="Amplifies the contrast that may be lost in partially masked regions.",
+    )
+    mask_influence: float = param(
+        0.0,
+        label="Mask influence",
+        infotext="Soft inpainting mask influence",
+        ge=0,
+        le=1,
+        step=0.05,
+        help="How strongly the original mask should bias the difference threshold.",
+    )
+    difference_threshold: float = param(
+        0.5,
+        label="Difference threshold",
+        infotext="Soft inpainting difference threshold",
+        ge=0,
+        le=8,
+        step=0.25,
+        help="How much an image region can change before the original pixels are not blended in anymore.",
+    )
+    difference_contrast: float = param(
+        2.0,
+        label="Difference contrast",
+        infotext="Soft inpainting difference contrast",
+        ge=0,
+        le=8,
+        step=0.25,
+        help="How sharp the transition should be between blended and not blended.",
+    )
+
+
 class Inpaint(Params):
-    """Where and how a part of the picture is painted anew."""
+    """Where and how a part of the picture is painted anew.
+
+    mask, latent_mask: encoded pictures; a varying alpha channel is the mask, else brightness. latent_mask: where the
+    noise changes things, if elsewhere than in the mask.
+    fill: what the masked part begins with: 0 colours from around it, 1 the picture, 2 noise, 3 nothing.
+    """
 
     mask: bytes = Field(repr=False)
+    latent_mask: bytes | None = Field(default=None, repr=False)
     blur_x: int = param(4, label="Mask blur", infotext="Mask blur", api="mask_blur_x", ge=0, le=1024, slider=(0, 64, 1))
     blur_y: int = param(4, label="Mask blur", api="mask_blur_y", ge=0, le=1024, slider=(0, 64, 1))
     round_mask: bool = param(True, label="Round the mask", api="mask_round")
-    invert: bool = param(False, label="Mask mode", api="inpainting_mask_invert")
-    fill: int = param(1, label="Masked content", api="inpainting_fill", api_default=0, ge=0, le=3)
-    only_masked: bool = param(False, label="Inpaint area", api="inpaint_full_res", api_default=True)
+    invert: bool = param(False, label="Mask mode", infotext="Mask mode", api="inpainting_mask_invert")
+    fill: int = param(
+        1, label="Masked content", infotext="Masked content", api="inpainting_fill", api_default=0, ge=0, le=3
+    )
+    only_masked: bool = param(
+        False, label="Inpaint area", infotext="Inpaint area", api="inpaint_full_res", api_default=True
+    )
     padding: int = param(
         32,
         label="Only masked padding, pixels",
+        infotext="Masked area padding",
         api="inpaint_full_res_padding",
         api_default=0,
         ge=0,
         le=4096,
         slider=(0, 256, 4),
     )
+    soft: SoftInpainting | None = None
 
 
 class FromImage(Params):
-    """The starting pictures of img2img, as encoded files."""
+    """The starting pictures of img2img, as encoded files; one for the whole batch, or one an image of it.
+
+    resize_mode: 0 stretches to the size asked for, 1 cuts off what overhangs, 2 fills the borders, 3 stretches the
+    latent instead of the picture. image_cfg_scale: for instruct-pix2pix models alone.
+    noise_multiplier: None for the setting.
+    """
 
     images: tuple[bytes, ...] = Field(default=(), repr=False)
     denoising_strength: float = param(
@@ -153,8 +229,34 @@ class FromImage(Params):
         le=100,
         slider=(0, 3, 0.05),
     )
-    noise_multiplier: float | None = param(None, label="Noise multiplier", api="initial_noise_multiplier", ge=0, le=10)
+    noise_multiplier: float | None = param(
+        None,
+        label="Noise multiplier",
+        infotext="Noise multiplier",
+        api="initial_noise_multiplier",
+        ge=0,
+        le=10,
+        slider=(0, 1.5, 0.001),
+    )
     inpaint: Inpaint | None = None
+
+
+class Loopback(Params):
+    """Img2img over and over, each result being the next picture to start from.
+
+    final_denoising_strength: of the last loop; the curve says how the loops between go there.
+    """
+
+    loops: int = param(4, label="Loops", ge=1, le=1000, slider=(1, 32, 1))
+    final_denoising_strength: float = param(
+        0.5, label="Final denoising strength", infotext="Final denoising strength", ge=0, le=1, step=0.01
+    )
+    curve: Literal["Aggressive", "Linear", "Lazy"] = param(
+        "Linear",
+        label="Denoising strength curve",
+        infotext="Denoising curve",
+        choices=("Aggressive", "Linear", "Lazy"),
+    )
 
 
 class GenerationRequest(Params):
@@ -185,6 +287,7 @@ class GenerationRequest(Params):
     refiner: Refiner | None = None
     sampler_options: SamplerOptions = SamplerOptions()
     image: FromImage | None = None
+    loopback: Loopback | None = None
     restore_faces: bool | None = param(None, label="Restore faces", infotext="Face restoration", api="restore_faces")
     tiling: bool | None = param(None, label="Tiling", infotext="Tiling", api="tiling")
     disable_extra_networks: bool = param(False, label="Disable extra networks", api="disable_extra_networks")
