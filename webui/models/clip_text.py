@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from webui.catalog.shapes import MAX_LAYERS, Shapes, size_of
 from webui.core.errors import BadModelFile
-from webui.models.shapes import MAX_LAYERS, Shapes, size_of
 
 HEAD_WIDTH = 64
 

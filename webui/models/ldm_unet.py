@@ -16,8 +16,8 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.models.upsampling import Upsample2D
 from torch import Tensor
 
+from webui.catalog.shapes import MAX_BLOCKS, MAX_LAYERS, MAX_LEVELS, Shapes, size_of
 from webui.core.errors import BadModelFile
-from webui.models.shapes import MAX_BLOCKS, MAX_LAYERS, MAX_LEVELS, Shapes, size_of
 
 RESNET_NAMES: Mapping[str, str] = {
     "norm1": "in_layers.0",

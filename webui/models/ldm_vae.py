@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
+from webui.catalog.shapes import MAX_BLOCKS, MAX_LEVELS, Shapes, size_of
 from webui.core.errors import BadModelFile
-from webui.models.shapes import MAX_BLOCKS, MAX_LEVELS, Shapes, size_of
 
 ATTENTION_NAMES: Mapping[str, tuple[str, ...]] = {
     "group_norm": ("norm", "group_norm"),

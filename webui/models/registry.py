@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from webui.catalog.checkpoints import Checkpoint
+from webui.catalog.model_hints import read_hints
+from webui.catalog.shapes import Shapes
 from webui.core.errors import BadModelFile
 from webui.models.families.base import Blueprint, ModelFamily, ModelFile
 from webui.models.families.sd1 import SD1
-from webui.models.hints import read_hints
-from webui.models.shapes import Shapes
 from webui.models.weights import open_weights
 
 UNET = "model.diffusion_model."

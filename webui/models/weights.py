@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from webui.catalog.pickle_header import is_pickle
+from webui.catalog.shapes import Shapes
 from webui.core.errors import BadModelFile
 from webui.models.pickle_file import PickleFile
 from webui.models.safetensors_file import SafetensorsFile
-from webui.models.shapes import Shapes
 
 
 class WeightsFile(Protocol):

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from webui.catalog.checkpoints import Checkpoint
+from webui.catalog.model_hints import Hints
+from webui.catalog.shapes import Shapes
 from webui.diffusion.denoiser import Cond
 from webui.models.devices import Placement
-from webui.models.hints import Hints
-from webui.models.shapes import Shapes
 from webui.models.text_encoders import ClipEncoder, Encoded, PictureFacts
 from webui.models.vae import Vae
 from webui.models.weights import WeightsFile

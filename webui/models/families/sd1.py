@@ -11,6 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from webui.catalog.model_hints import Hints
+from webui.catalog.shapes import Shapes
 from webui.core.errors import BadModelFile
 from webui.diffusion.denoiser import Cond
 from webui.diffusion.schedules import scaled_linear_alphas_cumprod
@@ -18,10 +20,8 @@ from webui.models.clip_text import TextLayout, build_text_encoder, read_text_lay
 from webui.models.components import Component
 from webui.models.devices import Placement
 from webui.models.families.base import Blueprint, Capabilities, LoadedModel, ModelFamily, ModelFile
-from webui.models.hints import Hints
 from webui.models.ldm_unet import UNetLayout, build_unet, ldm_unet_keys, read_unet_layout
 from webui.models.ldm_vae import VaeLayout, build_vae, ldm_vae_keys, read_vae_layout
-from webui.models.shapes import Shapes
 from webui.models.text_encoders import ClipEncoder
 from webui.models.vae import Vae
 

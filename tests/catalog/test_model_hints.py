@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from webui.catalog.model_hints import MAX_SIDECAR, Hints, read_hints
 from webui.core.errors import BadModelFile
-from webui.models.hints import MAX_SIDECAR, Hints, read_hints
 
 LDM_YAML = """
 model:
