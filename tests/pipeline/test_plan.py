@@ -164,3 +164,20 @@ def test_token_merging_has_a_ratio_for_each_kind_of_pass(
     text = image_infotext(plan, 0, {})
     assert infotext in text
     assert ("Token merging" in text) == bool(infotext)
+
+
+@pytest.mark.parametrize(
+    ("asked", "first"), [((1024, 1024), (512, 512)), ((1920, 1080), (704, 384)), ((512, 768), (448, 640))]
+)
+def test_hires_fix_of_old_takes_the_size_for_the_second_pass(
+    asked: tuple[int, int], first: tuple[int, int], checkpoints: CheckpointCatalog, styles: StyleStore
+) -> None:
+    overrides = {"use_old_hires_fix_width_height": True}
+    plan = planned(checkpoints, styles, width=asked[0], height=asked[1], hires=HiresFix(scale=3.0), overrides=overrides)
+    assert (plan.first.width, plan.first.height) == first
+    assert plan.hires is not None
+    assert (plan.hires.sampling.width, plan.hires.sampling.height) == asked
+    assert f"Size: {first[0]}x{first[1]}" in image_infotext(plan, 0, {})
+    assert f"Hires resize: {asked[0]}x{asked[1]}" in image_infotext(plan, 0, {})
+    plain = planned(checkpoints, styles, width=asked[0], height=asked[1], overrides=overrides)
+    assert (plain.first.width, plain.first.height) == asked

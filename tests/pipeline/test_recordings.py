@@ -104,6 +104,7 @@ CASES = [
     "mix-dpmpp_sde-sgm_uniform",
     "beta-dist",
     "tome-0.5",
+    "prompt-oldemph",
 ]
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.effort import cpu_seconds
 from webui.core.errors import InvalidRequest
-from webui.prompts.chunks import EmbeddingNames, Fix, TokenCount, chunk, count_tokens, empty_chunk
+from webui.prompts.chunks import EmbeddingNames, Fix, TokenCount, chunk, count_tokens, empty_chunk, old_chunk
 from webui.prompts.tokenizer import END, START, ClipTokenizer
 
 RECORDED = json.loads((Path(__file__).parents[1] / "fixtures/prompts/prompt-tokens.json").read_text("utf-8"))
@@ -109,3 +109,28 @@ def test_long_prompts_take_linear_time(prompt):
 def test_a_prompt_without_end_is_refused():
     with pytest.raises(InvalidRequest, match="longer than 1000 chunks"):
         chunk("BREAK " * 16_000, CLIP)
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "weights"),
+    [
+        ("a ((cat)) on", "a cat on", [1, 1.21, 1]),
+        ("a [cat on", "a cat on", [1, 1 / 1.1, 1 / 1.1]),
+        ("(a) (cat)", "a cat", [1.1, 1.1]),
+        ("cat () on", "cat () on", [1, 1, 1]),
+    ],
+)
+def test_old_emphasis_looks_for_brackets_among_the_tokens(text, words, weights):
+    old = old_chunk(text, CLIP)
+    count = len(weights)
+    assert old.tokens == (START, *CLIP.encode(words), *[END] * (76 - count))
+    assert old.multipliers == pytest.approx((1, *weights, *[1] * (76 - count)))
+    assert set(old_chunk(text, CLIP, emphasis="Ignore").multipliers) == {1}
+
+
+def test_old_emphasis_keeps_one_chunk():
+    old = old_chunk("rembst " + "cat " * 100 + "rembst", CLIP, embeddings=EMBEDDINGS)
+    assert (len(old.tokens), len(old.multipliers), old.fixes) == (77, 77, (Fix(0, "rembst", 3),))
+    assert old.tokens[-2:] == (CAT, END)
+    assert CLIP.encode("((") == [t for t in old_chunk("((", CLIP, emphasis="None").tokens if t not in (START, END)]
+    assert old_chunk("", CLIP) == empty_chunk(CLIP)

@@ -6,7 +6,7 @@ import regex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from webui.prompts.tokenizer import END, START, ClipTokenizer, clean_clip, clip_vocabulary, read_merges
+from webui.prompts.tokenizer import END, START, ClipTokenizer, bracket_weights, clean_clip, clip_vocabulary, read_merges
 
 MERGES = read_merges()
 VOCABULARY = clip_vocabulary(MERGES)
@@ -70,3 +70,11 @@ def test_importing_reads_no_vocabulary_and_no_heavy_library():
         "import sys, webui.prompts.tokenizer; print([m for m in ('tokenizers', 'ftfy', 'torch') if m in sys.modules])"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+def test_bracket_weights_are_those_of_tokens_with_uneven_brackets():
+    weights = bracket_weights()
+    assert weights[VOCABULARY["(</w>"]] == 1.1
+    assert weights[VOCABULARY["[[</w>"]] == 1.1**-2
+    assert VOCABULARY["()</w>"] not in weights
+    assert all(set("()[]") & set(token) for token, number in VOCABULARY.items() if number in weights)

@@ -12,7 +12,7 @@ from torch import Tensor
 from webui.core.settings import Settings
 from webui.diffusion.guidance import PromptConds, Schedule, TimedCond, WeightedSchedule
 from webui.models.text_encoders import ClipEncoder, Encoded, LayerChoice, PictureFacts, Replacement
-from webui.prompts.chunks import Chunk, EmbeddingLookup, chunk, empty_chunk
+from webui.prompts.chunks import Chunk, EmbeddingLookup, chunk, empty_chunk, old_chunk
 from webui.prompts.composition import split_composition
 from webui.prompts.schedule import parse_schedule
 from webui.prompts.tokenizer import ClipTokenizer, Tokenizer
@@ -33,7 +33,7 @@ class TextOptions:
     """What the settings say about reading prompts.
 
     layers: clip skip. emphasis: "Original", "No norm", "Ignore" or "None". comma_backtrack: tokens, 0 for off.
-    old_schedule: prompt editing as in versions before 1.6.
+    old_schedule: prompt editing as in versions before 1.6. old_emphasis: brackets as in the first versions; SD 1 only.
     crop_top, crop_left, good_score, bad_score: what SDXL is told of the picture; the scores are the positive and
     the negative prompt's.
     """
@@ -42,6 +42,7 @@ class TextOptions:
     emphasis: str
     comma_backtrack: int
     old_schedule: bool
+    old_emphasis: bool
     crop_top: int
     crop_left: int
     good_score: float
@@ -54,6 +55,7 @@ class TextOptions:
             emphasis=settings["emphasis"],
             comma_backtrack=settings["comma_padding_backtrack"],
             old_schedule=settings["use_old_scheduling"],
+            old_emphasis=settings["use_old_emphasis_implementation"],
             crop_top=settings["sdxl_crop_top"],
             crop_left=settings["sdxl_crop_left"],
             good_score=settings["sdxl_refiner_high_aesthetic_score"],
@@ -141,6 +143,9 @@ class TextEncoding:
     def _columns(self, encoder: ClipEncoder, texts: Sequence[str]) -> list[list[Chunk]]:
         """The texts' first chunks, their second ones, ...; what is too short gets empty chunks."""
         tokenizer = self._tokenizer(encoder)
+        if self.options.old_emphasis and not encoder.open_clip and len(self.model.text_encoders) == 1:
+            emphasis = self.options.emphasis
+            return [[old_chunk(text, tokenizer, emphasis=emphasis, embeddings=self.embeddings) for text in texts]]
         chunked = [
             chunk(
                 text,

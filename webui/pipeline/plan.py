@@ -146,6 +146,8 @@ def make_plan(
 ) -> GenerationPlan:
     """Decide everything the request leaves open. Raises: InvalidRequest, NotFound."""
     settings = settings.replace(**request.overrides)
+    if request.hires and settings["use_old_hires_fix_width_height"]:
+        request = _sized_as_of_old(request, request.hires)
     count = request.batch_count * request.batch_size
     _check_size(request.width, request.height, request.batch_size)
     sampler, scheduler = find_sampler(request.sampler, request.scheduler)
@@ -186,6 +188,21 @@ def make_plan(
 
 def _drawn(seed: int) -> int:
     return random.randrange(LAST_SEED) if seed == -1 else seed
+
+
+OLD_FIRST_PASS = 512 * 512, 64
+"""Pixels of the first pass, and what its sides are multiples of, when its size isn't asked for."""
+
+
+def _sized_as_of_old(request: GenerationRequest, hires: HiresFix) -> GenerationRequest:
+    """Width and height as those of the second pass; the first has their ratio and about 512 x 512 pixels."""
+    pixels, multiple = OLD_FIRST_PASS
+    scale = math.sqrt(pixels / (request.width * request.height))
+    return request.replace(
+        width=math.ceil(scale * request.width / multiple) * multiple,
+        height=math.ceil(scale * request.height / multiple) * multiple,
+        hires=hires.replace(resize_width=request.width, resize_height=request.height),
+    )
 
 
 def _check_size(width: int, height: int, batch_size: int) -> None:

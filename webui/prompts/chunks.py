@@ -17,7 +17,7 @@ from webui.prompts.composition import split_composition
 from webui.prompts.networks import cut_networks
 from webui.prompts.schedule import parse_schedule
 from webui.prompts.styles import merge_style
-from webui.prompts.tokenizer import Tokenizer
+from webui.prompts.tokenizer import Tokenizer, bracket_weights
 
 CHUNK = 75
 MAX_CHUNKS = 1000
@@ -125,6 +125,36 @@ def chunk(
         else:
             writer.write(tokenizer.encode(piece.text), 1.0 if emphasis == "Ignore" else piece.weight)
     return writer.finish()
+
+
+def old_chunk(
+    text: str, tokenizer: Tokenizer, *, emphasis: str = "Original", embeddings: EmbeddingLookup | None = None
+) -> Chunk:
+    """The one chunk that the first versions made of a text: what is longer is cut off.
+
+    Brackets are looked for among the tokens, each multiplying all that follows; `(text:1.3)`, escapes and BREAK
+    are words like others.
+    """
+    tokens, weights, fixes = [], [], []
+    weight, position, ids = 1.0, 0, tokenizer.encode(text)
+    changes = {} if emphasis == "None" else bracket_weights()
+    while position < len(ids):
+        match = embeddings.find(ids, position) if embeddings else None
+        if ids[position] in changes:
+            weight *= changes[ids[position]]
+        else:
+            if match:
+                fixes.append(Fix(len(tokens), match.name, match.vectors))
+            added = [PLACEHOLDER] * match.vectors if match else [ids[position]]
+            tokens += added
+            weights += [1.0 if emphasis == "Ignore" else weight] * len(added)
+        position += match.tokens if match else 1
+    padding = max(CHUNK - len(tokens), 0)
+    return Chunk(
+        (tokenizer.start, *tokens[:CHUNK], *[tokenizer.end] * padding, tokenizer.end),
+        (1.0, *weights[:CHUNK], *[1.0] * padding, 1.0),
+        tuple(fix for fix in fixes if fix.offset < CHUNK),
+    )
 
 
 def count_tokens(

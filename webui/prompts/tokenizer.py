@@ -10,9 +10,10 @@ from __future__ import annotations
 import gzip
 import html
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -87,6 +88,19 @@ def read_merges() -> list[tuple[str, str]]:
     """The 48894 pairs of CLIP's byte-pair encoding, by rank."""
     lines = gzip.decompress(MERGES.read_bytes()).decode("utf-8").splitlines()
     return [(left, right) for left, _, right in (line.partition(" ") for line in lines[1:])]
+
+
+@cache
+def bracket_weights() -> Mapping[int, float]:
+    """Token -> what its brackets multiply by, for the tokens whose brackets don't cancel out.
+
+    `(` and `]` count 1.1, `[` and `)` 1 / 1.1; emphasis was read from tokens before it was read from text.
+    """
+    weights = {
+        number: 1.1 ** (sum(map(token.count, "(]")) - sum(map(token.count, "[)")))
+        for token, number in clip_vocabulary(read_merges()).items()
+    }
+    return MappingProxyType({number: weight for number, weight in weights.items() if weight != 1})
 
 
 def _byte_letters() -> list[str]:
