@@ -77,12 +77,14 @@ def zip_pictures(services: Services, files: Sequence[Path], result: GenerationRe
     return folder / name
 
 
-def open_folder(services: Services) -> Path:
-    """Show the folder of txt2img's pictures in the file manager of the machine the server runs on.
+def open_folder(services: Services, mode: str = "txt2img") -> Path:
+    """Show the folder of a mode's pictures in the file manager of the machine the server runs on.
+
+    mode: "txt2img" or "img2img".
 
     Raises: Refused when others can reach the server, WebuiError naming the folder when nothing can show it.
     """
-    folder = services.paths.data / services.settings.snapshot()["outdir_txt2img_samples"]
+    folder = services.paths.data / services.settings.snapshot()[f"outdir_{mode}_samples"]
     if not services.flags.is_local:
         raise Refused(f"The pictures are in {folder}; folders are opened only on a server for this machine alone.")
     folder.mkdir(parents=True, exist_ok=True)

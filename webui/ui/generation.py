@@ -1,9 +1,9 @@
-"""The column of generation parameters: A1111's order, one component a parameter."""
+"""The column of generation parameters: the pieces that txt2img and img2img lay out, one component a parameter."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import gradio as gr
@@ -22,137 +22,145 @@ from webui.core.params import Params
 from webui.core.request import GenerationRequest
 from webui.core.settings import Settings
 from webui.desk.forms import EXTENSIONS, OVERRIDES
-from webui.ui.widgets import input_accordion, specs_by_path, tool, widget
+from webui.ui.widgets import InputAccordion, input_accordion, specs_by_path, tool, widget
 
 SAMPLER_NAMES = [sampler.name for sampler in SAMPLERS]
 SCHEDULER_LABELS = [scheduler.label for scheduler in SCHEDULERS]
 SPECS = specs_by_path(GenerationRequest)
 
 
-@dataclass(frozen=True)
-class GenerationColumn:
-    """fields: dotted parameter path -> component, the form of `webui.desk.forms`."""
+class ParameterColumn:
+    """Places parameters and remembers where: a tab calls the pieces in the order it wants to show them.
 
-    fields: dict[str, Component]
+    fields: dotted parameter path -> component, the form of `webui.desk.forms`.
+    """
+
     reuse_seed: gr.Button
     reuse_subseed: gr.Button
     refresh_refiner: gr.Button
     seed_extra: gr.Checkbox
 
+    def __init__(self, tab: str, settings: Settings, checkpoints: Sequence[str]) -> None:
+        """checkpoints: titles for the hires and refiner lists."""
+        self.tab = tab
+        self.settings = settings
+        self.checkpoints = checkpoints
+        self.fields: dict[str, Component] = {}
 
-def build_generation(
-    tab: str, settings: Settings, checkpoints: Sequence[str], groups: Sequence[type[Params]]
-) -> GenerationColumn:
-    """checkpoints: titles for the hires and refiner lists. groups: the extensions' parameters, shown last."""
-    fields: dict[str, Component] = {}
+    def place(self, path: str, elem_id: str, **options: Any) -> Component:
+        """The component of a declared parameter; options are passed on to `widget`."""
+        self.fields[path] = widget(SPECS[path], elem_id, **options)
+        return self.fields[path]
 
-    def place(path: str, elem_id: str, **options: Any) -> Component:
-        fields[path] = widget(SPECS[path], elem_id, **options)
-        return fields[path]
+    def sampler(self) -> None:
+        with gr.Row(elem_id=f"sampler_selection_{self.tab}"):
+            self.place("sampler", f"{self.tab}_sampling", choices=SAMPLER_NAMES)
+            self.place("scheduler", f"{self.tab}_scheduler", choices=SCHEDULER_LABELS)
+            self.place("steps", f"{self.tab}_steps")
 
-    with gr.Row(elem_id=f"sampler_selection_{tab}"):
-        place("sampler", f"{tab}_sampling", choices=SAMPLER_NAMES)
-        place("scheduler", f"{tab}_scheduler", choices=SCHEDULER_LABELS)
-        place("steps", f"{tab}_steps")
-    with gr.Row(elem_id=f"{tab}_accordions", elem_classes=["accordions"]):
+    @contextmanager
+    def accordions(self) -> Iterator[None]:
+        with gr.Row(elem_id=f"{self.tab}_accordions", elem_classes=["accordions"]):
+            yield
+
+    def hires(self) -> InputAccordion:
+        """Hires. fix; the header's extra place is for the resulting size."""
+        tab, settings = self.tab, self.settings
         with input_accordion("Hires. fix", f"{tab}_hr", "txtimg_hr_finalres") as hires:
-            fields["hires"] = hires.enabled
+            self.fields["hires"] = hires.enabled
             with gr.Row(elem_id=f"{tab}_hires_fix_row1"):
-                place("hires.upscaler", f"{tab}_hr_upscaler", choices=[*LATENT_UPSCALERS, *IMAGE_UPSCALERS])
-                place("hires.steps", f"{tab}_hires_steps")
-                place("hires.denoising_strength", f"{tab}_denoising_strength")
+                self.place("hires.upscaler", f"{tab}_hr_upscaler", choices=[*LATENT_UPSCALERS, *IMAGE_UPSCALERS])
+                self.place("hires.steps", f"{tab}_hires_steps")
+                self.place("hires.denoising_strength", f"{tab}_denoising_strength")
             with gr.Row(elem_id=f"{tab}_hires_fix_row2"):
-                place("hires.scale", f"{tab}_hr_scale")
-                place("hires.resize_width", f"{tab}_hr_resize_x")
-                place("hires.resize_height", f"{tab}_hr_resize_y")
+                self.place("hires.scale", f"{tab}_hr_scale")
+                self.place("hires.resize_width", f"{tab}_hr_resize_x")
+                self.place("hires.resize_height", f"{tab}_hr_resize_y")
             with gr.Row(elem_id=f"{tab}_hires_fix_row3", visible=settings["hires_fix_show_sampler"]):
-                same = {"value": SAME_CHECKPOINT, "choices": [SAME_CHECKPOINT, *checkpoints]}
-                place("hires.checkpoint", "hr_checkpoint", allow_custom_value=True, **same)
-                place("hires.sampler", "hr_sampler", value=SAME_SAMPLER, choices=[SAME_SAMPLER, *SAMPLER_NAMES])
+                same = {"value": SAME_CHECKPOINT, "choices": [SAME_CHECKPOINT, *self.checkpoints]}
+                self.place("hires.checkpoint", "hr_checkpoint", allow_custom_value=True, **same)
+                self.place("hires.sampler", "hr_sampler", value=SAME_SAMPLER, choices=[SAME_SAMPLER, *SAMPLER_NAMES])
                 same = {"value": SAME_SCHEDULER, "choices": [SAME_SCHEDULER, *SCHEDULER_LABELS]}
-                place("hires.scheduler", "hr_scheduler", **same)
+                self.place("hires.scheduler", "hr_scheduler", **same)
             with gr.Row(elem_id=f"{tab}_hires_fix_row4", visible=settings["hires_fix_show_prompts"]):
                 hint = "for the hires fix pass.\nLeave empty to use the same as in the first pass."
                 prompt = {"lines": 3, "max_lines": 20, "elem_classes": ["prompt"], "show_label": False}
-                place("hires.prompt", "hires_prompt", placeholder=f"Prompt {hint}", **prompt)
-                place("hires.negative_prompt", "hires_neg_prompt", placeholder=f"Negative prompt {hint}", **prompt)
-        with input_accordion("Refiner", f"{tab}_enable") as refiner:
-            fields["refiner"] = refiner.enabled
+                self.place("hires.prompt", "hires_prompt", placeholder=f"Prompt {hint}", **prompt)
+                self.place("hires.negative_prompt", "hires_neg_prompt", placeholder=f"Negative prompt {hint}", **prompt)
+        return hires
+
+    def refiner(self) -> None:
+        with input_accordion("Refiner", f"{self.tab}_enable") as refiner:
+            self.fields["refiner"] = refiner.enabled
             with gr.Row():
-                titles = {"choices": list(checkpoints), "value": None, "allow_custom_value": True}
-                place("refiner.checkpoint", f"{tab}_checkpoint", **titles)
-                refresh_refiner = tool("🔄", f"{tab}_checkpoint_refresh")
-                place("refiner.switch_at", f"{tab}_switch_at")
-    with gr.Row():
+                titles = {"choices": list(self.checkpoints), "value": None, "allow_custom_value": True}
+                self.place("refiner.checkpoint", f"{self.tab}_checkpoint", **titles)
+                self.refresh_refiner = tool("🔄", f"{self.tab}_checkpoint_refresh")
+                self.place("refiner.switch_at", f"{self.tab}_switch_at")
+
+    @contextmanager
+    def size(self) -> Iterator[None]:
+        """Width and height, with the button that switches them; more buttons may be put beside it inside."""
+        tab = self.tab
         with gr.Column(elem_id=f"{tab}_column_size", scale=4):
-            place("width", f"{tab}_width")
-            place("height", f"{tab}_height")
+            self.place("width", f"{tab}_width")
+            self.place("height", f"{tab}_height")
         with gr.Column(elem_id=f"{tab}_dimensions_row", elem_classes=["dimensions-tools"], scale=0, min_width=40):
             switch = tool("⇅", f"{tab}_res_switch_btn")
-        with gr.Column(elem_id=f"{tab}_column_batch", scale=2, min_width=120):
-            place("batch_count", f"{tab}_batch_count")
-            place("batch_size", f"{tab}_batch_size")
-    place("cfg_scale", f"{tab}_cfg_scale")
-    with gr.Row(elem_id=f"{tab}_seed_row"):
-        place("seed", f"{tab}_seed", min_width=100, scale=4)
-        dice = tool("🎲️", f"{tab}_random_seed")
-        reuse = tool("♻️", f"{tab}_reuse_seed")
-        extra = gr.Checkbox(
-            False,
-            label="Extra",
-            elem_id=f"{tab}_subseed_show",
-            container=False,
-            scale=0,
-            min_width=80,
-            interactive=True,
-        )
-    with gr.Column(elem_id=f"{tab}_seed_extras"):
-        with gr.Row(elem_id=f"{tab}_subseed_row"):
-            place("variation.seed", f"{tab}_subseed", scale=2)
-            dice_variation = tool("🎲️", f"{tab}_random_subseed")
-            reuse_variation = tool("♻️", f"{tab}_reuse_subseed")
-            place("variation.strength", f"{tab}_subseed_strength", scale=2)
-        with gr.Row(elem_id=f"{tab}_seed_resize_from_row"):
-            place("variation.resize_from_width", f"{tab}_seed_resize_from_w")
-            place("variation.resize_from_height", f"{tab}_seed_resize_from_h")
-    with gr.Row(elem_id=f"{tab}_override_settings_row"):
-        fields[OVERRIDES] = gr.Dropdown(
-            choices=[],
-            value=[],
-            label="Override settings",
-            multiselect=True,
-            allow_custom_value=True,
-            elem_id=f"{tab}_override_settings",
-            visible="hidden",
-        )
-    with gr.Column(elem_id=f"{tab}_script_container"):
+            yield
+        sides = [self.fields["width"], self.fields["height"]]
+        switch.click(None, sides, sides, js="(width, height) => [height, width]")
+
+    def batch(self) -> None:
+        with gr.Column(elem_id=f"{self.tab}_column_batch", scale=2, min_width=120):
+            self.place("batch_count", f"{self.tab}_batch_count")
+            self.place("batch_size", f"{self.tab}_batch_size")
+
+    def seed(self) -> None:
+        """Seed, dice, reuse, and the extras under a checkbox."""
+        tab = self.tab
+        with gr.Row(elem_id=f"{tab}_seed_row"):
+            self.place("seed", f"{tab}_seed", min_width=100, scale=4)
+            dice = tool("🎲️", f"{tab}_random_seed")
+            self.reuse_seed = tool("♻️", f"{tab}_reuse_seed")
+            self.seed_extra = gr.Checkbox(
+                False,
+                label="Extra",
+                elem_id=f"{tab}_subseed_show",
+                container=False,
+                scale=0,
+                min_width=80,
+                interactive=True,
+            )
+        with gr.Column(elem_id=f"{tab}_seed_extras"):
+            with gr.Row(elem_id=f"{tab}_subseed_row"):
+                self.place("variation.seed", f"{tab}_subseed", scale=2)
+                dice_variation = tool("🎲️", f"{tab}_random_subseed")
+                self.reuse_subseed = tool("♻️", f"{tab}_reuse_subseed")
+                self.place("variation.strength", f"{tab}_subseed_strength", scale=2)
+            with gr.Row(elem_id=f"{tab}_seed_resize_from_row"):
+                self.place("variation.resize_from_width", f"{tab}_seed_resize_from_w")
+                self.place("variation.resize_from_height", f"{tab}_seed_resize_from_h")
+        dice.click(None, None, self.fields["seed"], js="() => -1")
+        dice_variation.click(None, None, self.fields["variation.seed"], js="() => -1")
+
+    def overrides(self) -> None:
+        with gr.Row(elem_id=f"{self.tab}_override_settings_row"):
+            self.fields[OVERRIDES] = gr.Dropdown(
+                choices=[],
+                value=[],
+                label="Override settings",
+                multiselect=True,
+                allow_custom_value=True,
+                elem_id=f"{self.tab}_override_settings",
+                visible="hidden",
+            )
+
+    def extensions(self, groups: Sequence[type[Params]]) -> None:
+        """One closed accordion a group, with its parameters."""
         for group in groups:
-            fields |= _extension_panel(tab, group)
-        gr.Dropdown(
-            choices=["None"],
-            value="None",
-            label="Script (none installed yet)",
-            elem_id="script_list",
-            interactive=True,
-        )
-
-    dice.click(None, None, fields["seed"], js="() => -1")
-    dice_variation.click(None, None, fields["variation.seed"], js="() => -1")
-    size = [fields["width"], fields["height"]]
-    switch.click(None, size, size, js="(width, height) => [height, width]")
-    sizes = [*size, *(fields[f"hires.{name}"] for name in ("scale", "resize_width", "resize_height"))]
-    changes = [component.change for component in (*sizes, fields["hires"])]
-    text = "(...sizes) => window.easel?.hiresText(...sizes) ?? ''"
-    gr.on(changes, None, sizes, hires.extra, js=text, show_progress="hidden")
-    return GenerationColumn(fields, reuse, reuse_variation, refresh_refiner, extra)
-
-
-def _extension_panel(tab: str, group: type[Params]) -> dict[str, Component]:
-    """One closed accordion with the group's parameters."""
-    title = (group.__doc__ or group.__name__).strip().splitlines()[0].rstrip(".")
-    fields: dict[str, Component] = {}
-    with gr.Accordion(title, open=False, elem_id=f"{tab}_extension_{group.__name__}"):
-        for spec in group.specs():
-            elem_id = f"{tab}_{group.__name__}_{spec.dotted.replace('.', '_')}"
-            fields[f"{EXTENSIONS}.{group.__name__}.{spec.dotted}"] = widget(spec, elem_id)
-    return fields
+            title = (group.__doc__ or group.__name__).strip().splitlines()[0].rstrip(".")
+            with gr.Accordion(title, open=False, elem_id=f"{self.tab}_extension_{group.__name__}"):
+                for spec in group.specs():
+                    elem_id = f"{self.tab}_{group.__name__}_{spec.dotted.replace('.', '_')}"
+                    self.fields[f"{EXTENSIONS}.{group.__name__}.{spec.dotted}"] = widget(spec, elem_id)

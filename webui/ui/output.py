@@ -2,76 +2,183 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from pathlib import Path
+from typing import Any, Literal
 
 import gradio as gr
+from gradio.components import Component
+from gradio.processing_utils import save_bytes_to_cache
 
-from webui.ui.widgets import tool
+from webui.core.errors import InvalidRequest, WebuiError
+from webui.core.request import ResultImage
+from webui.desk import generation, saving
+from webui.desk.services import Services
+from webui.ui import html
+from webui.ui.widgets import QUIET, tool
 
 
-@dataclass(frozen=True)
 class OutputPanel:
-    gallery: gr.Gallery
-    open_folder: gr.Button
-    save: gr.Button
-    save_zip: gr.Button
-    to_img2img: gr.Button
-    to_inpaint: gr.Button
-    to_extras: gr.Button
-    upscale: gr.Button
-    files: gr.File
-    info: gr.HTML
-    log: gr.HTML
-    generation_info: gr.Textbox
-    selected: gr.State
+    """The gallery of a tab's last job and the buttons under it.
 
+    selected: index of the picture chosen in the gallery. generation_info: the job's facts and infotexts, as JSON.
+    upscale: only under txt2img's pictures.
+    """
 
-def build_output(tab: str) -> OutputPanel:
-    """selected: index of the picture chosen in the gallery."""
-    with gr.Column(elem_id=f"{tab}_results_panel", variant="panel"):
-        with gr.Column(elem_id=f"{tab}_gallery_container"):
-            gallery = gr.Gallery(
-                label="Output",
-                show_label=False,
-                elem_id=f"{tab}_gallery",
-                columns=4,
-                preview=True,
-                height=None,
-                object_fit="contain",
+    def __init__(self, services: Services, tab: Literal["txt2img", "img2img"]) -> None:
+        self.services = services
+        self.tab = tab
+        with gr.Column(elem_id=f"{tab}_results_panel", variant="panel"):
+            with gr.Column(elem_id=f"{tab}_gallery_container"):
+                self.gallery = gr.Gallery(
+                    label="Output",
+                    show_label=False,
+                    elem_id=f"{tab}_gallery",
+                    columns=4,
+                    preview=True,
+                    height=None,
+                    object_fit="contain",
+                    interactive=False,
+                    buttons=["download", "fullscreen"],
+                )
+            with gr.Row(elem_id=f"image_buttons_{tab}", elem_classes=["image-buttons"]):
+                self.open_folder = tool("📂", f"{tab}_open_folder")
+                self.save = tool("💾", f"save_{tab}")
+                self.save_zip = tool("🗃️", f"save_zip_{tab}")
+                self.to_img2img = tool("🖼️", f"{tab}_send_to_img2img")
+                self.to_inpaint = tool("🎨️", f"{tab}_send_to_inpaint")
+                self.to_extras = tool("📐", f"{tab}_send_to_extras")
+                self.upscale = tool("✨", f"{tab}_upscale") if tab == "txt2img" else None
+            self.files = gr.File(
+                elem_id=f"download_files_{tab}",
+                file_count="multiple",
                 interactive=False,
-                buttons=["download", "fullscreen"],
+                show_label=False,
+                visible=False,
             )
-        with gr.Row(elem_id=f"image_buttons_{tab}", elem_classes=["image-buttons"]):
-            open_folder = tool("📂", f"{tab}_open_folder")
-            save = tool("💾", f"save_{tab}")
-            save_zip = tool("🗃️", f"save_zip_{tab}")
-            to_img2img = tool("🖼️", f"{tab}_send_to_img2img")
-            to_inpaint = tool("🎨️", f"{tab}_send_to_inpaint")
-            to_extras = tool("📐", f"{tab}_send_to_extras")
-            upscale = tool("✨", f"{tab}_upscale")
-        files = gr.File(
-            elem_id=f"download_files_{tab}",
-            file_count="multiple",
-            interactive=False,
-            show_label=False,
-            visible=False,
-        )
-        info = gr.HTML(elem_id=f"html_info_{tab}", elem_classes=["infotext"])
-        log = gr.HTML(elem_id=f"html_log_{tab}", elem_classes=["html-log"])
-        generation_info = gr.Textbox(elem_id=f"generation_info_{tab}", visible="hidden")
-        selected = gr.State(0)
-    return OutputPanel(
-        gallery=gallery,
-        open_folder=open_folder,
-        save=save,
-        save_zip=save_zip,
-        to_img2img=to_img2img,
-        to_inpaint=to_inpaint,
-        to_extras=to_extras,
-        upscale=upscale,
-        files=files,
-        info=info,
-        log=log,
-        generation_info=generation_info,
-        selected=selected,
-    )
+            self.info = gr.HTML(elem_id=f"html_info_{tab}", elem_classes=["infotext"])
+            self.log = gr.HTML(elem_id=f"html_log_{tab}", elem_classes=["html-log"])
+            self.generation_info = gr.Textbox(elem_id=f"generation_info_{tab}", visible="hidden")
+            self.selected = gr.State(0)
+            self._job = gr.Textbox(visible="hidden")
+
+    @property
+    def shown(self) -> list[Component]:
+        """What `show_result` fills."""
+        return [self.gallery, self.generation_info, self.info, self.log, self.selected, self.files]
+
+    @property
+    def chosen(self) -> list[Component]:
+        """Inputs that tell which picture is chosen, and all about it."""
+        return [self.generation_info, self.selected]
+
+    @property
+    def picture(self) -> list[Component]:
+        """Inputs for `chosen_picture`; to be used with `picture_js`."""
+        return [self._job, self.selected]
+
+    @property
+    def picture_js(self) -> str:
+        return f"(_, selected) => [easel.shownJob('{self.tab}'), selected]"
+
+    def wire(self) -> None:
+        self.gallery.select(self._select, self.generation_info, [self.selected, self.info], **QUIET)
+        saved = [self.files, self.log]
+        self.save.click(self._save_one, self.picture, saved, js=self.picture_js, **QUIET)
+        self.save_zip.click(self._save_zip, self.picture, saved, js=self.picture_js, **QUIET)
+        self.open_folder.click(self._open_folder, None, None, **QUIET)
+
+    # A finished job
+
+    def show_result(self, job_id: str) -> Any:
+        """Pictures, infotext and log of a job that ended; only a sentence when it failed."""
+        try:
+            result = generation.generation_result(self.services, job_id)
+        except WebuiError as error:
+            return {self.log: html.problem(error)}
+        texts = [image.infotext for image in result.images]
+        info = {**result.info, "infotexts": texts, "index_of_first_image": result.index_of_first_image}
+        files = [self.file(image) for image in result.images]
+        return {
+            self.gallery: gr.Gallery(value=files, selected_index=0 if files else None),
+            self.generation_info: json.dumps(info),
+            self.info: html.paragraphs(texts[0]) if texts else "",
+            self.log: html.result_log(result),
+            self.selected: 0,
+            self.files: gr.File(value=None, visible=False),
+        }
+
+    def file(self, image: ResultImage) -> str:
+        """Where the browser can fetch the picture: the saved file if it may be served, else a copy in the cache."""
+        saved = Path(image.path) if image.path else None
+        if saved is not None and saved.is_relative_to(self.services.paths.outputs) and saved.is_file():
+            return str(saved)
+        name = saved.name if saved else "picture." + image.mime.rpartition("/")[2]
+        return save_bytes_to_cache(image.data, name, self.gallery.GRADIO_CACHE)
+
+    def chosen_picture(self, job_id: str, selected: int) -> ResultImage:
+        """The picture chosen in the gallery. Raises: InvalidRequest when there is none, NotFound for one forgotten."""
+        images = generation.generation_result(self.services, job_id).images if job_id else ()
+        if not images:
+            raise InvalidRequest("There is no picture to send; generate one first.")
+        return images[min(selected, len(images) - 1)]
+
+    def infotext(self, info: str, selected: int) -> str:
+        """The infotext of the picture chosen, from `chosen`'s values. Raises: InvalidRequest when there is none."""
+        texts = _infotexts(info)
+        if not 0 <= selected < len(texts):
+            raise InvalidRequest("There is no picture to upscale; generate one first.")
+        return texts[selected]
+
+    def _select(self, info: str, event: gr.SelectData) -> tuple[int, str]:
+        texts = _infotexts(info)
+        index = int(event.index)
+        return index, html.paragraphs(texts[index]) if index < len(texts) else ""
+
+    # Seeds
+
+    def reuse_seed(self, info: str, selected: int) -> Any:
+        return self._seed(info, selected, variation=False)
+
+    def reuse_subseed(self, info: str, selected: int) -> Any:
+        return self._seed(info, selected, variation=True)
+
+    def _seed(self, info: str, selected: int, *, variation: bool) -> Any:
+        try:
+            return generation.seed_of_picture(json.loads(info or "{}"), selected, variation=variation)
+        except WebuiError as error:
+            gr.Warning(str(error))
+            return gr.skip()
+
+    # Saving
+
+    def _save_one(self, job_id: str, selected: int) -> Any:
+        return self._save(job_id, selected, zipped=False)
+
+    def _save_zip(self, job_id: str, selected: int) -> Any:
+        return self._save(job_id, selected, zipped=True)
+
+    def _save(self, job_id: str, selected: int, *, zipped: bool) -> Any:
+        try:
+            if not job_id:
+                raise WebuiError("There is no picture to save; generate one first.")
+            result = generation.generation_result(self.services, job_id)
+            files = saving.save_pictures(self.services, result, selected)
+            if zipped:
+                files = [saving.zip_pictures(self.services, files, result)]
+        except WebuiError as error:
+            return gr.skip(), html.problem(error)
+        note = html.sentences([f"Saved: {', '.join(path.name for path in files)}"], "saved")
+        paths = self.services.paths
+        offered = [str(file) for file in files if any(map(file.is_relative_to, (paths.log, paths.outputs)))]
+        return gr.File(value=offered, visible=bool(offered)), note
+
+    def _open_folder(self) -> None:
+        try:
+            saving.open_folder(self.services, self.tab)
+        except WebuiError as error:
+            gr.Warning(html.escape(str(error)))
+
+
+def _infotexts(info: str) -> list[str]:
+    return list(json.loads(info or "{}").get("infotexts", ()))

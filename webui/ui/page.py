@@ -18,11 +18,11 @@ from webui.ui import html
 from webui.ui.cards import checkpoint_cards
 from webui.ui.extensions_tab import build_extensions
 from webui.ui.footer import footer
-from webui.ui.later import build_later
+from webui.ui.later import build_later, later
 from webui.ui.pnginfo import build_pnginfo
 from webui.ui.quicksettings import build_quicksettings, current_size, current_title, wire_checkpoint
 from webui.ui.theme import easel_theme
-from webui.ui.txt2img import build_txt2img
+from webui.ui.txt2img import Txt2Img
 from webui.ui.widgets import QUIET
 
 ASSETS = Path(__file__).parent / "assets"
@@ -51,7 +51,7 @@ def build(services: Services) -> gr.Blocks:
         hint = gr.HTML(elem_id="easel_hint")
         checkpoint, refresh = build_quicksettings(services)
         with gr.Tabs(elem_id="tabs"):
-            txt2img = build_txt2img(services)
+            txt2img = Txt2Img(services)
             build_later("img2img")
             build_later("extras")
             build_pnginfo(services, txt2img)
@@ -59,6 +59,9 @@ def build(services: Services) -> gr.Blocks:
             build_later("train")
             build_later("settings")
             build_extensions(services)
+        later(txt2img.output.to_img2img, "img2img comes in a later version of Easel.")
+        later(txt2img.output.to_inpaint, "Inpainting comes in a later version of Easel.")
+        later(txt2img.output.to_extras, "Extras come in a later version of Easel.")
         foot = gr.HTML(elem_id="footer")
         facts = gr.Textbox(elem_id="easel_settings", visible="hidden")
         size = (txt2img.fields["width"], txt2img.fields["height"])

@@ -11,7 +11,7 @@ from webui.core.errors import WebuiError
 from webui.core.pictures import read_infotext
 from webui.desk.services import Services
 from webui.ui.html import escape, paragraphs, problem
-from webui.ui.txt2img import Txt2Img, form_updates
+from webui.ui.txt2img import Txt2Img
 from webui.ui.widgets import QUIET
 
 LATER = {"img2img": "Send to img2img", "inpaint": "Send to inpaint", "extras": "Send to extras"}
@@ -50,11 +50,9 @@ def build_pnginfo(services: Services, txt2img: Txt2Img) -> None:
         if not text:
             gr.Warning("There is nothing to send: the picture carries no generation parameters.")
             return gr.skip()
-        return form_updates(services, txt2img.fields, text)
+        return txt2img.updates(text)
 
     picture.change(read, picture, [shown, infotext], **QUIET)
-    send.click(paste, infotext, [*txt2img.fields.values()], **QUIET).success(
-        None, None, None, js="() => easel.showTab('txt2img')"
-    )
+    send.click(paste, infotext, txt2img.pasted, **QUIET).success(None, None, None, js="() => easel.showTab('txt2img')")
     for name, button in later.items():
         button.click(lambda name=name: gr.Info(f"{name} comes in a later version of Easel."), None, None, **QUIET)

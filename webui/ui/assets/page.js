@@ -24,11 +24,11 @@ window.easel = {
   showTab: (tab) => click(`tab_${tab}-button`),
   chosenCheckpoint: () => chosenCheckpoint,
 
-  // values: of the job id's box and the whole form, in the order of the components.
-  newJob(tab, values, keep = true) {
-    const [, ...form] = values;
-    if (keep) remember(sessionStorage, formKey(tab), JSON.stringify(form));
-    return [progress.newJob(tab), ...form];
+  // values: of the job id's box and all that a job is made from. places: of the form among them, to be shown again
+  // on a reloaded page; null keeps nothing.
+  newJob(tab, values, places) {
+    if (places) remember(sessionStorage, formKey(tab), JSON.stringify(places.map((place) => values[place])));
+    return [progress.newJob(tab), ...values.slice(1)];
   },
 
   // The form as it was at the last Generate, with the prompts (its first two) as last typed.

@@ -1,0 +1,227 @@
+"""What txt2img and img2img have in common: prompts, parameters, pictures, and what each button does.
+
+A Generate click only submits a job, under an id that the page drew. assets/progress.js watches it and clicks the
+hidden result button when it has ended, so that neither a queue slot nor the job hangs on the connection.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Literal
+
+import gradio as gr
+from gradio.components import Component
+from gradio.events import Dependency
+
+from webui.core.errors import WebuiError
+from webui.desk import generation
+from webui.desk.forms import OVERRIDES, request_from_form
+from webui.desk.infotexts import form_from_infotext, last_infotext
+from webui.desk.services import Services
+from webui.desk.tokens import count_prompt_tokens
+from webui.ui import html
+from webui.ui.cards import build_cards
+from webui.ui.generation import ParameterColumn
+from webui.ui.output import OutputPanel
+from webui.ui.styles import wire_styles
+from webui.ui.toprow import build_toprow
+from webui.ui.widgets import QUIET
+
+Update = dict[Component, Any]
+
+
+class GenerationTab(ABC):
+    """A tab that makes pictures. Building it lays it out and wires it.
+
+    fields: dotted parameter path -> component. cards: those of the checkpoints.
+    result_shown: the event after which a job's pictures are there.
+    """
+
+    name: ClassVar[Literal["txt2img", "img2img"]]
+    fields: Mapping[str, Component]
+    cards: gr.HTML
+    result_shown: Dependency
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+        name = self.name
+        with gr.Tab(name, id=name, elem_id=f"tab_{name}", render_children=True):
+            self.job_id = gr.Textbox(elem_id=f"{name}_job_id", visible="hidden")  # first: assets rely on its place
+            self.outcome = gr.Textbox(elem_id=f"{name}_outcome", visible="hidden")
+            self.top = build_toprow(name, [style.name for style in services.styles.all()])
+            with gr.Tabs(elem_id=f"{name}_extra_tabs", elem_classes=["extra-networks"]):
+                with (
+                    gr.Tab("Generation", elem_id=f"{name}_generation", render_children=True),
+                    gr.Row(equal_height=False),
+                ):
+                    with gr.Column(elem_id=f"{name}_settings"):
+                        settings, titles = services.settings.snapshot(), services.checkpoints.titles()
+                        self.column = ParameterColumn(name, settings, titles)
+                        self.lay_out(self.column)
+                    with gr.Column(elem_id=f"{name}_results"):
+                        self.output = OutputPanel(services, name)
+                self.cards = build_cards(name, services)
+            self.result_button = gr.Button("Show the result", elem_id=f"{name}_show_result", visible="hidden")
+            self.form_button = gr.Button("Restore the form", elem_id=f"{name}_restore_form", visible="hidden")
+        top = self.top
+        prompts = {"prompt": top.prompt, "negative_prompt": top.negative_prompt, "styles": top.styles}
+        self.fields = {**prompts, **self.column.fields}
+        self._wire_job()
+        self._wire_form()
+        self._wire_prompts()
+        self.output.wire()
+
+    # What a tab brings of its own
+
+    @abstractmethod
+    def lay_out(self, column: ParameterColumn) -> None:
+        """Place the parameters and whatever else stands in the left column."""
+
+    @abstractmethod
+    def start(self, values: Update, job_id: str, user: str | None) -> None:
+        """Submit the job that the page describes. Raises: WebuiError."""
+
+    @property
+    def submit(self) -> gr.Button:
+        """The button whose click submits the job."""
+        return self.top.generate
+
+    @property
+    def sources(self) -> Iterable[Component]:
+        """What a job is made from besides the form."""
+        return ()
+
+    # Generating
+
+    def submits(self, button: gr.Button, handler: Any, more: Iterable[Component] = (), *, keep: bool = True) -> None:
+        """Let the button's click submit a job from the whole form. keep: as what a reloaded page shows again."""
+        inputs = {self.job_id, *self.fields.values(), *more}
+        places = _places(inputs, self.fields.values())
+        draw = f"(...values) => easel.newJob('{self.name}', values, {json.dumps(places if keep else None)})"
+        watch = f"(outcome) => easel.submitted('{self.name}', outcome)"
+        button.click(handler, inputs, [self.outcome, self.output.log], js=draw, **QUIET).then(
+            None, self.outcome, None, js=watch
+        )
+
+    def form(self, values: Update) -> dict[str, Any]:
+        """The form's values by their dotted paths."""
+        return {path: values[component] for path, component in self.fields.items()}
+
+    def submit_form(self, form: Mapping[str, Any], job_id: str, user: str | None) -> None:
+        """Raises: WebuiError."""
+        services = self.services
+        wanted = request_from_form(form, services.settings.snapshot(), services.host.params, user=user)
+        generation.submit_generation(services, wanted, job_id or None)
+
+    def generate(self, values: Update, request: gr.Request) -> tuple[str, str]:
+        job_id = values[self.job_id]
+        try:
+            self.start(values, job_id, request.username or None)
+        except WebuiError as error:
+            return refused(job_id, error)
+        return accepted(job_id)
+
+    def _wire_job(self) -> None:
+        name, top, output = self.name, self.top, self.output
+        self.submits(self.submit, self.generate, self.sources)
+        shown = f"() => easel.shownJob('{name}')"
+        self.result_shown = self.result_button.click(output.show_result, self.job_id, output.shown, js=shown, **QUIET)
+        current = f"() => easel.currentJob('{name}')"
+        for button in (top.interrupt, top.interrupting):
+            button.click(self.interrupt, self.job_id, None, js=current, **QUIET)
+        top.skip.click(self.skip, self.job_id, None, js=current, **QUIET)
+
+    def interrupt(self, job_id: str) -> None:
+        generation.stop(self.services, job_id or None)
+
+    def skip(self, job_id: str) -> None:
+        self.services.jobs.skip(job_id or None)
+
+    # The form
+
+    def _wire_form(self) -> None:
+        fields, column, output = self.fields, self.column, self.output
+        ordered = sorted(fields.values(), key=lambda component: component._id)
+        self.form_button.click(None, None, ordered, js=f"() => easel.rememberedForm('{self.name}')")
+        column.reuse_seed.click(output.reuse_seed, output.chosen, fields["seed"], **QUIET)
+        column.reuse_subseed.click(output.reuse_subseed, output.chosen, fields["variation.seed"], **QUIET)
+        column.refresh_refiner.click(self.refresh_checkpoints, None, fields["refiner.checkpoint"], **QUIET)
+        self.top.paste.click(self.paste, self.top.prompt, self.pasted, **QUIET)
+
+    @property
+    def pasted(self) -> list[Component]:
+        """What `updates` may change."""
+        return [*self.fields.values(), self.column.seed_extra]
+
+    def paste(self, prompt: str) -> Any:
+        """Fill the form from the infotext in the prompt box, or from the last generation when that is empty."""
+        try:
+            infotext = prompt if prompt.strip() else last_infotext(self.services)
+        except WebuiError as error:
+            gr.Warning(html.escape(str(error)))
+            return gr.skip()
+        return self.updates(infotext)
+
+    def updates(self, infotext: str) -> Update:
+        """Changes to the form that let it make the picture described."""
+        pasted = form_from_infotext(infotext, self.services)
+        if pasted.left_out:
+            gr.Info(html.escape(f"Not available here and left as it was: {'; '.join(pasted.left_out)}."))
+        fields = self.fields
+        updates: Update = {fields[path]: value for path, value in pasted.form.items() if path in fields}
+        lines = list(pasted.form[OVERRIDES])
+        updates[fields[OVERRIDES]] = gr.Dropdown(value=lines, choices=lines, visible=bool(lines) or "hidden")
+        if any(path.startswith("variation.") for path in pasted.form):
+            updates[self.column.seed_extra] = True
+        return updates
+
+    def refresh_checkpoints(self) -> Any:
+        self.services.checkpoints.refresh()
+        return gr.Dropdown(choices=list(self.services.checkpoints.titles()))
+
+    # Prompts
+
+    def _wire_prompts(self) -> None:
+        top = self.top
+        counters = [top.styles, self.fields["steps"]]
+        for prompt, counter, button, count in (
+            (top.prompt, top.token_counter, top.token_button, self.count_prompt),
+            (top.negative_prompt, top.negative_token_counter, top.negative_token_button, self.count_negative),
+        ):
+            button.click(count, [prompt, *counters], counter, queue=False, **QUIET)
+            changed = f"(text) => window.easel?.promptChanged('{self.name}', '{prompt.elem_id}', text)"
+            prompt.change(None, prompt, None, js=changed)
+            top.styles.change(None, prompt, None, js=changed)
+        wire_styles(self.services, top)
+
+    def count_prompt(self, prompt: str, styles: list[str], steps: int) -> str:
+        return self._count(prompt, styles, steps, negative=False)
+
+    def count_negative(self, prompt: str, styles: list[str], steps: int) -> str:
+        return self._count(prompt, styles, steps, negative=True)
+
+    def _count(self, prompt: str, styles: list[str], steps: int, *, negative: bool) -> str:
+        try:
+            count = count_prompt_tokens(self.services, prompt, styles, int(steps), negative=negative)
+        except WebuiError as error:
+            return f"<span title='{html.escape(str(error))}'>?/75</span>"
+        return f"<span>{count.count}/{count.limit}</span>"
+
+
+def accepted(job_id: str) -> tuple[str, str]:
+    """The answer to a Generate that was queued: outcome and log."""
+    return json.dumps({"job": job_id, "accepted": True}), ""
+
+
+def refused(job_id: str, sentence: object) -> tuple[str, str]:
+    """The answer to a Generate that wasn't: outcome and log."""
+    return json.dumps({"job": job_id, "accepted": False}), html.problem(sentence)
+
+
+def _places(inputs: Iterable[Component], wanted: Iterable[Component]) -> list[int]:
+    """Where the wanted components stand among the inputs, which Gradio hands over in the order they were made."""
+    ordered = sorted(inputs, key=lambda component: component._id)
+    chosen = set(wanted)
+    return [place for place, component in enumerate(ordered) if component in chosen]
