@@ -187,6 +187,10 @@ class CheckpointCatalog:
         if len(missing) <= TOO_MANY:
             self.hasher.want(missing, done=self._hashed_meanwhile)
 
+    def hash_file(self, path: Path) -> None:
+        """Have the hash of one file computed in the background, because somebody asked for it."""
+        self.hasher.want([path], done=self._hashed_meanwhile)
+
     def close(self) -> None:
         """Stop background hashing; returns when it has stopped."""
         self._stopping.set()

@@ -107,7 +107,7 @@ class FileCatalog:
         self._polled = 0.0
         self._version = 0
         self._all: tuple[ModelFile, ...] = ()
-        self._names: Mapping[Path, frozenset[str]] = {}
+        self._seen: Mapping[Path, tuple[int, frozenset[str]]] = {}
         self._index: Mapping[str, ModelFile] = {}
         self.refresh()
 
@@ -119,7 +119,7 @@ class FileCatalog:
 
     @property
     def version(self) -> int:
-        """Counts up whenever the list, or something that lies beside its files, has changed."""
+        """Counts up whenever a file of the list, or what lies beside one, was added, removed or replaced."""
         return self._version
 
     def all(self) -> tuple[ModelFile, ...]:
@@ -184,11 +184,11 @@ class FileCatalog:
             if single:
                 found.setdefault(os.path.realpath(path), single)
         ordered = tuple(sorted(found.values(), key=lambda file: natural_key(file.name)))
-        names = {path: folder.names for path, folder in kept.items()}
+        seen = {path: (folder.mtime_ns, folder.names) for path, folder in kept.items()}
         self._read = kept
         self._polled = time.monotonic()
-        if self._version == 0 or ordered != self._all or names != self._names:
-            self._all, self._names = ordered, names
+        if self._version == 0 or ordered != self._all or seen != self._seen:
+            self._all, self._seen = ordered, seen
             self._index = _index(ordered)
             self._version += 1
 

@@ -56,7 +56,7 @@ class LoraCatalog(FileCatalog):
         self.hashes = hashes
         self._facts = facts
         self._aliases: tuple[int, Mapping[str, ModelFile | None]] = (-1, {})
-        super().__init__(roots, LORA_SUFFIXES)
+        super().__init__(roots, LORA_SUFFIXES, hidden=True)
 
     def facts(self, file: ModelFile) -> LoraFacts:
         """What the header tells; of a broken file that it is broken. Never raises."""
@@ -147,7 +147,7 @@ class EmbeddingCatalog(FileCatalog):
         self._table: tuple[object, Mapping[str, tuple[ModelFile, EmbeddingFacts]]] = (None, {})
         self._guard = threading.Lock()
         self._noted = 0
-        super().__init__(roots, EMBEDDING_SUFFIXES, wanted=_is_no_preview)
+        super().__init__(roots, EMBEDDING_SUFFIXES, wanted=_is_no_preview, hidden=True)
 
     def refresh(self) -> tuple[ModelFile, ...]:
         """Look at every folder and file again."""
@@ -225,7 +225,7 @@ class HypernetworkCatalog(FileCatalog):
 
     def __init__(self, roots: Sequence[Path], hashes: HashCache):
         self.hashes = hashes
-        super().__init__(roots, HYPERNETWORK_SUFFIXES)
+        super().__init__(roots, HYPERNETWORK_SUFFIXES, hidden=True)
 
 
 @dataclass(frozen=True)
