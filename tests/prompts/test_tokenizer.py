@@ -75,6 +75,6 @@ def test_importing_reads_no_vocabulary_and_no_heavy_library():
 def test_bracket_weights_are_those_of_tokens_with_uneven_brackets():
     weights = bracket_weights()
     assert weights[VOCABULARY["(</w>"]] == 1.1
-    assert weights[VOCABULARY["[[</w>"]] == 1.1**-2
+    assert weights[VOCABULARY["))</w>"]] == 1.1**-2
     assert VOCABULARY["()</w>"] not in weights
     assert all(set("()[]") & set(token) for token, number in VOCABULARY.items() if number in weights)
