@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, FastAPI
 
 from webui.api.checkpoints import checkpoints_router
 from webui.api.errors import add_error_handlers
+from webui.api.extras import extras_router
 from webui.api.generation import generation_router
 from webui.api.listings import listings_router
 from webui.api.login import credentials_of, login_required
@@ -27,6 +28,7 @@ def build_api(services: Services) -> FastAPI:
     login = Depends(login_required(credentials_of(services.flags)))
     protected: list[APIRouter] = [
         generation_router(services, waiters),
+        extras_router(services, waiters),
         progress_router(services),
         options_router(services, waiters),
         checkpoints_router(services, waiters),

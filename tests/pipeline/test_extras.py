@@ -1,0 +1,129 @@
+"""The job of the Extras tab: sizes, texts, names of files, and what it refuses."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from webui.app import build_services
+from webui.core.errors import InvalidRequest
+from webui.core.extras import SCALE_TO, ExtrasRequest, PictureSource
+from webui.core.flags import parse_flags
+from webui.core.pictures import encode_image, read_infotext
+from webui.core.request import GenerationResult
+from webui.jobs.context import JobContext
+from webui.pipeline.engine import Engine, build
+from webui.pipeline.extras import run
+
+INFOTEXT = "a cat\nSteps: 1, Sampler: Euler, Seed: 1"
+SOURCE = PictureSource("cat.jpg", encode_image(Image.effect_noise((32, 16), 50), "jpg", INFOTEXT, {"easel": "{}"}))
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    flags, _ = parse_flags(["--data-dir", str(tmp_path_factory.mktemp("data")), "--device", "cpu"], {})
+    services = build_services(flags)
+    yield build(services)
+    services.checkpoints.close()
+
+
+def made(engine: Engine, *sources: PictureSource, **values: Any) -> GenerationResult:
+    values = {"upscaler_1": "Lanczos", "save": False, **values}
+    return run(engine, ExtrasRequest(sources=sources or (SOURCE,), **values), JobContext.alone())
+
+
+def size_of(result: GenerationResult) -> tuple[int, int]:
+    with Image.open(io.BytesIO(result.images[0].data)) as image:
+        return image.size
+
+
+def test_a_picture_keeps_its_infotext_and_tells_what_was_done(engine: Engine) -> None:
+    result = made(engine, scale=2.0, upscaler_2="Nearest", upscaler_2_visibility=0.5)
+    infotext, items = read_infotext(result.images[0].data)
+    done = "Postprocess upscale by: 2.0, Postprocess upscaler: Lanczos, Postprocess upscaler 2: Nearest"
+    assert infotext == INFOTEXT
+    assert items == {"easel": "{}", "postprocessing": done}
+    assert result.images[0].infotext == done
+    assert size_of(result) == (64, 32)
+
+
+def test_scaling_to_a_size_with_and_without_cropping(engine: Engine) -> None:
+    to = {"resize_mode": SCALE_TO, "width": 40, "height": 40}
+    assert size_of(made(engine, **to)) == (40, 40)
+    assert size_of(made(engine, **to, crop=False)) == (80, 40)
+    assert "Postprocess crop to: 40x40" in made(engine, **to).images[0].infotext
+
+
+def test_the_longest_side_can_be_limited(engine: Engine) -> None:
+    result = made(engine, scale=4.0, max_side=64)
+    assert size_of(result) == (64, 32)
+    assert "Max side length: 64" in result.images[0].infotext
+    assert size_of(made(engine, scale=1.0, max_side=64)) == (32, 16)
+
+
+def test_without_an_upscaler_the_picture_stays(engine: Engine) -> None:
+    result = made(engine, upscaler_1="None", upscaler_2="Lanczos", upscaler_2_visibility=1.0)
+    assert size_of(result) == (32, 16)
+    assert result.images[0].infotext == ""
+
+
+def test_pictures_are_saved_numbered_or_under_their_own_names(engine: Engine) -> None:
+    folder = engine.paths.data / "outputs" / "extras-images"
+    for _ in range(2):
+        made(engine, save=True)
+    made(engine, save=True, keep_names=True)
+    assert sorted(path.name for path in folder.iterdir()) == ["00000.png", "00001.png", "cat.png"]
+    elsewhere = engine.paths.data / "elsewhere"
+    result = made(engine, save=True, output=elsewhere, show=False)
+    assert [path.name for path in elsewhere.iterdir()] == ["00000.png"]
+    assert result.images == ()
+
+
+def test_the_upscalers_name_can_be_a_suffix(engine: Engine) -> None:
+    engine.settings.update({"use_upscaler_name_as_suffix": True})
+    result = made(engine, save=True, keep_names=True, output=engine.paths.data / "suffix")
+    engine.settings.update({"use_upscaler_name_as_suffix": False})
+    assert Path(result.images[0].path or "").name == "cat-Lanczos.png"
+
+
+def test_one_bad_picture_among_many_is_reported(engine: Engine, tmp_path: Path) -> None:
+    bad, gone = PictureSource("bad.png", b"nothing"), PictureSource("gone.png", path=tmp_path / "gone.png")
+    result = made(engine, SOURCE, bad, gone)
+    assert len(result.images) == 1
+    assert [comment.split(":")[0] for comment in result.comments] == ["bad.png", "gone.png"]
+    with pytest.raises(InvalidRequest, match="isn't a picture"):
+        made(engine, bad)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"upscaler_1": "ESRGAN_4x"}, "No upscaler"),
+        ({"gfpgan_visibility": 0.1}, "GFPGAN isn't installed"),
+        ({"codeformer_visibility": 1.0}, "CodeFormer isn't installed"),
+        ({"resize_mode": SCALE_TO, "width": 16384, "height": 16384}, "img_max_size_mp"),
+    ],
+)
+def test_what_cannot_be_done_is_refused(engine: Engine, values: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidRequest, match=words):
+        made(engine, **values)
+
+
+def test_no_picture_at_all_is_refused(engine: Engine) -> None:
+    with pytest.raises(InvalidRequest, match="no picture"):
+        run(engine, ExtrasRequest(), JobContext.alone())
+
+
+def test_an_interrupted_job_returns_what_it_has(engine: Engine) -> None:
+    class Stopping(JobContext):
+        def next_pass(self) -> None:
+            super().next_pass()
+            self._publish(interrupted=True)
+
+    request = ExtrasRequest(sources=(SOURCE,) * 3, upscaler_1="Lanczos", save=False)
+    assert len(run(engine, request, Stopping.alone()).images) == 1

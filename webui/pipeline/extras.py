@@ -1,0 +1,149 @@
+"""The job of the Extras tab: operations on finished pictures."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from webui.core.choices import find_upscaler
+from webui.core.errors import InvalidRequest, WebuiError
+from webui.core.extras import SCALE_TO, ExtrasRequest, PictureSource
+from webui.core.infotext import render
+from webui.core.pictures import MIME, PARAMETERS, decoded_picture, read_infotext
+from webui.core.request import GenerationResult, ResultImage
+from webui.core.settings import Settings
+from webui.pipeline.engine import Engine
+from webui.pipeline.names import safe_part
+from webui.pipeline.picture_files import encoded, write_picture
+from webui.pipeline.upscaling import upscale
+
+if TYPE_CHECKING:
+    from webui.jobs.context import JobContext
+
+POSTPROCESSING = "postprocessing"
+"""The text that tells what was done; the picture's own infotext stays under "parameters"."""
+
+
+def run(engine: Engine, request: ExtrasRequest, job: JobContext) -> GenerationResult:
+    """Every picture of the request, operated on and saved. One that can't be read among many is only reported.
+
+    Raises: InvalidRequest for unknown upscalers, for parts that aren't installed, and for a single picture's faults.
+    """
+    started = time.monotonic()
+    check(request)
+    settings = engine.settings.snapshot()
+    folder = request.output or engine.paths.data / (settings["outdir_samples"] or settings["outdir_extras_samples"])
+    results: list[ResultImage] = []
+    comments: list[str] = []
+    job.begin_passes(max(1, len(request.sources)))
+    for source in request.sources:
+        if job.interrupted or job.stopping:
+            break
+        job.text(source.name)
+        try:
+            results.append(_processed(source, request, settings, folder))
+        except WebuiError as error:
+            if len(request.sources) == 1:
+                raise
+            comments.append(f"{source.name}: {error}")
+        job.next_pass()
+    texts = [result.infotext for result in results]
+    info = {"infotexts": texts, "index_of_first_image": 0}
+    shown = tuple(results) if request.show else ()
+    return GenerationResult(shown, info, tuple(comments), time.monotonic() - started)
+
+
+def check(request: ExtrasRequest) -> None:
+    """Raises: InvalidRequest for what can't be done here, before any work."""
+    find_upscaler(request.upscaler_1)
+    find_upscaler(request.upscaler_2)
+    for name, visibility in (("GFPGAN", request.gfpgan_visibility), ("CodeFormer", request.codeformer_visibility)):
+        if visibility > 0:
+            raise InvalidRequest(f"Face restoration by {name} isn't installed; set its visibility to 0.")
+    if not request.sources:
+        raise InvalidRequest("There is no picture to work on; choose one first.")
+
+
+def _processed(source: PictureSource, request: ExtrasRequest, settings: Settings, folder: Path) -> ResultImage:
+    """One picture. Raises: InvalidRequest when it can't be read, WebuiError when it can't be saved."""
+    data = _content(source)
+    infotext, items = read_infotext(data)
+    image, done = upscaled(decoded_picture(data).convert("RGB"), request, settings["img_max_size_mp"])
+    said = render("", "", done)
+    picture = encoded(image, _texts(infotext, items, said), settings)
+    path = None
+    if request.save:
+        suffix = f"-{request.upscaler_1}" if settings["use_upscaler_name_as_suffix"] and done else ""
+        named = request.keep_names and settings["use_original_name_batch"]
+        stem = safe_part(Path(source.name).stem + suffix) if named else safe_part(suffix)
+        path = write_picture(folder, stem, picture, settings, numbered=not (named and stem))
+    return ResultImage(picture.data, MIME[picture.format], said, image.width, image.height, str(path) if path else None)
+
+
+def upscaled(
+    image: Image.Image, request: ExtrasRequest, most_megapixels: float
+) -> tuple[Image.Image, dict[str, object]]:
+    """The picture at the size asked for, and what was done under A1111's infotext keys; as it is without an upscaler.
+
+    Raises: InvalidRequest when the result would have more than `most_megapixels`.
+    """
+    first, second = find_upscaler(request.upscaler_1), find_upscaler(request.upscaler_2)
+    if first.function is None:
+        return image, {}
+    done: dict[str, object] = {}
+    width, height, crop = request.width, request.height, False
+    if request.resize_mode == SCALE_TO:
+        scale = max(width / image.width, height / image.height)
+        done["Postprocess upscale to"] = f"{width}x{height}"
+        crop = request.crop
+    else:
+        scale = request.scale
+        done["Postprocess upscale by"] = scale
+        if 0 < request.max_side < max(image.size) * scale:
+            scale = request.max_side / max(image.size)
+            done["Max side length"] = request.max_side
+    megapixels = image.width * image.height * scale * scale / 1e6
+    if megapixels > most_megapixels:
+        side = f"{math.floor(image.width * scale)}x{math.floor(image.height * scale)}"
+        raise InvalidRequest(
+            f"The picture would be {side}, {megapixels:.0f} megapixels; setting img_max_size_mp allows "
+            f"{most_megapixels:g}. Choose a smaller size."
+        )
+    result = upscale(image, first.name, scale)
+    if second.function is not None and request.upscaler_2_visibility > 0:
+        result = Image.blend(result, upscale(image, second.name, scale), request.upscaler_2_visibility)
+    if crop:
+        result = centred(result, width, height)
+        done["Postprocess crop to"] = f"{width}x{height}"
+    done["Postprocess upscaler"] = first.name
+    if second.function is not None and request.upscaler_2_visibility > 0:
+        done["Postprocess upscaler 2"] = second.name
+    return result, done
+
+
+def centred(image: Image.Image, width: int, height: int) -> Image.Image:
+    """The middle of the picture, black where it doesn't reach."""
+    frame = Image.new("RGB", (width, height))
+    frame.paste(image, (width // 2 - image.width // 2, height // 2 - image.height // 2))
+    return frame
+
+
+def _content(source: PictureSource) -> bytes:
+    if source.data is not None:
+        return source.data
+    assert source.path is not None, "a source has its content or its place"
+    try:
+        return source.path.read_bytes()
+    except OSError as error:
+        raise InvalidRequest(f"The file can't be read: {error.strerror}.") from error
+
+
+def _texts(infotext: str | None, items: Mapping[str, str], done: str) -> dict[str, str]:
+    """What the result carries: the picture's own texts, and what was done."""
+    kept = {key: text for key, text in items.items() if 0 < len(key) < 80 and key.isascii()}
+    return {**kept, PARAMETERS: infotext or "", POSTPROCESSING: done}
