@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.hostile_files import PROGRAMS, legacy, program, tensor, zipped
 from webui.catalog.checkpoints import CheckpointCatalog, natural_key
 from webui.catalog.hashes import HashCache
 from webui.core.errors import NotFound
@@ -56,13 +57,29 @@ def test_vaes_hidden_files_and_other_kinds_are_not_listed(root: Path, hashes: Ha
     assert len(CheckpointCatalog([root], hashes)) == 5
 
 
-def test_pickles_and_empty_files_are_listed_with_their_problem(root: Path, hashes: HashCache) -> None:
-    (root / "old.ckpt").write_bytes(b"x")
-    (root / "empty.safetensors").write_bytes(b"")
-    catalog = CheckpointCatalog([root], hashes)
-    assert "pickle" in (catalog.find("old.ckpt").problem or "")
-    assert "empty" in (catalog.find("empty.safetensors").problem or "")
-    assert catalog.default().problem is None
+QUARANTINED = {
+    "evil.ckpt": (zipped(PROGRAMS["call of os.system"]), "os.system"),
+    "old-evil.ckpt": (legacy(PROGRAMS["call of posix.system"]), "posix.system"),
+    "disguised.safetensors": (zipped(program(tensor())), "pickle named .safetensors"),
+    "cut.ckpt": (zipped(program(tensor()))[:-9], "damaged zip"),
+    "page.ckpt": (b"<!DOCTYPE html>", "neither"),
+    "empty.safetensors": (b"", "empty"),
+}
+
+
+@pytest.mark.parametrize("name", QUARANTINED)
+def test_a_file_that_is_refused_is_listed_with_the_reason(name: str, root: Path, hashes: HashCache) -> None:
+    content, reason = QUARANTINED[name]
+    (root / name).write_bytes(content)
+    for _ in range(2):  # looked at, then remembered
+        catalog = CheckpointCatalog([root], hashes)
+        assert reason in (catalog.find(name).problem or "")
+        assert catalog.default().problem is None
+
+
+def test_a_good_pickle_checkpoint_is_listed_like_any_other(root: Path, hashes: HashCache) -> None:
+    (root / "old.ckpt").write_bytes(zipped(program(tensor())))
+    assert CheckpointCatalog([root], hashes).find("old").problem is None
 
 
 def test_every_a1111_spelling_finds_the_checkpoint(root: Path, hashes: HashCache) -> None:

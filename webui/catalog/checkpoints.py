@@ -11,6 +11,7 @@ from pathlib import Path
 from webui.catalog.files import FileCatalog, ModelFile, natural_key
 from webui.catalog.hashes import HashCache
 from webui.catalog.hashing import BackgroundHasher
+from webui.catalog.safetensors_header import PREFIX, looks_like_pickle
 from webui.core.errors import NotFound, nearest
 
 __all__ = ["Checkpoint", "CheckpointCatalog", "natural_key"]
@@ -260,22 +261,31 @@ class CheckpointCatalog:
             sha256=sha256,
             legacy_hash=legacy,
             config=config if config.name in file.beside else None,
-            problem=_problem(file),
+            problem=self._problem(file),
             embedded=file.stem == EMBEDDED_STEM and self._own is not None and self._own in file.path.parents,
         )
+
+    def _problem(self, file: ModelFile) -> str | None:
+        """Why the file is refused, by a cheap look; loading it looks at everything."""
+        if file.is_folder:
+            return None
+        name = file.path.name
+        if file.size == 0:
+            return f"{name} is empty (0 bytes): the copy or download failed, fetch it again."
+        try:
+            with file.path.open("rb") as opened:
+                start = opened.read(PREFIX + 1)
+            if looks_like_pickle(start[:PREFIX]):
+                if file.path.suffix.lower() == ".safetensors":
+                    return f"{name} is a pickle named .safetensors: it is refused, because pickles can run programs."
+                return self.hashes.compute(file.path, "pickle") or None
+            if file.path.suffix.lower() == ".ckpt" and start[PREFIX:] != b"{":
+                return f"{name} is neither a PyTorch nor a safetensors file; copy or download it again."
+            return None
+        except OSError as error:
+            return f"{name} can't be read: {error.strerror or error}."
 
 
 def _is_checkpoint(name: str) -> bool:
     """Not a VAE, which is named `x.vae.safetensors`."""
     return not name.lower().rpartition(".")[0].endswith(".vae")
-
-
-def _problem(file: ModelFile) -> str | None:
-    if file.size == 0 and not file.is_folder:
-        return f"{file.path.name} is empty (0 bytes): the copy or download failed, fetch it again."
-    if file.path.suffix.lower() == ".ckpt":
-        return (
-            f"{file.path.name} is a pickle checkpoint, which can run programs when loaded; "
-            "this version loads .safetensors only."
-        )
-    return None

@@ -1,7 +1,8 @@
 """Hashes of model files, computed once and remembered in SQLite.
 
 Kinds: "sha256" over the whole file (its first 10 digits are A1111's short hash), "legacy" (A1111's old
-8-digit hash: SHA-256 over 64 KiB at offset 1 MiB), "addnet" (SHA-256 of all that follows a safetensors header).
+8-digit hash: SHA-256 over 64 KiB at offset 1 MiB), "addnet" (SHA-256 of all that follows a safetensors header);
+and, since it is remembered in the same way, "pickle": why a PyTorch file is refused, "" when it isn't.
 A remembered hash counts only while path, size and modification time (ns) are the same.
 """
 
@@ -16,10 +17,13 @@ from pathlib import Path
 from types import TracebackType
 
 from webui.catalog.files import ModelFile
+from webui.catalog.pickle_header import pickle_problem
 from webui.catalog.safetensors_header import read_header
 
 CHUNK = 1 << 22
 LEGACY_OFFSET, LEGACY_LENGTH = 0x100000, 0x10000
+CHEAP = ("legacy", "pickle")
+"""Kinds that --no-hashing leaves on."""
 
 _TABLE = """CREATE TABLE IF NOT EXISTS hashes (
     kind TEXT NOT NULL, path TEXT NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, value TEXT NOT NULL,
@@ -30,7 +34,7 @@ _TABLE = """CREATE TABLE IF NOT EXISTS hashes (
 class HashCache:
     """Safe to use from several threads; hashing itself runs outside the lock and releases the GIL.
 
-    enabled: False is --no-hashing: `known` and `compute` answer None except for the cheap legacy kind.
+    enabled: False is --no-hashing: `known` and `compute` answer None except for the cheap kinds.
     problem: a sentence when the stored cache was unusable and had to be made anew or kept in memory only.
     """
 
@@ -55,7 +59,7 @@ class HashCache:
 
     def known(self, path: Path, kind: str = "sha256") -> str | None:
         """The remembered hash of the file as it is now, else None; never reads the file's content."""
-        if not self.enabled and kind != "legacy":
+        if not self.enabled and kind not in CHEAP:
             return None
         try:
             stat = path.stat()
@@ -70,7 +74,7 @@ class HashCache:
 
     def known_of(self, files: Iterable[ModelFile], kind: str = "sha256") -> dict[Path, str]:
         """The remembered hashes of many files as they were when listed, by their paths."""
-        if not self.enabled and kind != "legacy":
+        if not self.enabled and kind not in CHEAP:
             return {}
         with self._lock:
             rows = self._database.execute("SELECT path, size, mtime_ns, value FROM hashes WHERE kind = ?", (kind,))
@@ -85,7 +89,7 @@ class HashCache:
         Raises: OSError when it can't be read, BadModelFile for "addnet" of something that isn't safetensors.
         """
         found = self.known(path, kind)
-        if found is not None or (not self.enabled and kind != "legacy"):
+        if found is not None or (not self.enabled and kind not in CHEAP):
             return found
         before = path.stat()
         value = _HASHERS[kind](path, keep_going)
@@ -165,8 +169,13 @@ def _legacy(path: Path, keep_going: Callable[[], bool]) -> str:
         return hashlib.sha256(file.read(LEGACY_LENGTH)).hexdigest()[:8]
 
 
+def _pickle(path: Path, keep_going: Callable[[], bool]) -> str:
+    return pickle_problem(path) or ""
+
+
 _HASHERS: dict[str, Callable[[Path, Callable[[], bool]], str | None]] = {
     "sha256": _sha256,
     "addnet": _addnet,
     "legacy": _legacy,
+    "pickle": _pickle,
 }

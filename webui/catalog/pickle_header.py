@@ -7,22 +7,24 @@ Source: pytorch/pytorch, torch/serialization.py.
 
 from __future__ import annotations
 
+import mmap
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from webui.catalog.pickle_machine import MAX_PICKLE, Machine
 from webui.catalog.pickle_names import KNOWN, PickledTensor, Storage, StorageType
+from webui.catalog.safetensors_header import ZIP_MAGIC
 from webui.catalog.zip_records import Record, inflated, read_records
 from webui.core.errors import BadModelFile
 
-ZIP_MAGIC = b"PK\x03\x04"
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001
 LEGACY_START = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-"""What follows the first pickle's two bytes of protocol."""
+"""The first pickle: nothing but this number, after its protocol."""
 
 NOTES = ("version", "byteorder", ".data/serialization_id", ".format_version", ".storage_alignment")
 """Members of the archive beside data.pkl and data/*."""
@@ -46,11 +48,6 @@ class PickledWeights:
     records: Mapping[str, Record]
 
 
-def is_pickle(start: bytes) -> bool:
-    """Whether a file that begins so (16 bytes are enough) is read by `read_pickle`: a zip, or any pickle."""
-    return start.startswith(ZIP_MAGIC) or (start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"))
-
-
 def read_pickle(data: memoryview, file: str) -> PickledWeights:
     """data: the whole file. file: its name, for messages.
 
@@ -58,7 +55,7 @@ def read_pickle(data: memoryview, file: str) -> PickledWeights:
     """
     if bytes(data[:4]) == ZIP_MAGIC:
         content, records = _read_zip(data, file)
-    elif bytes(data[2 : 2 + len(LEGACY_START)]) == LEGACY_START:
+    elif LEGACY_START in bytes(data[:32]):
         content, records = _read_legacy(data, file)
     else:
         _refuse_by_name(data, file)
@@ -69,6 +66,18 @@ def read_pickle(data: memoryview, file: str) -> PickledWeights:
 def _refuse_by_name(data: memoryview, file: str) -> None:
     """Of a foreign pickle say first what it asks for, if it does: that tells more than its format."""
     Machine(file, KNOWN, lambda _: None).run(data)
+
+
+def pickle_problem(path: Path) -> str | None:
+    """Why a PyTorch file is refused, None when it isn't. Raises: OSError when it can't be read."""
+    with path.open("rb") as file:
+        try:
+            read_pickle(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)), path.name)
+        except BadModelFile as error:
+            return str(error)
+        except ValueError:
+            return f"{path.name} is empty (0 bytes): the copy or download failed, fetch it again."
+    return None
 
 
 class _Storages:

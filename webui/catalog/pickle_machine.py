@@ -17,7 +17,7 @@ from webui.core.errors import BadModelFile
 
 MAX_PICKLE = 16 << 20
 MAX_TEXT = 1 << 20
-MAX_WORK = 600_000
+MAX_WORK = 400_000
 """Opcodes and items built; a checkpoint needs about 35 for a tensor. Within this a hostile file costs under 100 MB."""
 MAX_KEY = 1 << 40
 """Whole numbers as keys of tables are node numbers and widths; huge ones can be chosen to collide."""

@@ -6,8 +6,10 @@ Source: https://github.com/huggingface/safetensors, "Format".
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,8 +19,12 @@ from typing import Any, BinaryIO
 
 from webui.core.errors import BadModelFile
 
-MAX_HEADER = 100_000_000
+MAX_HEADER = 25_000_000
+"""Bytes of JSON. Real checkpoints have under one million, LoRA files with all their tags and pictures a few."""
+MAX_MARKS = 700_000
+"""Texts and commas in it, metadata included; a tensor has a dozen, the largest models a few thousand tensors."""
 PREFIX = 8
+ZIP_MAGIC = b"PK\x03\x04"
 
 ITEM_SIZE: Mapping[str, int] = MappingProxyType(
     {
@@ -60,6 +66,15 @@ class SafetensorsHeader:
     data_start: int
 
 
+def looks_like_pickle(start: bytes) -> bool:
+    """Whether a file that begins so (8 bytes) is a zip archive or a pickle of protocol 2 to 5.
+
+    A safetensors header of 640 bytes, say, begins with a pickle's two bytes, too; only as a length they make sense.
+    """
+    pickled = start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")
+    return start.startswith(ZIP_MAGIC) or (pickled and int.from_bytes(start, "little") > MAX_HEADER)
+
+
 def read_header(path: Path) -> SafetensorsHeader:
     """Read and check the header of `path`; no tensor data is read.
 
@@ -78,12 +93,12 @@ def _read(file: BinaryIO, path: Path) -> SafetensorsHeader:
     if size == 0:
         raise BadModelFile(f"{path.name} is empty (0 bytes): the copy or download failed, fetch it again.")
     prefix = file.read(PREFIX)
-    if prefix[:4] in (b"PK\x03\x04", b"\x80\x02ct", b"\x80\x02}q", b"\x80\x04\x95\x00"):
+    if looks_like_pickle(prefix):
         raise BadModelFile(
-            f"{path.name} is a pickle file named .safetensors: it is refused, because pickles can run programs."
+            f"{path.name} is a pickle file named {path.suffix}: it is refused, because pickles can run programs."
         )
     if prefix[:4] == b"GGUF":
-        raise BadModelFile(f"{path.name} is a GGUF file named .safetensors; GGUF is not supported.")
+        raise BadModelFile(f"{path.name} is a GGUF file named {path.suffix}; GGUF is not supported.")
     length = struct.unpack("<Q", prefix)[0] if len(prefix) == PREFIX else 0
     if length < 2 or length > MAX_HEADER:
         raise BadModelFile(
@@ -104,6 +119,7 @@ def _read(file: BinaryIO, path: Path) -> SafetensorsHeader:
 def _parse(raw: bytes, path: Path) -> dict[str, Any]:
     if not raw.startswith(b"{"):
         raise BadModelFile(f"{path.name} is not a safetensors file: its header is not JSON.")
+    _check_work(raw, path)
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         table = dict(pairs)
@@ -117,6 +133,24 @@ def _parse(raw: bytes, path: Path) -> dict[str, Any]:
         raise BadModelFile(f"{path.name} has a broken header ({str(error)[:120]}); fetch it again.") from error
     assert isinstance(header, dict), "JSON that begins with { is an object"
     return header
+
+
+def _check_work(raw: bytes, path: Path) -> None:
+    """Raises: BadModelFile when parsing would take much more time or memory than the header is long."""
+    width = 4 if re.search(rb"[\xf0-\xff]", raw) else 2 if re.search(rb"[\xc4-\xef]", raw) else 1
+    if len(raw) * width > MAX_HEADER or (_marks(raw) > MAX_MARKS and _has_more_tokens(raw, MAX_MARKS)):
+        raise BadModelFile(f"{path.name} is refused: its header holds far more than that of any model.")
+
+
+def _marks(raw: bytes) -> int:
+    """How many values this JSON has, or more: texts may have such marks in them too."""
+    return sum(raw.count(mark) for mark in (b",", b"[", b"{"))
+
+
+def _has_more_tokens(raw: bytes, most: int) -> bool:
+    """Whether there are more than `most` texts and marks, those within texts not counted."""
+    tokens = re.finditer(rb'(?s)"[^"\\]*(?:\\.[^"\\]*)*"|[,[{]', raw)
+    return next(itertools.islice(tokens, most, None), None) is not None
 
 
 def _metadata(value: Any, path: Path) -> dict[str, str]:
@@ -141,7 +175,7 @@ def _entry(name: str, value: Any, data_start: int, path: Path) -> TensorEntry:
         need = math.prod(value["shape"]) * ITEM_SIZE[value["dtype"]]
         if end - begin == need:
             return TensorEntry(value["dtype"], tuple(value["shape"]), data_start + begin, data_start + end)
-        fault = f"needs {need} bytes for its shape and has {end - begin}"
+        fault = f"has {end - begin} bytes, which don't fit its shape {str(value['shape'])[:80]}"
     raise BadModelFile(f"{path.name} has a broken header: tensor {name[:100]!r} {fault}.")
 
 

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from webui.catalog.pickle_header import is_pickle
+from webui.catalog.safetensors_header import PREFIX, looks_like_pickle
 from webui.catalog.shapes import Shapes
 from webui.core.errors import BadModelFile
 from webui.models.pickle_file import PickleFile
@@ -45,9 +45,9 @@ def open_weights(path: Path) -> WeightsFile:
     """
     try:
         with path.open("rb") as file:
-            start = file.read(16)
+            start = file.read(PREFIX)
     except OSError as error:
         raise BadModelFile(f"{path.name} can't be read: {error.strerror or error}.") from error
-    if is_pickle(start) and path.suffix.lower() != ".safetensors":
+    if looks_like_pickle(start) and path.suffix.lower() != ".safetensors":
         return PickleFile(path)
     return SafetensorsFile(path)
