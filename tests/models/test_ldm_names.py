@@ -8,12 +8,14 @@ from dataclasses import replace
 import pytest
 
 from tools.random_checkpoint import FULL, TINY, Layout, checkpoint_shapes
+from webui.catalog.families import UNET as UNET_PREFIX
 from webui.core.errors import BadModelFile
-from webui.models.clip_text import build_text_encoder, read_text_layout, stored_text_keys, text_prefix
-from webui.models.families.sd1 import TEXT_PREFIX, UNET_PREFIX, VAE_PREFIX
+from webui.models.clip_text import build_text_encoder, read_text_layout, text_sources
+from webui.models.families.unet import VAE_PREFIX
 from webui.models.ldm_unet import build_unet, ldm_unet_keys, ldm_unet_modules, read_unet_layout
 from webui.models.ldm_vae import build_vae, ldm_vae_keys, read_vae_layout
 
+TEXT_PREFIX = "cond_stage_model.transformer."
 NARROW = Layout(unet_widths=(32, 64), vae_widths=(32, 64, 64), text_width=64, text_layers=3)
 
 
@@ -24,8 +26,7 @@ def test_every_key_of_a_checkpoint_is_used_once_and_fits(layout: Layout, count: 
     shapes = checkpoint_shapes(layout)
     unet_layout = read_unet_layout(shapes, UNET_PREFIX, "x")
     vae_layout = read_vae_layout(shapes, VAE_PREFIX, "x")
-    text_at = text_prefix(shapes, TEXT_PREFIX)
-    text_layout = read_text_layout(shapes, text_at, "x")
+    text_layout = read_text_layout(shapes, TEXT_PREFIX, "x")
     unet = build_unet(unet_layout, (1,) * len(layout.unet_widths), 1, 64).state_dict()
     vae = build_vae(vae_layout, 1, 1.0, 512).state_dict()
     text = build_text_encoder(text_layout, 1).state_dict()
@@ -34,7 +35,7 @@ def test_every_key_of_a_checkpoint_is_used_once_and_fits(layout: Layout, count: 
         for module, keys in (
             (unet, {k: UNET_PREFIX + v for k, v in ldm_unet_keys(unet_layout, unet).items()}),
             (vae, ldm_vae_keys(vae_layout, vae, VAE_PREFIX, shapes)),
-            (text, stored_text_keys(text, text_at)),
+            (text, {key: source.key for key, source in text_sources(text_layout, text, shapes).items()}),
         )
         for target, key in keys.items()
     ]
@@ -48,9 +49,10 @@ def test_every_key_of_a_checkpoint_is_used_once_and_fits(layout: Layout, count: 
 def test_the_real_sizes_are_read_from_the_shapes() -> None:
     shapes = checkpoint_shapes(FULL)
     unet = read_unet_layout(shapes, UNET_PREFIX, "x")
-    assert (unet.widths, unet.blocks, unet.depths, unet.middle_depth) == ((320, 640, 1280, 1280), 2, (1, 1, 1, 0), 1)
+    assert (unet.widths, unet.blocks, unet.middle_depth) == ((320, 640, 1280, 1280), 2, 1)
+    assert (unet.down_depths, unet.up_depths[0]) == (((1, 1), (1, 1), (1, 1), (0, 0)), (0, 0, 0))
     assert (unet.in_channels, unet.out_channels, unet.context_width) == (4, 4, 768)
-    text = read_text_layout(shapes, text_prefix(shapes, TEXT_PREFIX), "x")
+    text = read_text_layout(shapes, TEXT_PREFIX, "x")
     assert (text.width, text.layers, text.intermediate, text.usual_heads) == (768, 12, 3072, 12)
     vae = read_vae_layout(shapes, VAE_PREFIX, "x")
     assert (vae.widths, vae.blocks, vae.latent_channels) == ((128, 256, 512, 512), 2, 4)
@@ -93,4 +95,4 @@ def test_more_levels_than_any_model_has_are_refused(layout: Layout) -> None:
 def test_more_text_layers_than_any_model_has_are_refused() -> None:
     shapes = checkpoint_shapes(replace(FULL, text_layers=500))
     with pytest.raises(BadModelFile, match="500 layers"):
-        read_text_layout(shapes, text_prefix(shapes, TEXT_PREFIX), "x")
+        read_text_layout(shapes, TEXT_PREFIX, "x")

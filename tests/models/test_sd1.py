@@ -18,7 +18,7 @@ from tools.random_checkpoint import TEXT, TINY, UNET, VAE
 from webui.catalog.checkpoints import Checkpoint
 from webui.core.errors import BadModelFile
 from webui.diffusion.denoiser import Cond
-from webui.models.components import Component
+from webui.models.components import Component, Source
 from webui.models.devices import Placement, placement_on_cpu
 from webui.models.families.base import LoadedModel
 from webui.models.registry import open_checkpoint
@@ -233,7 +233,7 @@ BAD_CHANGES: dict[str, tuple[Callable[[dict[str, torch.Tensor]], dict[str, torch
         lambda t: {**t, f"{UNET}input_blocks.0.0.weight": torch.zeros(32, 5, 3, 3)},
         "depth checkpoint; these are not supported yet",
     ),
-    "seven channels": (lambda t: {**t, f"{UNET}input_blocks.0.0.weight": torch.zeros(32, 7, 3, 3)}, "takes 7"),
+    "six channels": (lambda t: {**t, f"{UNET}input_blocks.0.0.weight": torch.zeros(32, 6, 3, 3)}, "takes 6"),
     "no blocks": (
         lambda t: {k: v for k, v in t.items() if ".input_blocks." not in k or ".input_blocks.0." in k},
         "no complete U-Net",
@@ -306,4 +306,4 @@ def test_heads_by_width_and_v_prediction_come_from_the_sidecar(tmp_path: Path, d
 def test_a_component_without_all_its_sources_is_a_fault_of_ours(tiny: Path, described: Described) -> None:
     file = open_checkpoint(described(tiny)).file.tensors
     with pytest.raises(AssertionError):
-        Component("thing", torch.nn.Linear(2, 2), {"weight": "a"}).check(file)
+        Component("thing", torch.nn.Linear(2, 2), {"weight": Source("a")}).check(file)

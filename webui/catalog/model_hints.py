@@ -1,13 +1,14 @@
 """What tensor shapes can't tell: prediction type, head counts, norm groups, native size.
 
 Read from the .yaml beside a checkpoint (A1111's and LDM's layout, with a few keys of ours) and from the
-safetensors metadata: key "easel" (JSON) and "modelspec.prediction_type". The .yaml wins.
+safetensors metadata: key "easel" (JSON), "modelspec.prediction_type" and "modelspec.resolution". The .yaml wins.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -21,19 +22,25 @@ MAX_SIDECAR = 65_536
 MODEL = "model.params."
 UNET = f"{MODEL}unet_config.params."
 
-YAML_PLACES: Mapping[str, str] = {
-    "prediction": f"{MODEL}parameterization",
-    "linear_start": f"{MODEL}linear_start",
-    "linear_end": f"{MODEL}linear_end",
-    "latent_scale": f"{MODEL}scale_factor",
-    "native_size": f"{MODEL}native_size",
-    "num_heads": f"{UNET}num_heads",
-    "num_head_channels": f"{UNET}num_head_channels",
-    "norm_num_groups": f"{UNET}norm_num_groups",
-    "vae_norm_num_groups": f"{MODEL}first_stage_config.params.ddconfig.norm_num_groups",
-    "text_heads": f"{MODEL}cond_stage_config.params.num_attention_heads",
+SGM_UNET = f"{MODEL}network_config.params."
+
+YAML_PLACES: Mapping[str, tuple[str, ...]] = {
+    "prediction": (f"{MODEL}parameterization", f"{MODEL}denoiser_config.params.scaling_config.target"),
+    "linear_start": (f"{MODEL}linear_start",),
+    "linear_end": (f"{MODEL}linear_end",),
+    "latent_scale": (f"{MODEL}scale_factor",),
+    "native_size": (f"{MODEL}native_size",),
+    "num_heads": (f"{UNET}num_heads", f"{SGM_UNET}num_heads"),
+    "num_head_channels": (f"{UNET}num_head_channels", f"{SGM_UNET}num_head_channels"),
+    "norm_num_groups": (f"{UNET}norm_num_groups", f"{SGM_UNET}norm_num_groups"),
+    "vae_norm_num_groups": (f"{MODEL}first_stage_config.params.ddconfig.norm_num_groups",),
+    "text_heads": (f"{MODEL}cond_stage_config.params.num_attention_heads",),
 }
-"""Hint -> where the .yaml has it. The metadata's JSON has the hints under their own names."""
+"""Hint -> where a .yaml has it: LDM's place, then that of SDXL's files. The metadata's JSON has the hints under their
+own names."""
+
+SCALINGS: Mapping[str, str] = {"EpsScaling": "eps", "VScaling": "v", "VScalingWithEDMcNoise": "v"}
+"""Last part of the class that SDXL's .yaml files name -> prediction."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,7 @@ def read_hints(file: str, metadata: Mapping[str, str], config: Path | None) -> H
     values = _from_metadata(metadata, file)
     if config is not None:
         table = _read_yaml(config)
-        values |= {hint: value for hint, place in YAML_PLACES.items() if (value := _at(table, place)) is not None}
+        values |= {hint: value for hint, places in YAML_PLACES.items() if (value := _first(table, places)) is not None}
         source = config.name
     else:
         source = file
@@ -72,6 +79,9 @@ def _from_metadata(metadata: Mapping[str, str], file: str) -> dict[str, Any]:
     spec = metadata.get("modelspec.prediction_type", "").lower()
     if spec in ("v", "v_prediction", "epsilon"):
         values["prediction"] = "eps" if spec == "epsilon" else "v"
+    size = re.fullmatch(r"(\d{2,4})x(\d{2,4})", metadata.get("modelspec.resolution", ""))
+    if size:
+        values["native_size"] = min(int(size[1]), int(size[2])) // 8 * 8
     if "easel" not in metadata:
         return values
     try:
@@ -108,6 +118,10 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return table
 
 
+def _first(table: Any, places: tuple[str, ...]) -> Any:
+    return next((value for place in places if (value := _at(table, place)) is not None), None)
+
+
 def _at(table: Any, place: str) -> Any:
     for name in place.split("."):
         if not isinstance(table, dict) or name not in table:
@@ -119,6 +133,8 @@ def _at(table: Any, place: str) -> Any:
 def _checked(hint: str, value: Any, source: str) -> Any:
     """The value in its type, or None for LDM's -1 ("not used"). Raises: BadModelFile when it is impossible."""
     if hint == "prediction":
+        if isinstance(value, str):
+            value = SCALINGS.get(value.rpartition(".")[2], value)
         if value in ("eps", "v"):
             return value
         raise BadModelFile(f'{source} asks for the prediction type {str(value)[:40]!r}; known are "eps" and "v".')

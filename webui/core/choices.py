@@ -45,6 +45,13 @@ class Sampler:
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def is_plain_ode(self) -> bool:
+        """It walks down the levels and adds no noise, as every model can be sampled, flows too."""
+        return self.walk == "plain" and not (
+            self.uses_ensd or self.brownian_noise or self.timesteps or self.consistency
+        )
+
+    @property
     def options(self) -> dict[str, str]:
         """The options as /sdapi/v1/samplers lists them."""
         rows: dict[str, Any] = {

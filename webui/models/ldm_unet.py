@@ -31,54 +31,82 @@ RESNET_NAMES: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class UNetLayout:
-    """widths: channels per level. blocks: ResNets per level going down. depths: transformers per level, 0 = none."""
+    """widths: channels per level. blocks: ResNets per level going down.
+
+    down_depths, up_depths: transformer blocks after each ResNet, 0 for none, by level and in the order of LDM's
+    blocks, so that `up_depths` begins with the last level. middle_depth: None when the middle is one ResNet alone.
+    vector_width: of the vector a row that is added to the time embedding, 0 for none.
+    linear: the transformers' outer projections are linear layers, not 1x1 convolutions.
+    """
 
     in_channels: int
     out_channels: int
     widths: tuple[int, ...]
     blocks: int
-    depths: tuple[int, ...]
-    middle_depth: int
+    down_depths: tuple[tuple[int, ...], ...]
+    up_depths: tuple[tuple[int, ...], ...]
+    middle_depth: int | None
     context_width: int
+    vector_width: int = 0
+    linear: bool = False
+
+    @property
+    def attends(self) -> tuple[bool, ...]:
+        """Which levels have transformers."""
+        return tuple(max(depths) > 0 for depths in self.down_depths)
+
+    def depth(self, level: int) -> int:
+        """The most transformer blocks of a level; the last one's count for the middle, too."""
+        depths = [1, *self.down_depths[level], *self.up_depths[len(self.widths) - 1 - level]]
+        return max(*depths, self.middle_depth or 0) if level == len(self.widths) - 1 else max(depths)
 
 
-def read_unet_layout(shapes: Shapes, prefix: str, file: str) -> UNetLayout:
-    """Sizes of the U-Net whose keys begin with `prefix`.
+def read_unet_layout(shapes: Shapes, prefix: str, file: str, *, linear: bool = False) -> UNetLayout:
+    """Sizes of the U-Net whose keys begin with `prefix`. linear: see `UNetLayout`; shapes don't always tell.
 
     Raises: BadModelFile when keys that every such U-Net has are missing, or the levels don't make one.
     """
     widths: list[int] = []
-    depths: list[int] = []
-    counts: list[int] = []
-    width = depth = count = 0
+    depths: list[tuple[int, ...]] = []
+    level: list[int] = []
+    width = 0
     for block in itertools.count(1):
         name = f"{prefix}input_blocks.{block}"
         if f"{name}.0.out_layers.3.weight" in shapes:
             width = size_of(shapes, f"{name}.0.out_layers.3.weight", 0, file)
-            depth = _transformer_depth(shapes, f"{name}.1")
-            count += 1
+            level.append(_transformer_depth(shapes, f"{name}.1"))
             continue
-        if count:  # a level ends at its downsampler, the last one where the blocks end
+        if level:  # a level ends at its downsampler, the last one where the blocks end
             widths.append(width)
-            depths.append(depth)
-            counts.append(count)
-            count = 0
+            depths.append(tuple(level))
+            level = []
         if f"{name}.0.op.weight" not in shapes:
             break
-    if not 2 <= len(widths) <= MAX_LEVELS or len(set(counts)) != 1 or counts[0] > MAX_BLOCKS or not any(depths):
+    counts = [len(level) for level in depths]
+    attended = [any(level) for level in depths]
+    if not 2 <= len(widths) <= MAX_LEVELS or len(set(counts)) != 1 or counts[0] > MAX_BLOCKS or not any(attended):
         found = str(counts)[:80]
         raise BadModelFile(f"{file} has no complete U-Net: {len(widths)} levels with {found} blocks were found.")
-    attended = next(level for level, depth in enumerate(depths) if depth)
-    first = f"{prefix}input_blocks.{1 + attended * (counts[0] + 1)}.1"
+    first = f"{prefix}input_blocks.{1 + attended.index(True) * (counts[0] + 1)}.1"
+    per_level = counts[0] + 1
+    ups = [_transformer_depth(shapes, f"{prefix}output_blocks.{n}.1") for n in range(len(widths) * per_level)]
+    alone = not any(key.startswith((f"{prefix}middle_block.1.", f"{prefix}middle_block.2.")) for key in shapes)
     return UNetLayout(
         in_channels=size_of(shapes, f"{prefix}input_blocks.0.0.weight", 1, file),
         out_channels=size_of(shapes, f"{prefix}out.2.weight", 0, file),
         widths=tuple(widths),
         blocks=counts[0],
-        depths=tuple(depths),
-        middle_depth=_transformer_depth(shapes, f"{prefix}middle_block.1"),
+        down_depths=tuple(depths),
+        up_depths=tuple(tuple(ups[start : start + per_level]) for start in range(0, len(ups), per_level)),
+        middle_depth=None if alone else _transformer_depth(shapes, f"{prefix}middle_block.1"),
         context_width=size_of(shapes, f"{first}.transformer_blocks.0.attn2.to_k.weight", 1, file),
+        vector_width=size_of(shapes, f"{prefix}label_emb.0.0.weight", 1, file) if _has_vector(shapes, prefix) else 0,
+        linear=linear,
     )
+
+
+def _has_vector(shapes: Shapes, prefix: str) -> bool:
+    return f"{prefix}label_emb.0.0.weight" in shapes
 
 
 def _transformer_depth(shapes: Shapes, name: str) -> int:
@@ -88,28 +116,58 @@ def _transformer_depth(shapes: Shapes, name: str) -> int:
     return depth
 
 
+class LatentUNet(UNet2DConditionModel):
+    """diffusers' U-Net, given the vector that SDXL's networks take as one piece (`Cond.pooled`)."""
+
+    def get_aug_embed(self, emb: Tensor, encoder_hidden_states: Tensor, added_cond_kwargs: dict[str, Tensor]) -> Tensor:
+        """What is added to the time embedding. added_cond_kwargs: "vector" (N, P)."""
+        embedded: Tensor = self.add_embedding(added_cond_kwargs["vector"].to(emb.dtype))
+        return embedded
+
+
 def build_unet(layout: UNetLayout, heads: tuple[int, ...], groups: int, sample_size: int) -> UNet2DConditionModel:
     """The U-Net without weights (on the meta device). heads: per level. sample_size: native latent height."""
-    attended = [depth > 0 for depth in layout.depths]
+    vector = {
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 256,
+        "projection_class_embeddings_input_dim": layout.vector_width,
+    }
+    attends = layout.attends
     with torch.device("meta"):
-        unet = UNet2DConditionModel(
+        unet = (LatentUNet if layout.vector_width else UNet2DConditionModel)(
             sample_size=sample_size,
             in_channels=layout.in_channels,
             out_channels=layout.out_channels,
-            down_block_types=tuple("CrossAttnDownBlock2D" if a else "DownBlock2D" for a in attended),
-            up_block_types=tuple("CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attended)),
+            down_block_types=tuple("CrossAttnDownBlock2D" if a else "DownBlock2D" for a in attends),
+            mid_block_type="UNetMidBlock2D" if layout.middle_depth is None else "UNetMidBlock2DCrossAttn",
+            up_block_types=tuple("CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attends)),
             block_out_channels=layout.widths,
             layers_per_block=layout.blocks,
-            # The last level lends its depth to the middle block.
-            transformer_layers_per_block=(*(max(d, 1) for d in layout.depths[:-1]), max(layout.middle_depth, 1)),
+            transformer_layers_per_block=tuple(layout.depth(level) for level in range(len(layout.widths))),
             cross_attention_dim=layout.context_width,
             attention_head_dim=heads,  # diffusers' name for the number of heads
             norm_num_groups=groups,
+            use_linear_projection=layout.linear,
+            **(vector if layout.vector_width else {}),
         )
         for block in unet.up_blocks:
             for index, upsampler in enumerate(block.upsamplers or ()):
                 block.upsamplers[index] = SkipSizedUpsample(upsampler.channels, upsampler.out_channels)
+    _shorten(unet, layout)
     return unet
+
+
+def _shorten(unet: UNet2DConditionModel, layout: UNetLayout) -> None:
+    """Cut the transformers of smaller relatives (SSD-1B, Vega), whose depths differ within a level."""
+    depths = [
+        *zip(unet.down_blocks, layout.down_depths, strict=True),
+        *zip(unet.up_blocks, layout.up_depths, strict=True),
+    ]
+    if layout.middle_depth is not None:
+        depths.append((unet.mid_block, (layout.middle_depth,)))
+    for block, wanted in depths:
+        for attention, depth in zip(getattr(block, "attentions", None) or (), wanted, strict=False):
+            del attention.transformer_blocks[depth:]
 
 
 class SkipSizedUpsample(Upsample2D):
@@ -142,6 +200,8 @@ def ldm_unet_modules(layout: UNetLayout) -> dict[str, str]:
         "mid_block.resnets.0": "middle_block.0",
         "mid_block.attentions.0": "middle_block.1",
         "mid_block.resnets.1": "middle_block.2",
+        "add_embedding.linear_1": "label_emb.0.0",
+        "add_embedding.linear_2": "label_emb.0.2",
     }
     for level in range(levels):
         for item in range(layout.blocks):
@@ -153,7 +213,7 @@ def ldm_unet_modules(layout: UNetLayout) -> dict[str, str]:
         for item in range(per_level):
             names[f"up_blocks.{up}.resnets.{item}"] = f"output_blocks.{up * per_level + item}.0"
             names[f"up_blocks.{up}.attentions.{item}"] = f"output_blocks.{up * per_level + item}.1"
-        index = 2 if layout.depths[levels - 1 - up] else 1
+        index = 2 if layout.attends[levels - 1 - up] else 1
         names[f"up_blocks.{up}.upsamplers.0.conv"] = f"output_blocks.{up * per_level + layout.blocks}.{index}.conv"
     return names
 

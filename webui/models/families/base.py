@@ -3,7 +3,7 @@
     registry.open_checkpoint(checkpoint) -> Blueprint       # checked, nothing big read
     blueprint.load(placement)            -> LoadedModel     # weights on the device
 
-A family is code; what a checkpoint of it can do is data (`Capabilities`).
+A family is code; what a checkpoint of it can do is data (`webui.core.capabilities`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,35 +19,13 @@ from torch import Tensor
 from webui.catalog.checkpoints import Checkpoint
 from webui.catalog.model_hints import Hints
 from webui.catalog.shapes import Shapes
+from webui.core.capabilities import Capabilities
 from webui.diffusion.denoiser import Cond
+from webui.diffusion.schedules import NoiseTable
 from webui.models.devices import Placement
 from webui.models.text_encoders import ClipEncoder, Encoded, PictureFacts
 from webui.models.vae import Vae
 from webui.models.weights import WeightsFile
-
-
-@dataclass(frozen=True)
-class Capabilities:
-    """What the user interface and the pipeline may ask of a model.
-
-    prediction: what the network's output means. latent_channels, latent_scale, latent_shift: of the VAE.
-    downscale: pixels per latent pixel. size_step: width and height must be multiples of it.
-    native_size: edge in pixels the model was trained on. context_width: channels of a text vector.
-    input_kind: "plain" takes latents alone, "inpaint" also mask and masked picture, "edit" also a picture.
-    negative_prompt: guidance compares with a second prompt. fp16_safe: False when fp16 overflows in the network.
-    """
-
-    prediction: Literal["eps", "v", "flow"]
-    context_width: int
-    latent_channels: int = 4
-    latent_scale: float = 0.18215
-    latent_shift: float = 0.0
-    downscale: int = 8
-    size_step: int = 8
-    native_size: int = 512
-    input_kind: Literal["plain", "inpaint", "edit"] = "plain"
-    negative_prompt: bool = True
-    fp16_safe: bool = True
 
 
 @dataclass(frozen=True)
@@ -71,7 +49,7 @@ class LoadedModel(ABC):
     """A checkpoint's parts on their device, frozen: no gradient is recorded unless an input asks for one.
 
     unet: the denoising network's module, whatever its kind. text_encoders: in the order their outputs are joined.
-    alphas_cumprod: (1000,) fp32 on the CPU.
+    levels: the noise levels it was trained on.
     """
 
     def __init__(
@@ -83,7 +61,7 @@ class LoadedModel(ABC):
         unet: Any,
         text_encoders: tuple[ClipEncoder, ...],
         vae: Vae,
-        alphas_cumprod: Tensor,
+        levels: NoiseTable,
     ):
         self.checkpoint = checkpoint
         self.family = family
@@ -92,7 +70,7 @@ class LoadedModel(ABC):
         self.unet = unet
         self.text_encoders = text_encoders
         self.vae = vae
-        self.alphas_cumprod = alphas_cumprod
+        self.levels = levels
 
     @property
     def device(self) -> torch.device:
@@ -102,6 +80,11 @@ class LoadedModel(ABC):
     def dtype(self) -> torch.dtype:
         """The network's dtype: what `network` computes and answers in."""
         return self.placement.unet
+
+    @property
+    def alphas_cumprod(self) -> Tensor:
+        """(1000,) fp32 on the CPU: the picture's share of each training timestep."""
+        return self.levels.alphas_cumprod
 
     @abstractmethod
     def network(self, x: Tensor, timesteps: Tensor, cond: Cond) -> Tensor:
@@ -146,18 +129,11 @@ class Blueprint(ABC):
 
 
 class ModelFamily(ABC):
-    """id: short and stable ("sd1"). title: as a user calls it."""
-
-    id: str
-    title: str
+    """How checkpoints of a kind become models; what they are called and can do stands in `webui.catalog.families`."""
 
     @abstractmethod
-    def detect(self, shapes: Shapes) -> bool:
-        """Whether a file with these tensors is of this family; the registry asks in a fixed order."""
-
-    @abstractmethod
-    def open(self, file: ModelFile) -> Blueprint:
-        """Read sizes and names, and check that everything is there.
+    def open(self, file: ModelFile, family: str, capabilities: Capabilities) -> Blueprint:
+        """Read sizes and names, and check that everything is there. family: its id.
 
         Raises: BadModelFile with one sentence.
         """
