@@ -9,6 +9,9 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +82,42 @@ def load_cases(folder: Path) -> tuple[Case, ...]:
         )
         for name, case in manifest.items()
     )
+
+
+def folders(folder: Path) -> tuple[Path, ...]:
+    """The folder and those inside it that hold recordings, too."""
+    return tuple(place for place in (folder, folder / "more") if (place / "manifest.json").is_file())
+
+
+FILES_OF_MODELS = {
+    "models": "models/Stable-diffusion",
+    "vae": "models/VAE",
+    "lora": "models/Lora",
+    "hypernetworks": "models/hypernetworks",
+    "embeddings": "embeddings",
+}
+"""Where a folder of recordings keeps what its cases name, and where --data-dir has it."""
+
+
+def lay_out(folder: Path, data: Path) -> None:
+    """Put the models and other files that the cases name into a --data-dir, packed ones restored.
+
+    Raises: FileNotFoundError when neither the folder nor the one above has unpack.py.
+    """
+    script = next((place / "unpack.py" for place in (folder, folder.parent) if (place / "unpack.py").is_file()), None)
+    if script is None:
+        raise FileNotFoundError(f"{folder} has no unpack.py, nor has the folder above it")
+    unpacked = data / "unpacked"
+    subprocess.run([sys.executable, script, unpacked], check=True, capture_output=True)
+    for place in (unpacked, *folders(folder)):
+        for name, target in FILES_OF_MODELS.items():
+            for file in sorted((place / name).glob("*")) if (place / name).is_dir() else ():
+                if file.is_file() and file.suffix != ".pack":
+                    (data / target).mkdir(parents=True, exist_ok=True)
+                    (shutil.move if place == unpacked else shutil.copy)(file, data / target / file.name)
+        if (place / "styles.csv").is_file():
+            shutil.copy(place / "styles.csv", data)
+    shutil.rmtree(unpacked)
 
 
 def difference(ours: Image.Image, theirs: Image.Image) -> Difference | None:

@@ -1,25 +1,19 @@
 """Pictures of the original program, made again through the whole pipeline in fp32.
 
-Needs the recordings; a sample that touches every stage. `compare.py` beside them runs them all against a server.
+Needs the recordings; a sample that touches every stage. `python -m tests.parity_report` runs them all on a server.
 """
 
 from __future__ import annotations
 
 import io
-import json
-import re
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from tests.recordings import TOLERANCE, Case, difference, lay_out, load_cases, without_version
 from webui.api.schema import TextToImageBody, request_of
 from webui.app import build_services
 from webui.core.flags import parse_flags
@@ -111,13 +105,7 @@ CASES = [
 @pytest.fixture(scope="module")
 def engine(parity: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     data = tmp_path_factory.mktemp("recorded")
-    subprocess.run([sys.executable, parity / "unpack.py", data], check=True, capture_output=True)
-    models = data / "models" / "Stable-diffusion"
-    models.mkdir(parents=True)
-    for name in ("tinyA", "tinyB"):
-        shutil.move(data / "models" / f"{name}.safetensors", models)
-        shutil.copy(parity / "models" / f"{name}.yaml", models)
-    shutil.copy(parity / "styles.csv", data)
+    lay_out(parity, data)
     flags, _ = parse_flags(["--data-dir", str(data), "--no-half", "--precision", "full", "--device", "cpu"], {})
     services = build_services(flags)
     services.settings.update({"sd_model_checkpoint": "tinyA"})
@@ -129,31 +117,23 @@ def engine(parity: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[E
 
 
 @pytest.fixture(scope="module")
-def recordings(parity: Path) -> dict[str, Any]:
-    cases: dict[str, Any] = json.loads((parity / "manifest.json").read_text())
-    return cases
+def recordings(parity: Path) -> dict[str, Case]:
+    return {case.name: case for case in load_cases(parity)}
 
 
-def made(engine: Engine, payload: dict[str, Any]) -> GenerationResult:
-    body = TextToImageBody(**payload)
+def made(engine: Engine, case: Case) -> GenerationResult:
+    body = TextToImageBody(**case.body())
     request = request_of(body, engine.host.params).replace(overrides=body.override_settings or {})
     return run(engine, request, JobContext.alone())
 
 
-def without_version(text: str) -> str:
-    return re.sub(r",? ?Version: [^,\n]*", "", text).strip()
-
-
 @pytest.mark.parametrize("name", CASES)
-def test_picture_and_infotext_are_those_of_the_original(
-    name: str, engine: Engine, recordings: dict[str, Any], parity: Path
-) -> None:
+def test_picture_and_infotext_are_those_of_the_original(name: str, engine: Engine, recordings: dict[str, Case]) -> None:
     case = recordings[name]
-    result = made(engine, case["payload"])
-    assert len(result.images) == len(case["files"])
-    for ours, file, infotext in zip(result.images, case["files"], case["infotexts"], strict=True):
-        picture = np.asarray(Image.open(io.BytesIO(ours.data)).convert("RGB"), dtype=np.int16)
-        recorded = np.asarray(Image.open(parity / "images" / file).convert("RGB"), dtype=np.int16)
-        assert picture.shape == recorded.shape
-        assert np.abs(picture - recorded).max() <= 2
+    result = made(engine, case)
+    assert len(result.images) == len(case.files)
+    for index, (ours, infotext) in enumerate(zip(result.images, case.infotexts, strict=True)):
+        apart = difference(Image.open(io.BytesIO(ours.data)), case.picture(index))
+        assert apart is not None
+        assert apart.maximum <= TOLERANCE
         assert without_version(ours.infotext) == without_version(infotext)
