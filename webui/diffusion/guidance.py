@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
+from webui.core.errors import InvalidRequest
 from webui.diffusion.denoiser import Cond
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class GuidanceOptions:
     batch_together: positive and negative rows in one network call.
     pad: make both of one length; "empty" by vectors of an empty prompt, "repeat" by the last vector.
     empty: (T, D) vectors of the empty prompt, for "empty".
+    image_scale: how strongly an instruct-pix2pix model keeps to its picture; None and 1 compare prompts alone.
     """
 
     cfg_scale: float
@@ -71,16 +73,24 @@ class GuidanceOptions:
     batch_together: bool = True
     pad: Literal["empty", "repeat"] | None = None
     empty: Tensor | None = None
+    image_scale: float | None = None
+
+    @property
+    def compares_pictures(self) -> bool:
+        """Whether a third prediction, without the picture, takes part."""
+        return self.image_scale is not None and self.image_scale != 1
 
 
 class ClassifierFreeGuidance:
     """x0 = U + cfg_scale * sum over AND parts of weight * (C - U).
 
+    With an image scale, where I is U with the picture: x0 = U + cfg_scale * (C - I) + image_scale * (I - U).
     Holds the count of denoiser calls, which decides the prompt in force; one object a sampling.
     `last_unconditioned` is x0 of the negative prompts in the latest call.
     channels: (B, C', h, w) what the network reads beside x, see `Cond`.
     `padded`, `skipped_early`, `skipped_low` say afterwards which options had an effect.
-    Source: Ho and Salimans 2022, arXiv:2207.12598; Liu et al. 2022, arXiv:2206.01714, for AND.
+    Source: Ho and Salimans 2022, arXiv:2207.12598; Liu et al. 2022, arXiv:2206.01714, for AND;
+    Brooks et al. 2022, arXiv:2211.09800, for pictures.
     """
 
     def __init__(self, conds: PromptConds, options: GuidanceOptions, channels: Tensor | None = None) -> None:
@@ -104,6 +114,8 @@ class ClassifierFreeGuidance:
 
     def _guided(self, predict: Predict, x: Tensor, sigma: float, step: Step) -> Tensor:
         positive, negative = self._conds()
+        if self.options.compares_pictures:
+            return self._guided_by_picture(predict, x, sigma, step, positive, negative)
         parts = [len(image) for image in self.conds.positive]
         rows = torch.repeat_interleave(x, torch.tensor(parts, device=x.device), dim=0) if max(parts) > 1 else x
         scale = self.options.cfg_scale
@@ -119,6 +131,29 @@ class ClassifierFreeGuidance:
             unconditioned = predict(x, sigma, negative, step)
         self.last_unconditioned = unconditioned
         return self._combined(conditioned, unconditioned, parts, scale)
+
+    def _guided_by_picture(
+        self, predict: Predict, x: Tensor, sigma: float, step: Step, positive: Cond, negative: Cond
+    ) -> Tensor:
+        if len(positive.context) != len(x):
+            raise InvalidRequest(
+                "AND can't be used with an instruct-pix2pix checkpoint; take it out of the prompt, or set Image CFG "
+                "Scale to 1."
+            )
+        assert negative.channels is not None, "an instruct-pix2pix model reads a picture"
+        blind = Cond(negative.context, negative.pooled, torch.zeros_like(negative.channels))
+        if positive.context.shape[1] == negative.context.shape[1] and self.options.batch_together:
+            rows = predict(torch.cat([x, x, x]), sigma, Cond.cat(positive, negative, blind), step)
+            conditioned, pictured, unconditioned = rows.chunk(3)
+        else:
+            conditioned, pictured, unconditioned = (
+                predict(x, sigma, cond, step) for cond in (positive, negative, blind)
+            )
+        self.last_unconditioned = unconditioned
+        options = self.options
+        assert options.image_scale is not None
+        by_prompt = (conditioned - pictured) * options.cfg_scale
+        return unconditioned + by_prompt + (pictured - unconditioned) * options.image_scale
 
     def _combined(self, conditioned: Tensor, unconditioned: Tensor, parts: Sequence[int], scale: float) -> Tensor:
         if max(parts) == 1:
@@ -153,8 +188,10 @@ class ClassifierFreeGuidance:
             return self._stacked[1], self._stacked[2]
         contexts = self._padded(*(stack_repeating([entry.vectors for entry in part]) for part in (positive, negative)))
         channels = self.channels
-        parts = [len(image) for image in self.conds.positive]
-        repeated = channels if channels is None else torch.repeat_interleave(channels, torch.tensor(parts), dim=0)
+        repeated = channels
+        if channels is not None:
+            parts = torch.tensor([len(image) for image in self.conds.positive], device=channels.device)
+            repeated = torch.repeat_interleave(channels, parts, dim=0)
         self._stacked = (
             chosen,
             Cond(contexts[0], stacked_pooled(positive), repeated),

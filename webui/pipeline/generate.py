@@ -3,62 +3,43 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from webui.core.errors import WebuiError
-from webui.core.files import write_atomic
-from webui.core.hooks import DenoiserHook, Step
-from webui.core.request import GenerationRequest, GenerationResult, ResultImage
-from webui.core.version import A1111_VERSION
+from webui.core.hooks import Step
+from webui.core.request import FromImage, GenerationRequest, GenerationResult, ResultImage
 from webui.diffusion.denoiser import ActiveNetwork
 from webui.diffusion.guidance import ClassifierFreeGuidance, GuidanceOptions
 from webui.diffusion.noise import ImageNoise, RandomSource
-from webui.diffusion.schedules import ConsistencyTable, shown_options
+from webui.diffusion.schedules import ConsistencyTable
 from webui.models.families.base import LoadedModel
 from webui.models.token_merging import merged_tokens
+from webui.pipeline.blending import KeepOutsideMask
+from webui.pipeline.compositing import Picture, composed
 from webui.pipeline.conditioning import StepCount, TextEncoding, TextOptions
 from webui.pipeline.engine import Engine
-from webui.pipeline.infotext import image_infotext
-from webui.pipeline.latents import Latents, noise_table, sample, schedule_options, takes_eta, upscaled
+from webui.pipeline.image_input import decoded, pixels_hash
+from webui.pipeline.job import Job, Report
+from webui.pipeline.latents import Latents, noise_table, sample, upscaled
+from webui.pipeline.model_input import input_channels
+from webui.pipeline.networks import InUse, networks_on, report_embeddings
 from webui.pipeline.plan import GenerationPlan, HiresPlan, SamplingPlan, expanded
-from webui.pipeline.postprocess import cropped_to, grid_rows, make_grid, resized, to_image, to_tensor
+from webui.pipeline.postprocess import cropped_to, resized, to_image, to_tensor
+from webui.pipeline.refiner import RefinerSwitch, refines
+from webui.pipeline.report import job_info, report_guidance, report_model, report_options, report_refiner
+from webui.pipeline.results import mask_pictures, remember, save_before_hires, save_uncorrected, saved, with_grid
 from webui.pipeline.save import Saver
+from webui.pipeline.source import BLANK_MASK, Source, encoded, inpaint_fields, make_canvas, make_masking
 from webui.prompts.networks import cut_networks
 
 if TYPE_CHECKING:
-    from webui.core.hooks import Denoise
     from webui.jobs.context import JobContext
-
-
-@dataclass
-class Report:
-    """What the stages find worth telling: infotext entries by key, sentences for the user."""
-
-    fields: dict[str, object] = field(default_factory=dict)
-    comments: list[str] = field(default_factory=list)
-
-    def comment(self, sentence: str) -> None:
-        if sentence not in self.comments:
-            self.comments.append(sentence)
-
-
-@dataclass(frozen=True)
-class Job:
-    """What every stage of one job shares."""
-
-    engine: Engine
-    plan: GenerationPlan
-    progress: JobContext
-    saver: Saver
-    report: Report
 
 
 def run(engine: Engine, request: GenerationRequest, progress: JobContext) -> GenerationResult:
@@ -67,109 +48,184 @@ def run(engine: Engine, request: GenerationRequest, progress: JobContext) -> Gen
     Raises: WebuiError for what the user can mend.
     """
     started = time.monotonic()
+    job = begin(engine, request, progress)
+    progress.begin_passes(len(job.plan.batches) * (2 if job.plan.hires else 1))
+    made = make_pictures(job)
+    results = made.results
+    if len(made.pictures) > 1 and request.save_grid:
+        results = with_grid(job, made.pictures, results)
+    comments = tuple(job.report.comments)
+    return GenerationResult(tuple(results), job_info(job, results), comments, time.monotonic() - started)
+
+
+@dataclass
+class Made:
+    """Finished pictures, and what is handed over of them: masks may stand between."""
+
+    pictures: list[Image.Image] = field(default_factory=list)
+    results: list[ResultImage] = field(default_factory=list)
+
+
+def begin(
+    engine: Engine, request: GenerationRequest, progress: JobContext, fields: Mapping[str, object] | None = None
+) -> Job:
+    """The job with everything decided, and what img2img starts from. fields: further ones for the infotext."""
     plan = engine.plan(request)
     saver = Saver(plan, engine.paths, progress.progress.job_timestamp, engine.provenance)
-    job = Job(engine, plan, progress, saver, Report())
-    progress.begin_passes(len(plan.batches) * (2 if plan.hires else 1))
-    _remember(job)
-    pictures: list[Image.Image] = []
-    results: list[ResultImage] = []
-    for batch in plan.batches:
-        if progress.interrupted or (progress.stopping and pictures):
+    job = Job(engine, plan, progress, saver, Report(dict(fields or {})))
+    if request.image is not None:
+        job = replace(job, source=starting_point(job, request.image))
+    remember(job)
+    return job
+
+
+def starting_point(job: Job, image: FromImage) -> Source:
+    """The pictures and the mask that the request gives, brought to size and encoded."""
+    plan, report = job.plan, job.report
+    inputs = [decoded(data, f"Picture {number}") for number, data in enumerate(image.images, start=1)]
+    if plan.settings["save_init_img"]:
+        for picture in inputs:
+            report.fields["Init image hash"] = pixels_hash(picture)
+            job.saver.input_picture(picture, pixels_hash(picture))
+    masking = None
+    if image.inpaint is not None:
+        masking = make_masking(plan, image.inpaint)
+        if masking is None:
+            report.comment(BLANK_MASK)
+        shown = inpaint_fields(image.inpaint, masking)
+        report.fields.update({key: value for key, value in shown.items() if value is not None})
+    canvas = make_canvas(plan, inputs, masking)
+    with job.engine.models.lease(plan.first.checkpoint) as model:
+        return encoded(canvas, plan, model)
+
+
+def make_pictures(job: Job) -> Made:
+    """All batches, one after the other, until the job is told to stop."""
+    made, progress = Made(), job.progress
+    for batch in job.plan.batches:
+        if progress.interrupted or (progress.stopping and made.pictures):
             break
-        indices = plan.images_of(batch)
+        indices = job.plan.images_of(batch)
         for index, picture in zip(indices, make_batch(job, indices), strict=True):
-            finished = engine.host.postprocess_image(picture, plan)
-            results.append(_saved(job, finished, index))
-            pictures.append(finished)
-    if len(pictures) > 1 and request.save_grid:
-        results = _with_grid(job, pictures, results)
-    return GenerationResult(tuple(results), _info(job, results), tuple(job.report.comments), time.monotonic() - started)
+            save_uncorrected(job, picture, index)
+            finished = job.engine.host.postprocess_image(picture.image, job.plan)
+            made.pictures.append(finished)
+            made.results += [saved(job, finished, index), *mask_pictures(job, picture, index)]
+    return made
 
 
-def make_batch(job: Job, indices: range) -> list[Image.Image]:
+def make_batch(job: Job, indices: range) -> list[Picture]:
     """The pictures of one batch, through both passes."""
     plan = job.plan
     with ExitStack() as models:
-        latents, model = run_pass(job, plan.first, indices, models)
+        latents, model = run_pass(job, plan.first, indices, models, job.source)
         is_last = plan.hires is None or job.progress.interrupted or job.progress.skipped
         job.progress.next_pass()
         if is_last:
             if plan.hires is not None:
                 job.progress.next_pass()  # the one left out
-            return decode(job, latents, model)
+            images = decode(latents, model)
+            return composed(images, latents.samples, job.source, plan, job.color_target)
         assert plan.hires is not None
         before = None
         if not plan.hires.is_latent or plan.settings["save_images_before_highres_fix"]:
-            before = decode(job, latents, model)
-            _save_before_hires(job, before, indices)
+            before = decode(latents, model)
+            save_before_hires(job, before, indices)
     with ExitStack() as models:
         model = models.enter_context(job.engine.prepared(plan.hires.sampling.checkpoint, plan))
-        start = enlarged(plan.hires, latents, before, model)
-        latents, model = run_pass(job, plan.hires.sampling, indices, models, start)
+        source = enlarged(plan, plan.hires, latents, before, model, indices)
+        latents, model = run_pass(job, plan.hires.sampling, indices, models, source)
         job.progress.next_pass()
-        return decode(job, latents, model)
+        return [Picture(image) for image in decode(latents, model)]
 
 
 def run_pass(
-    job: Job, sampling: SamplingPlan, indices: range, models: ExitStack, start: Latents | None = None
+    job: Job, sampling: SamplingPlan, indices: range, models: ExitStack, source: Source | None = None
 ) -> tuple[Latents, LoadedModel]:
     """Encode the prompts and sample one pass. Returns the latents and the model that decodes them.
 
-    models: keeps the models of the pass until its end; a refiner's too.
+    models: keeps the models of the pass until its end; a refiner's too. source: what it starts from beside noise.
     """
     plan, settings = job.plan, job.plan.settings
     model = models.enter_context(job.engine.prepared(sampling.checkpoint, plan))
     models.enter_context(merged_tokens(model.unet, sampling.token_merging))
-    prompts = without_networks(job, expanded(sampling.prompts, indices))
-    negative_prompts = expanded(sampling.negative_prompts, indices)
-    steps = StepCount(plan.first.total_calls)
-    if start is not None:
-        steps = StepCount(plan.first.total_calls, sampling.total_calls)
-
+    tagged, negative_prompts = expanded(sampling.prompts, indices), expanded(sampling.negative_prompts, indices)
+    in_use = models.enter_context(networks_on(job, model, tagged, negative_prompts))
+    prompts = tuple(cut_networks(prompt).text for prompt in tagged)
+    is_second = plan.hires is not None and sampling is plan.hires.sampling
+    steps = StepCount(plan.first.total_calls, sampling.total_calls if is_second else None)
     active = activated(model, plan, sampling)
-    encoding = text_encoding(job, model, sampling)
+    encoding = text_encoding(job, model, sampling, in_use)
     conds = encoding.conds(prompts, negative_prompts, steps)
-    guidance = ClassifierFreeGuidance(conds, guidance_options(plan, sampling, encoding))
+    if not is_second:
+        report_embeddings(job, in_use, encoding.embeddings_in(prompts, negative_prompts))
+    channels = channels_beside(job, model, sampling, indices, source)
+    guidance = ClassifierFreeGuidance(conds, guidance_options(plan, sampling, encoding), channels)
     hooks = job.engine.host.denoiser_hooks(plan, model, job.progress)
     current = [model]
-    if plan.refiner is not None and _refines(plan, start is not None):
+    if plan.refiner is not None and refines(plan, is_second):
 
         def switch() -> None:
             refiner = models.enter_context(job.engine.prepared(plan.refiner.checkpoint, plan))  # type: ignore[union-attr]
             models.enter_context(merged_tokens(refiner.unet, sampling.token_merging))
             current.append(refiner)
             active.__dict__.update(activated(refiner, plan, sampling).__dict__)
-            guidance.conds = text_encoding(job, refiner, sampling).conds(prompts, negative_prompts, steps)
-            _report_refiner(job)
+            reading = text_encoding(
+                job, refiner, sampling, models.enter_context(networks_on(job, refiner, tagged, negative_prompts))
+            )
+            guidance.conds = reading.conds(prompts, negative_prompts, steps)
+            guidance.options = guidance_options(plan, sampling, reading)
+            guidance.channels = channels_beside(job, refiner, sampling, indices, source)
+            report_refiner(job)
 
         hooks = [*hooks, RefinerSwitch(plan, guidance, active, switch)]
-    _report_options(job, sampling, active, prompts, negative_prompts)
+    blend = kept_outside_mask(plan, sampling, active, source)
+    report_model(job, model)
+    report_options(job, sampling, active, prompts, negative_prompts)
     noise = image_noise(plan, sampling, indices, model)
-    latents = sample(
-        sampling, settings, active, guidance, noise, expanded(plan.seeds, indices), hooks, job.progress, start
+    start = Latents(source.latents) if source else None
+    hooks, seeds = [*hooks, *([blend] if blend else [])], expanded(plan.seeds, indices)
+    latents = sample(sampling, settings, active, guidance, noise, seeds, hooks, job.progress, start)
+    report_guidance(job, guidance)
+    return Latents(blend.finished(latents.samples)) if blend else latents, current[-1]
+
+
+def channels_beside(
+    job: Job, model: LoadedModel, sampling: SamplingPlan, indices: range, source: Source | None
+) -> Tensor | None:
+    """What the model reads beside the noisy latent; None for most."""
+    return input_channels(
+        model,
+        (sampling.height // 8, sampling.width // 8),
+        len(indices),
+        job.plan.seeds[indices[0]],
+        source.pictures if source else None,
+        source.picture_mask if source else None,
+        job.plan.settings["inpainting_mask_weight"],
     )
-    _report_guidance(job, guidance)
-    return latents, current[-1]
 
 
-def text_encoding(job: Job, model: LoadedModel, sampling: SamplingPlan) -> TextEncoding:
+def kept_outside_mask(
+    plan: GenerationPlan, sampling: SamplingPlan, active: ActiveNetwork, source: Source | None
+) -> KeepOutsideMask | None:
+    """The hook that keeps what lies outside of the mask, None without one."""
+    if source is None or source.mask is None:
+        return None
+
+    def timestep(sigma: float, step: Step) -> float:
+        return active.table.timestep(sigma) if step.timestep is None else step.timestep
+
+    inpaint = plan.request.image.inpaint if plan.request.image else None
+    soft = inpaint.soft if inpaint else None
+    return KeepOutsideMask(source.latents, source.mask, soft, timestep if sampling.sampler.timesteps else None)
+
+
+def text_encoding(job: Job, model: LoadedModel, sampling: SamplingPlan, in_use: InUse) -> TextEncoding:
     """The reader of one pass's prompts. SDXL is told the picture's size: a second pass's before it is cut."""
     plan, size = job.plan, (sampling.width, sampling.height)
     if plan.hires is not None and sampling is plan.hires.sampling:
         size = plan.hires.upscale_width, plan.hires.upscale_height
-    return TextEncoding(model, job.engine.tokenizer, TextOptions.of(plan.settings), size)
-
-
-def without_networks(job: Job, prompts: Sequence[str]) -> tuple[str, ...]:
-    """The prompts without their <lora:...> tags; the first prompt's decide for the whole batch."""
-    cut = [cut_networks(prompt) for prompt in prompts]
-    if not job.plan.request.disable_extra_networks:
-        for tag in cut[0][1]:
-            job.report.comment(
-                f"<{tag.kind}:{':'.join(tag.args)}> has no effect: this version loads no extra networks yet."
-            )
-    return tuple(text for text, _ in cut)
+    return TextEncoding(model, job.engine.tokenizer, TextOptions.of(plan.settings), size, in_use.embeddings)
 
 
 def activated(model: LoadedModel, plan: GenerationPlan, sampling: SamplingPlan) -> ActiveNetwork:
@@ -185,19 +241,20 @@ def activated(model: LoadedModel, plan: GenerationPlan, sampling: SamplingPlan) 
 
 
 def guidance_options(plan: GenerationPlan, sampling: SamplingPlan, encoding: TextEncoding) -> GuidanceOptions:
-    settings, asked = plan.settings, plan.request.sampler_options.s_min_uncond
+    settings, asked, image = plan.settings, plan.request.sampler_options.s_min_uncond, plan.request.image
     pad: Literal["empty", "repeat"] | None = "empty" if settings["pad_cond_uncond"] else None
     if settings["pad_cond_uncond_v0"]:
         pad = "repeat"
     return GuidanceOptions(
         cfg_scale=plan.request.cfg_scale * sampling.sampler.cfg_factor,
-        total_calls=sampling.total_calls,
+        total_calls=sampling.walked_calls,
         min_sigma=settings["s_min_uncond"] if asked is None else asked,
         min_sigma_all=settings["s_min_uncond_all"],
         skip_early=settings["skip_early_cond"],
         batch_together=settings["batch_cond_uncond"],
         pad=pad,
         empty=encoding.empty() if pad == "empty" else None,
+        image_scale=image.image_cfg_scale if image and encoding.model.capabilities.input_kind == "edit" else None,
     )
 
 
@@ -216,192 +273,35 @@ def image_noise(plan: GenerationPlan, sampling: SamplingPlan, indices: range, mo
     )
 
 
-def decode(job: Job, latents: Latents, model: LoadedModel) -> list[Image.Image]:
+def decode(latents: Latents, model: LoadedModel) -> list[Image.Image]:
     """Pictures from latents, one after the other."""
     with torch.inference_mode():
         return [to_image(decoded) for decoded in model.decode(latents.samples)]
 
 
-def enlarged(hires: HiresPlan, latents: Latents, before: Sequence[Image.Image] | None, model: LoadedModel) -> Latents:
+def enlarged(
+    plan: GenerationPlan,
+    hires: HiresPlan,
+    latents: Latents,
+    before: Sequence[Image.Image] | None,
+    model: LoadedModel,
+    indices: range,
+) -> Source:
     """The first pass at the second one's size, in latents or by way of pictures."""
+    shows_picture = model.capabilities.input_kind == "inpaint" and plan.settings["inpainting_mask_weight"] < 1
     if hires.is_latent:
-        return upscaled(latents, hires)
+        bigger = upscaled(latents, hires)
+        with torch.inference_mode():
+            return Source(bigger.samples, model.decode(bigger.samples) if shows_picture else None)
     assert before is not None, "an image upscaler needs the decoded pictures"
     target = hires.sampling
-    bigger = [resized(image, hires.upscaler, hires.upscale_width, hires.upscale_height) for image in before]
-    images = [cropped_to(image, target.width, target.height) for image in bigger]
+    images = [resized(image, hires.upscaler, hires.upscale_width, hires.upscale_height) for image in before]
+    cut = [to_tensor(cropped_to(image, target.width, target.height))[None].to(model.device) for image in images]
+    seeds = expanded(plan.seeds, indices)
     with torch.inference_mode():
-        encoded: Tensor = model.encode(torch.stack([to_tensor(image) for image in images]).to(model.device))
-    return Latents(encoded.float())
-
-
-class RefinerSwitch(DenoiserHook):
-    """Hands over to the refiner's checkpoint once enough of the noise (or of the steps) is behind."""
-
-    order = 1000
-
-    def __init__(
-        self, plan: GenerationPlan, guidance: ClassifierFreeGuidance, active: ActiveNetwork, switch: Callable[[], None]
-    ) -> None:
-        assert plan.refiner is not None
-        self.refiner = plan.refiner
-        self.guidance = guidance
-        self.active = active
-        self.switch: Callable[[], None] | None = switch
-
-    def wrap_denoiser(self, denoise: Denoise) -> Denoise:
-        def switching(x: Tensor, sigma: float, step: Step) -> Tensor:
-            if self.switch is not None and self.completed(sigma) >= self.refiner.switch_at:
-                self.switch()
-                self.switch = None
-            return denoise(x, sigma, step)
-
-        return switching
-
-    def completed(self, sigma: float) -> float:
-        """The share of the way that is behind, 0..1."""
-        if self.refiner.by_steps:
-            return self.guidance.call / self.guidance.options.total_calls
-        nearest_timestep = int((self.active.table.sigmas - sigma).abs().argmin())
-        return (len(self.active.table.sigmas) - 1 - nearest_timestep) / 1000
-
-
-def _refines(plan: GenerationPlan, is_second: bool) -> bool:
-    """Whether this pass is one that the refiner takes part in."""
-    assert plan.refiner is not None
-    if plan.hires is None or plan.refiner.passes == "both passes":
-        return True
-    return (plan.refiner.passes == "second pass") == is_second
-
-
-def _report_refiner(job: Job) -> None:
-    refiner = job.plan.refiner
-    assert refiner is not None
-    if job.plan.hires is not None and refiner.passes != "second pass":
-        job.report.fields["Hires refiner"] = refiner.passes
-    if refiner.by_steps:
-        job.report.fields["Refiner switch by sampling steps"] = True
-    checkpoint = refiner.checkpoint
-    job.report.fields["Refiner"] = f"{checkpoint.model_name} [{checkpoint.shorthash}]"
-    job.report.fields["Refiner switch at"] = refiner.switch_at
-
-
-def _report_options(
-    job: Job, sampling: SamplingPlan, active: ActiveNetwork, prompts: Iterable[str], negative_prompts: Iterable[str]
-) -> None:
-    """Settings that change the picture, under their infotext keys."""
-    settings, sampler, fields = job.plan.settings, sampling.sampler, job.report.fields
-    texts = [*prompts, *negative_prompts]
-    uses_emphasis = any("(" in text or "[" in text for text in texts)
-    options = schedule_options(sampling, settings)
-    shown: dict[str, object] = {
-        "Noise Schedule": settings["sd_noise_schedule"] if settings["sd_noise_schedule"] != "Default" else None,
-        "Downcast alphas_cumprod": settings["use_downcasted_alpha_bar"] or None,
-        "Emphasis": settings["emphasis"] if settings["emphasis"] != "Original" and uses_emphasis else None,
-    }
-    if not sampler.timesteps:
-        always = settings["always_discard_next_to_last_sigma"] and not sampler.discard_next_to_last_sigma
-        shown["Discard penultimate sigma"] = always or None
-        shown |= shown_options(sampling.schedule, active.table, options)
-        shown["SGM noise multiplier"] = settings["sgm_noise_multiplier"] or None
-    if takes_eta(sampler) and sampling.eta != sampling.default_eta:
-        shown["Eta DDIM" if sampler.timesteps else "Eta"] = sampling.eta
-    for key, default in (("s_churn", 0.0), ("s_tmin", 0.0), ("s_tmax", 0.0), ("s_noise", 1.0)):
-        if key in sampler.extra_options and settings[key] != default:
-            shown[f"Sigma {key.removeprefix('s_')}"] = settings[key]
-    fields.update({key: value for key, value in shown.items() if value is not None})
-
-
-def _report_guidance(job: Job, guidance: ClassifierFreeGuidance) -> None:
-    """Options of guidance that had an effect."""
-    options, fields = guidance.options, job.report.fields
-    if guidance.skipped_early:
-        fields["Skip Early CFG"] = options.skip_early
-    if guidance.skipped_low:
-        fields["NGMS"] = options.min_sigma
-        if options.min_sigma_all:
-            fields["NGMS all steps"] = True
-    if guidance.padded:
-        fields["Pad conds v0" if options.pad == "repeat" else "Pad conds"] = True
-
-
-def _save_before_hires(job: Job, pictures: Sequence[Image.Image], indices: range) -> None:
-    if not job.plan.settings["save_images_before_highres_fix"] or not job.plan.request.save_samples:
-        return
-    for index, picture in zip(indices, pictures, strict=True):
-        text = image_infotext(job.plan, index, job.report.fields)
-        job.saver.sample(picture, index, text, suffix="-before-highres-fix")
-
-
-def _remember(job: Job) -> None:
-    """Keep the job's infotext in params.txt, before anything can go wrong, for the page's "read the last one"."""
-    if job.engine.flags.no_prompt_history:
-        return
-    try:
-        write_atomic(job.engine.paths.params_txt, image_infotext(job.plan, 0, {}).encode())
-    except OSError as error:
-        job.report.comment(f"The prompt can't be kept in {job.engine.paths.params_txt}: {error.strerror}.")
-
-
-def _saved(job: Job, picture: Image.Image, index: int) -> ResultImage:
-    text = image_infotext(job.plan, index, job.report.fields)
-    save = job.plan.request.save_samples and job.plan.settings["samples_save"]
-    try:
-        result = job.saver.sample(picture, index, text, save=save)
-    except WebuiError as error:
-        job.report.comment(str(error))
-        result = job.saver.sample(picture, index, text, save=False)
-    if result.path is not None:
-        job.engine.host.image_saved(Path(result.path), picture, job.plan)
-    return result
-
-
-def _with_grid(job: Job, pictures: Sequence[Image.Image], results: list[ResultImage]) -> list[ResultImage]:
-    settings = job.plan.settings
-    if not (settings["return_grid"] or settings["grid_save"]):
-        return results
-    rows = grid_rows(len(pictures), job.plan.request.batch_size, settings)
-    grid = make_grid(pictures, rows, settings["grid_background_color"])
-    text = image_infotext(job.plan, 0, job.report.fields)
-    saved = job.saver.grid(grid, text, save=job.plan.request.save_grid)
-    return [saved, *results] if settings["return_grid"] else results
-
-
-def _info(job: Job, results: Sequence[ResultImage]) -> dict[str, object]:
-    """The facts of the job under /sdapi/v1's names."""
-    plan, request, first = job.plan, job.plan.request, job.plan.first
-    variation = request.variation
-    return {
-        "prompt": first.prompts[0],
-        "all_prompts": list(first.prompts),
-        "negative_prompt": first.negative_prompts[0],
-        "all_negative_prompts": list(first.negative_prompts),
-        "seed": plan.seeds[0],
-        "all_seeds": list(plan.seeds),
-        "subseed": plan.subseeds[0],
-        "all_subseeds": list(plan.subseeds),
-        "subseed_strength": variation.strength,
-        "width": first.width,
-        "height": first.height,
-        "sampler_name": first.sampler.name,
-        "cfg_scale": request.cfg_scale,
-        "steps": first.steps,
-        "batch_size": request.batch_size,
-        "restore_faces": bool(request.restore_faces),
-        "face_restoration_model": None,
-        "sd_model_name": first.checkpoint.model_name,
-        "sd_model_hash": first.checkpoint.shorthash,
-        "sd_vae_name": None,
-        "sd_vae_hash": None,
-        "seed_resize_from_w": variation.resize_from_width,
-        "seed_resize_from_h": variation.resize_from_height,
-        "denoising_strength": plan.hires.sampling.denoise if plan.hires else None,
-        "extra_generation_params": dict(job.report.fields),
-        "index_of_first_image": 1 if results and results[0].is_grid else 0,
-        "infotexts": [result.infotext for result in results],
-        "styles": list(request.styles),
-        "job_timestamp": job.progress.progress.job_timestamp,
-        "clip_skip": plan.clip_skip,
-        "is_using_inpainting_conditioning": False,
-        "version": A1111_VERSION,
-    }
+        encoded_images = [
+            model.encode(image, torch.Generator().manual_seed(seed)) for image, seed in zip(cut, seeds, strict=True)
+        ]
+    # A1111 shows an inpainting model these pictures with levels of 0..1 in place of -1..1.
+    pictures = (torch.cat(cut) + 1) / 2 if shows_picture else None
+    return Source(torch.cat(encoded_images).float(), pictures)

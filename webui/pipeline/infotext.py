@@ -28,7 +28,7 @@ def _parameters(plan: GenerationPlan) -> dict[str, object]:
         "scheduler": first.schedule.label,
         "cfg_scale": plan.request.cfg_scale,
         "variation.strength": variation.strength or None,
-        "hires.denoising_strength": hires.sampling.denoise if hires else None,
+        "hires.denoising_strength": hires.sampling.denoise if hires else first.denoise,
         "tiling": True if plan.tiling else None,
     }
     if hires:

@@ -87,30 +87,26 @@ def schedule_options(plan: SamplingPlan, settings: Settings) -> ScheduleOptions:
 
 
 def levels(plan: SamplingPlan, table: NoiseTable, settings: Settings) -> Levels:
-    """The levels of a pass: all of them from noise, the last part when it starts from a picture.
-
-    A pass from a picture walks as many steps as planned, of a schedule longer by 1 / denoise.
-    """
-    if plan.denoise == 0:
+    """The levels of a pass: all of them from noise, the last part when it starts from a picture."""
+    if plan.schedule_steps == 0:
         nothing = torch.zeros(1, dtype=torch.float64)
         return Levels(nothing, nothing, noise=0.0, picture=1.0)
-    steps = plan.steps if plan.denoise is None else int(plan.steps / min(plan.denoise, 0.999))
     if plan.sampler.timesteps:
-        return _timestep_levels(plan, steps, table, settings)
-    full = sigmas_for(plan.schedule, steps, table, schedule_options(plan, settings))
+        return _timestep_levels(plan, table, settings)
+    full = sigmas_for(plan.schedule, plan.schedule_steps, table, schedule_options(plan, settings))
     if plan.denoise is not None:
-        sigmas = full[steps - plan.steps :]
+        sigmas = full[plan.schedule_steps - plan.walked_steps :]
         return Levels(sigmas, full, noise=float(sigmas[0]), picture=1.0)
     first = float(full[0])
     return Levels(full, full, noise=math.sqrt(1 + first**2) if settings["sgm_noise_multiplier"] else first)
 
 
-def _timestep_levels(plan: SamplingPlan, steps: int, table: NoiseTable, settings: Settings) -> Levels:
+def _timestep_levels(plan: SamplingPlan, table: NoiseTable, settings: Settings) -> Levels:
     """Levels of a sampler in the variance-preserving scale, where x begins with noise of standard deviation 1."""
-    timesteps = ddim_timesteps(steps, len(table.sigmas))
+    timesteps = ddim_timesteps(plan.schedule_steps, len(table.sigmas))
     kept, entry = timesteps, None
     if plan.denoise is not None:
-        last = min(plan.steps - 1, len(timesteps) - 1)
+        last = min(plan.walked_steps - 1, len(timesteps) - 1)
         kept, entry = timesteps[: max(last, 1)], float(table.sigmas[timesteps[last]])
     sigmas, told = table.sigmas[kept].flip(0), None
     if plan.sampler.walk == "unipc":
@@ -156,7 +152,7 @@ def steps_of(plan: SamplingPlan, walked: Levels, table: NoiseTable) -> Sequence[
 class LastPrediction(DenoiserHook):
     """Remembers the newest x0, which an interrupted job hands back."""
 
-    order = 900
+    order = 50  # within what blends in a mask
 
     def __init__(self) -> None:
         self.x0: Tensor | None = None
@@ -185,11 +181,17 @@ def offered_arguments(
     guidance: ClassifierFreeGuidance,
 ) -> dict[str, Callable[[], Any]]:
     """What a sampler's signature may ask for, by name; each is made only when it does."""
-    full = walked.full
+
+    def path_noise() -> Callable[[float, float], Tensor]:
+        full = walked.full
+        of_batch = settings["no_dpmpp_sde_batch_determinism"]
+        low, high = float(full[full > 0].min()), float(full.max())
+        return BrownianNoise(x, low, high, seeds[:1] if of_batch else seeds, noise.source).between
+
     return {
         "noise": lambda: noise.next,
         "eta": lambda: plan.eta,
-        "path_noise": lambda: BrownianNoise(x, float(full[full > 0].min()), float(full.max()), seeds).between,
+        "path_noise": path_noise,
         "unconditioned": lambda: lambda: guidance.last_unconditioned,
         "calls": lambda: len(walked.pairs),
         "lowest": lambda: steps[-1].sigma_next,
@@ -215,7 +217,7 @@ def sample(
     An interrupted or skipped pass returns the last prediction, or what it began with when there is none.
     """
     walked = levels(plan, active.table, settings)
-    x = noise.next() * walked.noise
+    x = noise.next() * plan.noise_multiplier * (walked.noise + plan.extra_noise * walked.picture)
     if start is not None:
         x = x + start.samples * walked.picture
     if len(walked.sigmas) < 2:

@@ -26,7 +26,7 @@ from webui.core.choices import (
 )
 from webui.core.errors import InvalidRequest, nearest
 from webui.core.params import Params
-from webui.core.request import GenerationRequest, HiresFix, SamplerOptions
+from webui.core.request import FromImage, GenerationRequest, HiresFix, SamplerOptions
 from webui.core.settings import Settings
 from webui.prompts.comments import strip_comments
 from webui.prompts.styles import StyleStore
@@ -52,6 +52,8 @@ class SamplingPlan:
 
     scheduler is as chosen (Automatic stays), schedule what it means for the sampler.
     eta: 0 is deterministic. denoise: None starts from noise alone.
+    exact_steps: with `denoise`, whether `steps` are walked, or are the whole schedule, whose last part is walked.
+    noise_multiplier: of the first noise. extra_noise: more of it, over a picture to start from.
     checkpoint: the model of this pass. token_merging: share of the tokens merged in self-attention.
     """
 
@@ -67,12 +69,34 @@ class SamplingPlan:
     negative_prompts: tuple[str, ...]
     checkpoint: Checkpoint
     denoise: float | None = None
+    exact_steps: bool = True
+    noise_multiplier: float = 1.0
+    extra_noise: float = 0.0
     token_merging: float = 0.0
 
     @property
     def total_calls(self) -> int:
-        """Denoiser calls expected, as prompt editing counts them."""
+        """Denoiser calls of all steps, as prompt editing counts them."""
         return self.steps * self.sampler.calls_per_step
+
+    @property
+    def schedule_steps(self) -> int:
+        """Steps of the whole schedule, of which a pass from a picture walks the last part."""
+        if self.denoise is None or not self.exact_steps:
+            return self.steps
+        return int(self.steps / min(self.denoise, 0.999)) if self.denoise else 0
+
+    @property
+    def walked_steps(self) -> int:
+        """Steps that this pass takes; a pass from a picture takes one even at a denoise of 0."""
+        if self.denoise is None or self.exact_steps:
+            return self.steps
+        return int(self.steps * min(self.denoise, 0.999)) + 1
+
+    @property
+    def walked_calls(self) -> int:
+        """Denoiser calls expected of this pass."""
+        return self.walked_steps * self.sampler.calls_per_step
 
     @property
     def default_eta(self) -> float:
@@ -145,7 +169,9 @@ def make_plan(
     styles: StyleStore,
 ) -> GenerationPlan:
     """Decide everything the request leaves open. Raises: InvalidRequest, NotFound."""
-    settings = settings.replace(**request.overrides)
+    stored, settings = settings, settings.replace(**request.overrides)
+    if request.image is not None:
+        request = _batched_as(request, request.image)
     if request.hires and settings["use_old_hires_fix_width_height"]:
         request = _sized_as_of_old(request, request.hires)
     count = request.batch_count * request.batch_size
@@ -170,6 +196,7 @@ def make_plan(
         negative_prompts=negatives,
         checkpoint=checkpoint,
         token_merging=_token_merging(request, settings),
+        **(_from_image(request.image, settings, stored) if request.image else {}),
     )
     variation = request.variation
     seed, subseed = _drawn(request.seed), _drawn(variation.seed)
@@ -184,6 +211,35 @@ def make_plan(
         tiling=settings["tiling"] if request.tiling is None else request.tiling,
         clip_skip=settings["CLIP_stop_at_last_layers"],
     )
+
+
+def _batched_as(request: GenerationRequest, image: FromImage) -> GenerationRequest:
+    """The request with a batch of as many pictures as it starts from, if that is more than one."""
+    given = len(image.images)
+    if request.hires is not None:
+        raise InvalidRequest("Hires. fix belongs to txt2img; take it out, or upscale with a larger size in img2img.")
+    if not given:
+        raise InvalidRequest("There is no picture to start from; give img2img one.")
+    if given > request.batch_size and given > 1:
+        raise InvalidRequest(
+            f"{given} pictures to start from are too many for a batch of {request.batch_size}; "
+            "raise the batch size, or send fewer."
+        )
+    return request.replace(batch_size=given) if given > 1 else request
+
+
+def _from_image(image: FromImage, settings: Settings, stored: Settings) -> dict[str, Any]:
+    """What a pass from a picture has beyond others.
+
+    stored: the settings without the request's own; the noise multiplier is taken from them, as A1111 does.
+    """
+    multiplier = stored["initial_noise_multiplier"] if image.noise_multiplier is None else image.noise_multiplier
+    return {
+        "denoise": image.denoising_strength,
+        "exact_steps": settings["img2img_fix_steps"],
+        "noise_multiplier": multiplier,
+        "extra_noise": settings["img2img_extra_noise"],
+    }
 
 
 def _drawn(seed: int) -> int:
@@ -304,6 +360,7 @@ def _hires(
             negative_prompts=negatives,
             checkpoint=checkpoints.find(checkpoint_name) if checkpoint_name else first.checkpoint,
             denoise=hires.denoising_strength,
+            extra_noise=settings["img2img_extra_noise"],
             token_merging=settings["token_merging_ratio_hr"] or first.token_merging,
         ),
     )

@@ -69,6 +69,12 @@ class Saver:
             write_jpg_copy(path, image, picture, self.settings)
         return _result(image, picture, infotext, path, is_grid=True)
 
+    def input_picture(self, image: Image.Image, name: str) -> None:
+        """A picture that img2img starts from, once under its name."""
+        folder = self.paths.data / self.settings["outdir_init_images"]
+        if not any(folder.glob(f"{name}.*")):
+            write_picture(folder, name, encoded(image, {}, self.settings), self.settings, numbered=False)
+
     def _encoded(self, image: Image.Image, infotext: str, *, grid: bool = False) -> Encoded:
         return encoded(image, {PARAMETERS: infotext, **self.further}, self.settings, grid=grid)
 
@@ -108,7 +114,7 @@ class Saver:
             "batch_size": str(batch_size),
             "generation_number": None if count == 1 else str(index + 1),
             "clip_skip": str(plan.clip_skip),
-            "denoising": str(plan.hires.sampling.denoise) if plan.hires else None,
+            "denoising": _text_of(plan.hires.sampling.denoise if plan.hires else first.denoise),
             "user": plan.request.user,
             "vae_filename": "None",
             "basename": "",
@@ -122,6 +128,10 @@ class Saver:
             now=datetime.datetime.now(),
             max_prompt_words=self.settings["directories_max_prompt_words"],
         )
+
+
+def _text_of(value: object) -> str | None:
+    return None if value is None else str(value)
 
 
 def _result(

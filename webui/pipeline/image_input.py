@@ -1,0 +1,102 @@
+"""Pictures that a job starts from: decoded, made opaque, brought to size."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal
+
+from PIL import Image, ImageOps
+
+from webui.core.errors import InvalidRequest
+from webui.core.pictures import open_picture
+from webui.pipeline.upscaling import resized
+
+MAX_INPUT_PIXELS = 128 * 1024 * 1024
+"""Of one picture: what it decodes to must fit into memory several times over."""
+
+JUST_RESIZE, CROP_AND_RESIZE, RESIZE_AND_FILL, LATENT_UPSCALE = range(4)
+"""The resize modes of img2img."""
+
+
+def decoded(data: bytes, name: str) -> Image.Image:
+    """An RGB, L or RGBA picture, turned as its EXIF says. name: of the input, for the sentence.
+
+    Raises: InvalidRequest when the bytes aren't a picture, or hold more pixels than fit, which are never decoded.
+    """
+    image = open_picture(data)
+    if image.width * image.height > MAX_INPUT_PIXELS:
+        raise InvalidRequest(
+            f"{name} has {image.width} x {image.height} pixels; "
+            f"more than {MAX_INPUT_PIXELS // 2**20} million can't be worked on. Scale it down first."
+        )
+    try:
+        turned = ImageOps.exif_transpose(image)
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
+        raise InvalidRequest(f"{name} is damaged: {error}.") from error
+    assert turned is not None
+    return _plain(turned)
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """The picture with 8 bits a channel, as L, RGB or, when anything of it may be transparent, RGBA."""
+    if image.mode in ("L", "RGB", "RGBA") and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I;16"):
+        return image.point(lambda value: value / 257).convert("L")
+    if "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBa"):
+        return image.convert("RGBA")
+    return image.convert("L" if image.mode == "1" else "RGB")
+
+
+def flattened(image: Image.Image, background: str) -> Image.Image:
+    """An RGB picture; what is transparent shows the background, such as "#ffffff"."""
+    if image.mode != "RGBA":
+        return image.convert("RGB")
+    opaque = Image.new("RGBA", image.size, background)
+    opaque.paste(image, mask=image)
+    return opaque.convert("RGB")
+
+
+def pixels_hash(image: Image.Image) -> str:
+    """The MD5 of the decoded pixels, under which an input picture is kept and named in the infotext."""
+    return hashlib.md5(image.tobytes(), usedforsecurity=False).hexdigest()
+
+
+def fitted(image: Image.Image, mode: int, width: int, height: int, upscaler: str = "None") -> Image.Image:
+    """The picture at a size by one of the resize modes; the latent one falls back to filling.
+
+    JUST_RESIZE stretches it, CROP_AND_RESIZE covers the size and cuts, the others fit it in and fill the borders
+    with its outermost rows or columns.
+    """
+    if mode == JUST_RESIZE:
+        return resized(image, upscaler, width, height)
+    inner_width, inner_height = _inner_size(image.size, width, height, "cover" if mode == CROP_AND_RESIZE else "fit")
+    inner = resized(image, upscaler, inner_width, inner_height)
+    left, top = width // 2 - inner_width // 2, height // 2 - inner_height // 2
+    canvas = Image.new(image.mode, (width, height))
+    canvas.paste(inner, (left, top))
+    if mode != CROP_AND_RESIZE:
+        _fill_borders(canvas, inner, left, top)
+    return canvas
+
+
+def _inner_size(size: tuple[int, int], width: int, height: int, how: Literal["cover", "fit"]) -> tuple[int, int]:
+    """A size of the same ratio that covers the target, or fits into it."""
+    old_width, old_height = size
+    wider = width / height > old_width / old_height
+    if wider == (how == "cover"):
+        return width, max(old_height * width // old_width, 1)
+    return max(old_width * height // old_height, 1), height
+
+
+def _fill_borders(canvas: Image.Image, inner: Image.Image, left: int, top: int) -> None:
+    """Stretch the edges of `inner`, which lies at (left, top), over what is beside or above and below it."""
+    width, height = inner.size
+    if left > 0:
+        canvas.paste(inner.resize((left, canvas.height), box=(0, 0, 0, canvas.height)), (0, 0))
+        rest = canvas.width - left - width
+        canvas.paste(inner.resize((rest, canvas.height), box=(width, 0, width, canvas.height)), (left + width, 0))
+    elif top > 0:
+        canvas.paste(inner.resize((canvas.width, top), box=(0, 0, canvas.width, 0)), (0, 0))
+        rest = canvas.height - top - height
+        canvas.paste(inner.resize((canvas.width, rest), box=(0, height, canvas.width, height)), (0, top + height))
