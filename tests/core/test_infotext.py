@@ -77,7 +77,7 @@ def test_render():
     assert infotext.render("a", "", fields) == 'a\nSteps: 20, CFG scale: 7.0, X Values: "1,2", Script, Tiling: True'
     assert infotext.render("", "b", {}) == "Negative prompt: b"
     assert infotext.quote('a: "é"\n') == '"a: \\"é\\"\\n"'
-    assert infotext.hash_list({"a,b:c": "0123456789abcdef", "d": "1"}) == "abc: 0123456789ab, d: 1"
+    assert infotext.hash_list([("a,b:c", "0123456789abcdef"), ("d", "1")]) == "abc: 0123456789ab, d: 1"
 
 
 def test_ordered():

@@ -71,8 +71,8 @@ def _from_pixels(image: Image.Image, path: Path) -> bytes | None:
     import numpy as np
 
     pixels = np.asarray(image.convert("RGB"))
-    lit = (pixels > 0).all(axis=2)
-    rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
+    lit = pixels.min(axis=2) > 0
+    rows, columns = (np.flatnonzero(np.any(lit, axis=axis)) for axis in (1, 0))
     if not len(rows):
         return None
     nibbles = pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] & 0x0F
@@ -94,7 +94,10 @@ def _from_pixels(image: Image.Image, path: Path) -> bytes | None:
 
 
 def _unmasked(block: np.ndarray) -> np.ndarray:
-    """The block's nibbles (h, w, 3) without the keystream: x <- 1664525 x + 1013904223 mod 2^32, low bits of x mod 255."""
+    """The block's nibbles (h, w, 3) without the keystream.
+
+    Keystream: x <- 1664525 x + 1013904223 mod 2^32, from 0; of each x the low four bits of x mod 255.
+    """
     import numpy as np
 
     states = np.array([1013904223], dtype=np.uint32)

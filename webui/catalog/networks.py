@@ -7,8 +7,7 @@ when it is asked for, and remembered in the `FactCache`.
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from webui.catalog.embedding_image import read_embedding_image
 from webui.catalog.facts import FactCache
 from webui.catalog.files import FileCatalog, ModelFile, natural_key
 from webui.catalog.hashes import HashCache
+from webui.catalog.pickle_header import read_pickle
 from webui.catalog.safetensors_header import SafetensorsHeader, read_header
 from webui.core.errors import BadModelFile, WebuiError
 
@@ -28,6 +28,9 @@ HYPERNETWORK_SUFFIXES = (".pt",)
 ALIAS_FROM_FILE = "Alias from file"
 NEVER_AN_ALIAS = frozenset({"none", "addams"})
 SHORT_HASH = 12
+PARAMETERS = "string_to_param."
+MAX_PICKLED = 100_000_000
+"""Bytes of an embedding's file: it is read whole."""
 
 FIRST_TAGS = ("ss_sd_model_name", "ss_resolution", "ss_clip_skip", "ss_num_train_images", "ss_tag_frequency")
 """Metadata that is shown before the rest, as A1111 does."""
@@ -135,29 +138,14 @@ class EmbeddingFacts:
 
 
 class EmbeddingCatalog(FileCatalog):
-    """Textual inversions. Which of them can be used depends on the model that is loaded: see `fit_to`.
-
-    unreadable: what becomes of files that only the worker can open (.pt, .bin): it hands their facts in by `note`.
-    """
+    """Textual inversions. Which of them can be used depends on the model that is loaded: see `fit_to`."""
 
     def __init__(self, roots: Sequence[Path], hashes: HashCache, facts: FactCache):
         self.hashes = hashes
         self._facts = facts
         self._widths: tuple[int, ...] | None = None
-        self._table: tuple[object, Mapping[str, tuple[ModelFile, EmbeddingFacts]]] = (None, {})
-        self._guard = threading.Lock()
-        self._noted = 0
+        self._named: tuple[int, Mapping[str, tuple[ModelFile, EmbeddingFacts]]] = (-1, {})
         super().__init__(roots, EMBEDDING_SUFFIXES, wanted=_is_no_preview, hidden=True)
-
-    def refresh(self) -> tuple[ModelFile, ...]:
-        """Look at every folder and file again."""
-        self._noted += 1
-        return super().refresh()
-
-    def note(self, file: ModelFile, facts: EmbeddingFacts) -> None:
-        """Remember what the worker found in a file."""
-        self._facts.put(file, "embedding", asdict(facts))
-        self._noted += 1
 
     @property
     def widths(self) -> tuple[int, ...] | None:
@@ -168,33 +156,22 @@ class EmbeddingCatalog(FileCatalog):
         """Say which model is loaded, by the widths of its text encoders' token vectors."""
         self._widths = tuple(widths)
 
-    def facts(self, file: ModelFile) -> EmbeddingFacts | None:
-        """What is in the file. None for one that the worker has to open first. Never raises."""
-        known = self._facts.get(file, "embedding")
-        if known is None:
-            suffix = file.path.suffix.lower()
-            if suffix not in (".safetensors", *IMAGE_SUFFIXES):
-                return None
-            known = _embedding_facts(file.path)
-            self._facts.put(file, "embedding", known)
+    def facts(self, file: ModelFile) -> EmbeddingFacts:
+        """What is in the file; of a broken one, or a picture without an embedding, no vectors. Never raises."""
+        known = self._facts.of(file, "embedding", _embedding_facts)
         return EmbeddingFacts(**{**known, "widths": tuple(known["widths"])})
 
     def named(self) -> Mapping[str, tuple[ModelFile, EmbeddingFacts]]:
-        """Name -> file and facts, of every embedding known to be one; of two with one name the first counts."""
-        with self._guard:
-            state = (self.version, self._noted)
-            if self._table[0] != state:
-                table: dict[str, tuple[ModelFile, EmbeddingFacts]] = {}
-                for file in self.all():
-                    facts = self.facts(file)
-                    if facts is not None and facts.vectors:
-                        table.setdefault(facts.name, (file, facts))
-                self._table = (state, table)
-            return self._table[1]
-
-    def unknown(self) -> Iterator[ModelFile]:
-        """Files whose facts the worker has to find out."""
-        return (file for file in self.all() if self.facts(file) is None)
+        """Name -> file and facts, of all that are embeddings; of two with one name the first counts."""
+        version = self.version
+        if self._named[0] != version:
+            table: dict[str, tuple[ModelFile, EmbeddingFacts]] = {}
+            for file in self.all():
+                facts = self.facts(file)
+                if facts.vectors:
+                    table.setdefault(facts.name, (file, facts))
+            self._named = (version, table)
+        return self._named[1]
 
     def loaded(self) -> dict[str, EmbeddingFacts]:
         """The embeddings that fit the loaded model, or all while none has been loaded."""
@@ -305,12 +282,11 @@ def _is_no_preview(name: str) -> bool:
 
 
 def _embedding_facts(path: Path) -> dict[str, Any]:
-    """`EmbeddingFacts` as JSON of a safetensors file or a picture."""
-    read: Callable[[Path], EmbeddingFacts] = (
-        _safetensors_embedding if path.suffix.lower() == ".safetensors" else _image_embedding
-    )
+    """`EmbeddingFacts` as JSON."""
+    suffix = path.suffix.lower()
+    read = _safetensors_embedding if suffix == ".safetensors" else _pickled_embedding
     try:
-        return asdict(read(path))
+        return asdict(_image_embedding(path) if suffix in IMAGE_SUFFIXES else read(path))
     except WebuiError as error:
         return asdict(EmbeddingFacts(path.stem, problem=str(error)))
 
@@ -322,15 +298,48 @@ def _safetensors_embedding(path: Path) -> EmbeddingFacts:
     return EmbeddingFacts(path.stem, vectors, widths)
 
 
-def embedding_shape(shapes: Mapping[str, tuple[int, ...]], file: str) -> tuple[int, tuple[int, ...]]:
-    """(vectors, widths) of an embedding's tensors. file: its name, for the message.
+def _pickled_embedding(path: Path) -> EmbeddingFacts:
+    """Raises: BadModelFile for a file that holds no embedding."""
+    try:
+        if path.stat().st_size > MAX_PICKLED:
+            raise BadModelFile(f"{path.name} is no embedding: it has {path.stat().st_size} bytes.")
+        pickled = read_pickle(memoryview(path.read_bytes()), path.name)
+    except OSError as error:
+        raise BadModelFile(f"{path.name} can't be read: {error.strerror or error}.") from error
+    shapes = {name: stored.shape for name, stored in pickled.tensors.items()}
+    vectors, widths = embedding_shape(shapes, path.name)
+    told = pickled.content if isinstance(pickled.content, dict) else {}
+    step, hash_, name = (told.get(key) for key in ("step", "sd_checkpoint", "sd_checkpoint_name"))
+    return EmbeddingFacts(
+        name=path.stem,
+        vectors=vectors,
+        widths=widths,
+        step=step if isinstance(step, int) else None,
+        sd_checkpoint=hash_ if isinstance(hash_, str) else None,
+        sd_checkpoint_name=name if isinstance(name, str) else None,
+    )
 
-    Raises: BadModelFile unless they are clip_l with clip_g or either, or one tensor (n, width) or (width,).
+
+def embedding_tensors(names: Iterable[str], file: str) -> tuple[str, ...]:
+    """Which of a file's tensors are the embedding: A1111's table, SDXL's pair, kohya's one, or the only one there is.
+
+    Raises: BadModelFile when that is none or several.
     """
-    pair = [shapes[key] for key in ("clip_l", "clip_g") if key in shapes]
-    tensors = pair or list(shapes.values())
-    if not pair and len(tensors) != 1:
-        raise BadModelFile(f"{file} is not an embedding: it holds {len(tensors)} tensors instead of one.")
+    present = tuple(names)
+    table = tuple(name for name in present if name.startswith(PARAMETERS))
+    pair = tuple(name for name in ("clip_l", "clip_g") if name in present)
+    chosen = table or pair or tuple(name for name in present if name == "emb_params") or present
+    if not pair and len(chosen) != 1:
+        raise BadModelFile(f"{file} is not an embedding: it holds {len(chosen)} tensors instead of one.")
+    return chosen
+
+
+def embedding_shape(shapes: Mapping[str, tuple[int, ...]], file: str) -> tuple[int, tuple[int, ...]]:
+    """(vectors, widths) of an embedding whose tensors have these shapes. file: its name, for the message.
+
+    Raises: BadModelFile unless they are (n, width) or (width,), of one n.
+    """
+    tensors = [shapes[name] for name in embedding_tensors(shapes, file)]
     full = [(1, *shape) if len(shape) == 1 else shape for shape in tensors]
     if any(len(shape) != 2 or 0 in shape for shape in full) or len({shape[0] for shape in full}) != 1:
         raise BadModelFile(f"{file} is not an embedding: its tensors have the shapes {[list(s) for s in tensors]}.")

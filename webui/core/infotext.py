@@ -73,9 +73,9 @@ def ordered(fields: Mapping[str, object]) -> dict[str, object]:
     return {key: fields[key] for key in (*first, *rest, *last)}
 
 
-def hash_list(hashes: Mapping[str, str]) -> str:
-    """Value of "TI hashes" and "Lora hashes": `name: hash, ...`, hashes cut to 12 digits."""
-    return ", ".join(f"{name.replace(':', '').replace(',', '')}: {digits[:12]}" for name, digits in hashes.items())
+def hash_list(hashes: Iterable[tuple[str, str]]) -> str:
+    """Value of "TI hashes" and "Lora hashes" from (name, digits): `name: hash, ...`, hashes cut to 12 digits."""
+    return ", ".join(f"{name.replace(':', '').replace(',', '')}: {digits[:12]}" for name, digits in hashes)
 
 
 def render(prompt: str, negative_prompt: str, fields: Mapping[str, object]) -> str:

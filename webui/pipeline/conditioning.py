@@ -89,6 +89,7 @@ class TextEncoding:
     size: tuple[int, int]
     embeddings: Embeddings | None = None
     _known: dict[tuple[str, StepCount, bool], Schedule] = field(default_factory=dict)
+    _named: dict[tuple[str, bool], tuple[str, ...]] = field(default_factory=dict)
 
     def conds(self, prompts: Sequence[str], negative_prompts: Sequence[str], steps: StepCount) -> PromptConds:
         """The conditioning of a batch; one prompt and one negative prompt an image."""
@@ -107,12 +108,31 @@ class TextEncoding:
         key = (prompt, steps, negative)
         if key not in self._known:
             parts = parse_schedule(prompt, steps.calls, hires_steps=steps.hires_calls, old=self.options.old_schedule)
-            context, pooled = self.encode([part.text for part in parts], negative=negative)
+            texts = [part.text for part in parts]
+            self._named[prompt, negative] = self._names_in(texts)
+            context, pooled = self.encode(texts, negative=negative)
             self._known[key] = tuple(
                 TimedCond(part.end_step, context[index], None if pooled is None else pooled[index])
                 for index, part in enumerate(parts)
             )
         return self._known[key]
+
+    def embeddings_in(self, prompts: Sequence[str], negative_prompts: Sequence[str]) -> tuple[str, ...]:
+        """Names of the textual inversions in prompts that were encoded, as A1111 lists them: the last encoded first.
+
+        The negative prompts come before the others there, and each text encoder counts by itself.
+        """
+        texts = [(prompt, True) for prompt in dict.fromkeys(negative_prompts)]
+        texts += [(part, False) for prompt in dict.fromkeys(prompts) for part, _ in split_composition(prompt)]
+        names = [self._named[key] for key in dict.fromkeys(texts) for _ in self.model.text_encoders]
+        return tuple(name for group in reversed(names) for name in group)
+
+    def _names_in(self, texts: Sequence[str]) -> tuple[str, ...]:
+        """The textual inversions that the texts name, in the order of their chunks."""
+        if self.embeddings is None:
+            return ()
+        columns = self._columns(self.model.text_encoders[0], texts)
+        return tuple(dict.fromkeys(fix.name for row in columns for item in row for fix in item.fixes))
 
     def empty(self) -> Tensor:
         """(77, D) vectors of the empty prompt."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from webui.catalog.checkpoints import Checkpoint, CheckpointCatalog
+from webui.catalog.networks import Networks
 from webui.core.flags import Flags
 from webui.core.paths import Paths
 from webui.core.provenance import Machine, Provenance
@@ -16,6 +17,7 @@ from webui.core.settings import SettingsStore
 from webui.extensions.host import Host
 from webui.models.families.base import LoadedModel
 from webui.models.manager import ModelManager
+from webui.pipeline.networks import NetworkShelf
 from webui.pipeline.plan import GenerationPlan, make_plan
 from webui.pipeline.provenance import provenance_at
 from webui.prompts.styles import StyleStore
@@ -33,6 +35,8 @@ class Parts(Protocol):
     def settings(self) -> SettingsStore: ...
     @property
     def checkpoints(self) -> CheckpointCatalog: ...
+    @property
+    def networks(self) -> Networks: ...
     @property
     def styles(self) -> StyleStore: ...
     @property
@@ -58,6 +62,7 @@ class Engine:
     host: Host
     tokenizer: Tokenizer
     models: ModelManager
+    networks: NetworkShelf
     provenance: Provenance
 
     def plan(self, request: GenerationRequest) -> GenerationPlan:
@@ -76,6 +81,7 @@ def build(parts: Parts) -> Engine:
     models = ModelManager(parts.checkpoints, parts.flags)
     provenance = provenance_at(models.placement)
     parts.machine.provenance = provenance
+    tokenizer = parts.tokenizer()
     return Engine(
         flags=parts.flags,
         paths=parts.paths,
@@ -83,7 +89,8 @@ def build(parts: Parts) -> Engine:
         checkpoints=parts.checkpoints,
         styles=parts.styles,
         host=parts.host,
-        tokenizer=parts.tokenizer(),
+        tokenizer=tokenizer,
         models=models,
+        networks=NetworkShelf(parts.networks, tokenizer),
         provenance=provenance,
     )

@@ -6,7 +6,7 @@ stays together. BREAK fills the chunk up. Names of textual inversions take as ma
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -46,7 +46,7 @@ class EmbeddingLookup(Protocol):
 class EmbeddingNames:
     """An `EmbeddingLookup` over names and vector counts."""
 
-    def __init__(self, vectors: dict[str, int], tokenizer: Tokenizer):
+    def __init__(self, vectors: Mapping[str, int], tokenizer: Tokenizer):
         """vectors: name -> number of vectors."""
         by_first: dict[int, list[tuple[list[int], str]]] = {}
         for name in vectors:
@@ -61,6 +61,15 @@ class EmbeddingNames:
             if list(tokens[position : position + len(ids)]) == ids:
                 return EmbeddingMatch(name, len(ids), self._vectors[name])
         return None
+
+
+def names_within(names: Iterable[str], text: str) -> list[str]:
+    """Those of many embeddings' names that a text may hold, so that only these are tokenized.
+
+    The tokenizer is blind to case and to where spaces are; names of other letters than ASCII's are always kept.
+    """
+    squeezed = "".join(text.lower().split())
+    return [name for name in names if not name.isascii() or "".join(name.lower().split()) in squeezed]
 
 
 class Fix(NamedTuple):
