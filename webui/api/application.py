@@ -10,9 +10,11 @@ from webui.api.extras import extras_router
 from webui.api.generation import generation_router
 from webui.api.listings import listings_router
 from webui.api.login import credentials_of, login_required
+from webui.api.networks import networks_router
 from webui.api.options import options_router
 from webui.api.png_info import png_info_router
 from webui.api.progress import page_router, progress_router
+from webui.api.reproduce import reproduce_router
 from webui.api.timing import ProcessTime
 from webui.api.waiting import Waiters
 from webui.core.version import VERSION
@@ -32,8 +34,10 @@ def build_api(services: Services) -> FastAPI:
         progress_router(services),
         options_router(services, waiters),
         checkpoints_router(services, waiters),
+        networks_router(services),
         listings_router(services),
         png_info_router(services),
+        reproduce_router(services),
     ]
     for router in protected:
         app.include_router(router, dependencies=[login])

@@ -66,8 +66,11 @@ class LoraCatalog(FileCatalog):
         return LoraFacts(**self._facts.of(file, "lora", _lora_facts))
 
     def metadata(self, file: ModelFile) -> Mapping[str, Any]:
-        """The header's text fields as A1111 shows them: JSON objects decoded, no cover pictures. {} where none are."""
-        if file.path.suffix.lower() != ".safetensors":
+        """The header's text fields as A1111 shows them: JSON objects decoded, no cover pictures.
+
+        {} where there are none and for a broken file.
+        """
+        if file.path.suffix.lower() != ".safetensors" or self.facts(file).problem:
             return {}
         metadata: Mapping[str, Any] = self._facts.of(file, "metadata", shown_metadata)
         return metadata
@@ -176,6 +179,10 @@ class EmbeddingCatalog(FileCatalog):
     def loaded(self) -> dict[str, EmbeddingFacts]:
         """The embeddings that fit the loaded model, or all while none has been loaded."""
         return {name: facts for name, (_, facts) in self._sorted() if self.fits(facts)}
+
+    def vectors(self) -> dict[str, int]:
+        """Name -> places it fills in a prompt, of the embeddings that `loaded` has; in no order."""
+        return {name: facts.vectors for name, (_, facts) in self.named().items() if self.fits(facts)}
 
     def skipped(self) -> dict[str, EmbeddingFacts]:
         """Those that are for another family of models."""

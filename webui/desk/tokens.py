@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from webui.desk.services import Services
-from webui.prompts.chunks import TokenCount, count_tokens
+from webui.prompts.chunks import EmbeddingNames, TokenCount, count_tokens, names_within
 
 
 def count_prompt_tokens(
@@ -13,6 +13,9 @@ def count_prompt_tokens(
 ) -> TokenCount:
     """Raises: InvalidRequest for a prompt that can't be read, such as brackets nested too deeply."""
     settings = services.settings.snapshot()
+    texts = services.styles.texts(styles, negative=negative)
+    vectors = services.networks.embeddings.vectors()
+    within = names_within(vectors, "\n".join([prompt, *texts]))
     counted = styles if settings["include_styles_into_token_counters"] else ()
     return count_tokens(
         prompt,
@@ -23,4 +26,5 @@ def count_prompt_tokens(
         comments=settings["enable_prompt_comments"],
         emphasis=settings["emphasis"],
         comma_backtrack=settings["comma_padding_backtrack"],
+        embeddings=EmbeddingNames({name: vectors[name] for name in within}, services.tokenizer()),
     )

@@ -45,7 +45,8 @@ def _load(engine: Engine, checkpoint: Checkpoint, job: JobContext) -> str:
     beside = ThreadPoolExecutor(1, "hash")
     hashed = beside.submit(engine.checkpoints.hashed, checkpoint)
     beside.shutdown(wait=False)
-    with engine.models.lease(checkpoint):
+    with engine.models.lease(checkpoint) as model:
+        engine.networks.fit(model)
         _settle(engine, hashed.result())
         return hashed.result().title
 

@@ -91,6 +91,10 @@ class NetworkShelf:
                     comment(f"<{shown(tag)}> has no effect: there are no networks of the kind {tag.kind!r}.")
             yield in_use
 
+    def fit(self, model: LoadedModel) -> None:
+        """Let the list of embeddings tell which of them suit this model."""
+        self.catalogs.embeddings.fit_to(tuple(encoder.width for encoder in model.text_encoders))
+
     def bare(self, model: LoadedModel) -> None:
         """Take all LoRAs off a model: its weights are those of its file again, bit for bit."""
         patches = self._patches.get(model)
@@ -159,7 +163,7 @@ class NetworkShelf:
         catalog = self.catalogs.embeddings
         catalog.poll()
         widths = tuple(encoder.width for encoder in model.text_encoders)
-        catalog.fit_to(widths)
+        self.fit(model)
         text, named = "\n".join(texts), catalog.named()
         found: dict[str, Embedding] = {}
         for name in names_within(named, text):

@@ -30,6 +30,7 @@ from webui.core.request import FromImage, GenerationRequest, HiresFix, SamplerOp
 from webui.core.settings import Settings
 from webui.prompts.comments import strip_comments
 from webui.prompts.styles import StyleStore
+from webui.prompts.networks import with_default_tags
 
 LAST_SEED = 4294967294
 MAX_PIXELS = 256 * 1024 * 1024
@@ -283,6 +284,9 @@ def _eta(options: SamplerOptions, sampler: Sampler, settings: Settings) -> float
     if options.eta is not None:
         return options.eta
     eta: float = settings["eta_ddim" if sampler.timesteps else "eta_ancestral"]
+    if not negative and not request.disable_extra_networks:
+        defaults = {"hypernet": settings["sd_hypernetwork"], "lora": settings["sd_lora"]}
+        styled = with_default_tags(styled, defaults, settings["extra_networks_default_multiplier"])
     return eta
 
 

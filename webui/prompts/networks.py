@@ -25,6 +25,13 @@ class Cut(NamedTuple):
     tags: tuple[NetworkTag, ...]
 
 
+def with_default_tags(prompt: str, defaults: Mapping[str, str | None], multiplier: float) -> str:
+    """The prompt with a tag for each default network (kind -> name; None and "None" are none) it doesn't name."""
+    named = {(tag.kind, tag.args[0]) for tag in cut_networks(prompt).tags if tag.args}
+    wanted = [(kind, name) for kind, name in defaults.items() if name and name != "None"]
+    return prompt + "".join(f"<{kind}:{name}:{multiplier}>" for kind, name in wanted if (kind, name) not in named)
+
+
 def cut_networks(prompt: str) -> Cut:
     """Take the tags out of a prompt; the space around them stays.
 
