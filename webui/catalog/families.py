@@ -176,6 +176,11 @@ def read_capabilities(family: Family, shapes: Shapes, hints: Hints, name: str) -
 
 
 def _of_unet(found: Capabilities, shapes: Shapes, hints: Hints, name: str) -> Capabilities:
+    if "edm_mean" in shapes:
+        raise BadModelFile(
+            f"{name} is a Playground v2.5 checkpoint (EDM); these are not supported yet by this version."
+        )
+    edm = "edm_vpred.sigma_max" in shapes
     prediction = hints.prediction or ("v" if shapes.keys() & {"v_pred", "edm_vpred.sigma_max"} else found.prediction)
     native_size = hints.native_size or (512 if prediction == "eps" and found.native_size == 768 else found.native_size)
     context = next((shape for key, shape in shapes.items() if key.endswith(CONTEXT_KEY) and shape), (0,))
@@ -189,6 +194,7 @@ def _of_unet(found: Capabilities, shapes: Shapes, hints: Hints, name: str) -> Ca
         native_size=native_size,
         latent_scale=hints.latent_scale or found.latent_scale,
         context_width=context[-1],
+        step_levels=() if edm else found.step_levels,
         pooled_width=vector[1] if len(vector) == 2 else 0,
         input_kind=input_kind,
     )

@@ -70,20 +70,21 @@ class ActiveNetwork:
 
     network: Network
     table: NoiseTable
-    prediction: Literal["eps", "v"]
+    prediction: Literal["eps", "v", "flow"]
     consistency: bool = False
 
 
 def network_denoiser(active: ActiveNetwork) -> Predict:
-    """x0 from the network of `active`, for eps- and v-prediction.
+    """x0 from the network of `active`, for eps-, v- and flow prediction.
 
     Source: Karras et al. 2022, arXiv:2206.00364, table 1 (VP column); Salimans and Ho 2022,
-    arXiv:2202.00512, for v.
+    arXiv:2202.00512, for v; Lipman et al. 2022, arXiv:2210.02747, for flows, which get x as it is and answer
+    noise - x0.
     """
 
     def predict(x: Tensor, sigma: float, cond: Cond, step: Step) -> Tensor:
-        scale = 1 / math.sqrt(sigma**2 + 1)
-        time = active.table.timestep(sigma) if step.timestep is None else step.timestep
+        scale = 1.0 if active.prediction == "flow" else 1 / math.sqrt(sigma**2 + 1)
+        time = active.table.told(sigma) if step.timestep is None else step.timestep
         output = active.network(x * scale, torch.full((x.shape[0],), time, device=x.device), cond).float()
         x0 = x * scale**2 - output * (sigma * scale) if active.prediction == "v" else x - output * sigma
         return consistent(x0, x, time) if active.consistency else x0

@@ -10,7 +10,7 @@ import inspect
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from webui.core.capabilities import SD1_LEVELS
 from webui.core.choices import Scheduler, load_function
 
 ZERO_SNR_LAST_ALPHA_BAR = 4.8973451890853435e-08
@@ -30,10 +31,12 @@ class NoiseTable:
 
     alphas_cumprod: (T,) alpha-bar of each training timestep, falling.
     quantize: `timestep` rounds to the nearest entry instead of interpolating.
+    published: the levels of "Align Your Steps" for the model.
     """
 
     alphas_cumprod: Tensor
     quantize: bool = False
+    published: tuple[float, ...] = SD1_LEVELS
 
     @cached_property
     def sigmas(self) -> Tensor:
@@ -64,6 +67,14 @@ class NoiseTable:
         weight = min(max((log_low - log_sigma) / (log_low - log_high), 0.0), 1.0)
         return (1 - weight) * low + weight * (low + 1)
 
+    def told(self, sigma: float) -> float:
+        """What the network is told at a noise level: the training timestep."""
+        return self.timestep(sigma)
+
+    def picture(self, sigma: float) -> float:
+        """How much of the clean latent is left in x at a noise level: x = picture * x0 + sigma * noise."""
+        return 1.0
+
     def sigmas_at(self, timesteps: Tensor) -> Tensor:
         """Noise levels of (fractional) timesteps, linear in log sigma between the table's entries."""
         timesteps = timesteps.double()
@@ -79,11 +90,11 @@ class NoiseTable:
         first, last = roots[0].clone(), roots[-1].clone()
         alphas = ((roots - last) * (first / (first - last))).square()
         alphas[-1] = ZERO_SNR_LAST_ALPHA_BAR
-        return NoiseTable(alphas, self.quantize)
+        return replace(self, alphas_cumprod=alphas)
 
     def downcast(self) -> NoiseTable:
         """The table with alpha-bar rounded to fp16, as old versions of the original program had it."""
-        return NoiseTable(self.alphas_cumprod.half().float(), self.quantize)
+        return replace(self, alphas_cumprod=self.alphas_cumprod.half().float())
 
 
 class ConsistencyTable(NoiseTable):
@@ -96,15 +107,71 @@ class ConsistencyTable(NoiseTable):
 
     @classmethod
     def of(cls, table: NoiseTable) -> ConsistencyTable:
-        return cls(table.alphas_cumprod[cls.SKIP - 1 :: cls.SKIP])
+        return cls(table.alphas_cumprod[cls.SKIP - 1 :: cls.SKIP], published=table.published)
 
     def timestep(self, sigma: float) -> float:
         nearest = int((self.log_sigmas - math.log(sigma)).abs().argmin())
         return float(nearest * self.SKIP + self.SKIP - 1)
 
     def sigmas_at(self, timesteps: Tensor) -> Tensor:
+        """As `NoiseTable.sigmas_at`, between the entries that are left."""
         places = (timesteps.double() - (self.SKIP - 1)) / self.SKIP
         return super().sigmas_at(places.clamp(0, len(self.sigmas) - 1))
+
+
+class FlowTable(NoiseTable):
+    """The noise levels of a flow: x = (1 - sigma) * x0 + sigma * noise, with sigma up to 1.
+
+    alphas_cumprod holds the picture's share of the variance. The table is what the model was trained on; neither
+    rounding nor a zero terminal SNR, which it has already, change it.
+    Source: Esser et al. 2024, arXiv:2403.03206, eq. 13 and 23.
+    """
+
+    @classmethod
+    def of(cls, shift: float, count: int = 1000) -> FlowTable:
+        """shift: how far large pictures' levels lean towards noise; 1 spaces them evenly."""
+        even = torch.arange(1, count + 1, dtype=torch.float64) / count
+        sigmas = shift * even / (1 + (shift - 1) * even)
+        shares = (1 - sigmas).square() / ((1 - sigmas).square() + sigmas.square())
+        return cls(shares, published=())
+
+    @cached_property
+    def sigmas(self) -> Tensor:
+        picture, noise = self.alphas_cumprod.sqrt(), (1 - self.alphas_cumprod).sqrt()
+        return noise / (picture + noise)
+
+    def told(self, sigma: float) -> float:
+        return len(self.sigmas) * sigma
+
+    def picture(self, sigma: float) -> float:
+        return 1 - sigma
+
+    def zero_terminal_snr(self) -> FlowTable:
+        return self
+
+    def downcast(self) -> FlowTable:
+        return self
+
+
+class EdmTable(NoiseTable):
+    """Levels even in log sigma between two limits, of which the network is told a quarter of the logarithm.
+
+    Source: Karras et al. 2022, arXiv:2206.00364, table 1 (EDM column, c_noise).
+    """
+
+    @classmethod
+    def of(cls, sigma_min: float, sigma_max: float, count: int = 1000) -> EdmTable:
+        sigmas = torch.linspace(math.log(sigma_min), math.log(sigma_max), count, dtype=torch.float64).exp()
+        return cls(1 / (1 + sigmas.square()), published=())
+
+    def told(self, sigma: float) -> float:
+        return math.log(sigma) / 4
+
+    def zero_terminal_snr(self) -> EdmTable:
+        return self
+
+    def downcast(self) -> EdmTable:
+        return self
 
 
 def scaled_linear_alphas_cumprod(start: float = 0.00085, end: float = 0.0120, count: int = 1000) -> Tensor:
@@ -181,16 +248,14 @@ def kl_optimal_sigmas(count: int, sigma_min: float, sigma_max: float) -> Tensor:
     return (share * math.atan(sigma_min) + (1 - share) * math.atan(sigma_max)).tan()
 
 
-ALIGN_YOUR_STEPS = (14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.029)
-"""The levels found for SD 1.5 and 10 steps. Source: Sabour et al. 2024, arXiv:2404.14507."""
-
-
-def align_your_steps_sigmas(count: int, sigma_min: float, sigma_max: float) -> Tensor:
+def align_your_steps_sigmas(
+    count: int, sigma_min: float, sigma_max: float, *, levels: Sequence[float] = SD1_LEVELS
+) -> Tensor:
     """The published levels, interpolated in log sigma to `count`, then 0; the limits are the published ones."""
-    known = np.log(np.array(ALIGN_YOUR_STEPS[::-1]))
+    known = np.log(np.array(levels[::-1]))
     places = np.linspace(0, 1, len(known))
-    levels = np.exp(np.interp(np.linspace(0, 1, count), places, known))[::-1].copy()
-    return with_zero(torch.from_numpy(levels if count != len(known) else np.array(ALIGN_YOUR_STEPS)))
+    between = np.exp(np.interp(np.linspace(0, 1, count), places, known))[::-1].copy()
+    return with_zero(torch.from_numpy(between if count != len(known) else np.array(levels)))
 
 
 def beta_sigmas(count: int, sigma_min: float, sigma_max: float, *, alpha: float = 0.6, beta: float = 0.6) -> Tensor:
@@ -238,6 +303,8 @@ def sigmas_for(scheduler: Scheduler, count: int, table: NoiseTable, options: Sch
     function = load_function(scheduler.function) if scheduler.function else uniform_sigmas
     if "table" in inspect.signature(function).parameters:
         arguments["table"] = table
+    if "levels" in inspect.signature(function).parameters:
+        arguments["levels"] = table.published
     if scheduler.function is not None:
         low, high = options.sigma_min or low, options.sigma_max or high
         if scheduler.default_rho > 0 and options.rho:

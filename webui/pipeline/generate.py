@@ -24,6 +24,7 @@ from webui.pipeline.blending import KeepOutsideMask
 from webui.pipeline.compositing import Picture, composed
 from webui.pipeline.conditioning import StepCount, TextEncoding, TextOptions
 from webui.pipeline.engine import Engine
+from webui.pipeline.fit import require_fit
 from webui.pipeline.image_input import decoded, pixels_hash
 from webui.pipeline.job import Job, Report
 from webui.pipeline.latents import Latents, noise_table, sample, upscaled
@@ -73,6 +74,9 @@ def begin(
     plan = engine.plan(request)
     saver = Saver(plan, engine.paths, progress.progress.job_timestamp, engine.provenance)
     job = Job(engine, plan, progress, saver, Report(dict(fields or {})))
+    for use in plan.vaes.values():
+        if use.note:
+            job.report.comment(use.note)
     if request.image is not None:
         job = replace(job, source=starting_point(job, request.image))
     remember(job)
@@ -148,6 +152,7 @@ def run_pass(
     """
     plan, settings = job.plan, job.plan.settings
     model = models.enter_context(job.engine.prepared(sampling.checkpoint, plan))
+    require_fit(model, sampling)
     models.enter_context(merged_tokens(model.unet, sampling.token_merging))
     tagged, negative_prompts = expanded(sampling.prompts, indices), expanded(sampling.negative_prompts, indices)
     in_use = models.enter_context(networks_on(job, model, tagged, negative_prompts))
@@ -167,6 +172,7 @@ def run_pass(
 
         def switch() -> None:
             refiner = models.enter_context(job.engine.prepared(plan.refiner.checkpoint, plan))  # type: ignore[union-attr]
+            require_fit(refiner, sampling)
             models.enter_context(merged_tokens(refiner.unet, sampling.token_merging))
             current.append(refiner)
             active.__dict__.update(activated(refiner, plan, sampling).__dict__)
@@ -230,12 +236,13 @@ def text_encoding(job: Job, model: LoadedModel, sampling: SamplingPlan, in_use: 
 
 def activated(model: LoadedModel, plan: GenerationPlan, sampling: SamplingPlan) -> ActiveNetwork:
     """The model's network with the noise levels of this job."""
-    table = noise_table(model.alphas_cumprod, plan.settings)
-    consistency = sampling.sampler.consistency
+    table = noise_table(model.levels, plan.settings)
+    consistency, prediction = sampling.sampler.consistency, model.capabilities.prediction
+    assert prediction is not None, "a loaded model knows what it predicts"
     return ActiveNetwork(
         network=model.network,
         table=ConsistencyTable.of(table) if consistency else table,
-        prediction=model.capabilities.prediction,  # type: ignore[arg-type]  # flow models come with their own loop
+        prediction=prediction,
         consistency=consistency,
     )
 

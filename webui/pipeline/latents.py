@@ -7,7 +7,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from webui.core.choices import LATENT_UPSCALERS, Sampler, load_function
+from webui.core.errors import InvalidRequest
 from webui.core.hooks import DenoiserHook, Step, wrapped_denoiser, wrapped_network
 from webui.core.settings import Settings
 from webui.diffusion.denoiser import ActiveNetwork, network_denoiser, require_numbers
@@ -64,9 +65,9 @@ class Levels:
         return list(itertools.pairwise(self.sigmas.tolist()))
 
 
-def noise_table(alphas_cumprod: Tensor, settings: Settings) -> NoiseTable:
+def noise_table(levels: NoiseTable, settings: Settings) -> NoiseTable:
     """The model's noise levels with the settings' changes."""
-    table = NoiseTable(alphas_cumprod.float().cpu(), settings["enable_quantization"])
+    table = replace(levels, quantize=settings["enable_quantization"])
     if settings["use_downcasted_alpha_bar"]:
         table = table.downcast()
     if settings["sd_noise_schedule"] == "Zero Terminal SNR":
@@ -94,11 +95,18 @@ def levels(plan: SamplingPlan, table: NoiseTable, settings: Settings) -> Levels:
     if plan.sampler.timesteps:
         return _timestep_levels(plan, table, settings)
     full = sigmas_for(plan.schedule, plan.schedule_steps, table, schedule_options(plan, settings))
+    if table.picture(float(full[0])) < 0:
+        raise InvalidRequest(
+            f"The schedule begins at noise level {float(full[0]):g}, beyond this model's {table.sigma_max:g}; reset the "
+            "schedule's limits in the settings (sigma max, old Karras scheduler sigmas)."
+        )
     if plan.denoise is not None:
         sigmas = full[plan.schedule_steps - plan.walked_steps :]
-        return Levels(sigmas, full, noise=float(sigmas[0]), picture=1.0)
+        return Levels(sigmas, full, noise=float(sigmas[0]), picture=table.picture(float(sigmas[0])))
     first = float(full[0])
-    return Levels(full, full, noise=math.sqrt(1 + first**2) if settings["sgm_noise_multiplier"] else first)
+    return Levels(
+        full, full, noise=math.hypot(table.picture(first), first) if settings["sgm_noise_multiplier"] else first
+    )
 
 
 def _timestep_levels(plan: SamplingPlan, table: NoiseTable, settings: Settings) -> Levels:

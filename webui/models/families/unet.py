@@ -17,7 +17,7 @@ from webui.catalog.model_hints import Hints
 from webui.core.capabilities import Capabilities
 from webui.core.errors import BadModelFile
 from webui.diffusion.denoiser import Cond
-from webui.diffusion.schedules import NoiseTable, scaled_linear_alphas_cumprod
+from webui.diffusion.schedules import EdmTable, NoiseTable, scaled_linear_alphas_cumprod
 from webui.models.clip_text import TextLayout, build_text_encoder, read_text_layout, text_sources
 from webui.models.components import Component, Source
 from webui.models.devices import Placement
@@ -118,7 +118,7 @@ class UNetBlueprint(Blueprint):
             unet=self._unet.module,
             text_encoders=tuple(part.encoder(text.module) for part, text in pairs),
             vae=Vae(self._vae.module, self.capabilities.latent_scale),
-            levels=_noise_levels(self.file),
+            levels=noise_levels(self.file, self.capabilities),
         )
         if self.capabilities.prediction is None:
             prediction = predicts(model)
@@ -155,9 +155,14 @@ def predicts(model: LoadedModel) -> Literal["eps", "v"]:
     return "v" if float((answer.float().cpu() - x).mean()) < -1 else "eps"
 
 
-def _noise_levels(file: ModelFile) -> NoiseTable:
+def noise_levels(file: ModelFile, capabilities: Capabilities) -> NoiseTable:
+    """Of the betas that the hints name or the usual ones; CosXL's files bring the limits of an even range."""
     hints = file.hints
-    levels = NoiseTable(scaled_linear_alphas_cumprod(hints.linear_start or 0.00085, hints.linear_end or 0.0120))
+    if "edm_vpred.sigma_max" in file.shapes:
+        lowest = file.tensors.tensor("edm_vpred.sigma_min").item() if "edm_vpred.sigma_min" in file.shapes else 0.002
+        return EdmTable.of(float(lowest), float(file.tensors.tensor("edm_vpred.sigma_max").item()))
+    alphas = scaled_linear_alphas_cumprod(hints.linear_start or 0.00085, hints.linear_end or 0.0120)
+    levels = NoiseTable(alphas, published=capabilities.step_levels)
     return levels.zero_terminal_snr() if "ztsnr" in file.shapes else levels
 
 
