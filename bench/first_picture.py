@@ -12,7 +12,7 @@ from pathlib import Path
 from bench.measure import Bar, Report, Sample, Series, conditions
 from bench.programs import ROOT, NoAnswer, Program, free_port, running
 from tools.random_checkpoint import TINY, write_checkpoint
-from webui.models.hints import read_hints
+from webui.catalog.model_hints import read_hints
 
 PICTURE_WITHIN = 10.0
 STEPS = 20
