@@ -37,7 +37,7 @@ ORIGINS_LOGGED: Final = 100
 
 READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 FORMS: Final = frozenset({"multipart/form-data", "application/x-www-form-urlencoded", "application/octet-stream"})
-JSON_ONLY: Final = re.compile(r"/(sdapi|internal)/")
+JSON_ONLY: Final = re.compile(r"/(sdapi|internal|easel)/")
 FILES: Final = re.compile(r"(/gradio_api)?/file[=/]|/sd_extra_networks/thumb")
 DOCS: Final = re.compile(r"/(docs|redoc)\b")
 MARKUP: Final = frozenset({"text/html", "application/xhtml+xml", "text/xml", "application/xml"})
