@@ -97,7 +97,7 @@ def levels(plan: SamplingPlan, table: NoiseTable, settings: Settings) -> Levels:
     full = sigmas_for(plan.schedule, plan.schedule_steps, table, schedule_options(plan, settings))
     if table.picture(float(full[0])) < 0:
         raise InvalidRequest(
-            f"The schedule begins at noise level {float(full[0]):g}, beyond this model's {table.sigma_max:g}; reset the "
+            f"The schedule begins at noise level {float(full[0]):g}, beyond the model's {table.sigma_max:g}; reset the "
             "schedule's limits in the settings (sigma max, old Karras scheduler sigmas)."
         )
     if plan.denoise is not None:
