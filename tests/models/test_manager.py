@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import psutil
 import pytest
 import torch
 
 from tests.tiny import tiny_checkpoint
-from webui.catalog.checkpoints import CheckpointCatalog
+from webui.catalog.checkpoints import Checkpoint, CheckpointCatalog
 from webui.catalog.hashes import HashCache
 from webui.core.errors import BadModelFile
 from webui.core.flags import Flags
 from webui.diffusion.denoiser import Cond
-from webui.models.manager import ModelManager
+from webui.models.devices import Sharing, placement_on_cpu
+from webui.models.families.base import LoadedModel
+from webui.models.manager import DefaultSettings, ModelManager
+from webui.models.memory import InTurn, arrange
+from webui.models.registry import open_checkpoint
+from webui.models.text_encoders import LayerChoice
 
 
 @pytest.fixture(scope="module")
@@ -121,3 +129,130 @@ def test_unloading_forgets_the_model(manager: ModelManager, catalog: CheckpointC
     manager.preload(catalog.find("one"))
     manager.unload()
     assert manager.current is None
+
+
+class Wishes:
+    """Settings of a manager, changed by the test."""
+
+    def __init__(self, **values: object) -> None:
+        self.values = {**DefaultSettings().snapshot(), **values}
+
+    def snapshot(self) -> dict[str, object]:
+        return self.values
+
+
+def test_as_many_models_stay_as_the_settings_say(catalog: CheckpointCatalog) -> None:
+    manager = ModelManager(catalog, Flags(device="cpu", no_half=True), Wishes(sd_checkpoints_limit=2))
+    with manager.lease(catalog.find("one")) as one:
+        pass
+    with manager.lease(catalog.find("two")) as two:
+        pass
+    with manager.lease(catalog.find("one")) as again:
+        assert again is one, "still in memory"
+    assert [kept.model_name for kept in manager.loaded] == ["two", "one"]
+    manager.settings.values["sd_checkpoints_limit"] = 1
+    with manager.lease(catalog.find("one")):
+        pass
+    assert [kept.model_name for kept in manager.loaded] == ["one"]
+    with manager.lease(catalog.find("two")) as fresh:
+        assert fresh is not two
+
+
+def test_memory_decides_where_it_is_short(catalog: CheckpointCatalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    manager = ModelManager(catalog, Flags(device="cpu", no_half=True), Wishes(sd_checkpoints_limit=5))
+    manager.preload(catalog.find("one"))
+    monkeypatch.setattr("webui.models.manager.RESERVE", 2**60)
+    manager.preload(catalog.find("two"))
+    assert [kept.model_name for kept in manager.loaded] == ["two"]
+
+
+def test_a_leased_model_stays_while_others_come(catalog: CheckpointCatalog) -> None:
+    manager = ModelManager(catalog, Flags(device="cpu", no_half=True))
+    with manager.lease(catalog.find("one")) as base:
+        manager.preload(catalog.find("two"))
+        with manager.lease(catalog.find("one")) as again:
+            assert again is base
+    assert len(manager.loaded) == 1
+
+
+def test_switching_costs_no_memory_in_the_long_run(catalog: CheckpointCatalog, manager: ModelManager) -> None:
+    names = ["one", "two"]
+    for name in names * 2:
+        manager.preload(catalog.find(name))
+    process, resident = psutil.Process(), []
+    for turn in range(20):
+        manager.preload(catalog.find(names[turn % 2]))
+        resident.append(process.memory_info().rss)
+    slope = np.polyfit(range(20), resident, 1)[0]
+    weights = sum(weight.nbytes for part in leased(manager, catalog).parts for weight in part.parameters())
+    assert slope < 0.05 * weights, f"{slope / 2**20:.2f} MiB a switch of models of {weights / 2**20:.1f} MiB"
+
+
+def leased(manager: ModelManager, catalog: CheckpointCatalog) -> LoadedModel:
+    with manager.lease(catalog.find("one")) as model:
+        return model
+
+
+def test_eight_bits_halve_the_network_and_hardly_change_it(catalog: CheckpointCatalog) -> None:
+    flags = Flags(device="cpu", no_half=True)
+    asked = torch.randn(1, 4, 8, 8), torch.tensor([5.0]), Cond(torch.randn(1, 77, 32))
+    wishes = Wishes()
+    manager = ModelManager(catalog, flags, wishes)
+    with manager.lease(catalog.find("one")) as whole, torch.inference_mode():
+        exact, size = whole.network(*asked), stored_bytes(whole.unet)
+    wishes.values["fp8_storage"] = "Enable for SDXL"
+    with manager.lease(catalog.find("one")) as same:
+        assert same is whole
+    wishes.values["fp8_storage"] = "Enable"
+    with manager.lease(catalog.find("one")) as small, torch.inference_mode():
+        for _ in range(2):  # the second call finds what the first one left
+            answer = small.network(*asked)
+            assert stored_bytes(small.unet) < 0.3 * size
+        assert small.dtype == answer.dtype == torch.float32
+    assert 0 < (answer - exact).std() < 0.2 * exact.std()
+
+
+def stored_bytes(module: torch.nn.Module) -> int:
+    return sum(weight.nbytes for weight in module.parameters())
+
+
+def test_parts_take_turns_on_a_device(model: LoadedModel) -> None:
+    first, second = (torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.SiLU()) for _ in range(2))
+    InTurn([first, second], torch.device("meta"), away=torch.device("meta"))
+    x = torch.zeros(1, 4)
+    assert first(x).device.type == "meta", "what a part is given comes with it"
+    assert second[0](input=x).device.type == "meta", "a piece of it wakes the whole part"
+    assert {weight.device.type for weight in second.parameters()} == {"meta"}
+
+
+@pytest.mark.parametrize("sharing", ["in turn", "piecewise"])
+def test_a_model_that_shares_its_device_answers_the_same(
+    sharing: Sharing, tmp_path: Path, described: Callable[[Path], Checkpoint]
+) -> None:
+    placement = placement_on_cpu(torch.float32)
+    checkpoint = described(tiny_checkpoint(tmp_path, "tiny"))
+    plain, shared = (open_checkpoint(checkpoint).load(placement) for _ in range(2))
+    arrange(shared.parts, replace(placement, sharing=sharing))
+    asked = torch.randn(1, 4, 8, 8), torch.tensor([5.0]), Cond(torch.randn(1, 77, 32))
+    tokens = torch.randint(0, 400, (1, 77))
+    with torch.inference_mode():
+        for _ in range(2):
+            text = [model.text_encoders[0].encode(tokens, LayerChoice()).vectors for model in (plain, shared)]
+            assert text[0].equal(text[1])
+            assert plain.network(*asked).equal(shared.network(*asked))
+            assert plain.decode(asked[0]).equal(shared.decode(asked[0]))
+
+
+def test_running_out_of_memory_has_a_cheaper_plan_for_the_rest_of_the_job(catalog: CheckpointCatalog) -> None:
+    manager = ModelManager(catalog, Flags(device="cpu", no_half=True), Wishes(sd_checkpoints_limit=3))
+    manager.preload(catalog.find("one"))
+    manager.preload(catalog.find("two"))
+    with manager.economy() as economy:
+        assert economy.tighten() == "other models were unloaded"
+        assert [kept.model_name for kept in manager.loaded] == ["two"]
+        assert economy.tighten() is None, "a CPU has nothing else to offer"
+        manager.placement = replace(manager.placement, device=torch.device("meta"))
+        assert economy.tighten() == "the model's parts now use the device in turn"
+        assert economy.tighten() == "the model's parts now use the device piecewise"
+        assert economy.tighten() is None
+    assert manager.economy().__enter__().tightened == 0, "the next job begins anew"

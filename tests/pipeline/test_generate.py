@@ -16,6 +16,7 @@ from webui.app import build_services
 from webui.core.flags import parse_flags
 from webui.core.hooks import Step
 from webui.core.request import GenerationRequest, GenerationResult, HiresFix
+from webui.extensions.errors import ExtensionFailed
 from webui.jobs.context import JobContext
 from webui.pipeline.engine import Engine, build
 from webui.pipeline.generate import run
@@ -42,12 +43,43 @@ def postprocess_image(image, plan):
 '''
 
 
+SHORT_OF_MEMORY = '''
+import torch
+from webui.extensions.api import Params, hookimpl, param
+
+
+class Short(Params):
+    """Memory runs out"""
+
+    times: int = param(0, label="How often")
+
+
+failures = []
+
+
+@hookimpl
+def register_params():
+    return Short
+
+
+@hookimpl
+def denoiser_hooks(plan):
+    if len(failures) < plan.extension(Short).times:
+        failures.append(plan)
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.")
+    failures.clear()
+'''
+
+
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     data = tmp_path_factory.mktemp("data")
     tiny_checkpoint(data / "models" / "Stable-diffusion")
     (data / "extensions" / "inverted").mkdir(parents=True)
     (data / "extensions" / "inverted" / "extension.py").write_text(BRIGHTEN)
+    (data / "extensions" / "short").mkdir()
+    (data / "extensions" / "short" / "extension.py").write_text(SHORT_OF_MEMORY)
+    tiny_checkpoint(data / "models" / "Stable-diffusion", "other", seed=5)
     flags, _ = parse_flags(["--data-dir", str(data), "--no-half", "--precision", "full", "--device", "cpu"], {})
     services = build_services(flags)
     services.settings.update({"sd_model_checkpoint": "tiny"})
@@ -179,3 +211,33 @@ def test_a_skipped_picture_leaves_out_its_second_pass_and_the_next_one_is_made(e
     result = made(engine, skipping, steps=4, batch_count=2, hires=HiresFix(steps=2))
     assert [image.width for image in result.images] == [64, 64]
     assert skipping.progress.job_no == 4
+
+
+def short_of_memory(engine: Engine, times: int) -> dict[str, Any]:
+    group = next(group for group in engine.host.params if group.__name__ == "Short")
+    return {"extensions": {"Short": group(times=times)}}
+
+
+def test_a_batch_that_ran_out_of_memory_is_made_again_with_less(engine: Engine) -> None:
+    roomy = {"overrides": {"sd_checkpoints_limit": 2}}
+    plain = made(engine, **roomy)
+    engine.settings.update({"sd_checkpoints_limit": 2})
+    try:
+        for name in ("other", "tiny"):
+            engine.models.preload(engine.checkpoints.find(name))
+        job = JobContext.alone()
+        again = made(engine, job, **short_of_memory(engine, 1), **roomy)
+    finally:
+        engine.settings.update({"sd_checkpoints_limit": 1})
+    assert again.images[0].data == plain.images[0].data
+    assert any("other models were unloaded" in comment for comment in again.comments)
+    assert [kept.model_name for kept in engine.models.loaded] == ["tiny"]
+    assert job.progress.job_no == job.progress.job_count == 1
+
+
+def test_memory_that_stays_short_ends_the_job(engine: Engine) -> None:
+    with pytest.raises(ExtensionFailed, match="out of memory"):
+        made(engine, **short_of_memory(engine, 1))
+    with pytest.raises(ExtensionFailed, match="out of memory"):
+        made(engine, **short_of_memory(engine, 2))
+    assert made(engine).images

@@ -37,7 +37,7 @@ MOOT_VALUES = ("--max-batch-count", "--ngrok-region", "--gradio-img2img-tool", "
 # A1111's flags that have no effect yet: taken, with one warning that lists those given.
 IDLE_SWITCHES = (
     "--update-all-extensions", "--reinstall-xformers", "--update-check", "--test-server", "--log-startup",
-    "--dump-sysinfo", "--no-progressbar-hiding", "--allow-code", "--medvram", "--medvram-sdxl", "--lowvram",
+    "--dump-sysinfo", "--no-progressbar-hiding", "--allow-code",
     "--lowram", "--upcast-sampling", "--enable-insecure-extension-access", "--xformers", "--force-enable-xformers",
     "--xformers-flash-attention", "--opt-split-attention", "--opt-sub-quad-attention",
     "--opt-split-attention-invokeai", "--opt-split-attention-v1", "--opt-sdp-attention", "--opt-sdp-no-mem-attention",
@@ -51,7 +51,7 @@ IDLE_VALUES = (
     "--ngrok", "--ngrok-options", "--codeformer-models-path", "--gfpgan-models-path", "--esrgan-models-path",
     "--bsrgan-models-path", "--realesrgan-models-path", "--dat-models-path", "--clip-models-path",
     "--sub-quad-q-chunk-size", "--sub-quad-kv-chunk-size", "--sub-quad-chunk-threshold",
-    "--freeze-settings-in-sections", "--freeze-specific-settings", "--vae-path", "--tls-keyfile", "--tls-certfile",
+    "--freeze-settings-in-sections", "--freeze-specific-settings", "--tls-keyfile", "--tls-certfile",
     "--filenames-max-length", "--ldsr-models-path", "--lyco-dir-backcompat", "--lyco-dir", "--scunet-models-path",
     "--swinir-models-path",
 )  # fmt: skip
@@ -100,6 +100,9 @@ class Flags:
     no_half_vae: bool = False
     precision: str = "autocast"
     opt_channelslast: bool = False
+    medvram: bool = False
+    medvram_sdxl: bool = False
+    lowvram: bool = False
     no_hashing: bool = False
     skip_load_model_at_start: bool = False
 
@@ -108,6 +111,7 @@ class Flags:
     ckpt: Path | None = None
     ckpt_dir: Path | None = None
     vae_dir: Path | None = None
+    vae_path: Path | None = None
     embeddings_dir: Path | None = None
     lora_dir: Path | None = None
     hypernetwork_dir: Path | None = None
@@ -180,6 +184,9 @@ def parse_flags(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[Flags,
         no_half_vae=given.no_half_vae,
         precision=_one_of("--precision", given.precision, PRECISIONS) or "autocast",
         opt_channelslast=given.opt_channelslast,
+        medvram=given.medvram,
+        medvram_sdxl=given.medvram_sdxl,
+        lowvram=given.lowvram,
         no_hashing=given.no_hashing,
         skip_load_model_at_start=given.skip_load_model_at_start or given.ui_debug_mode,
         data_dir=path(given.data_dir),
@@ -187,6 +194,7 @@ def parse_flags(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[Flags,
         ckpt=path(given.ckpt),
         ckpt_dir=path(given.ckpt_dir),
         vae_dir=path(given.vae_dir),
+        vae_path=path(given.vae_path),
         embeddings_dir=path(given.embeddings_dir),
         lora_dir=path(given.lora_dir),
         hypernetwork_dir=path(given.hypernetwork_dir),
@@ -252,6 +260,9 @@ def flag_parser(usage: str = "launch.py [flags]", epilog: str = "") -> FlagParse
     engine.add_argument("--no-half-vae", action="store_true", help="compute the VAE in 32 bits")
     engine.add_argument("--precision", metavar="PRECISION", help="full, half or autocast (autocast)")
     engine.add_argument("--opt-channelslast", action="store_true", help="channels-last memory layout")
+    engine.add_argument("--medvram", action="store_true", help="one part of the model on the device at a time")
+    engine.add_argument("--medvram-sdxl", action="store_true", help="--medvram for SDXL models only")
+    engine.add_argument("--lowvram", action="store_true", help="the U-Net layer by layer, too; slow")
     engine.add_argument("--no-hashing", action="store_true", help="don't compute SHA-256 of model files")
     engine.add_argument("--skip-load-model-at-start", action="store_true", help="load the model at its first use")
     engine.add_argument("--ui-debug-mode", action="store_true", help="the same as --skip-load-model-at-start")
@@ -262,6 +273,7 @@ def flag_parser(usage: str = "launch.py [flags]", epilog: str = "") -> FlagParse
     files.add_argument("--ckpt", metavar="FILE", help="checkpoint to list and to load")
     files.add_argument("--ckpt-dir", metavar="DIR", help="a folder with more checkpoints")
     files.add_argument("--vae-dir", metavar="DIR")
+    files.add_argument("--vae-path", metavar="FILE", help="the VAE for every checkpoint, whatever the settings say")
     files.add_argument("--embeddings-dir", metavar="DIR")
     files.add_argument("--lora-dir", metavar="DIR")
     files.add_argument("--hypernetwork-dir", metavar="DIR")

@@ -82,6 +82,10 @@ class JobContext:
         assert count >= 1, f"{count=}"
         self._publish(job_count=count)
 
+    def part_of(self, parts: int) -> JobContext:
+        """For the first of `parts` equal parts that are still to do: its passes count for all of them."""
+        return _Part(self._record, parts)
+
     def steps(self, steps: Sequence[T]) -> Iterator[T]:
         """Yield each of `steps` and count it as done when the next is asked for.
 
@@ -98,6 +102,10 @@ class JobContext:
         """The running pass is behind us."""
         self._publish(job_no=self.progress.job_no + 1, step=0, steps=0, skipped=False)
 
+    def again_from(self, job_no: int) -> None:
+        """What was done since pass `job_no` is to be done again."""
+        self._publish(job_no=job_no, step=0, steps=0)
+
     def text(self, text: str) -> None:
         """Words for the progress bar, such as "Decoding"; "" for none."""
         self._publish(text=text)
@@ -112,3 +120,14 @@ class JobContext:
         with self._record.changed:
             if self.progress.state == "running":  # else: a thread that outlived its job
                 self._record.publish(**changes)
+
+
+class _Part(JobContext):
+    """One of several equal parts of a job, each of which begins its own passes."""
+
+    def __init__(self, record: JobRecord, parts: int) -> None:
+        super().__init__(record)
+        self._parts = parts
+
+    def begin_passes(self, count: int) -> None:
+        super().begin_passes(self.progress.job_no + count * self._parts)

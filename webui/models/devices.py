@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Literal
 
+import psutil
 import torch
 
+from webui.core.capabilities import Capabilities
 from webui.core.errors import InvalidRequest
 from webui.core.flags import Flags
+
+FLOAT = torch.float32
+Sharing = Literal["together", "in turn", "piecewise"]
+"""How a model's parts share the device: all at once; one part after the other; the U-Net layer by layer, too."""
+SHARING: tuple[Sharing, ...] = ("together", "in turn", "piecewise")
+"""From the fastest to the one that needs the least memory."""
 
 
 @dataclass(frozen=True)
@@ -17,6 +26,8 @@ class Placement:
     """Where the weights of a model go, and in which dtype each part computes.
 
     channels_last: keep the U-Net's and the VAE's weights as NHWC, which bf16 convolutions on CPUs want.
+    sharing: what of the model is on the device at a time. storage: dtype that the U-Net's layers are kept in
+    between their calls, None for the one they compute in.
     """
 
     device: torch.device
@@ -24,9 +35,15 @@ class Placement:
     text: torch.dtype
     vae: torch.dtype
     channels_last: bool = False
+    sharing: Sharing = "together"
+    storage: torch.dtype | None = None
 
-
-FLOAT = torch.float32
+    @property
+    def cheaper(self) -> Placement | None:
+        """The next one that needs less of the device's memory, None when there is none."""
+        if self.device.type == "cpu" or self.sharing == SHARING[-1]:
+            return None
+        return replace(self, sharing=SHARING[SHARING.index(self.sharing) + 1])
 
 
 def choose(flags: Flags) -> Placement:
@@ -45,6 +62,54 @@ def choose(flags: Flags) -> Placement:
         return Placement(device, FLOAT, FLOAT, FLOAT)
     vae = FLOAT if flags.no_half_vae else torch.float16
     return Placement(device, torch.float16, torch.float16, vae, channels_last=flags.opt_channelslast)
+
+
+def suited(base: Placement, flags: Flags, fp8_storage: str, family: str, capabilities: Capabilities) -> Placement:
+    """`base` as a model of this family wants it: --medvram, --medvram-sdxl, --lowvram, the setting fp8_storage.
+
+    A network that overflows in fp16 computes in bf16 where the device has it, else in fp32.
+    """
+    is_sdxl = family.startswith("sdxl")
+    sharing: Sharing = "together"
+    if base.device.type != "cpu":
+        if flags.lowvram:
+            sharing = "piecewise"
+        elif flags.medvram or (flags.medvram_sdxl and is_sdxl):
+            sharing = "in turn"
+    fp8 = fp8_storage == "Enable" or (fp8_storage == "Enable for SDXL" and is_sdxl)
+    unet = base.unet
+    if unet == torch.float16 and not capabilities.fp16_safe:
+        unet = torch.bfloat16 if computes_bf16(base.device) else FLOAT
+    return replace(base, unet=unet, sharing=sharing, storage=torch.float8_e4m3fn if fp8 else None)
+
+
+def computes_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies bf16 in hardware."""
+    if device.type == "cpu":
+        return cpu_computes_bf16()
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "xpu"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of torch's (or Python's), or what it was raised from, says that memory ran out."""
+    if error.__cause__ is not None and is_out_of_memory(error.__cause__):
+        return True
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    said = str(error).lower()
+    return isinstance(error, RuntimeError) and any(
+        words in said for words in ("out of memory", "can't allocate memory", "not enough memory")
+    )
+
+
+def free_bytes(device: torch.device) -> int:
+    """What can be allocated there beside what is loaded."""
+    if device.type in ("cuda", "xpu"):
+        module: Any = getattr(torch, device.type)
+        return int(module.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
 
 
 def placement_on_cpu(dtype: torch.dtype) -> Placement:

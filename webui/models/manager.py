@@ -6,50 +6,113 @@ import gc
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, Protocol
 
-import psutil
 import torch
 
 from webui.catalog.checkpoints import Checkpoint, CheckpointCatalog
+from webui.core.capabilities import Capabilities
 from webui.core.errors import BadModelFile
 from webui.core.flags import Flags
-from webui.models.devices import Placement, choose
-from webui.models.families.base import LoadedModel
+from webui.models import memory
+from webui.models.devices import Placement, choose, free_bytes, suited
+from webui.models.families.base import Blueprint, LoadedModel
 from webui.models.registry import open_checkpoint
 
 log = logging.getLogger(__name__)
+RESERVE = 512 * 2**20
+"""Bytes that keeping several models leaves free for computing with one of them."""
+CPU = torch.device("cpu")
+
+
+class HasSettings(Protocol):
+    """What the manager asks of the settings' store."""
+
+    def snapshot(self) -> Mapping[str, Any]: ...
+
+
+class DefaultSettings:
+    """One model at a time, stored as it computes."""
+
+    def snapshot(self) -> Mapping[str, Any]:
+        return MappingProxyType(
+            {
+                "sd_checkpoints_limit": 1,
+                "sd_checkpoint_cache": 0,
+                "sd_checkpoints_keep_in_cpu": True,
+                "fp8_storage": "Disable",
+            }
+        )
+
+
+@dataclass
+class Kept:
+    """A loaded model. leases: how many use it now. awake: its weights are where they compute."""
+
+    model: LoadedModel
+    leases: int = 0
+    awake: bool = True
+
+
+class Economy:
+    """One job's way to get along with less memory; see `ModelManager.economy`."""
+
+    def __init__(self, manager: ModelManager) -> None:
+        self._manager = manager
+        self.tightened = 0
+
+    def tighten(self) -> str | None:
+        """Take the next cheaper plan for the rest of the job. Returns: what changes; None when nothing is left."""
+        return self._manager._tighten(self)
 
 
 class ModelManager:
-    """Keeps one model loaded and switches between checkpoints.
+    """Loads checkpoints and keeps as many as the settings allow and memory holds, the longest unused leave first.
 
     Which checkpoint is "current" for the user is a setting, not ours. One thread leases; others may read `current`.
     """
 
-    def __init__(self, catalog: CheckpointCatalog, flags: Flags):
+    def __init__(self, catalog: CheckpointCatalog, flags: Flags, settings: HasSettings | None = None):
         """Raises: InvalidRequest when the flags name a device that isn't there."""
         self.catalog = catalog
+        self.flags = flags
+        self.settings = settings or DefaultSettings()
         self.placement: Placement = choose(flags)
-        self._model: LoadedModel | None = None
+        self._kept: dict[tuple[object, Placement], Kept] = {}
+        """In order of last use."""
+        self._economy: Economy | None = None
         self._lock = threading.RLock()
 
     @property
     def current(self) -> Checkpoint | None:
-        """The loaded checkpoint, None before the first and while memory is too short to keep the old one."""
-        model = self._model
-        return model.checkpoint if model else None
+        """The checkpoint used last, None before the first and while memory is too short to keep the old one."""
+        kept = tuple(self._kept.values())
+        return kept[-1].model.checkpoint if kept else None
+
+    @property
+    def loaded(self) -> tuple[Checkpoint, ...]:
+        """Every checkpoint in memory, the one used last at the end."""
+        return tuple(kept.model.checkpoint for kept in tuple(self._kept.values()))
 
     @contextmanager
     def lease(self, checkpoint: Checkpoint) -> Iterator[LoadedModel]:
         """The model of `checkpoint`, loaded if need be, not unloaded before the context ends.
 
         Leases of one thread may nest (a refiner inside a base model); other threads wait.
-        Raises: BadModelFile when it can't be loaded; the model loaded before stays.
+        Raises: BadModelFile when it can't be loaded; the models loaded before stay.
         """
         with self._lock:
-            yield self._load(checkpoint)
+            kept = self._obtain(checkpoint)
+            kept.leases += 1
+            try:
+                yield kept.model
+            finally:
+                kept.leases -= 1
+                self._trim()
 
     def preload(self, checkpoint: Checkpoint) -> None:
         """Load `checkpoint` now, so that the first picture needn't wait.
@@ -62,42 +125,122 @@ class ModelManager:
     def unload(self) -> None:
         """Give the memory back; the next lease loads again."""
         with self._lock:
-            self._model = None
-            _collect()
+            self._drop(list(self._kept))
 
-    def _load(self, checkpoint: Checkpoint) -> LoadedModel:
-        old = self._model
-        if old and old.checkpoint.identity == checkpoint.identity:
-            old.checkpoint = checkpoint  # its hash may be known by now
-            return old
-        started = time.perf_counter()
+    @contextmanager
+    def economy(self) -> Iterator[Economy]:
+        """For the length of a job: after running out of memory, `tighten` makes the next leases need less."""
+        with self._lock:
+            before, self._economy = self._economy, Economy(self)
+            try:
+                yield self._economy
+            finally:
+                self._economy = before
+
+    def _tighten(self, economy: Economy) -> str | None:
+        idle = [key for key, kept in self._kept.items() if not kept.leases]
+        if len(idle) > 1:
+            self._drop(idle[:-1])
+            return "other models were unloaded"
+        sharing = self.placement
+        for _ in range(economy.tightened + 1):
+            cheaper = sharing.cheaper
+            if cheaper is None:
+                return None
+            sharing = cheaper
+        economy.tightened += 1
+        self._drop(idle)
+        return f"the model's parts now use the device {sharing.sharing}"
+
+    def _placement(self, family: str, capabilities: Capabilities) -> Placement:
+        """Where a model goes by flags, settings, its family, and what this job has learnt about memory."""
+        wished: str = self.settings.snapshot()["fp8_storage"]
+        placement = suited(self.placement, self.flags, wished, family, capabilities)
+        for _ in range(self._economy.tightened if self._economy else 0):
+            placement = placement.cheaper or placement
+        return placement
+
+    def _obtain(self, checkpoint: Checkpoint) -> Kept:
+        """Raises: BadModelFile."""
+        key = self._key_of_kept(checkpoint)
+        if key is not None:
+            kept = self._kept.pop(key)
+            if not kept.awake:
+                self._wake(kept)
+        else:
+            blueprint = self._opened(checkpoint)
+            placement = self._placement(blueprint.family, blueprint.capabilities)
+            key, kept = (checkpoint.identity, placement), self._load(blueprint, placement)
+        kept.model.checkpoint = checkpoint  # its hash may be known by now
+        self._kept[key] = kept
+        return kept
+
+    def _key_of_kept(self, checkpoint: Checkpoint) -> tuple[object, Placement] | None:
+        """Of the model that can serve `checkpoint` as it would be loaded now."""
+        for key, kept in self._kept.items():
+            wanted = checkpoint.identity, self._placement(kept.model.family, kept.model.capabilities)
+            if key == wanted:
+                return key
+        return None
+
+    def _opened(self, checkpoint: Checkpoint) -> Blueprint:
         try:
-            blueprint = open_checkpoint(checkpoint)
+            return open_checkpoint(checkpoint)
         except BadModelFile:
             if not checkpoint.path.exists():
                 self.catalog.refresh()  # the list shouldn't go on offering it
             raise
-        if old and blueprint.weight_bytes(self.placement) > _free_bytes(self.placement.device):
-            old = self._model = None
-            _collect()
-        self._model = blueprint.load(self.placement)
-        if old:
-            del old
-            _collect()
-        log.info("%s loaded in %.1f s", checkpoint.name, time.perf_counter() - started)
-        return self._model
 
+    def _load(self, blueprint: Blueprint, placement: Placement) -> Kept:
+        started = time.perf_counter()
+        self._make_room(blueprint.weight_bytes(placement), placement.device)
+        is_plain = placement.sharing == "together" and placement.storage is None
+        model = blueprint.load(placement if is_plain else replace(placement, device=CPU))
+        if not is_plain:
+            model.placement = placement
+            memory.arrange(model.parts, placement)
+        log.info("%s loaded in %.1f s", blueprint.file.checkpoint.name, time.perf_counter() - started)
+        return Kept(model)
 
-def _free_bytes(device: torch.device) -> int:
-    """What can be allocated beside the loaded model."""
-    if device.type in ("cuda", "xpu"):
-        return getattr(torch, device.type).mem_get_info(device)[0]
-    return psutil.virtual_memory().available
+    def _wake(self, kept: Kept) -> None:
+        model = kept.model
+        self._make_room(sum(weight.nbytes for part in model.parts for weight in part.parameters()), model.device)
+        memory.move(model.parts, model.device)
+        kept.awake = True
 
+    def _make_room(self, needed: int, device: torch.device) -> None:
+        """Let models go, the longest unused first, until `needed` bytes fit on the device or none is left."""
+        for key in [key for key, kept in self._kept.items() if not kept.leases]:
+            if needed + RESERVE <= free_bytes(device):
+                return
+            self._drop([key])
 
-def _collect() -> None:
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    elif hasattr(torch, "xpu") and torch.xpu.is_available():
-        torch.xpu.empty_cache()
+    def _trim(self) -> None:
+        """Keep no more than the settings say, and on the device only the newest if they say so."""
+        settings = self.settings.snapshot()
+        limit = int(settings["sd_checkpoints_limit"]) + int(settings["sd_checkpoint_cache"])
+        idle = [key for key, kept in self._kept.items() if not kept.leases]
+        newest = next(reversed(self._kept), None)
+        surplus = max(len(self._kept) - limit, 0)
+        leaving = [key for key in idle if key != newest][:surplus]
+        self._drop(leaving)
+        awake = 1 if settings["sd_checkpoints_keep_in_cpu"] else int(settings["sd_checkpoints_limit"])
+        for key in [key for key in self._kept if key in idle and key != newest][: max(len(self._kept) - awake, 0)]:
+            self._rest(self._kept[key])
+
+    def _rest(self, kept: Kept) -> None:
+        """Move a model's weights to main memory; one that shares the device in pieces rests there by itself."""
+        model = kept.model
+        if model.device.type != "cpu" and model.placement.sharing == "together":
+            memory.move(model.parts, CPU)
+            kept.awake = False
+
+    def _drop(self, keys: list[tuple[object, Placement]]) -> None:
+        for key in keys:
+            del self._kept[key]
+        if keys:
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            elif torch.xpu.is_available():
+                torch.xpu.empty_cache()

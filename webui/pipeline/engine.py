@@ -9,6 +9,7 @@ from typing import Protocol
 
 from webui.catalog.checkpoints import Checkpoint, CheckpointCatalog
 from webui.catalog.networks import Networks
+from webui.catalog.vaes import VaeCatalog
 from webui.core.flags import Flags
 from webui.core.paths import Paths
 from webui.core.provenance import Machine, Provenance
@@ -17,9 +18,11 @@ from webui.core.settings import SettingsStore
 from webui.extensions.host import Host
 from webui.models.families.base import LoadedModel
 from webui.models.manager import ModelManager
+from webui.models.vae_shelf import VaeShelf
 from webui.pipeline.networks import NetworkShelf
 from webui.pipeline.plan import GenerationPlan, make_plan
 from webui.pipeline.provenance import provenance_at
+from webui.pipeline.vaes import with_vaes
 from webui.prompts.styles import StyleStore
 from webui.prompts.tokenizer import Tokenizer
 
@@ -37,6 +40,8 @@ class Parts(Protocol):
     def checkpoints(self) -> CheckpointCatalog: ...
     @property
     def networks(self) -> Networks: ...
+    @property
+    def vaes(self) -> VaeCatalog: ...
     @property
     def styles(self) -> StyleStore: ...
     @property
@@ -63,22 +68,30 @@ class Engine:
     tokenizer: Tokenizer
     models: ModelManager
     networks: NetworkShelf
+    vaes: VaeCatalog
+    vae_shelf: VaeShelf
     provenance: Provenance
 
     def plan(self, request: GenerationRequest) -> GenerationPlan:
         """Raises: InvalidRequest, NotFound."""
-        return make_plan(request, self.settings.snapshot(), self.checkpoints, self.styles)
+        plan = make_plan(request, self.settings.snapshot(), self.checkpoints, self.styles)
+        return with_vaes(plan, self.vaes, self.checkpoints, self.flags.vae_path)
 
     @contextmanager
     def prepared(self, checkpoint: Checkpoint, plan: GenerationPlan) -> Iterator[LoadedModel]:
-        """The model on its device, with the extensions' patches for this job on it."""
-        with self.models.lease(checkpoint) as model, self.host.prepared_model(model, plan):
+        """The model on its device, with the VAE and the extensions' patches of this job."""
+        kept = plan.settings["sd_vae_checkpoint_cache"]
+        with (
+            self.models.lease(checkpoint) as model,
+            self.vae_shelf.used(model, plan.vae_of(checkpoint), kept),
+            self.host.prepared_model(model, plan),
+        ):
             yield model
 
 
 def build(parts: Parts) -> Engine:
     """Called once in the worker thread, which is the first to import torch."""
-    models = ModelManager(parts.checkpoints, parts.flags)
+    models = ModelManager(parts.checkpoints, parts.flags, parts.settings)
     provenance = provenance_at(models.placement)
     parts.machine.provenance = provenance
     tokenizer = parts.tokenizer()
@@ -92,5 +105,7 @@ def build(parts: Parts) -> Engine:
         tokenizer=tokenizer,
         models=models,
         networks=NetworkShelf(parts.networks, tokenizer),
+        vaes=parts.vaes,
+        vae_shelf=VaeShelf(parts.paths.models),
         provenance=provenance,
     )

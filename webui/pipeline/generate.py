@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -23,6 +24,7 @@ from webui.models.token_merging import merged_tokens
 from webui.pipeline.blending import KeepOutsideMask
 from webui.pipeline.compositing import Picture, composed
 from webui.pipeline.conditioning import StepCount, TextEncoding, TextOptions
+from webui.pipeline.economy import enduring
 from webui.pipeline.engine import Engine
 from webui.pipeline.fit import require_fit
 from webui.pipeline.image_input import decoded, pixels_hash
@@ -106,15 +108,17 @@ def starting_point(job: Job, image: FromImage) -> Source:
 def make_pictures(job: Job) -> Made:
     """All batches, one after the other, until the job is told to stop."""
     made, progress = Made(), job.progress
-    for batch in job.plan.batches:
-        if progress.interrupted or (progress.stopping and made.pictures):
-            break
-        indices = job.plan.images_of(batch)
-        for index, picture in zip(indices, make_batch(job, indices), strict=True):
-            save_uncorrected(job, picture, index)
-            finished = job.engine.host.postprocess_image(picture.image, job.plan)
-            made.pictures.append(finished)
-            made.results += [saved(job, finished, index), *mask_pictures(job, picture, index)]
+    with job.engine.models.economy() as economy:
+        for batch in job.plan.batches:
+            if progress.interrupted or (progress.stopping and made.pictures):
+                break
+            indices = job.plan.images_of(batch)
+            batch_pictures = enduring(job, economy, partial(make_batch, job, indices))
+            for index, picture in zip(indices, batch_pictures, strict=True):
+                save_uncorrected(job, picture, index)
+                finished = job.engine.host.postprocess_image(picture.image, job.plan)
+                made.pictures.append(finished)
+                made.results += [saved(job, finished, index), *mask_pictures(job, picture, index)]
     return made
 
 

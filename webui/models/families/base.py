@@ -73,6 +73,11 @@ class LoadedModel(ABC):
         self.levels = levels
 
     @property
+    def parts(self) -> tuple[Any, ...]:
+        """Its modules with weights, the denoising network first."""
+        return self.unet, *(encoder.module for encoder in self.text_encoders), self.vae.module
+
+    @property
     def device(self) -> torch.device:
         return self.placement.device
 

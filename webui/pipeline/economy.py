@@ -1,0 +1,29 @@
+"""A batch that ran out of memory is made once more by the next cheaper plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from webui.models.devices import is_out_of_memory
+from webui.models.manager import Economy
+from webui.pipeline.job import Job
+
+T = TypeVar("T")
+
+
+def enduring(job: Job, economy: Economy, make: Callable[[], T]) -> T:
+    """make(), and again after `economy` tightened if memory ran out; whatever else it raises goes through.
+
+    make: holds no model or tensor between its calls.
+    """
+    begun = job.progress.progress.job_no
+    try:
+        return make()
+    except Exception as error:
+        saved = economy.tighten() if is_out_of_memory(error) else None
+        if saved is None:
+            raise
+    job.progress.again_from(begun)  # outside of `except`, whose traceback would keep the tensors alive
+    job.report.comment(f"Memory ran out, so {saved} and the batch was made again.")
+    return make()
