@@ -26,6 +26,7 @@ from webui.catalog.checkpoints import CheckpointCatalog
 from webui.catalog.facts import FactCache
 from webui.catalog.hashes import HashCache
 from webui.catalog.networks import EmbeddingCatalog, HypernetworkCatalog, LoraCatalog, Networks
+from webui.catalog.vaes import VaeCatalog
 from webui.core.errors import WebuiError
 from webui.core.flags import BadFlag, Flags, parse_flags
 from webui.core.paths import Paths
@@ -102,6 +103,7 @@ def build_services(flags: Flags) -> Services:
         settings=settings,
         checkpoints=checkpoints,
         networks=_networks(paths, hashes),
+        vaes=VaeCatalog((paths.vae,), roots, hashes),
         styles=StyleStore(flags.styles_files or (paths.styles,)),
         host=host,
         tokenizer=cache(ClipTokenizer),

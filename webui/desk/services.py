@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from webui.catalog.checkpoints import CheckpointCatalog
 from webui.catalog.networks import Networks
+from webui.catalog.vaes import VaeCatalog
 from webui.core.flags import Flags
 from webui.core.paths import Paths
 from webui.core.provenance import Machine
@@ -29,6 +30,7 @@ class Parts:
     settings: SettingsStore
     checkpoints: CheckpointCatalog
     networks: Networks
+    vaes: VaeCatalog
     styles: StyleStore
     host: Host
     tokenizer: Callable[[], Tokenizer]

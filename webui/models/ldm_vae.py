@@ -24,20 +24,25 @@ ATTENTION_NAMES: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class VaeLayout:
-    """widths: channels per level. blocks: ResNets per level of the encoder (the decoder has one more)."""
+    """widths: channels per level. blocks: ResNets per level of the encoder (the decoder has one more).
+
+    diffusers: the file has diffusers' names instead of LDM's.
+    """
 
     latent_channels: int
     widths: tuple[int, ...]
     blocks: int
     quant_convs: bool
+    diffusers: bool = False
 
 
 def read_vae_layout(shapes: Shapes, prefix: str, file: str) -> VaeLayout:
     """Raises: BadModelFile when keys that every such autoencoder has are missing."""
     widths: list[int] = []
     blocks = 0
+    diffusers = f"{prefix}encoder.down_blocks.0.resnets.0.conv1.weight" in shapes
     for level in itertools.count():
-        name = f"{prefix}encoder.down.{level}.block"
+        name = f"{prefix}encoder.down_blocks.{level}.resnets" if diffusers else f"{prefix}encoder.down.{level}.block"
         if f"{name}.0.conv1.weight" not in shapes:
             break
         widths.append(size_of(shapes, f"{name}.0.conv1.weight", 0, file))
@@ -51,6 +56,7 @@ def read_vae_layout(shapes: Shapes, prefix: str, file: str) -> VaeLayout:
         widths=tuple(widths),
         blocks=blocks,
         quant_convs=f"{prefix}post_quant_conv.weight" in shapes,
+        diffusers=diffusers,
     )
 
 
@@ -73,8 +79,20 @@ def build_vae(layout: VaeLayout, groups: int, scale: float, sample_size: int) ->
 
 
 def ldm_vae_keys(layout: VaeLayout, keys: Iterable[str], prefix: str, shapes: Shapes) -> dict[str, str]:
-    """Each of diffusers' `keys` -> the key of the same weight in `shapes` (LDM's own if none is there)."""
+    """Each of diffusers' `keys` -> the key of the same weight in `shapes` (the layout's own if none is there)."""
+    if layout.diffusers:
+        return {key: _diffusers_key(key, prefix, shapes) for key in keys}
     return {key: _ldm_key(layout, key, prefix, shapes) for key in keys}
+
+
+def _diffusers_key(key: str, prefix: str, shapes: Shapes) -> str:
+    """The same name, but for attention in the spelling of old versions."""
+    before, attention, name = key.partition(".attentions.0.")
+    if not attention:
+        return prefix + key
+    part, *_, kind = name.split(".")  # to_q.weight, to_out.0.bias
+    names = [f"{prefix}{before}{attention}{spelling}.{kind}" for spelling in ATTENTION_NAMES[part]]
+    return next((known for known in names if known in shapes), prefix + key)
 
 
 def _ldm_key(layout: VaeLayout, key: str, prefix: str, shapes: Shapes) -> str:

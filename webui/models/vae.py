@@ -2,24 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
+
+from webui.models.devices import is_out_of_memory
+from webui.models.tiny_vae import TinyVae
+
+TILES = (512, 256)
+"""Edges in pixels of the pieces that a picture is cut into when the whole doesn't fit into memory."""
+OVERLAP = 0.25
+"""Share of a piece in which it fades into its neighbour."""
 
 
 class Vae:
     """An autoencoder with the scale of its latents; one picture at a time, so that memory is that of one.
 
     module: diffusers' model. scale, shift: latent = (posterior - shift) * scale.
-    When half precision overflows (NaN), it goes over to fp32 for good.
+    retry: when half precision overflows (NaN), it goes over to this one for good; None leaves the NaN.
+    tiny_encoder, tiny_decoder: small networks that take its place on one side.
+    A picture that doesn't fit into memory is computed in overlapping pieces.
     """
 
-    def __init__(self, module: AutoencoderKL, scale: float, shift: float = 0.0):
+    def __init__(
+        self,
+        module: AutoencoderKL,
+        scale: float,
+        shift: float = 0.0,
+        *,
+        retry: torch.dtype | None = torch.float32,
+        tiny_encoder: TinyVae | None = None,
+        tiny_decoder: TinyVae | None = None,
+    ):
         self.module = module
         self.scale = scale
         self.shift = shift
+        self.retry = retry
+        self.tiny_encoder = tiny_encoder
+        self.tiny_decoder = tiny_decoder
 
     @property
     def dtype(self) -> torch.dtype:
@@ -27,6 +50,8 @@ class Vae:
 
     def decode(self, latents: Tensor) -> Tensor:
         """latents: (B, C, h, w), scaled. Returns: (B, 3, 8h, 8w) fp32, about -1 to 1."""
+        if self.tiny_decoder is not None:
+            return self.tiny_decoder.decode(latents)
         plain = latents.to(self.module.device, torch.float32) / self.scale + self.shift
         return torch.cat([self._in_numbers(self._decode, one) for one in plain.split(1)])
 
@@ -36,6 +61,8 @@ class Vae:
         images: (B, 3, H, W) in [-1, 1], H and W multiples of 8. generator: on the CPU; None is torch's global one.
         Returns: (B, C, H/8, W/8) fp32.
         """
+        if self.tiny_encoder is not None:
+            return self.tiny_encoder.encode(images)
         return torch.cat([self._encode_one(one, generator) for one in images.split(1)])
 
     def mode(self, images: Tensor) -> Tensor:
@@ -63,9 +90,44 @@ class Vae:
         return self.module.encode(image, return_dict=False)[0].parameters.float()
 
     def _in_numbers(self, compute: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        """compute(x) in the module's dtype, again in fp32 if that gave NaN or infinity."""
-        result = compute(x.to(self.dtype))
-        if self.dtype == torch.float32 or torch.isfinite(result).all():
+        """compute(x) in the module's dtype, again in the one to retry in if that gave NaN or infinity."""
+        result = self._in_memory(compute, x.to(self.dtype))
+        if self.retry in (None, self.dtype) or self.dtype == torch.float32 or torch.isfinite(result).all():
             return result
-        self.module.to(torch.float32)
-        return compute(x)
+        self.module.to(self.retry)
+        return self._in_memory(compute, x.to(self.retry))
+
+    def _in_memory(self, compute: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """compute(x) as a whole, else in pieces. Raises: what it raised when the smallest pieces don't fit either."""
+        try:
+            return compute(x)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            failure = error.with_traceback(None)  # its frames hold the memory
+        for edge in TILES:
+            with _tiled(self.module, edge):
+                try:
+                    return compute(x)
+                except Exception as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    failure = error.with_traceback(None)
+        raise failure
+
+
+@contextmanager
+def _tiled(module: AutoencoderKL, edge: int) -> Iterator[None]:
+    """diffusers' tiling with pieces of `edge` pixels; off again afterwards."""
+    if module.device.type == "cuda":
+        torch.cuda.empty_cache()
+    names = ("tile_sample_min_size", "tile_latent_min_size", "tile_overlap_factor", "use_tiling")
+    before = {name: getattr(module, name) for name in names}
+    module.tile_sample_min_size, module.tile_latent_min_size = edge, edge // 8
+    module.tile_overlap_factor = OVERLAP
+    module.enable_tiling()
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(module, name, value)

@@ -101,7 +101,7 @@ def starting_point(job: Job, image: FromImage) -> Source:
         shown = inpaint_fields(image.inpaint, masking)
         report.fields.update({key: value for key, value in shown.items() if value is not None})
     canvas = make_canvas(plan, inputs, masking)
-    with job.engine.models.lease(plan.first.checkpoint) as model:
+    with job.engine.prepared(plan.first.checkpoint, plan) as model:
         return encoded(canvas, plan, model)
 
 

@@ -8,6 +8,7 @@ from webui.core.infotext import ordered, render
 from webui.core.request import GenerationRequest
 from webui.core.version import A1111_VERSION
 from webui.pipeline.plan import GenerationPlan
+from webui.pipeline.vaes import vae_fields
 
 KEYS: Mapping[str, str] = {spec.dotted: spec.infotext for spec in GenerationRequest.specs() if spec.infotext}
 """The infotext key of each parameter, as it is declared with it."""
@@ -67,6 +68,7 @@ def _facts(plan: GenerationPlan) -> dict[str, object]:
         "Token merging ratio hr": plan.hires.sampling.token_merging or None if plan.hires else None,
         "RNG": settings["randn_source"] if settings["randn_source"] != "GPU" else None,
     }
+    facts |= vae_fields(plan)
     if settings["add_user_name_to_info"]:
         facts["User"] = plan.request.user
     if settings["add_version_to_infotext"]:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from webui.catalog.checkpoints import Checkpoint, CheckpointCatalog
+from webui.catalog.vaes import VaeUse
 from webui.core.choices import (
     IMAGE_UPSCALERS,
     LATENT_UPSCALERS,
@@ -29,8 +31,8 @@ from webui.core.params import Params
 from webui.core.request import FromImage, GenerationRequest, HiresFix, SamplerOptions
 from webui.core.settings import Settings
 from webui.prompts.comments import strip_comments
-from webui.prompts.styles import StyleStore
 from webui.prompts.networks import with_default_tags
+from webui.prompts.styles import StyleStore
 
 LAST_SEED = 4294967294
 MAX_PIXELS = 256 * 1024 * 1024
@@ -137,6 +139,7 @@ class GenerationPlan:
 
     settings: the snapshot with the request's overrides in it.
     first: the pass every picture takes; hires: the second one, if any.
+    vaes: how latents become pictures, by the path of the checkpoint; see `vae_of`.
     """
 
     request: GenerationRequest
@@ -148,6 +151,11 @@ class GenerationPlan:
     refiner: RefinerPlan | None
     tiling: bool
     clip_skip: int
+    vaes: Mapping[Path, VaeUse] = field(default_factory=dict)
+
+    def vae_of(self, checkpoint: Checkpoint) -> VaeUse:
+        """How that checkpoint's latents become pictures."""
+        return self.vaes.get(checkpoint.path, VaeUse())
 
     @property
     def batches(self) -> range:
@@ -277,6 +285,9 @@ def _prompts(
     styled = apply(text, request.styles)
     if settings["enable_prompt_comments"]:
         styled = strip_comments(styled)
+    if not negative and not request.disable_extra_networks:
+        defaults = {"hypernet": settings["sd_hypernetwork"], "lora": settings["sd_lora"]}
+        styled = with_default_tags(styled, defaults, settings["extra_networks_default_multiplier"])
     return (styled,) * count
 
 
@@ -284,9 +295,6 @@ def _eta(options: SamplerOptions, sampler: Sampler, settings: Settings) -> float
     if options.eta is not None:
         return options.eta
     eta: float = settings["eta_ddim" if sampler.timesteps else "eta_ancestral"]
-    if not negative and not request.disable_extra_networks:
-        defaults = {"hypernet": settings["sd_hypernetwork"], "lora": settings["sd_lora"]}
-        styled = with_default_tags(styled, defaults, settings["extra_networks_default_multiplier"])
     return eta
 
 

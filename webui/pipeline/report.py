@@ -83,7 +83,7 @@ def report_guidance(job: Job, guidance: ClassifierFreeGuidance) -> None:
 def job_info(job: Job, results: Sequence[ResultImage]) -> dict[str, object]:
     """The facts of the job under /sdapi/v1's names."""
     plan, request, first = job.plan, job.plan.request, job.plan.first
-    variation = request.variation
+    variation, vae = request.variation, plan.vae_of(first.checkpoint).file
     return {
         "prompt": first.prompts[0],
         "all_prompts": list(first.prompts),
@@ -104,8 +104,8 @@ def job_info(job: Job, results: Sequence[ResultImage]) -> dict[str, object]:
         "face_restoration_model": None,
         "sd_model_name": first.checkpoint.model_name,
         "sd_model_hash": first.checkpoint.shorthash,
-        "sd_vae_name": None,
-        "sd_vae_hash": None,
+        "sd_vae_name": vae.name if vae else None,
+        "sd_vae_hash": vae.shorthash if vae else None,
         "seed_resize_from_w": variation.resize_from_width,
         "seed_resize_from_h": variation.resize_from_height,
         "denoising_strength": plan.hires.sampling.denoise if plan.hires else first.denoise,

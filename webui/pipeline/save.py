@@ -116,7 +116,7 @@ class Saver:
             "clip_skip": str(plan.clip_skip),
             "denoising": _text_of(plan.hires.sampling.denoise if plan.hires else first.denoise),
             "user": plan.request.user,
-            "vae_filename": "None",
+            "vae_filename": _vae_filename(plan),
             "basename": "",
         }
         return NameFacts(
@@ -139,3 +139,9 @@ def _result(
 ) -> ResultImage:
     mime = MIME[picture.format]
     return ResultImage(picture.data, mime, infotext, image.width, image.height, str(path) if path else None, is_grid)
+
+
+def _vae_filename(plan: GenerationPlan) -> str:
+    """The name of the VAE's file up to its first dot."""
+    vae = plan.vae_of(plan.first.checkpoint).file
+    return vae.name.lstrip(".").split(".")[0] if vae else "None"
