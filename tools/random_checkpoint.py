@@ -1,10 +1,10 @@
-"""Write a Stable Diffusion 1.x checkpoint with random weights, every key in its place.
+"""Write a checkpoint of any supported family with random weights, every key in its place.
 
-    python tools/random_checkpoint.py random-sd15.safetensors            # full size, fp16, 2.13 GB
-    python tools/random_checkpoint.py tiny.safetensors --size tiny
+    python tools/random_checkpoint.py random-sd15.safetensors                    # full size, fp16, 2.13 GB
+    python tools/random_checkpoint.py tiny.safetensors --size tiny --family sdxl
 
 For timings and tests: the weights are seeded and scaled so that activations stay finite, the pictures are noise.
-The layout is spelled out here in the checkpoint's own (LDM) terms, apart from the code that loads it.
+The layouts are spelled out here in the checkpoints' own (LDM, SAI) terms, apart from the code that loads them.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import argparse
 import json
 import math
 import struct
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +24,19 @@ Shapes = dict[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Layout:
-    """The sizes that make up an SD 1.x checkpoint; the defaults are the real ones (1.07 billion weights).
+    """The sizes that make up a checkpoint; the defaults are SD 1.x's real ones (1.07 billion weights).
 
+    family: "sd1", "sd2", "sd2-turbo", "sdxl", "sdxl-refiner" or "sd3". depths: transformer blocks per level (1 each
+    but none on the last). up_depths: per output block where they differ. middle_depth: None for a middle of one ResNet.
+    text_*: CLIP-L, or SD 2's OpenCLIP. big_*: SDXL's second encoder. transformer_*: SD 3's network.
     heads and groups can't be read from shapes: files that differ from the defaults get a .yaml sidecar.
     """
 
+    family: str = "sd1"
     unet_widths: tuple[int, ...] = (320, 640, 1280, 1280)
+    depths: tuple[int, ...] | None = None
+    up_depths: tuple[tuple[int, ...], ...] | None = None
+    middle_depth: int | None = 1
     unet_heads: int = 8
     unet_groups: int = 32
     in_channels: int = 4
@@ -38,9 +45,35 @@ class Layout:
     text_width: int = 768
     text_layers: int = 12
     text_heads: int = 12
+    big_width: int = 1280
+    big_layers: int = 32
+    projection: int = 1280
     vocabulary: int = 49408
     native_size: int = 512
     prediction: str = "eps"
+    transformer_depth: int = 24
+    transformer_context: int = 4096
+    transformer_positions: int = 192
+
+    @property
+    def latent_channels(self) -> int:
+        return 16 if self.family == "sd3" else 4
+
+    @property
+    def context(self) -> int:
+        """Channels of the text that the U-Net attends to."""
+        return {"sdxl": self.text_width + self.big_width, "sdxl-refiner": self.big_width}.get(
+            self.family, self.text_width
+        )
+
+    @property
+    def vector(self) -> int:
+        """Channels of the vector beside the text: what is pooled, and 256 for each number about the picture."""
+        return {"sdxl": self.projection + 6 * 256, "sdxl-refiner": self.projection + 5 * 256}.get(self.family, 0)
+
+    @property
+    def needs_sidecar(self) -> bool:
+        return self.family == "sd1" or self.prediction == "v"
 
 
 FULL = Layout()
@@ -55,33 +88,101 @@ TINY = Layout(
     text_heads=4,
     native_size=64,
 )
+_SD2 = replace(FULL, family="sd2", text_width=1024, text_layers=24)
+_SDXL = replace(FULL, family="sdxl", unet_widths=(320, 640, 1280), depths=(0, 2, 10), middle_depth=10)
+FULL_SIZES: Mapping[str, Layout] = {
+    "sd1": FULL,
+    "sd1-inpaint": replace(FULL, in_channels=9),
+    "sd2": _SD2,
+    "sd2-v": replace(_SD2, prediction="v"),
+    "sd2-turbo": replace(_SD2, family="sd2-turbo"),
+    "sdxl": _SDXL,
+    "sdxl-inpaint": replace(_SDXL, in_channels=9),
+    "ssd-1b": replace(_SDXL, depths=(0, 2, 4), up_depths=((4, 4, 10), (2, 1, 1), (0, 0, 0)), middle_depth=None),
+    "sdxl-refiner": replace(
+        FULL, family="sdxl-refiner", unet_widths=(384, 768, 1536, 1536), depths=(0, 4, 4, 0), middle_depth=4
+    ),
+    "sd3": replace(FULL, family="sd3"),
+}
+"""The published models, by the names that --family takes."""
+
+_TINY = {
+    "vae_widths": (32, 32, 64, 64),
+    "text_width": 64,
+    "text_layers": 3,
+    "big_width": 64,
+    "big_layers": 3,
+    "projection": 32,
+}
+TINY_SIZES: Mapping[str, Layout] = {
+    name: replace(
+        layout,
+        **_TINY,
+        unet_widths=(32, 64, 64, 64)[: len(layout.unet_widths)],
+        depths=layout.depths and tuple(min(depth, 3) for depth in layout.depths),
+        up_depths=layout.up_depths and ((2, 2, 3), (2, 1, 1), (0, 0, 0)),
+        middle_depth=layout.middle_depth and min(layout.middle_depth, 3),
+        transformer_depth=2,
+        transformer_context=160,
+        transformer_positions=16,
+    )
+    for name, layout in FULL_SIZES.items()
+    if layout.family != "sd1"
+} | {"sd1": TINY, "sd1-inpaint": replace(TINY, in_channels=9)}
+"""The same at a size for tests; none but SD 1.x needs a sidecar."""
 
 UNET, VAE, TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer.text_model."
 
 
 def checkpoint_shapes(layout: Layout) -> Shapes:
     """Key -> shape of everything that is learned."""
-    return {
-        **{UNET + key: shape for key, shape in unet_shapes(layout).items()},
-        **{VAE + key: shape for key, shape in vae_shapes(layout).items()},
-        **{TEXT + key: shape for key, shape in text_shapes(layout).items()},
-    }
+    network = transformer_shapes(layout) if layout.family == "sd3" else unet_shapes(layout)
+    shapes = {UNET + key: shape for key, shape in network.items()}
+    shapes |= {VAE + key: shape for key, shape in vae_shapes(layout).items()}
+    for prefix, text in texts(layout):
+        shapes |= {prefix + key: shape for key, shape in text.items()}
+    return shapes
+
+
+def texts(layout: Layout) -> Iterator[tuple[str, Shapes]]:
+    """Prefix and shapes of every text encoder."""
+    small, big = text_shapes(layout), open_clip_shapes(layout, layout.big_width, layout.big_layers, layout.projection)
+    if layout.family == "sd1":
+        yield TEXT, small
+    elif layout.family in ("sd2", "sd2-turbo"):
+        prefix = "cond_stage_model.model." if layout.family == "sd2" else "conditioner.embedders.0.model."
+        yield prefix, open_clip_shapes(layout, layout.text_width, layout.text_layers, layout.text_width)
+    elif layout.family == "sdxl":
+        yield "conditioner.embedders.0.transformer.text_model.", small
+        yield "conditioner.embedders.1.model.", big
+    elif layout.family == "sdxl-refiner":
+        yield "conditioner.embedders.0.model.", big
+    else:
+        bigger = replace(layout, text_width=layout.big_width, text_layers=layout.big_layers)
+        yield "text_encoders.clip_l.transformer.text_model.", small
+        yield "text_encoders.clip_g.transformer.text_model.", text_shapes(bigger)
+        yield "text_encoders.clip_g.transformer.", {"text_projection.weight": (layout.projection, layout.big_width)}
 
 
 def unet_shapes(layout: Layout) -> Shapes:
-    """The U-Net: two blocks a level, attention in all levels but the last."""
-    widths, context, base = layout.unet_widths, layout.text_width, layout.unet_widths[0]
+    """The U-Net: two blocks a level."""
+    widths, context, base = layout.unet_widths, layout.context, layout.unet_widths[0]
     last, embedding = len(widths) - 1, 4 * base
+    depths = layout.depths or (1,) * last + (0,)
+    ups = layout.up_depths or tuple((depth,) * 3 for depth in reversed(depths))
+    linear = layout.family != "sd1"
     shapes: Shapes = {}
     _linear(shapes, "time_embed.0", base, embedding)
     _linear(shapes, "time_embed.2", embedding, embedding)
+    if layout.vector:
+        _linear(shapes, "label_emb.0.0", layout.vector, embedding)
+        _linear(shapes, "label_emb.0.2", embedding, embedding)
     _conv(shapes, "input_blocks.0.0", layout.in_channels, base)
     skips, channels, block = [base], base, 1
     for level, width in enumerate(widths):
         for _ in range(2):
             _unet_resnet(shapes, f"input_blocks.{block}.0", channels, width, embedding)
-            if level < last:
-                _transformer(shapes, f"input_blocks.{block}.1", width, context)
+            _transformer(shapes, f"input_blocks.{block}.1", width, context, depths[level], linear)
             channels = width
             skips.append(channels)
             block += 1
@@ -90,20 +191,46 @@ def unet_shapes(layout: Layout) -> Shapes:
             skips.append(channels)
             block += 1
     _unet_resnet(shapes, "middle_block.0", channels, channels, embedding)
-    _transformer(shapes, "middle_block.1", channels, context)
-    _unet_resnet(shapes, "middle_block.2", channels, channels, embedding)
+    if layout.middle_depth is not None:
+        _transformer(shapes, "middle_block.1", channels, context, layout.middle_depth, linear)
+        _unet_resnet(shapes, "middle_block.2", channels, channels, embedding)
     block = 0
     for level, width in reversed(list(enumerate(widths))):
         for item in range(3):
             _unet_resnet(shapes, f"output_blocks.{block}.0", channels + skips.pop(), width, embedding)
             channels = width
-            if level < last:
-                _transformer(shapes, f"output_blocks.{block}.1", width, context)
+            depth = ups[last - level][item]
+            _transformer(shapes, f"output_blocks.{block}.1", width, context, depth, linear)
             if level and item == 2:
-                _conv(shapes, f"output_blocks.{block}.{2 if level < last else 1}.conv", width, width)
+                _conv(shapes, f"output_blocks.{block}.{2 if depth else 1}.conv", width, width)
             block += 1
     _norm(shapes, "out.0", base)
     _conv(shapes, "out.2", base, 4)
+    return shapes
+
+
+def transformer_shapes(layout: Layout) -> Shapes:
+    """SD 3's network: blocks that read picture and text side by side; the last one's text goes no further."""
+    width, shapes = 64 * layout.transformer_depth, Shapes()
+    channels = layout.latent_channels
+    shapes["pos_embed"] = (1, layout.transformer_positions**2, width)
+    _conv(shapes, "x_embedder.proj", channels, width, kernel=2)
+    for name, inputs in (("t_embedder", 256), ("y_embedder", layout.text_width + layout.projection)):
+        _linear(shapes, f"{name}.mlp.0", inputs, width)
+        _linear(shapes, f"{name}.mlp.2", width, width)
+    _linear(shapes, "context_embedder", layout.transformer_context, width)
+    for index in range(layout.transformer_depth):
+        for side in ("context_block", "x_block"):
+            name = f"joint_blocks.{index}.{side}"
+            ends = side == "context_block" and index == layout.transformer_depth - 1
+            _linear(shapes, f"{name}.attn.qkv", width, 3 * width)
+            _linear(shapes, f"{name}.adaLN_modulation.1", width, (2 if ends else 6) * width)
+            if not ends:
+                _linear(shapes, f"{name}.attn.proj", width, width)
+                _linear(shapes, f"{name}.mlp.fc1", width, 4 * width)
+                _linear(shapes, f"{name}.mlp.fc2", 4 * width, width)
+    _linear(shapes, "final_layer.adaLN_modulation.1", width, 2 * width)
+    _linear(shapes, "final_layer.linear", width, 4 * channels)
     return shapes
 
 
@@ -121,8 +248,9 @@ def vae_shapes(layout: Layout) -> Shapes:
             _conv(shapes, f"encoder.down.{level}.downsample.conv", width, width)
     _vae_middle(shapes, "encoder.mid", channels)
     _norm(shapes, "encoder.norm_out", channels)
-    _conv(shapes, "encoder.conv_out", channels, 8)
-    _conv(shapes, "decoder.conv_in", 4, channels)
+    latent = layout.latent_channels
+    _conv(shapes, "encoder.conv_out", channels, 2 * latent)
+    _conv(shapes, "decoder.conv_in", latent, channels)
     _vae_middle(shapes, "decoder.mid", channels)
     for level, width in reversed(list(enumerate(widths))):
         for item in range(3):
@@ -132,8 +260,9 @@ def vae_shapes(layout: Layout) -> Shapes:
             _conv(shapes, f"decoder.up.{level}.upsample.conv", width, width)
     _norm(shapes, "decoder.norm_out", channels)
     _conv(shapes, "decoder.conv_out", channels, 3)
-    _conv(shapes, "quant_conv", 8, 8, kernel=1)
-    _conv(shapes, "post_quant_conv", 4, 4, kernel=1)
+    if layout.family != "sd3":
+        _conv(shapes, "quant_conv", 8, 8, kernel=1)
+        _conv(shapes, "post_quant_conv", 4, 4, kernel=1)
     return shapes
 
 
@@ -150,6 +279,27 @@ def text_shapes(layout: Layout) -> Shapes:
         _linear(shapes, f"{name}.mlp.fc1", width, 4 * width)
         _linear(shapes, f"{name}.mlp.fc2", 4 * width, width)
     _norm(shapes, "final_layer_norm", width)
+    return shapes
+
+
+def open_clip_shapes(layout: Layout, width: int, layers: int, projection: int) -> Shapes:
+    """A text encoder in OpenCLIP's spelling: q, k and v in one."""
+    shapes: Shapes = {
+        "token_embedding.weight": (layout.vocabulary, width),
+        "positional_embedding": (77, width),
+        "text_projection": (width, projection),
+        "logit_scale": (),
+    }
+    for layer in range(layers):
+        name = f"transformer.resblocks.{layer}"
+        shapes[f"{name}.attn.in_proj_weight"] = (3 * width, width)
+        shapes[f"{name}.attn.in_proj_bias"] = (3 * width,)
+        _linear(shapes, f"{name}.attn.out_proj", width, width)
+        _norm(shapes, f"{name}.ln_1", width)
+        _norm(shapes, f"{name}.ln_2", width)
+        _linear(shapes, f"{name}.mlp.c_fc", width, 4 * width)
+        _linear(shapes, f"{name}.mlp.c_proj", 4 * width, width)
+    _norm(shapes, "ln_final", width)
     return shapes
 
 
@@ -178,20 +328,26 @@ def _unet_resnet(shapes: Shapes, name: str, inputs: int, outputs: int, embedding
         _conv(shapes, f"{name}.skip_connection", inputs, outputs, kernel=1)
 
 
-def _transformer(shapes: Shapes, name: str, width: int, context: int) -> None:
+def _transformer(shapes: Shapes, name: str, width: int, context: int, depth: int, linear: bool) -> None:
+    if not depth:
+        return
     _norm(shapes, f"{name}.norm", width)
-    _conv(shapes, f"{name}.proj_in", width, width, kernel=1)
-    block = f"{name}.transformer_blocks.0"
-    for attention, source in (("attn1", width), ("attn2", context)):
-        _linear(shapes, f"{block}.{attention}.to_q", width, width, bias=False)
-        _linear(shapes, f"{block}.{attention}.to_k", source, width, bias=False)
-        _linear(shapes, f"{block}.{attention}.to_v", source, width, bias=False)
-        _linear(shapes, f"{block}.{attention}.to_out.0", width, width)
-    _linear(shapes, f"{block}.ff.net.0.proj", width, 8 * width)
-    _linear(shapes, f"{block}.ff.net.2", 4 * width, width)
-    for norm in ("norm1", "norm2", "norm3"):
-        _norm(shapes, f"{block}.{norm}", width)
-    _conv(shapes, f"{name}.proj_out", width, width, kernel=1)
+    for outer in ("proj_in", "proj_out"):
+        if linear:
+            _linear(shapes, f"{name}.{outer}", width, width)
+        else:
+            _conv(shapes, f"{name}.{outer}", width, width, kernel=1)
+    for index in range(depth):
+        block = f"{name}.transformer_blocks.{index}"
+        for attention, source in (("attn1", width), ("attn2", context)):
+            _linear(shapes, f"{block}.{attention}.to_q", width, width, bias=False)
+            _linear(shapes, f"{block}.{attention}.to_k", source, width, bias=False)
+            _linear(shapes, f"{block}.{attention}.to_v", source, width, bias=False)
+            _linear(shapes, f"{block}.{attention}.to_out.0", width, width)
+        _linear(shapes, f"{block}.ff.net.0.proj", width, 8 * width)
+        _linear(shapes, f"{block}.ff.net.2", 4 * width, width)
+        for norm in ("norm1", "norm2", "norm3"):
+            _norm(shapes, f"{block}.{norm}", width)
 
 
 def _vae_resnet(shapes: Shapes, name: str, inputs: int, outputs: int) -> None:
@@ -213,20 +369,35 @@ def _vae_middle(shapes: Shapes, name: str, width: int) -> None:
 
 def random_weights(name: str, shape: tuple[int, ...], random: np.random.Generator) -> np.ndarray:
     """fp32 values for one tensor: norms 1, biases 0, the rest normal with std 1/sqrt(fan in)."""
-    if len(shape) == 1:
+    if len(shape) < 2:
         values = np.full(shape, 1.0 if name.endswith("weight") else 0.0, np.float32)
         if name.endswith("quant_conv.bias") and shape == (8,):
             values[4:] = -20.0  # log variance: the encoder's posterior is as narrow as a trained one's
         return values
     values = random.standard_normal(shape, np.float32)
-    if "embedding" in name:
+    if "embedding" in name or name.endswith("pos_embed"):
         return values * np.float32(0.02)
     values *= np.float32(1 / math.sqrt(math.prod(shape[1:])))
     if name.endswith(("encoder.conv_out.weight", "post_quant_conv.weight")):
         values *= np.float32(0.5)
+    if name.endswith("encoder.conv_out.weight") and shape[0] == 32:
+        values[16:] = 0.0  # without a quant_conv it gives mean and log variance itself
     if name.endswith(VAE + "quant_conv.weight"):
         values[4:] = 0.0
     return values
+
+
+def _bf16(values: np.ndarray) -> np.ndarray:
+    """The upper halves of fp32 numbers, rounded to nearest."""
+    return ((values.view(np.uint32) + 0x8000) >> 16).astype(np.uint16)
+
+
+DTYPES: Mapping[str, tuple[int, Callable[[np.ndarray], np.ndarray]]] = {
+    "F16": (2, lambda values: values.astype(np.float16)),
+    "BF16": (2, _bf16),
+    "F32": (4, lambda values: values),
+}
+"""Bytes of a number, and how fp32 values become it."""
 
 
 def write_checkpoint(
@@ -237,8 +408,8 @@ def write_checkpoint(
     metadata: Mapping[str, str] | None = None,
     sidecar: bool = True,
 ) -> None:
-    """Write `path`, tensor by tensor, and beside it the .yaml sidecar. dtype: "F16" or "F32"."""
-    item, numpy_type = {"F16": (2, np.float16), "F32": (4, np.float32)}[dtype]
+    """Write `path`, tensor by tensor, and beside it the .yaml sidecar. dtype: "F16", "BF16" or "F32"."""
+    item, convert = DTYPES[dtype]
     shapes = dict(sorted(checkpoint_shapes(layout).items()))
     header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
     at = 0
@@ -252,8 +423,8 @@ def write_checkpoint(
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for name, shape in shapes.items():
-            file.write(random_weights(name, shape, random).astype(numpy_type).tobytes())
-    if sidecar:
+            file.write(convert(random_weights(name, shape, random)).tobytes())
+    if sidecar and layout.needs_sidecar:
         path.with_suffix(".yaml").write_text("\n".join(sidecar_lines(layout)) + "\n")
 
 
@@ -264,6 +435,8 @@ def sidecar_lines(layout: Layout) -> Iterator[str]:
     yield "  params:"
     if layout.prediction == "v":
         yield '    parameterization: "v"'
+    if layout.family != "sd1":
+        return
     yield "    linear_start: 0.00085"
     yield "    linear_end: 0.0120"
     yield "    scale_factor: 0.18215"
@@ -285,10 +458,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("path", type=Path)
     parser.add_argument("--size", choices=("full", "tiny"), default="full")
-    parser.add_argument("--dtype", choices=("F16", "F32"), default="F16")
+    parser.add_argument("--family", choices=FULL_SIZES, default="sd1")
+    parser.add_argument("--dtype", choices=DTYPES, default="F16")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    layout = {"full": FULL, "tiny": TINY}[arguments.size]
+    layout = {"full": FULL_SIZES, "tiny": TINY_SIZES}[arguments.size][arguments.family]
     write_checkpoint(arguments.path, layout, arguments.dtype, arguments.seed)
     print(f"{arguments.path}: {arguments.path.stat().st_size:,} bytes")
 
