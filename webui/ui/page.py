@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.staticfiles import StaticFiles
 
 from webui.core.settings import Settings
 from webui.desk.hints import first_run_hint
 from webui.desk.services import Services
-from webui.ui import html
-from webui.ui.cards import checkpoint_cards
+from webui.ui import extra_networks, html
+from webui.ui.card_routes import card_routes
 from webui.ui.extensions_tab import build_extensions
 from webui.ui.footer import footer
 from webui.ui.later import build_later, later
+from webui.ui.lean import LeanBlocks
+from webui.ui.page_login import PageLogin
 from webui.ui.pnginfo import build_pnginfo
 from webui.ui.quicksettings import build_quicksettings, current_size, current_title, wire_checkpoint
 from webui.ui.theme import easel_theme
@@ -41,13 +43,14 @@ ON_PAGE = (
     "show_progress_in_title",
     "show_progressbar",
     "prevent_screen_sleep_during_generation",
+    *extra_networks.ON_PAGE,
 )
 """Settings that the page's own scripts obey."""
 
 
 def build(services: Services) -> gr.Blocks:
     """Quick settings, the tabs in A1111's order, footer. Nothing here touches the network or imports torch."""
-    with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as page:
+    with LeanBlocks(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as page:
         hint = gr.HTML(elem_id="easel_hint")
         checkpoint, refresh = build_quicksettings(services)
         with gr.Tabs(elem_id="tabs"):
@@ -66,7 +69,7 @@ def build(services: Services) -> gr.Blocks:
         facts = gr.Textbox(elem_id="easel_settings", visible="hidden")
         size = (txt2img.fields["width"], txt2img.fields["height"])
         refiner = txt2img.fields["refiner.checkpoint"]
-        current = [checkpoint, refiner, txt2img.cards, hint, foot]
+        current = [checkpoint, refiner, hint, foot]
         changes = [*wire_checkpoint(services, checkpoint, refresh, size), txt2img.result_shown]
         for change in changes:  # a title gains its hash once the file has been read
             change.then(lambda: _current(services), None, current, **QUIET)
@@ -83,7 +86,9 @@ def mount(app: FastAPI, services: Services) -> FastAPI:
     gr.set_static_paths(paths.outputs)  # served from where they lie, without a copy in Gradio's cache
     assets = f"{ASSETS_URL}/{_version_of_assets()}"  # a new address with every change, since browsers keep scripts
     app.mount(assets, StaticFiles(directory=ASSETS))
-    return gr.mount_gradio_app(
+    login = PageLogin(bool(flags.credentials))
+    app.include_router(card_routes(services), dependencies=[Depends(login)])
+    gr.mount_gradio_app(
         app,
         build(services),
         path="/",
@@ -91,7 +96,7 @@ def mount(app: FastAPI, services: Services) -> FastAPI:
         auth=list(flags.credentials) or None,
         allowed_paths=[str(path) for path in (paths.outputs, paths.log, *flags.gradio_allowed_path)],
         theme=easel_theme(),
-        css_paths=ASSETS / "style.css",
+        css_paths=[ASSETS / "style.css", ASSETS / "extra_networks.css"],
         head=_head(flags.subpath + assets, flags.theme),
         footer_links=[],
         run_history=False,
@@ -101,6 +106,8 @@ def mount(app: FastAPI, services: Services) -> FastAPI:
         enable_monitoring=False,
         pwa=False,
     )
+    login.belongs_to(app.routes[-1].app)  # type: ignore[attr-defined]  # Gradio's own, mounted last
+    return app
 
 
 def _version_of_assets() -> str:
@@ -130,10 +137,11 @@ def _fresh(services: Services) -> tuple[Any, ...]:
 
 
 def _current(services: Services) -> tuple[Any, ...]:
-    """Everything that tells of checkpoints: two lists, the cards, the notes on top, the footer."""
+    """Everything that tells of checkpoints: two lists, the notes on top, the footer."""
+    services.checkpoints.poll()
     titles = list(services.checkpoints.titles())
     lists = gr.Dropdown(choices=titles, value=current_title(services)), gr.Dropdown(choices=titles)
-    return *lists, checkpoint_cards(services), _notes(services), footer(services)
+    return *lists, _notes(services), footer(services)
 
 
 def _settings_for_page(settings: Settings) -> str:

@@ -22,7 +22,7 @@ from webui.desk.infotexts import form_from_infotext, last_infotext
 from webui.desk.services import Services
 from webui.desk.tokens import count_prompt_tokens
 from webui.ui import html
-from webui.ui.cards import build_cards
+from webui.ui.extra_networks import build_extra_networks
 from webui.ui.generation import ParameterColumn
 from webui.ui.output import OutputPanel
 from webui.ui.styles import wire_styles
@@ -35,13 +35,12 @@ Update = dict[Component, Any]
 class GenerationTab(ABC):
     """A tab that makes pictures. Building it lays it out and wires it.
 
-    fields: dotted parameter path -> component. cards: those of the checkpoints.
+    fields: dotted parameter path -> component.
     result_shown: the event after which a job's pictures are there.
     """
 
     name: ClassVar[Literal["txt2img", "img2img"]]
     fields: Mapping[str, Component]
-    cards: gr.HTML
     result_shown: Dependency
 
     def __init__(self, services: Services) -> None:
@@ -62,7 +61,7 @@ class GenerationTab(ABC):
                         self.lay_out(self.column)
                     with gr.Column(elem_id=f"{name}_results"):
                         self.output = OutputPanel(services, name)
-                self.cards = build_cards(name, services)
+                build_extra_networks(name, settings)
             self.result_button = gr.Button("Show the result", elem_id=f"{name}_show_result", visible="hidden")
             self.form_button = gr.Button("Restore the form", elem_id=f"{name}_restore_form", visible="hidden")
         top = self.top

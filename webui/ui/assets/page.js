@@ -2,6 +2,7 @@
 
 import { editWeight, moveItems } from "./attention.js";
 import { buttonOf, byId, click, isShown, recall, remember, setText, sleep, textareaOf } from "./dom.js";
+import * as extraNetworks from "./extra_networks.js";
 import * as progress from "./progress.js";
 import { settings } from "./settings.js";
 import { addTooltips } from "./tooltips.js";
@@ -23,6 +24,11 @@ window.easel = {
   closeDialog: (id) => byId(id)?.removeAttribute("data-open"),
   showTab: (tab) => click(`tab_${tab}-button`),
   chosenCheckpoint: () => chosenCheckpoint,
+
+  chooseCheckpoint(title) {
+    chosenCheckpoint = title;
+    click("change_checkpoint");
+  },
 
   // values: of the job id's box and all that a job is made from. places: of the form among them, to be shown again
   // on a reloaded page; null keeps nothing.
@@ -72,6 +78,7 @@ function hiresSize(width, height, scale, resizeWidth, resizeHeight) {
 function ready(json) {
   Object.assign(settings, JSON.parse(json || "{}"));
   addTooltips();
+  extraNetworks.start();
   document.documentElement.dataset.easel = "ready";
   if (settings.disable_token_counters) document.documentElement.dataset.counters = "off";
   for (const tab of TABS) {
@@ -123,10 +130,6 @@ function onClick(event) {
   const target = event.target.closest("button, [data-easel]");
   const arrow = target?.closest(".input-accordion-arrow");
   if (arrow) arrow.closest(".input-accordion").toggleAttribute("data-flipped");
-  if (target?.dataset.checkpoint) {
-    chosenCheckpoint = target.dataset.checkpoint;
-    click("change_checkpoint");
-  }
   if (target?.dataset.easel === "reload") location.reload();
   if (target?.dataset.easel === "dismiss") {
     remember(localStorage, "easel_hint", "dismissed");

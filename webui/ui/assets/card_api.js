@@ -1,0 +1,40 @@
+// Questions to the server about cards, and elements made of strangers' texts.
+
+import { postJson, route } from "./dom.js";
+
+const ROUTE = "easel/v1/cards";
+
+export async function ask(path, question = {}) {
+  const answer = await fetch(`${route(ROUTE)}${path}?${new URLSearchParams(question)}`);
+  return answered(answer);
+}
+
+export async function tell(path, content) {
+  return answered(await postJson(`${ROUTE}${path}`, content));
+}
+
+async function answered(answer) {
+  const content = await answer.json().catch(() => ({}));
+  if (!answer.ok) throw new Error(content.errors || content.detail || `The server answered ${answer.status}.`);
+  return content;
+}
+
+export function element(tag, properties = {}, ...children) {
+  const { dataset = {}, ...rest } = properties;
+  const made = Object.assign(document.createElement(tag), rest);
+  Object.assign(made.dataset, dataset);
+  made.append(...children);
+  return made;
+}
+
+export const previewUrl = (kind, card) =>
+  `${route(ROUTE)}/preview?${new URLSearchParams({ kind, name: card.name, v: card.preview })}`;
+
+// Makes a picture one file's preview.
+export async function sendPreview(kind, name, picture) {
+  const address = await new Promise((resolve, reject) => {
+    const reader = Object.assign(new FileReader(), { onload: () => resolve(reader.result), onerror: () => reject(reader.error) });
+    reader.readAsDataURL(picture);
+  });
+  return tell("/preview", { kind, name, picture: address.slice(address.indexOf(",") + 1) });
+}
