@@ -80,7 +80,7 @@ def zip_pictures(services: Services, files: Sequence[Path], result: GenerationRe
 def open_folder(services: Services, mode: str = "txt2img") -> Path:
     """Show the folder of a mode's pictures in the file manager of the machine the server runs on.
 
-    mode: "txt2img" or "img2img".
+    mode: "txt2img", "img2img" or "extras".
 
     Raises: Refused when others can reach the server, WebuiError naming the folder when nothing can show it.
     """

@@ -55,6 +55,8 @@ def run(engine: Engine, request: ExtrasRequest, job: JobContext) -> GenerationRe
     texts = [result.infotext for result in results]
     info = {"infotexts": texts, "index_of_first_image": 0}
     shown = tuple(results) if request.show else ()
+    if request.save and not request.show:
+        comments.append(f"{len(results)} pictures are saved in {folder}.")
     return GenerationResult(shown, info, tuple(comments), time.monotonic() - started)
 
 

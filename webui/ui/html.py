@@ -6,6 +6,10 @@ from collections.abc import Iterable
 from html import escape
 
 from webui.core.request import GenerationResult
+from webui.desk.reproduce import Reproduction
+
+MARKS = {"same": "✓", "different": "✗", "unknown": "?"}
+"""How a fact of a reproduction looks."""
 
 
 def paragraphs(text: str) -> str:
@@ -20,6 +24,20 @@ def sentences(lines: Iterable[str], css_class: str) -> str:
 def problem(sentence: object) -> str:
     """An error as the log under the gallery shows it."""
     return sentences([str(sentence)], "error")
+
+
+def reproduction(made: Reproduction) -> str:
+    """One line that says whether the picture can come out the same, which opens to the facts."""
+    rows = "".join(
+        f'<tr class="{fact.state}"><td>{MARKS[fact.state]}</td><td>{escape(fact.name)}</td>'
+        f"<td>{escape(fact.wanted)}</td><td>{escape(fact.here)}</td><td>{escape(fact.note)}</td></tr>"
+        for fact in made.facts
+    )
+    head = "<tr><th></th><th></th><th>picture</th><th>here</th><th></th></tr>"
+    return (
+        f'<details class="reproduce {made.verdict}"><summary>{MARKS[made.verdict]} {escape(made.sentence)}</summary>'
+        f"<table><thead>{head}</thead><tbody>{rows}</tbody></table></details>"
+    )
 
 
 def result_log(result: GenerationResult) -> str:

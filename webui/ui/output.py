@@ -22,10 +22,10 @@ class OutputPanel:
     """The gallery of a tab's last job and the buttons under it.
 
     selected: index of the picture chosen in the gallery. generation_info: the job's facts and infotexts, as JSON.
-    upscale: only under txt2img's pictures.
+    upscale: only under txt2img's pictures. save, save_zip: not in Extras, whose results are saved already.
     """
 
-    def __init__(self, services: Services, tab: Literal["txt2img", "img2img"]) -> None:
+    def __init__(self, services: Services, tab: Literal["txt2img", "img2img", "extras"]) -> None:
         self.services = services
         self.tab = tab
         with gr.Column(elem_id=f"{tab}_results_panel", variant="panel"):
@@ -43,8 +43,8 @@ class OutputPanel:
                 )
             with gr.Row(elem_id=f"image_buttons_{tab}", elem_classes=["image-buttons"]):
                 self.open_folder = tool("📂", f"{tab}_open_folder")
-                self.save = tool("💾", f"save_{tab}")
-                self.save_zip = tool("🗃️", f"save_zip_{tab}")
+                self.save = tool("💾", f"save_{tab}") if tab != "extras" else None
+                self.save_zip = tool("🗃️", f"save_zip_{tab}") if tab != "extras" else None
                 self.to_img2img = tool("🖼️", f"{tab}_send_to_img2img")
                 self.to_inpaint = tool("🎨️", f"{tab}_send_to_inpaint")
                 self.to_extras = tool("📐", f"{tab}_send_to_extras")
@@ -56,6 +56,8 @@ class OutputPanel:
                 show_label=False,
                 visible=False,
             )
+            if tab == "extras":
+                gr.HTML(elem_id="html_info_x_extras")
             self.info = gr.HTML(elem_id=f"html_info_{tab}", elem_classes=["infotext"])
             self.log = gr.HTML(elem_id=f"html_log_{tab}", elem_classes=["html-log"])
             self.generation_info = gr.Textbox(elem_id=f"generation_info_{tab}", visible="hidden")
@@ -84,8 +86,9 @@ class OutputPanel:
     def wire(self) -> None:
         self.gallery.select(self._select, self.generation_info, [self.selected, self.info], **QUIET)
         saved = [self.files, self.log]
-        self.save.click(self._save_one, self.picture, saved, js=self.picture_js, **QUIET)
-        self.save_zip.click(self._save_zip, self.picture, saved, js=self.picture_js, **QUIET)
+        for button, save in ((self.save, self._save_one), (self.save_zip, self._save_zip)):
+            if button is not None:
+                button.click(save, self.picture, saved, js=self.picture_js, **QUIET)
         self.open_folder.click(self._open_folder, None, None, **QUIET)
 
     # A finished job

@@ -63,7 +63,9 @@ class InputAccordion:
 
 
 @contextmanager
-def input_accordion(label: str, elem_id: str, extra_id: str | None = None) -> Iterator[InputAccordion]:
+def input_accordion(
+    label: str, elem_id: str, extra_id: str | None = None, *, value: bool = False
+) -> Iterator[InputAccordion]:
     """A group that a checkbox in its header enables and opens; the arrow opens it without enabling.
 
     What is open follows from the checkbox by CSS alone (assets/style.css), so that pasting opens it too.
@@ -71,7 +73,7 @@ def input_accordion(label: str, elem_id: str, extra_id: str | None = None) -> It
     with gr.Column(elem_id=elem_id, elem_classes=["input-accordion"], min_width=240):
         with gr.Row(elem_classes=["input-accordion-head"]):
             enabled = gr.Checkbox(
-                False, label=label, elem_id=f"{elem_id}-checkbox", container=False, min_width=80, interactive=True
+                value, label=label, elem_id=f"{elem_id}-checkbox", container=False, min_width=80, interactive=True
             )
             extra = gr.HTML(elem_id=extra_id or f"{elem_id}-extra", elem_classes=["input-accordion-extra"])
             gr.Button("◀", elem_classes=["input-accordion-arrow"], scale=0, min_width=0)

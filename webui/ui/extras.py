@@ -1,0 +1,195 @@
+"""The Extras tab: finished pictures made larger, one, several, or those of a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from webui.core.choices import IMAGE_UPSCALERS
+from webui.core.errors import InvalidRequest, WebuiError
+from webui.core.extras import SCALE_BY, SCALE_TO, ExtrasRequest, PictureSource
+from webui.desk import generation
+from webui.desk.extras import folder_of, pictures_in, submit_extras
+from webui.desk.services import Services
+from webui.ui.html import escape
+from webui.ui.output import OutputPanel
+from webui.ui.tab import Update, accepted, refused
+from webui.ui.widgets import QUIET, input_accordion, specs_by_path, tool, widget
+
+TAB = "extras"
+SINGLE, BATCH, DIRECTORY = "0", "1", "2"
+SPECS = specs_by_path(ExtrasRequest)
+FOLDER_HINT = "A directory on the same machine where the server is running."
+
+
+class Extras:
+    """Building it lays the tab out and wires it.
+
+    picture: the source of a single picture. fields: parameter name -> component.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+        self.fields: dict[str, Component] = {}
+        with gr.Tab("Extras", id=TAB, elem_id=f"tab_{TAB}", render_children=True):
+            self.job_id = gr.Textbox(elem_id=f"{TAB}_job_id", visible="hidden")  # first: assets rely on its place
+            self.outcome = gr.Textbox(elem_id=f"{TAB}_outcome", visible="hidden")
+            self.mode = gr.Textbox(SINGLE, elem_id=f"{TAB}_mode", visible="hidden")
+            with gr.Row(equal_height=False):
+                with gr.Column(elem_id=f"{TAB}_settings"):
+                    self._sources()
+                    self._upscale()
+                with gr.Column():
+                    self._generate_box()
+                    with gr.Column(elem_id=f"{TAB}_results"):
+                        self.output = OutputPanel(services, "extras")
+            self.result_button = gr.Button("Show the result", elem_id=f"{TAB}_show_result", visible="hidden")
+        self._wire()
+
+    # Layout
+
+    def _place(self, name: str, **options: Any) -> Component:
+        self.fields[name] = widget(SPECS[name], options.pop("elem_id", f"{TAB}_{name}"), **options)
+        return self.fields[name]
+
+    def _sources(self) -> None:
+        with gr.Tabs(elem_id=f"mode_{TAB}") as self.tabs:
+            with gr.Tab("Single Image", id=SINGLE, elem_id="extras_single_tab", render_children=True) as single:
+                self.picture = gr.Image(
+                    label="Source",
+                    elem_id="extras_image",
+                    type="filepath",
+                    image_mode=None,  # the file as it is, with its texts
+                    sources=["upload", "clipboard"],
+                    interactive=True,
+                )
+            with gr.Tab("Batch Process", id=BATCH, elem_id="extras_batch_process_tab", render_children=True) as batch:
+                self.files = gr.File(
+                    label="Batch Process", elem_id="extras_image_batch", file_count="multiple", interactive=True
+                )
+            named = {"id": DIRECTORY, "elem_id": "extras_batch_directory_tab", "render_children": True}
+            with gr.Tab("Batch from Directory", **named) as directory:
+                options = {"lines": 1, "interactive": not self.services.flags.hide_ui_dir_config}
+                self.input_folder = gr.Textbox(
+                    label="Input directory", placeholder=FOLDER_HINT, elem_id="extras_batch_input_dir", **options
+                )
+                self.output_folder = gr.Textbox(
+                    label="Output directory",
+                    placeholder="Leave blank to save images to the default path.",
+                    elem_id="extras_batch_output_dir",
+                    **options,
+                )
+                self._place("show", elem_id="extras_show_extras_results")
+        for tab, mode in ((single, SINGLE), (batch, BATCH), (directory, DIRECTORY)):
+            tab.select(None, None, self.mode, js=f"() => '{mode}'")
+
+    def _upscale(self) -> None:
+        self.resize_mode = gr.Number(SCALE_BY, visible="hidden", precision=0, elem_id=f"{TAB}_resize_mode_index")
+        self.fields["resize_mode"] = self.resize_mode
+        with (
+            gr.Row(elem_classes=["accordions"]),
+            input_accordion("Upscale", f"{TAB}_upscale", value=True) as upscale,
+        ):
+            self.upscale = upscale.enabled
+            self._place("upscaler_1", choices=IMAGE_UPSCALERS)
+            with gr.Row():
+                self._place("upscaler_2", choices=IMAGE_UPSCALERS)
+                self._place("upscaler_2_visibility")
+            with gr.Tabs(elem_id=f"{TAB}_resize_mode"):
+                with gr.Tab("Scale by", elem_id="extras_scale_by_tab", render_children=True) as by, gr.Row():
+                    self._place("scale", elem_id="extras_upscaling_resize", scale=4)
+                    self._place("max_side", elem_id="extras_upscale_max_side_length", scale=1, min_width=120)
+                with gr.Tab("Scale to", elem_id="extras_scale_to_tab", render_children=True) as to, gr.Row():
+                    with gr.Column(elem_id="upscaling_column_size", scale=4):
+                        width = self._place("width", elem_id="extras_upscaling_resize_w")
+                        height = self._place("height", elem_id="extras_upscaling_resize_h")
+                    with gr.Column(elem_id="upscaling_dimensions_row", elem_classes=["dimensions-tools"], scale=1):
+                        switch = tool("⇅", "upscaling_res_switch_btn")
+                        self._place("crop", elem_id="extras_upscaling_crop")
+        by.select(None, None, self.resize_mode, js=f"() => {SCALE_BY}")
+        to.select(None, None, self.resize_mode, js=f"() => {SCALE_TO}")
+        switch.click(None, [width, height], [width, height], js="(width, height) => [height, width]")
+
+    def _generate_box(self) -> None:
+        with gr.Row(elem_id=f"{TAB}_generate_box", elem_classes=["generate-box"]):
+            self.generate = gr.Button("Generate", elem_id=f"{TAB}_generate", variant="primary")
+            self.interrupt = gr.Button("Interrupt", elem_id=f"{TAB}_interrupt", elem_classes=["generate-box-interrupt"])
+            self.interrupting = gr.Button(
+                "Interrupting...", elem_id=f"{TAB}_interrupting", elem_classes=["generate-box-interrupting"]
+            )
+            self.skip = gr.Button("Skip", elem_id=f"{TAB}_skip", elem_classes=["generate-box-skip"])
+
+    # What the buttons do
+
+    def _wire(self) -> None:
+        services, output = self.services, self.output
+        inputs: set[Component] = {self.job_id, self.mode, self.picture, self.files, self.upscale, *self.fields.values()}
+        inputs |= {self.input_folder, self.output_folder}
+        draw = f"(...values) => easel.newJob('{TAB}', values, null)"
+        watch = f"(outcome) => easel.submitted('{TAB}', outcome)"
+        self.generate.click(self._submit, inputs, [self.outcome, output.log], js=draw, **QUIET).then(
+            None, self.outcome, None, js=watch
+        )
+        shown = f"() => easel.shownJob('{TAB}')"
+        self.result_button.click(output.show_result, self.job_id, output.shown, js=shown, **QUIET)
+        current = f"() => easel.currentJob('{TAB}')"
+        for button in (self.interrupt, self.interrupting):
+            button.click(lambda job: generation.stop(services, job or None), self.job_id, None, js=current, **QUIET)
+        self.skip.click(lambda job: services.jobs.skip(job or None), self.job_id, None, js=current, **QUIET)
+        output.wire()
+
+    def _submit(self, values: Update) -> tuple[str, str]:
+        job_id = values[self.job_id]
+        try:
+            submit_extras(self.services, self._request(values), job_id or None)
+        except (WebuiError, OSError) as error:
+            return refused(job_id, error)
+        return accepted(job_id)
+
+    def _request(self, values: Update) -> ExtrasRequest:
+        """Raises: WebuiError, OSError for an upload that is gone."""
+        wanted = {name: values[component] for name, component in self.fields.items()}
+        wanted = {name: SPECS[name].default if value is None else value for name, value in wanted.items()}
+        if not values[self.upscale]:
+            wanted["upscaler_1"] = "None"
+        mode = values[self.mode]
+        if mode == DIRECTORY:
+            output = values[self.output_folder].strip()
+            wanted["output"] = folder_of(self.services, output) if output else None
+            sources = pictures_in(self.services, values[self.input_folder])
+        else:
+            files = values[self.files] or [] if mode == BATCH else [values[self.picture]]
+            sources = tuple(PictureSource(Path(file).name, Path(file).read_bytes()) for file in files if file)
+            wanted["show"] = True
+        if not sources:
+            raise InvalidRequest("There is no picture to work on; choose one first.")
+        made = ExtrasRequest.checked(**wanted, sources=sources, keep_names=mode != SINGLE)
+        whole = {name: value for name, value in wanted.items() if type(value) is int}  # 4 is written 4, not 4.0
+        return made.model_copy(update={name: value for name, value in whole.items() if getattr(made, name) == value})
+
+    # From other tabs
+
+    def receive_gallery(self, output: OutputPanel) -> None:
+        """Let the button under a gallery send its chosen picture here."""
+
+        def send(job_id: str, selected: int) -> str:
+            try:
+                return output.file(output.chosen_picture(job_id, selected))
+            except WebuiError as error:
+                raise gr.Error(escape(str(error)), print_exception=False) from error
+
+        sent = output.to_extras.click(send, output.picture, self.picture, js=output.picture_js, **QUIET)
+        sent.success(None, None, None, js="() => easel.showExtras()")
+
+    def receive_file(self, button: gr.Button, picture: Component) -> None:
+        """Let a button send the picture of a component whose value is a file's path."""
+
+        def send(path: str | None) -> str:
+            if not path:
+                raise gr.Error("There is no picture to send; load one first.", print_exception=False)
+            return path
+
+        button.click(send, picture, self.picture, **QUIET).success(None, None, None, js="() => easel.showExtras()")
