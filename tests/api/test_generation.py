@@ -183,12 +183,6 @@ def test_a_body_that_is_no_request_is_422_in_valid_json(easel: Running, body: by
     json.loads(answer.content, parse_constant=lambda word: pytest.fail(word))
 
 
-def test_img2img_says_that_it_comes_later(easel: Running) -> None:
-    answer = easel.client.post("/sdapi/v1/img2img", json={"init_images": ["x"]})
-    assert answer.status_code == 422
-    assert "later version" in answer.json()["detail"]
-
-
 def test_a_job_goes_on_when_its_client_goes_away(easel: Running) -> None:
     with pytest.raises(httpx.ReadTimeout):
         easel.client.post(

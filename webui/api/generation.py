@@ -13,9 +13,8 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
 from webui.api.options import CHECKPOINT, allowed_changes, change_settings
-from webui.api.schema import Body, TextToImageBody, filled_in, request_of
+from webui.api.schema import GIVEN_PICTURES, Body, ImageToImageBody, TextToImageBody, filled_in, request_of
 from webui.api.waiting import Waiters
-from webui.core.errors import InvalidRequest
 from webui.core.request import GenerationResult
 from webui.desk.forms import OVERRIDES, overrides_from_lines
 from webui.desk.generation import generation_result, submit_generation
@@ -40,9 +39,9 @@ def generation_router(services: Services, waiters: Waiters) -> APIRouter:
         return await waiters.run(make_pictures, services, body)
 
     @router.post("/img2img", response_model=PicturesAnswer)
-    async def img2img() -> Response:
-        """Not there yet."""
-        raise InvalidRequest("img2img comes in a later version of Easel; txt2img is there.")
+    async def img2img(body: ImageToImageBody) -> Response:  # type: ignore[valid-type]  # made from the parameters
+        """Make pictures from pictures, whole or where a mask says. The job goes on when the client goes away."""
+        return await waiters.run(make_pictures, services, body)
 
     return router
 
@@ -79,9 +78,11 @@ def new_task_id(mode: str) -> str:
 def answer(body: Body, result: GenerationResult) -> Response:
     """The answer's JSON, put together without copying the pictures more often than needed."""
     pictures = result.images if body.send_images else ()
+    left_out = set() if getattr(body, "include_init_images", False) else {*GIVEN_PICTURES}
+    parameters = body.model_dump(mode="json", exclude=left_out)
     content = {
         "images": [base64.b64encode(picture.data).decode("ascii") for picture in pictures],
-        "parameters": body.model_dump(mode="json"),
+        "parameters": parameters | {name: None for name in left_out if name in type(body).model_fields},
         "info": json.dumps(dict(result.info), allow_nan=False),
     }
     return Response(json.dumps(content, allow_nan=False), media_type="application/json")

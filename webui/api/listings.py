@@ -9,6 +9,7 @@ from typing import Any
 import psutil
 from fastapi import APIRouter
 
+from webui.api.schema import LOOPBACK, SOFT_INPAINTING
 from webui.core.choices import IMAGE_UPSCALERS, LATENT_UPSCALERS, SAMPLERS, SCHEDULERS
 from webui.core.flags import flag_parser
 from webui.desk.services import Services
@@ -56,9 +57,9 @@ def listings_router(services: Services) -> APIRouter:
 
     @router.get("/scripts")
     async def scripts() -> dict[str, list[str]]:
-        """Extensions with parameters of their own, by the names alwayson_scripts takes."""
+        """Extensions with parameters of their own, by the names alwayson_scripts takes, and selectable scripts."""
         names = [group.__name__.lower() for group in services.host.params]
-        return {"txt2img": names, "img2img": names}
+        return {"txt2img": names, "img2img": [*names, SOFT_INPAINTING, LOOPBACK]}
 
     @router.get("/cmd-flags")
     async def cmd_flags() -> dict[str, Any]:

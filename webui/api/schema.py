@@ -13,20 +13,24 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
 from webui.api.errors import sentence_of
+from webui.api.images import picture_bytes
 from webui.core.choices import find_sampler
 from webui.core.errors import InvalidRequest, nearest
 from webui.core.params import Params, nested_group
-from webui.core.request import MAX_SIDE, GenerationRequest
+from webui.core.request import MAX_SIDE, GenerationRequest, Loopback, SoftInpainting
 from webui.desk.forms import EXTENSIONS
 
 HIRES_DENOISING = 0.75  # A1111's API default; its page has 0.7
-TAKES_NO_SCRIPTS = {"", "None"}
+TAKES_NO_SCRIPTS = {"", "none"}
 BUILT_IN_SCRIPTS = frozenset({"refiner", "sampler", "seed"})  # the request's own fields; A1111 ignores their args here
+SOFT_INPAINTING = "soft inpainting"
+LOOPBACK = "loopback"
 
 # Fields that are null unless given, as in A1111's schema; null there means "the page's default".
 NULL_UNLESS_GIVEN = frozenset(
     {"sampler_name", "scheduler", "denoising_strength", "hr_upscaler", "refiner_checkpoint", "refiner_switch_at"}
 )
+GIVEN_PICTURES = ("init_images", "mask", "latent_mask")  # in an answer only if it is asked to include them
 
 
 class Body(BaseModel):
@@ -65,6 +69,17 @@ class _HiresSwitch(Body):
     firstpass_image: str | None = None
 
 
+class _Pictures(Body):
+    init_images: list[str] | None = Field(None, description="Pictures to start from: one, or one an image of the batch")
+    denoising_strength: float = Field(0.75, ge=0, le=1, description="Denoising strength")
+    mask: str | None = Field(None, description="Where the picture is painted anew")
+    latent_mask: str | None = Field(None, description="Where its latent is, if elsewhere than in the mask")
+    mask_blur: int | None = Field(None, ge=0, le=1024, description="mask_blur_x and mask_blur_y at once")
+    inpainting_mask_invert: int = Field(0, ge=0, le=1, description="1 paints what is not masked")
+    include_init_images: bool = Field(False, description="Whether the answer repeats the pictures")
+    firstpass_image: str | None = None
+
+
 def api_fields(
     group: type[Params] = GenerationRequest, prefix: tuple[str, ...] = ()
 ) -> Iterator[tuple[str, tuple[str, ...], FieldInfo]]:
@@ -83,7 +98,7 @@ def body_model(name: str, base: type[Body], without: Iterable[str]) -> type[Body
     left_out = set(without)
     fields: dict[str, Any] = {}
     for api, path, field in api_fields():
-        if path[0] not in left_out:
+        if path[0] not in left_out and api not in base.model_fields:
             extra = field.json_schema_extra
             assert isinstance(extra, dict)
             default = extra.get("api_default", field.default)
@@ -97,6 +112,7 @@ def body_model(name: str, base: type[Body], without: Iterable[str]) -> type[Body
 
 
 TextToImageBody = body_model("TextToImageRequest", _HiresSwitch, without=["image"])
+ImageToImageBody = body_model("ImageToImageRequest", _Pictures, without=["hires"])
 
 
 def request_of(body: Body, extensions: Sequence[type[Params]]) -> GenerationRequest:
@@ -108,17 +124,22 @@ def request_of(body: Body, extensions: Sequence[type[Params]]) -> GenerationRequ
     name = getattr(body, "sampler_name", None) or body.sampler_index
     sampler, scheduler = find_sampler(name, getattr(body, "scheduler", None))
     values |= {"sampler": sampler.name, "scheduler": scheduler.label}
-    if isinstance(body, _HiresSwitch):
-        values.pop("image", None)  # img2img's denoising_strength has the same name
-    values |= _hires(values.pop("hires", {}), body)
+    scripts = body.alwayson_scripts
+    image, hires = values.pop("image", {}), values.pop("hires", {})  # both have a denoising_strength
+    if isinstance(body, _Pictures):
+        soft = [content for title, content in scripts.items() if title.lower() == SOFT_INPAINTING]
+        values["image"] = _image(image, body, soft[-1] if soft else {"args": []})
+        scripts = {title: args for title, args in scripts.items() if title.lower() != SOFT_INPAINTING}
+    else:
+        values |= _hires(hires, body)
     if not values.get("refiner", {}).get("checkpoint"):
         values["refiner"] = None
-    _check_script(body.script_name)
+    values["loopback"] = _loopback(body)
     return GenerationRequest.checked(
         **values,
         save_samples=body.save_images,
         save_grid=body.save_images,
-        extensions=extension_values(body.alwayson_scripts, extensions),
+        extensions=extension_values(scripts, extensions),
     )
 
 
@@ -178,9 +199,60 @@ def _hires(hires: Mapping[str, Any], body: Body) -> dict[str, Any]:
     return {"width": first[0], "height": first[1], "hires": {**hires, **target}}
 
 
-def _check_script(name: str | None) -> None:
-    if name is not None and name not in TAKES_NO_SCRIPTS:
-        raise InvalidRequest(f"Script '{name[:100]}' not found: this version has no selectable scripts.")
+def _image(image: Mapping[str, Any], body: _Pictures, soft: Any) -> dict[str, Any]:
+    """The pictures to start from and their mask. soft: what alwayson_scripts says of soft inpainting."""
+    if not body.init_images:
+        raise InvalidRequest("init_images is missing; send at least one picture as base64.")
+    pictures = tuple(
+        picture_bytes(text, f"init_images[{number}]" if number else "init_images")
+        for number, text in enumerate(body.init_images)
+    )
+    values = {**image, "images": pictures}
+    inpaint = values.pop("inpaint", {})
+    if body.mask is not None:
+        if body.mask_blur is not None:
+            inpaint |= {"blur_x": body.mask_blur, "blur_y": body.mask_blur}
+        if body.latent_mask is not None:
+            inpaint["latent_mask"] = picture_bytes(body.latent_mask, "latent_mask")
+        mask = picture_bytes(body.mask, "mask")
+        values["inpaint"] = {**inpaint, "mask": mask, "soft": _soft_inpainting(soft)}
+    return values
+
+
+def _soft_inpainting(content: Any) -> SoftInpainting | None:
+    """Soft inpainting as its script's arguments say: enabled, then the parameters in order."""
+    names = ("enabled", *SoftInpainting.model_fields)
+    args = _named_args(SOFT_INPAINTING, content, names)
+    enabled = args.pop("enabled", False)
+    if not isinstance(enabled, bool):
+        raise InvalidRequest(f"alwayson_scripts.{SOFT_INPAINTING}: enabled must be true or false, got {enabled!r}.")
+    return SoftInpainting.as_given(**args) if enabled else None
+
+
+def _loopback(body: Body) -> Loopback | None:
+    """The selectable script that the body names; there is one. Raises: InvalidRequest for others."""
+    name = (body.script_name or "").lower()
+    if name in TAKES_NO_SCRIPTS:
+        return None
+    if name != LOOPBACK or not isinstance(body, _Pictures):
+        raise InvalidRequest(f"Script '{name[:100]}' not found{nearest(name, [LOOPBACK])}.")
+    args = _named_args(LOOPBACK, {"args": body.script_args}, (*Loopback.model_fields, "append_interrogation"))
+    interrogation = args.pop("append_interrogation", "None")
+    if interrogation not in (None, "None"):
+        raise InvalidRequest(f"Loopback can't append an interrogation by {str(interrogation)[:50]} in this version.")
+    return Loopback.as_given(**args)
+
+
+def _named_args(title: str, content: Any, names: Sequence[str]) -> dict[str, Any]:
+    """A script's arguments by name, given in order or by name. Raises: InvalidRequest."""
+    args = content.get("args", {}) if isinstance(content, dict) else None
+    if isinstance(args, list) and len(args) <= len(names):
+        args = dict(zip(names, args, strict=False))
+    if not isinstance(args, dict) or not set(args) <= set(names):
+        raise InvalidRequest(
+            f"The args of {title} must be up to {len(names)} values, or an object of {', '.join(names)}."
+        )
+    return args
 
 
 def extension_values(asked: Mapping[str, Any], extensions: Sequence[type[Params]]) -> dict[str, Params]:
@@ -203,5 +275,5 @@ def extension_values(asked: Mapping[str, Any], extensions: Sequence[type[Params]
         if not isinstance(args, dict) or not all(isinstance(name, str) for name in args):
             count = len(group.model_fields)
             raise InvalidRequest(f"alwayson_scripts.{title}.args must be up to {count} values, or an object of them.")
-        found[group.__name__] = group.checked(**args)
+        found[group.__name__] = group.as_given(**args)
     return found

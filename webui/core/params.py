@@ -97,10 +97,18 @@ class Params(BaseModel):
         except ValidationError as error:
             raise InvalidRequest("; ".join(cls._sentence(problem) for problem in error.errors()) + ".") from error
 
+    @classmethod
+    def as_given(cls, **values: Any) -> Self:
+        """Like `checked`, with whole numbers kept as int: infotexts write 7 where 7 was given, and 7.0 for 7.0."""
+        checked = cls.checked(**values)
+        floats = {name: value for name, value in vars(checked).items() if isinstance(value, float)}
+        whole = {name: values[name] for name in floats if type(values.get(name)) is int}
+        return checked.model_copy(update=whole)
+
     def replace(self, **changes: Any) -> Self:
         """A copy with some values changed and everything checked again. Raises: InvalidRequest."""
         values = {name: getattr(self, name) for name in type(self).model_fields}
-        return type(self).checked(**{**values, **changes})
+        return type(self).as_given(**{**values, **changes})
 
     @classmethod
     def specs(cls, prefix: tuple[str, ...] = ()) -> Iterator[ParamSpec]:

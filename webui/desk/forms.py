@@ -8,15 +8,13 @@ under "extensions.<class name>.<path>"; settings to be overridden under "overrid
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from webui.core.choices import SAME_CHECKPOINT, SAME_SAMPLER, SAME_SCHEDULER
 from webui.core.errors import InvalidRequest, nearest
 from webui.core.params import Params, nested_group
 from webui.core.request import GenerationRequest
 from webui.core.settings import Setting, Settings
-
-AnyParams = TypeVar("AnyParams", bound=Params)
 
 EXTENSIONS = "extensions"
 OVERRIDES = "overrides"
@@ -33,17 +31,10 @@ def request_from_form(
     values = _group_values(GenerationRequest, form, "")
     values[OVERRIDES] = overrides_from_lines(form.get(OVERRIDES) or (), settings)
     values[EXTENSIONS] = {
-        group.__name__: _checked(group, _group_values(group, form, f"{EXTENSIONS}.{group.__name__}."))
+        group.__name__: group.as_given(**_group_values(group, form, f"{EXTENSIONS}.{group.__name__}."))
         for group in groups
     }
-    return _checked(GenerationRequest, {**values, "user": user})
-
-
-def _checked(group: type[AnyParams], values: Mapping[str, Any]) -> AnyParams:
-    """The validated group, in which a whole number stays an int: the page's infotexts say 7 where the API's say 7.0."""
-    checked = group.checked(**values)
-    whole = {name: value for name, value in values.items() if type(value) is int and getattr(checked, name) == value}
-    return checked.model_copy(update=whole)
+    return GenerationRequest.as_given(**values, user=user)
 
 
 def _group_values(group: type[Params], form: Mapping[str, Any], prefix: str) -> dict[str, Any]:
@@ -54,7 +45,7 @@ def _group_values(group: type[Params], form: Mapping[str, Any], prefix: str) -> 
         if inner is not None:
             optional = field.default is None
             if form.get(path) if optional else any(key.startswith(path + ".") for key in form):
-                values[name] = _checked(inner, _group_values(inner, form, path + "."))
+                values[name] = inner.as_given(**_group_values(inner, form, path + "."))
         elif path in form and path not in (EXTENSIONS, OVERRIDES):
             value = form[path]
             if field.default is None and value in NOT_CHOSEN:

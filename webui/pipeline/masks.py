@@ -44,22 +44,30 @@ def read_mask(image: Image.Image, *, rounded: bool) -> Image.Image:
 
 
 def blurred(mask: Image.Image, x: int, y: int) -> Image.Image:
-    """Gaussian blur with standard deviations x and y in pixels, 2.5 of them wide, mirrored at the edges."""
+    """Gaussian blur with standard deviations x and y in pixels, 2.5 of them wide, mirrored at the edges.
+
+    In whole numbers, rounded after each direction, as OpenCV does: pixels near the middle decide what is painted.
+    """
     pixels = np.asarray(mask)
     for axis, sigma in ((1, x), (0, y)):
         if sigma > 0:
-            kernel = gaussian_kernel(sigma)
-            smooth = correlate1d(pixels.astype(np.float32), kernel, axis=axis, mode="mirror")
-            pixels = np.clip(np.rint(smooth), 0, 255).astype(np.uint8)
+            sums = correlate1d(pixels.astype(np.int32), gaussian_kernel(sigma), axis=axis, mode="mirror")
+            pixels = ((sums + 128) >> 8).astype(np.uint8)
     return Image.fromarray(pixels)
 
 
 def gaussian_kernel(sigma: float) -> np.ndarray:
-    """(2n + 1,) weights of sum 1, n = 2.5 sigma rounded."""
+    """(2n + 1,) whole numbers of sum 256, n = 2.5 sigma rounded; each weight's rounding error goes to the next."""
     radius = int(2.5 * sigma + 0.5)
     distance = np.arange(-radius, radius + 1)
-    weights = np.exp(-(distance**2) / (2 * sigma**2))
-    return np.asarray(weights / weights.sum())
+    exact = np.exp(-(distance**2) / (2 * sigma**2))
+    exact *= 256 / exact.sum()
+    weights, error = np.zeros(len(exact), dtype=np.int32), 0.0
+    for index in range(radius):
+        weights[index] = weights[-1 - index] = round(exact[index] + error)
+        error += exact[index] - weights[index]
+    weights[radius] = 256 - weights.sum()
+    return weights
 
 
 def only_masked_box(mask: Image.Image, padding: int, width: int, height: int) -> Box | None:
@@ -98,15 +106,20 @@ def strengthened(mask: Image.Image) -> Image.Image:
 
 
 def covered(image: Image.Image, mask: Image.Image) -> Image.Image:
-    """An RGBA picture of what the mask leaves, premultiplied on the way so that hidden colours don't shine through."""
+    """An RGBA picture of what the mask leaves."""
+    return _kept(image, mask).convert("RGBA")
+
+
+def _kept(image: Image.Image, mask: Image.Image) -> Image.Image:
+    """What the mask leaves, with colours premultiplied, so that hidden ones don't shine through."""
     kept = Image.new("RGBa", image.size)
     kept.paste(image.convert("RGBA").convert("RGBa"), mask=ImageOps.invert(mask))
-    return kept.convert("RGBA")
+    return kept
 
 
 def filled(image: Image.Image, mask: Image.Image) -> Image.Image:
     """The RGB picture with the masked part made of blurred colours from around it, finer ones over coarser ones."""
-    kept = covered(image, mask).convert("RGBa")
+    kept = _kept(image, mask)
     result = Image.new("RGBA", image.size)
     for radius, times in FILL_PASSES:
         layer = kept.filter(ImageFilter.GaussianBlur(radius)).convert("RGBA")
