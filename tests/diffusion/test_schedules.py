@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from webui.core.capabilities import SDXL_LEVELS
 from webui.core.choices import SAMPLERS, SCHEDULERS, Scheduler, find_sampler, resolve_schedule
 from webui.diffusion.schedules import (
+    EdmTable,
+    FlowTable,
     NoiseTable,
     ScheduleOptions,
     ddim_timesteps,
@@ -107,3 +110,38 @@ def test_ddim_timesteps() -> None:
     assert ddim_timesteps(20) == list(range(1, 1000, 50))
     assert len(ddim_timesteps(30)) == 31
     assert ddim_timesteps(5000)[-1] == 999
+
+
+def test_a_flow_ends_in_pure_noise_and_is_told_the_level_itself() -> None:
+    even, shifted = FlowTable.of(1.0), FlowTable.of(3.0)
+    assert torch.allclose(even.sigmas, torch.arange(1, 1001, dtype=torch.float64) / 1000)
+    assert shifted.sigma_max == 1
+    assert float(shifted.sigmas[499]) == pytest.approx(3 * 0.5 / (1 + 2 * 0.5))
+    assert shifted.told(0.75) == 750
+    assert shifted.picture(0.75) == 0.25
+    assert shifted.zero_terminal_snr() is shifted.downcast() is shifted
+
+
+@pytest.mark.parametrize("label", [scheduler.label for scheduler in SCHEDULERS if scheduler.name != "align_your_steps"])
+def test_every_schedule_of_a_flow_stays_within_its_levels(label: str) -> None:
+    table = FlowTable.of(3.0)
+    sampler, scheduler = find_sampler("Euler", label)
+    levels = sigmas_for(resolve_schedule(sampler, scheduler), 8, table, ScheduleOptions())
+    assert float(levels.min()) >= 0
+    assert float(levels.max()) <= 1 + 1e-9
+    assert (levels.diff() <= 0).all()
+
+
+def test_edm_levels_are_even_in_their_logarithm() -> None:
+    table = EdmTable.of(0.002, 120.0)
+    assert (table.sigma_min, table.sigma_max) == pytest.approx((0.002, 120.0), rel=1e-6)
+    assert table.log_sigmas.diff().std() < 1e-6
+    assert table.told(1.0) == 0
+
+
+def test_sdxl_has_published_levels_of_its_own(table: NoiseTable) -> None:
+    sampler, scheduler = find_sampler("Euler", "Align Your Steps")
+    own = NoiseTable(table.alphas_cumprod, published=SDXL_LEVELS)
+    assert sigmas_for(scheduler, 11, own, ScheduleOptions()).tolist() == [*SDXL_LEVELS, 0.0]
+    assert sigmas_for(scheduler, 11, own.zero_terminal_snr(), ScheduleOptions()).tolist() == [*SDXL_LEVELS, 0.0]
+    assert sigmas_for(scheduler, 11, table, ScheduleOptions()).tolist() != [*SDXL_LEVELS, 0.0]

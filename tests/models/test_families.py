@@ -18,7 +18,7 @@ from webui.app import build_services
 from webui.catalog.checkpoints import Checkpoint
 from webui.catalog.families import detect_family, read_capabilities
 from webui.catalog.model_hints import Hints
-from webui.core.errors import BadModelFile
+from webui.core.errors import BadModelFile, InvalidRequest
 from webui.core.flags import parse_flags
 from webui.core.request import GenerationRequest
 from webui.jobs.context import JobContext
@@ -196,3 +196,43 @@ def test_bf16_files_load_without_a_copy(tmp_path: Path, described: Described) ->
     assert layer.q_proj.weight.data_ptr() == stored.data_ptr()
     assert layer.v_proj.weight.data_ptr() == stored[2 * len(stored) // 3 :].data_ptr()
     assert blueprint.weight_bytes(placement) == pytest.approx(path.stat().st_size, rel=0.02)
+
+
+def test_sd3_weights_land_where_diffusers_own_converter_puts_them(engine: Engine, described: Described) -> None:
+    from diffusers.loaders.single_file_utils import convert_sd3_transformer_checkpoint_to_diffusers
+
+    path = engine.checkpoints.find("sd3").path
+    ours = open_checkpoint(described(path)).load(CPU32).unet.state_dict()
+    theirs = convert_sd3_transformer_checkpoint_to_diffusers(load_file(path))
+    assert ours.keys() == theirs.keys()
+    assert all(weight.equal(theirs[key].float().reshape(weight.shape)) for key, weight in ours.items())
+
+
+@pytest.mark.parametrize("sampler", ["Euler", "Heun", "DPM2", "LMS", "DPM++ 2M"])
+def test_a_flow_is_sampled_by_every_plain_sampler(sampler: str, engine: Engine) -> None:
+    assert picture(engine, "sd3", sampler=sampler, steps=3).std() > 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"sampler": "Euler a"}, "sd3 can't be sampled by Euler a, which adds noise"),
+        ({"sampler": "DDIM"}, "sd3 can't be sampled by DDIM"),
+        ({"sampler": "DPM++ SDE"}, "sd3 can't be sampled by DPM.. SDE"),
+        ({"scheduler": "Align Your Steps"}, "with the schedule Align Your Steps, which was not published"),
+        ({"width": 72}, "sd3 makes pictures whose sides are multiples of 16, not 72x64; 64x64 fits"),
+        (
+            {"overrides": {"sd_model_checkpoint": "sd3", "sigma_max": 5.0}, "scheduler": "Karras"},
+            "begins at noise level 5, beyond the model's 1",
+        ),
+    ],
+)
+def test_what_a_flow_cant_do_is_one_sentence(changes: dict[str, object], said: str, engine: Engine) -> None:
+    with pytest.raises(InvalidRequest, match=said):
+        picture(engine, "sd3", **changes)
+
+
+def test_a_flow_takes_a_second_pass_from_its_first(engine: Engine) -> None:
+    hires = {"upscaler": "Latent (nearest)", "scale": 1.0, "steps": 8, "denoising_strength": 0.05}
+    apart = np.abs(picture(engine, "sd3", steps=8, hires=hires) - picture(engine, "sd3", steps=8)).mean()
+    assert 0 < apart < 10

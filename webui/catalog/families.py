@@ -88,7 +88,7 @@ def _is_refiner(shapes: Shapes) -> bool:
 
 
 FAMILIES: tuple[Family, ...] = (
-    Family("sd3", "Stable Diffusion 3", _has("joint_blocks.0.", "x_embedder.proj")),
+    Family("sd3", "Stable Diffusion 3", _has("joint_blocks.0.", "x_embedder.proj"), SD3),
     Family("flux2", "Flux.2", _has("double_blocks.0.", "single_stream_modulation")),
     Family("chroma", "Chroma", _has("double_blocks.0.", "distilled_guidance_layer")),
     Family("flux", "Flux", _has("double_blocks.0.")),
@@ -171,7 +171,13 @@ def read_capabilities(family: Family, shapes: Shapes, hints: Hints, name: str) -
         raise BadModelFile(f"{name} {how}.")
     found = family.usual
     if family.id == "sd3":
-        return replace(found, native_size=hints.native_size or found.native_size)
+        return replace(
+            found,
+            native_size=hints.native_size or found.native_size,
+            context_width=size_of(shapes, f"{UNET}context_embedder.weight", 1, name),
+            pooled_width=size_of(shapes, f"{UNET}y_embedder.mlp.0.weight", 1, name),
+            latent_channels=size_of(shapes, f"{UNET}x_embedder.proj.weight", 1, name),
+        )
     return _of_unet(found, shapes, hints, name)
 
 

@@ -11,6 +11,7 @@ from webui.core.errors import BadModelFile
 from webui.models.families.base import Blueprint, ModelFamily, ModelFile
 from webui.models.families.sd1 import SD1
 from webui.models.families.sd2 import SD2, SD2_TURBO
+from webui.models.families.sd3 import SD3Family
 from webui.models.families.sdxl import REFINER, SDXL
 from webui.models.weights import open_weights
 
@@ -20,6 +21,7 @@ LOADERS: Mapping[str, ModelFamily] = {
     "sd2-turbo": SD2_TURBO,
     "sdxl": SDXL,
     "sdxl-refiner": REFINER,
+    "sd3": SD3Family(),
 }
 """By the ids of `webui.catalog.families`; a new family is a row there and one here."""
 

@@ -53,7 +53,9 @@ def sinusoids(numbers: Tensor, width: int = SIZE_WIDTH) -> Tensor:
 
 
 def _open_clip(prefix: str) -> TextPart:
-    return TextPart("clip_g", prefix, "gelu", open_clip=True, layer=2, normed=False, skips="never", pools=True)
+    return TextPart(
+        "clip_g", prefix, "gelu", open_clip=True, layer=2, normed=False, skips="never", pools=True, projects=True
+    )
 
 
 SDXL = UNetFamily(

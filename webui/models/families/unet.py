@@ -37,8 +37,8 @@ SIZE_WIDTH = 256
 class TextPart:
     """One text encoder of a family: where it is, and how it is read.
 
-    name: see `ClipEncoder`, which the last four go to. activation: see `build_text_encoder`.
-    cut: the last layer is never read and not loaded.
+    name, open_clip, layer, normed, skips, pools: see `ClipEncoder`. activation: see `build_text_encoder`.
+    cut: the last layer is never read and not loaded. projects: what is pooled goes through a projection.
     """
 
     name: str
@@ -50,6 +50,7 @@ class TextPart:
     normed: bool = True
     skips: Literal["always", "when asked", "never"] = "always"
     pools: bool = False
+    projects: bool = False
 
     def encoder(self, module: Any) -> ClipEncoder:
         return ClipEncoder(self.name, module, self.open_clip, self.layer, self.normed, self.skips, self.pools)
@@ -89,7 +90,7 @@ class UNetBlueprint(Blueprint):
         self.file = file
         self.family = family
         self.capabilities = replace(capabilities, latent_channels=vae_layout.latent_channels)
-        self._texts = [_text_component(*pair, file) for pair in zip(kind.texts, texts, strict=True)]
+        self._texts = [text_component(*pair, file) for pair in zip(kind.texts, texts, strict=True)]
         self._unet = _unet_component(kind, layout, capabilities.native_size // capabilities.downscale, file)
         self._vae = vae_component(vae_layout, capabilities, file)
         for component in (*self._texts, self._unet, self._vae):
@@ -166,14 +167,13 @@ def noise_levels(file: ModelFile, capabilities: Capabilities) -> NoiseTable:
     return levels.zero_terminal_snr() if "ztsnr" in file.shapes else levels
 
 
-def _text_component(part: TextPart, layout: TextLayout, file: ModelFile) -> Component:
+def text_component(part: TextPart, layout: TextLayout, file: ModelFile) -> Component:
     heads = file.hints.text_heads or layout.usual_heads
     place = "cond_stage_config.params.num_attention_heads"
     _require_divisor(file.name, "text encoder", layout.width, heads, "attention heads", place)
     if part.cut and layout.open_clip:
         layout = layout.without_last()
-    projected = part.pools and layout.projection > 0
-    module = build_text_encoder(layout, heads, activation=part.activation, projected=projected)
+    module = build_text_encoder(layout, heads, activation=part.activation, projected=part.projects)
     return Component("text encoder", module, text_sources(layout, module.state_dict(), file.shapes))
 
 
