@@ -34,11 +34,6 @@ async function hand(id, file) {
   }
 }
 
-async function replace(id, file) {
-  byId(id).querySelector("button[aria-label='Clear']")?.click();
-  await hand(id, file);
-}
-
 function onDragOver(event) {
   if (!takes(event.dataTransfer) || !(promptTab(event.target) || filledBox(event.target))) return;
   event.preventDefault();
@@ -51,7 +46,7 @@ async function onDrop(event) {
   event.preventDefault();
   event.stopPropagation();
   const file = await fileIn(event.dataTransfer);
-  if (file) await (tab ? hand(`${tab}_prompt_image`, file) : replace(box, file));
+  if (file) await hand(tab ? `${tab}_prompt_image` : box, file);
 }
 
 function onPaste(event) {
