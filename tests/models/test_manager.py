@@ -216,13 +216,26 @@ def stored_bytes(module: torch.nn.Module) -> int:
     return sum(weight.nbytes for weight in module.parameters())
 
 
-def test_parts_take_turns_on_a_device(model: LoadedModel) -> None:
+def test_parts_take_turns_on_a_device() -> None:
     first, second = (torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.SiLU()) for _ in range(2))
     InTurn([first, second], torch.device("meta"), away=torch.device("meta"))
     x = torch.zeros(1, 4)
     assert first(x).device.type == "meta", "what a part is given comes with it"
     assert second[0](input=x).device.type == "meta", "a piece of it wakes the whole part"
     assert {weight.device.type for weight in second.parameters()} == {"meta"}
+
+
+def test_a_further_part_takes_turns_for_a_while() -> None:
+    own, guest = torch.nn.Linear(4, 4), torch.nn.Linear(4, 4)
+    turns = InTurn([own], torch.device("cpu"), away=torch.device("meta"))
+    x = torch.zeros(1, 4)
+    own(x)
+    with turns.joined(guest):
+        guest(x)
+        assert (own.weight.device.type, guest.weight.device.type) == ("meta", "cpu")
+    assert guest.weight.device.type == "meta"
+    guest(x.to("meta"))
+    assert guest.weight.device.type == "meta", "it is left alone again"
 
 
 @pytest.mark.parametrize("sharing", ["in turn", "piecewise"])

@@ -198,7 +198,7 @@ class ModelManager:
         model = blueprint.load(placement if is_plain else replace(placement, device=CPU))
         if not is_plain:
             model.placement = placement
-            memory.arrange(model.parts, placement)
+            model.turns = memory.arrange(model.parts, placement)
         log.info("%s loaded in %.1f s", blueprint.file.checkpoint.name, time.perf_counter() - started)
         return Kept(model)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from diffusers.hooks import apply_group_offloading, apply_layerwise_casting
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from webui.models.devices import Placement
 
@@ -18,8 +20,8 @@ KEPT_WHOLE = ("norm", "time_embedding", "conv_in$", "conv_out$", "pos_embed", "p
 """Layers that stay in the dtype they compute in: small ones, and those at the ends, where 8 bits show."""
 
 
-def arrange(parts: Sequence[nn.Module], placement: Placement) -> None:
-    """Put a model's parts, loaded on the CPU, where `placement` wants them.
+def arrange(parts: Sequence[nn.Module], placement: Placement) -> InTurn | None:
+    """Put a model's parts, loaded on the CPU, where `placement` wants them. Returns: those that take turns there.
 
     parts: the U-Net first, which is the one that is stored in 8 bits and loaded piecewise.
     """
@@ -30,12 +32,12 @@ def arrange(parts: Sequence[nn.Module], placement: Placement) -> None:
         )
     if placement.sharing == "together":
         move(parts, placement.device)
-        return
+        return None
     if placement.sharing == "piecewise":
         stream = placement.device.type == "cuda"
         apply_group_offloading(unet, placement.device, CPU, offload_type="leaf_level", use_stream=stream)
         parts = parts[1:]
-    InTurn(parts, placement.device)
+    return InTurn(parts, placement.device)
 
 
 def move(parts: Sequence[nn.Module], device: torch.device) -> None:
@@ -51,8 +53,24 @@ class InTurn:
         self.away = away
         self._there: nn.Module | None = None
         for part in parts:
-            for module in _entrances(part):
-                module.register_forward_pre_hook(self._waker(part), prepend=True, with_kwargs=True)
+            self._hook(part)
+
+    @contextmanager
+    def joined(self, part: nn.Module) -> Iterator[None]:
+        """One more module takes turns, until the context ends. It comes from `away` and goes back there."""
+        handles = self._hook(part)
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+            if self._there is part:
+                self._there = None
+            part.to(self.away)
+
+    def _hook(self, part: nn.Module) -> list[RemovableHandle]:
+        waker = self._waker(part)
+        return [m.register_forward_pre_hook(waker, prepend=True, with_kwargs=True) for m in _entrances(part)]
 
     def _waker(self, part: nn.Module) -> Any:
         def wake(module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -56,11 +57,13 @@ class VaeShelf:
             retry=RETRIES[use.retry],
             tiny_encoder=self._half(use.encoder, model, "encoder"),
             tiny_decoder=self._half(use.decoder, model, "decoder"),
+            tiny=lambda: self.tiny(model, "decoder"),
         )
-        try:
+        with ExitStack() as stack:
+            stack.callback(setattr, model, "vae", own)
+            if model.turns is not None and module is not own.module:
+                stack.enter_context(model.turns.joined(module))
             yield
-        finally:
-            model.vae = own
 
     def _half(self, method: Method, model: LoadedModel, side: Side) -> TinyVae | None:
         return self.tiny(model, side) if method == "TAESD" else None
@@ -76,11 +79,12 @@ class VaeShelf:
 
     def _module(self, file: VaeFile, model: LoadedModel, kept: int) -> AutoencoderKL:
         groups = model.vae.module.config.norm_num_groups
-        key = (file.identity, model.device, model.placement.vae, model.capabilities.latent_channels, groups)
+        placement = model.placement if model.turns is None else replace(model.placement, device=model.turns.away)
+        key = (file.identity, placement.device, placement.vae, model.capabilities.latent_channels, groups)
         module = self._modules.pop(key, None)
         if module is None:
             started = time.perf_counter()
-            module = open_vae(file.path, model.placement, model.capabilities.latent_channels, groups)
+            module = open_vae(file.path, placement, model.capabilities.latent_channels, groups)
             log.info("%s loaded in %.1f s", file.name, time.perf_counter() - started)
         self._modules[key] = module  # in order of last use
         for old in list(self._modules)[:-kept]:

@@ -23,6 +23,7 @@ from webui.core.capabilities import Capabilities
 from webui.diffusion.denoiser import Cond
 from webui.diffusion.schedules import NoiseTable
 from webui.models.devices import Placement
+from webui.models.memory import InTurn
 from webui.models.text_encoders import ClipEncoder, Encoded, PictureFacts
 from webui.models.vae import Vae
 from webui.models.weights import WeightsFile
@@ -49,7 +50,7 @@ class LoadedModel(ABC):
     """A checkpoint's parts on their device, frozen: no gradient is recorded unless an input asks for one.
 
     unet: the denoising network's module, whatever its kind. text_encoders: in the order their outputs are joined.
-    levels: the noise levels it was trained on.
+    levels: the noise levels it was trained on. turns: how its parts share the device, None when all are there.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class LoadedModel(ABC):
         self.text_encoders = text_encoders
         self.vae = vae
         self.levels = levels
+        self.turns: InTurn | None = None
 
     @property
     def parts(self) -> tuple[Any, ...]:
