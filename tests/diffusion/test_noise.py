@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import random
+
+import numpy as np
 import pytest
 import torch
+import torchsde
 
-from webui.diffusion.noise import BrownianNoise, ImageNoise, PhiloxSource, RandomSource, TorchSource, centred, slerp
+from webui.diffusion.noise import (
+    BrownianNoise,
+    BrownianPath,
+    ImageNoise,
+    PhiloxSource,
+    RandomSource,
+    TorchSource,
+    centred,
+    slerp,
+)
 
 CPU = torch.device("cpu")
 SHAPE = (4, 8, 8)
+SOURCE = RandomSource("CPU", CPU)
 
 
 def test_cpu_numbers_are_those_of_the_seed() -> None:
@@ -70,13 +84,53 @@ def test_slerp_keeps_the_norm_along_height() -> None:
 
 
 def test_brownian_noise_has_the_recorded_values() -> None:
-    path = BrownianNoise(torch.zeros(1, *SHAPE), 0.0291675, 14.6146421, [1234])
+    path = BrownianNoise(torch.zeros(1, *SHAPE), 0.0291675, 14.6146421, [1234], SOURCE)
     values = path.between(5.0, 3.0).flatten()[:4].tolist()
-    assert values == pytest.approx([-1.0069702, -1.4797777, -0.9213346, 0.0853047], abs=1e-5)
+    assert values == pytest.approx([-1.0069702, -1.4797777, -0.9213346, 0.0853047], abs=1e-6)
 
 
 def test_a_brownian_path_is_one_path() -> None:
-    path = BrownianNoise(torch.zeros(2, *SHAPE), 0.03, 14.6, [1, 2])
+    path = BrownianNoise(torch.zeros(2, *SHAPE), 0.03, 14.6, [1, 2], SOURCE)
     whole = path.between(5.0, 1.0) * (5.0 - 1.0) ** 0.5
     parts = path.between(5.0, 2.0) * 3.0**0.5 + path.between(2.0, 1.0)
     assert torch.allclose(whole, parts, atol=1e-4)
+    assert torch.equal(path.between(1.0, 5.0), -path.between(5.0, 1.0))
+
+
+@pytest.mark.parametrize("seed", [0, 2**32 - 2, 2**40 + 7])
+def test_brownian_paths_equal_torchsdes_bit_for_bit(seed: int) -> None:
+    low, high = 0.029168, 14.614642
+    theirs = torchsde.BrownianTree(low, torch.zeros(1, 2, 3), high, entropy=seed)
+    ours = BrownianPath((1, 2, 3), low, high, seed, SOURCE)
+    chosen = random.Random(seed)
+    for _ in range(30):
+        ends = [low, high, chosen.uniform(low, high), low + chosen.random() ** 6]
+        start, end = sorted(round(end, 6) for end in chosen.sample(ends, 2))
+        if start < end:
+            assert torch.equal(ours.increment(start, end), theirs(start, end)), (start, end)
+
+
+def test_brownian_increments_have_their_variance_and_are_independent() -> None:
+    path = BrownianPath((200, 200), 0.0, 8.0, 7, SOURCE)
+    first, second = path.increment(1.0, 1.3), path.increment(1.3, 5.3)
+    assert float(first.std()) == pytest.approx(0.3**0.5, rel=0.02)
+    assert float(second.std()) == pytest.approx(2.0, rel=0.02)
+    assert abs(float((first * second).mean())) < 0.02
+
+
+def test_brownian_noise_is_drawn_by_the_chosen_source() -> None:
+    x = torch.zeros(1, *SHAPE)
+    drawn = [BrownianNoise(x, 0.03, 14.6, [5], RandomSource(kind, CPU)).between(5.0, 3.0) for kind in ("CPU", "NV")]
+    assert not torch.equal(*drawn)
+    whole = BrownianPath((1, *SHAPE), 0.0, 4.0, 5, RandomSource("NV", CPU)).increment(0.0, 4.0)
+    seed = int(np.random.SeedSequence(5, pool_size=24).generate_state(1)[0])
+    assert torch.equal(whole, PhiloxSource(seed).randn((1, *SHAPE)) * 2)
+
+
+def test_one_seed_for_a_batch_gives_one_path_for_all_of_it() -> None:
+    together = BrownianNoise(torch.zeros(3, *SHAPE), 0.03, 14.6, [5], SOURCE).between(5.0, 3.0)
+    apart = BrownianNoise(torch.zeros(3, *SHAPE), 0.03, 14.6, [5, 6, 7], SOURCE).between(5.0, 3.0)
+    assert together.shape == apart.shape == (3, *SHAPE)
+    assert not torch.equal(together[1], apart[1])
+    single = BrownianNoise(torch.zeros(1, *SHAPE), 0.03, 14.6, [5], SOURCE).between(5.0, 3.0)
+    assert torch.equal(apart[:1], single)

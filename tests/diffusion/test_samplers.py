@@ -46,6 +46,7 @@ from webui.diffusion.schedules import NoiseTable, exponential_sigmas, karras_sig
 DATA_STD = 0.7
 CPU = torch.device("cpu")
 SHAPE = (4, 8, 8)
+CPU_NOISE = RandomSource("CPU", CPU)
 
 
 def gaussian(x: Tensor, sigma: float, step: Step) -> Tensor:
@@ -120,7 +121,7 @@ def test_stochastic_samplers_keep_the_variance_of_the_data(sampler) -> None:
     x = noise.next() * math.sqrt(DATA_STD**2 + 20.0**2)
     options = {"noise": noise.next}
     if "path_noise" in inspect.signature(sampler).parameters:
-        options = {"path_noise": BrownianNoise(x, 0.03, 20.0, seeds).between}
+        options = {"path_noise": BrownianNoise(x, 0.03, 20.0, seeds, CPU_NOISE).between}
     assert float(sampler(gaussian, x, steps_of(sigmas), **options).std()) == pytest.approx(DATA_STD, rel=0.03)
 
 
@@ -155,7 +156,7 @@ def test_ending_early_is_legal(sampler) -> None:
     x = noise.next() * 10
     offered = {
         "noise": noise.next,
-        "path_noise": BrownianNoise(x, 0.1, 10.0, [1]).between,
+        "path_noise": BrownianNoise(x, 0.1, 10.0, [1], CPU_NOISE).between,
         "unconditioned": lambda: torch.zeros_like(x),
         "calls": 4,
         "lowest": 0.1,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -169,27 +169,92 @@ def slerp(weight: float, low: Tensor, high: Tensor) -> Tensor:
     return mixed
 
 
+class BrownianPath:
+    """A Brownian motion from `start` to `end` (rounded to six decimals), the same whatever is asked of it and when.
+
+    The interval is halved again and again; a half's increment is that of the whole, bridged by noise with a seed
+    of its own, so that any increment follows from `seed` alone. `asked` times lie on the grid of six decimals.
+    shape: of an increment. Source: Li et al. 2020, arXiv:2001.01328, appendix E; seeds as torchsde spawns them.
+    """
+
+    def __init__(self, shape: tuple[int, ...], start: float, end: float, seed: int, source: RandomSource) -> None:
+        self.shape = shape
+        self.seed = seed
+        self.source = source
+        self._start, self._end = _rounded(start), _rounded(end)
+        self._whole = self._drawn(_spawned(seed)) * math.sqrt(end - start)
+        self._left: dict[tuple[int, int], Tensor] = {}
+        self._touched: dict[tuple[int, int], Tensor] = {}
+
+    def increment(self, start: float, end: float) -> Tensor:
+        """(*shape) of the motion from `start` to `end`, a later time within the path."""
+        pieces = self._pieces(start, end, self._start, self._end, self._whole, (0, 0))
+        total = next(pieces)
+        for piece in pieces:
+            total = total + piece
+        # The next question usually begins where this one ended: what led there is kept.
+        self._left, self._touched = self._touched, {}
+        return total
+
+    def _pieces(
+        self, start: float, end: float, low: float, high: float, whole: Tensor, node: tuple[int, int]
+    ) -> Iterator[Tensor]:
+        """Increments that add up to that from `start` to `end`, by time.
+
+        whole: the increment from `low` to `high`, the times of tree node (number in its row, row).
+        """
+        if (start, end) == (low, high):
+            yield whole
+            return
+        middle = _rounded(0.5 * (high + low))
+        left = self._left_half(low, middle, high, whole, node)
+        number, row = node
+        if start < middle:
+            yield from self._pieces(start, min(end, middle), low, middle, left, (2 * number, row + 1))
+        if end > middle:
+            yield from self._pieces(max(start, middle), end, middle, high, whole - left, (2 * number + 1, row + 1))
+
+    def _left_half(self, low: float, middle: float, high: float, whole: Tensor, node: tuple[int, int]) -> Tensor:
+        left = self._left.get(node)
+        if left is None:
+            per_length = 1 / (high - low)
+            mean = (middle - low) * whole * per_length
+            variance = (middle - low) * (high - middle) * per_length
+            left = mean + math.sqrt(variance) * self._drawn(_spawned(self.seed, node))
+        self._touched[node] = left
+        return left
+
+    def _drawn(self, seed: int) -> Tensor:
+        return self.source.seeded(seed).randn(self.shape)
+
+
+def _spawned(seed: int, node: tuple[int, ...] = ()) -> int:
+    """The seed of a node's own noise; of the whole path without a node."""
+    return int(np.random.SeedSequence(seed, spawn_key=node, pool_size=24).generate_state(1)[0])
+
+
 class BrownianNoise:
     """Noise between two levels that is consistent over any way of stepping: one Brownian path an image.
 
-    x: (B, C, h, w), for shape and device. seeds: one an image; the path's randomness.
-    Source: Li et al. 2020, arXiv:2001.01328 (virtual Brownian tree), by torchsde.
+    x: (B, C, h, w), for shape and device. sigma_min, sigma_max: all levels asked for lie between them.
+    seeds: one an image, or a single one, whose path is that of all images together.
     """
 
-    def __init__(self, x: Tensor, sigma_min: float, sigma_max: float, seeds: Sequence[int]) -> None:
-        import torchsde
-
-        start = torch.zeros_like(x[0], device="cpu", dtype=torch.float32)
-        low, high = _rounded(sigma_min), _rounded(sigma_max)
+    def __init__(
+        self, x: Tensor, sigma_min: float, sigma_max: float, seeds: Sequence[int], source: RandomSource
+    ) -> None:
+        assert len(seeds) in (1, len(x)), f"{len(seeds)} seeds for {len(x)} images"
         self._device = x.device
-        self._trees = [torchsde.BrownianTree(low, start, high, entropy=seed) for seed in seeds]
+        self._shape = tuple(x.shape)
+        shape = (len(x) // len(seeds), *self._shape[1:])
+        self._paths = [BrownianPath(shape, sigma_min, sigma_max, seed, source) for seed in seeds]
 
     def between(self, sigma: float, sigma_next: float) -> Tensor:
         """(B, C, h, w) standard normal: the path's increment from `sigma` to `sigma_next` over sqrt of its length."""
         low, high = sorted((_rounded(sigma), _rounded(sigma_next)))
         sign = 1.0 if sigma < sigma_next else -1.0
-        increment = torch.stack([tree(low, high) for tree in self._trees])
-        return (increment * (sign / math.sqrt(high - low))).to(self._device)
+        increment = torch.cat([path.increment(low, high) for path in self._paths])
+        return (increment * sign / math.sqrt(abs(sigma_next - sigma))).to(self._device)
 
 
 def _rounded(sigma: float) -> float:
