@@ -99,6 +99,7 @@ def test_refiner_and_hires_checkpoint(here: Services) -> None:
 def test_vae(here: Services) -> None:
     here.paths.vae.mkdir(parents=True, exist_ok=True)
     (here.paths.vae / "soft.vae.safetensors").write_bytes(b"weights")
+    here.vaes.refresh()
     digits = hashlib.sha256(b"weights").hexdigest()[:10]
 
     def state(more: str) -> str:
@@ -108,6 +109,7 @@ def test_vae(here: Services) -> None:
     assert state(", VAE hash: 0123456789, VAE: soft.vae.safetensors") == "different"
     assert state(", VAE: soft.vae.safetensors") == "unknown"
     assert state(f", VAE hash: {digits}, VAE: other.safetensors") == "different"
+    assert state("") == "same"
     here.settings.update({"sd_vae": "soft.vae.safetensors"})
     assert state("") == "different"
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from webui.catalog.checkpoints import Checkpoint
+from webui.catalog.sidecars import read_sidecar
+from webui.catalog.vaes import choose_vae
 from webui.core.choices import (
     IMAGE_UPSCALERS,
     LATENT_UPSCALERS,
@@ -35,7 +36,6 @@ from webui.prompts.networks import cut_networks
 State = Literal["same", "different", "unknown"]
 
 OWN_VAE = ("None", "Automatic", "")
-VAE_SUFFIXES = (".safetensors", ".pt", ".ckpt", ".bin")
 HASH_DIGITS = 10
 
 WRITTEN = frozenset(
@@ -191,23 +191,30 @@ class _Check:
 
     def _vae(self) -> Fact:
         digits, name = str(self.found.get("VAE hash", "")).lower(), str(self.found.get("VAE", ""))
-        chosen = str(self.settings["sd_vae"] or "")
-        own = "the checkpoint's own"
+        own, always = "the checkpoint's own", self.services.flags.vae_path
         if not digits and name in OWN_VAE:
-            if chosen in OWN_VAE:
+            here = self._vae_in_use()
+            if here is None:
                 return Fact("VAE", "same", own, own)
-            return Fact("VAE", "different", own, chosen, "Choose the VAE None in Settings.")
+            return Fact("VAE", "different", own, here, "Choose the VAE None in Settings, or start without --vae-path.")
         wanted = f"{name} [{digits}]" if digits else name
-        file = self._vae_file(name)
-        if file is None:
+        try:
+            file = self.services.vaes.at(always) if always else self.services.vaes.find(name)
+        except WebuiError:
             return _by_hash("VAE", wanted, "", digits, None)
-        return _by_hash("VAE", wanted, file.name, digits, self.services.checkpoints.hashes.compute(file))
+        return _by_hash("VAE", wanted, file.name, digits, file.sha256)
 
-    def _vae_file(self, name: str) -> Path | None:
-        folder = self.services.paths.vae
-        files = sorted(folder.rglob("*")) if folder.is_dir() else []
-        matches = (file for file in files if file.suffix.lower() in VAE_SUFFIXES and name in (file.name, file.stem))
-        return next(matches, None)
+    def _vae_in_use(self) -> str | None:
+        """The file that would be used with the chosen checkpoint; None for the checkpoint's own."""
+        catalog, vaes = self.services.checkpoints, self.services.vaes
+        try:
+            chosen = catalog.default(self.settings["sd_model_checkpoint"] or "")
+            beside = next((file for file in catalog.files.all() if file.path == chosen.path), None)
+            preferred = read_sidecar(beside).vae if beside else None
+            file = choose_vae(vaes, self.settings, chosen, preferred, self.services.flags.vae_path).file
+        except WebuiError:
+            return None
+        return file.name if file else None
 
     def _networks(self) -> Iterator[Fact]:
         """LoRAs and embeddings by their hashes, and those that the prompt names without one."""
