@@ -10,12 +10,14 @@ from webui.core.request import GenerationRequest, GenerationResult
 from webui.desk.services import Services
 
 GENERATE = "webui.pipeline.generate:run"
+LOOPBACK = "webui.pipeline.loopback:run"
 LOAD = "webui.pipeline.load:run"
 
 
 def submit_generation(services: Services, request: GenerationRequest, job_id: str | None = None) -> str:
     """Queue the request; returns the job's id. Raises: InvalidRequest for a taken id, TooManyJobs."""
-    return services.jobs.submit(GENERATE, request, job_id=job_id, title=request.mode)
+    handler = LOOPBACK if request.loopback and request.image else GENERATE
+    return services.jobs.submit(handler, request, job_id=job_id, title=request.mode)
 
 
 def generation_result(services: Services, job_id: str) -> GenerationResult:
