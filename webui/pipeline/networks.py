@@ -126,6 +126,9 @@ class NetworkShelf:
             if not files:
                 return {}
             patches = self._patches[model] = WeightPatches(model)
+        if model.placement.sharing == "piecewise" and model.device.type != "cpu":
+            comment("LoRAs are not used: --lowvram streams the weights from memory of its own. Use --medvram for them.")
+            files = {}
         applied: dict[str, Applied] = {}
         for name, file in files.items():
             try:

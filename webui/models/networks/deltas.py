@@ -104,11 +104,6 @@ class LowRank(Delta):
     down: Tensor
     mid: Tensor | None = None
 
-    def factors(self, rank_cut: int | None) -> tuple[Tensor, Tensor]:
-        """(out, r) and (r, n): the product, where there is no middle. No scale in it."""
-        up, down = self.up.flatten(1), self.down.flatten(1)
-        return (up, down) if rank_cut is None else (up[:, :rank_cut], down[:rank_cut])
-
     @property
     def is_plain(self) -> bool:
         """Whether `scale * up @ down` is all that it does to the weight."""
@@ -119,7 +114,7 @@ class LowRank(Delta):
             _check_size(weight, self.up.shape[0], self.down.shape[1], *self.mid.shape[2:])
             up, down = self.up.flatten(1), self.down.flatten(1)
             return torch.einsum("oi,ij...,jn->on...", _on(up, weight), _on(self.mid, weight), _on(down, weight))
-        up, down = self.factors(rank_cut)
+        up, down = self.up.flatten(1)[:, :rank_cut], self.down.flatten(1)[:rank_cut]
         _check_size(weight, up.shape[0], down.shape[1])
         return (_on(up, weight) @ _on(down, weight)).reshape(up.shape[0], *self.down.shape[1:])
 
@@ -167,7 +162,7 @@ class Kronecker(Delta):
         else:
             w2 = _on(self.w2, weight) if self.w2b is None else _on(self.w2, weight) @ _on(self.w2b, weight)
         _check_size(weight, w1.numel(), w2.numel())
-        return torch.kron(w1.reshape(*w1.shape, *[1] * (w2.ndim - w1.ndim)), w2)
+        return torch.kron(w1.reshape(*w1.shape, *[1] * (w2.ndim - w1.ndim)).contiguous(), w2.contiguous())
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

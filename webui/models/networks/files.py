@@ -59,6 +59,8 @@ LONGEST_ROLE = max(suffix.count(".") for suffix in ROLES)
 
 BUNDLED = "bundle_emb."
 MAX_MODULES = 20_000
+RAW_PEFT = "base_model.model."
+PEFT_CONFIG, MAX_CONFIG = "adapter_config.json", 1 << 20
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def read_lora(path: Path) -> LoraFile:
     if not modules and not embeddings:
         first = ", ".join(sorted(file.shapes)[:3])[:200]
         raise BadModelFile(f"{path.name} is no LoRA: its tensors are {first or 'none'}.")
-    _fill_alphas(modules, file.metadata)
+    _fill_alphas(modules, file)
     return LoraFile(path.stem, modules, embeddings, tuple(unknown), _is_sdxl(modules, file.metadata))
 
 
@@ -121,9 +123,15 @@ def _copied(file: WeightsFile, key: str) -> Tensor:
     """Raises: BadModelFile for a tensor with NaN or infinity."""
     tensor = file.tensor(key).clone()
     file.release(key)
-    if tensor.is_floating_point() and not bool(torch.isfinite(tensor.to(torch.float32)).all()):
+    if tensor.is_floating_point() and not _is_finite(tensor):
         raise BadModelFile(f"{file.path.name} is damaged: {key[:120]} holds NaN or infinity.")
     return tensor
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """A sum is finite when all is, but for numbers near fp32's end: only then each is looked at."""
+    total = tensor.sum(dtype=torch.float32) if tensor.dtype.itemsize > 1 else tensor.float().sum()
+    return bool(torch.isfinite(total)) or bool(torch.isfinite(tensor.float()).all())
 
 
 def _is_sdxl(modules: Mapping[str, Any], metadata: Mapping[str, str]) -> bool:
@@ -132,25 +140,30 @@ def _is_sdxl(modules: Mapping[str, Any], metadata: Mapping[str, str]) -> bool:
     return any(name.startswith(("lora_te2_", "text_encoder_2.")) for name in modules)
 
 
-def _fill_alphas(modules: dict[str, dict[str, Tensor]], metadata: Mapping[str, str]) -> None:
-    """Alphas that diffusers keeps in the header: `lora_adapter_metadata`, keys like "unet.lora_alpha"."""
-    text = metadata.get("lora_adapter_metadata")
-    if text is None:
-        return
-    try:
-        stored = json.loads(text)
-    except (ValueError, RecursionError):
-        return
-    if not isinstance(stored, dict):
-        return
+def _fill_alphas(modules: dict[str, dict[str, Tensor]], file: WeightsFile) -> None:
+    """Alphas that diffusers keeps in the header and PEFT in a file beside it; where none is told, alpha is the rank."""
+    stored = _table(file.metadata.get("lora_adapter_metadata"))
+    beside = file.path.with_name(PEFT_CONFIG)
+    raw = any(name.startswith(RAW_PEFT) for name in modules)
+    if raw and beside.is_file() and beside.stat().st_size < MAX_CONFIG:
+        stored |= {f"{RAW_PEFT}{key}": value for key, value in _table(beside.read_bytes()).items()}
     for name, tensors in modules.items():
-        part, _, path = name.partition(".")
-        if "lora_down" not in tensors or "alpha" in tensors:
+        part = RAW_PEFT if name.startswith(RAW_PEFT) else f"{name.partition('.')[0]}."
+        down = tensors.get("lora_down")
+        if down is None or not down.ndim or "alpha" in tensors:
             continue
-        patterns = stored.get(f"{part}.alpha_pattern")
-        matching = [a for p, a in patterns.items() if path.endswith(p)] if isinstance(patterns, dict) else []
-        alpha = matching[0] if matching else stored.get(f"{part}.lora_alpha")
+        patterns = stored.get(f"{part}alpha_pattern")
+        special = [value for end, value in patterns.items() if name.endswith(end)] if isinstance(patterns, dict) else []
+        alpha = special[0] if special else stored.get(f"{part}lora_alpha")
         if isinstance(alpha, int | float) and not isinstance(alpha, bool):
-            rank = tensors["lora_down"].shape[0] if tensors["lora_down"].ndim else 1
-            rooted = stored.get(f"{part}.use_rslora") is True
-            tensors["alpha"] = torch.tensor(float(alpha) * (rank**0.5 if rooted else 1.0))
+            rooted = stored.get(f"{part}use_rslora") is True
+            tensors["alpha"] = torch.tensor(float(alpha) * (down.shape[0] ** 0.5 if rooted else 1.0))
+
+
+def _table(text: str | bytes | None) -> dict[str, Any]:
+    """A JSON object, empty when there is none."""
+    try:
+        stored = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    return stored if isinstance(stored, dict) else {}

@@ -13,8 +13,8 @@ from typing import Any
 
 from torch import nn
 
+from webui.catalog.ldm_names import RESNET_NAMES
 from webui.models.families.base import LoadedModel
-from webui.models.ldm_unet import RESNET_NAMES
 
 UNET_PREFIXES = ("lora_unet_", "oft_unet_", "unet.", "lora_transformer_", "transformer.", "diffusion_model.")
 ANY_PREFIXES = ("lycoris_", "base_model.model.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -43,6 +43,19 @@ class Matched:
     deltas: Mapping[Target, Delta]
     unmatched: tuple[str, ...] = ()
     misfits: tuple[str, ...] = ()
+    _factors: dict[tuple[Target, torch.dtype], tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    def factors(self, target: Target, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """(out, r) and (r, n) of a low-rank network, columns as the weight has them in memory; kept for next time."""
+        known = self._factors.get((target, dtype))
+        if known is None:
+            delta: Any = self.deltas[target]
+            up, down = delta.up.flatten(1), delta.down.flatten(1)
+            weight: Tensor = target.module.weight  # type: ignore[assignment]
+            if is_channels_last(weight):
+                down = down.reshape(-1, *weight.shape[1:]).permute(0, 2, 3, 1).reshape(down.shape)
+            known = self._factors[target, dtype] = up.to(device, dtype), down.to(device, dtype)
+        return known
 
 
 def match(file: LoraFile, table: NameTable) -> Matched:
@@ -132,11 +145,13 @@ class _Layer:
         self._new_weight: nn.Parameter | None = None
 
     def restore(self) -> None:
+        self._follow()
         self.target.module.weight = self.weight
         self._put_bias(self.bias)
 
     def change(self, parts: Sequence[tuple[Applied, Delta]]) -> list[str]:
         """Compute the parameters from the original ones. Returns: the networks that don't fit."""
+        self._follow()
         biases = [(item, bias) for item, delta in parts if (bias := delta.of_bias()) is not None]
         misfits = [item.network.name for item, bias in biases if bias.numel() != self.weight.shape[0]]
         self._set_bias([(item, bias) for item, bias in biases if bias.numel() == self.weight.shape[0]])
@@ -165,29 +180,39 @@ class _Layer:
         rows, columns = self.weight.shape[0], self.weight[0].numel()
         return delta.is_plain and delta.up.shape[0] == rows and delta.down[0].numel() == columns
 
+    def _follow(self) -> None:
+        """Bring the parameters that are not in place to where the module has been moved meanwhile."""
+        device = self.target.module.weight.device
+        for parameter in (self.weight, self.bias, self._new_weight):
+            if parameter is not None and parameter.device != device:
+                parameter.data = parameter.data.to(device)  # type: ignore[arg-type]
+
     def _add_factors(self, parts: Sequence[tuple[Applied, LowRank]]) -> None:
-        """W + [up_1 up_2 ...] @ [down_1; down_2; ...], all networks in one product; rounded once.
+        """W + [up_1 up_2 ...] @ [down_1; down_2; ...], all networks in one product.
 
         On a CPU that computes in bf16 the factors are rounded to it: the sum is in fp32, and what the rounding of
         the factors costs is far below that of W'.
         """
+        dtype, device = self.weight.dtype, self.weight.device
+        direct = dtype == torch.float32 or (dtype == torch.bfloat16 and device.type == "cpu")
         ups, downs, scales = [], [], []
         for item, delta in parts:
-            up, down = delta.factors(item.strength.rank_cut)
-            ups.append(up)
-            downs.append(self._in_memory_order(down))
-            scales += [delta.scale * item.strength.of(self.target)] * up.shape[1]
-        device, dtype = self.weight.device, self.weight.dtype
-        factor = torch.tensor(scales, dtype=torch.float32, device=device)
-        up = torch.cat([part.to(device, torch.float32) for part in ups], dim=1) * factor
-        down = torch.cat([part.to(device, torch.float32) for part in downs])
-        flat = self._flat(self.weight)
-        if dtype == torch.float32 or (dtype == torch.bfloat16 and device.type == "cpu"):
+            up, down = item.network.factors(self.target, device, dtype if direct else torch.float32)
+            cut = item.strength.rank_cut
+            ups.append(up[:, :cut])
+            downs.append(down[:cut])
+            scales.append(delta.scale * item.strength.of(self.target))
+        same = len(set(scales)) == 1
+        if not same:
+            ups = [up * scale for up, scale in zip(ups, scales, strict=True)]
+        alpha = scales[0] if same else 1.0
+        up, down, flat = torch.cat(ups, dim=1), torch.cat(downs), self._flat(self.weight)
+        if direct:
             new = self._prepared()
-            torch.addmm(flat, up.to(dtype), down.to(dtype), out=self._flat(new.data))
+            torch.addmm(flat, up, down, alpha=alpha, out=self._flat(new.data))
             self.target.module.weight = new
         else:
-            self._set_weight(self._unflat(torch.addmm(flat.float(), up, down)))
+            self._set_weight(self._unflat(torch.addmm(flat.float(), up, down, alpha=alpha)))
 
     def _set_weight(self, value: Tensor) -> None:
         new = self._prepared()
@@ -216,24 +241,19 @@ class _Layer:
             self._new_weight = nn.Parameter(torch.empty_like(self.weight), requires_grad=False)
         return self._new_weight
 
-    @property
-    def _is_channels_last(self) -> bool:
-        return self.weight.ndim == 4 and not self.weight.is_contiguous()
-
     def _flat(self, weight: Tensor) -> Tensor:
         """(out, n) view of a weight, columns in the order of memory."""
-        moved = weight.permute(0, 2, 3, 1) if self._is_channels_last else weight
+        moved = weight.permute(0, 2, 3, 1) if is_channels_last(weight) else weight
         return moved.reshape(weight.shape[0], -1)
 
     def _unflat(self, flat: Tensor) -> Tensor:
         """Back to the weight's shape."""
-        if not self._is_channels_last:
+        if not is_channels_last(self.weight):
             return flat.reshape(self.weight.shape)
         out, channels, height, width = self.weight.shape
         return flat.reshape(out, height, width, channels).permute(0, 3, 1, 2)
 
-    def _in_memory_order(self, down: Tensor) -> Tensor:
-        """(r, n) factor with its columns as `_flat` has them."""
-        if not self._is_channels_last:
-            return down
-        return down.reshape(-1, *self.weight.shape[1:]).permute(0, 2, 3, 1).reshape(down.shape)
+
+def is_channels_last(weight: Tensor) -> bool:
+    """Whether a convolution's weight lies in memory as (out, kh, kw, in)."""
+    return weight.ndim == 4 and not weight.is_contiguous()

@@ -1,0 +1,81 @@
+"""Seconds to switch a loaded SD 1.5 from five rank-16 LoRAs to five others, between two jobs."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from bench.measure import Bar, Report, Sample, Series, Stopwatch, conditions
+from bench.step import DTYPE_FLAGS, a_model, add_model_options
+
+SWITCH = 0.2
+FILES, RANK = 5, 16
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    add_model_options(parser)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--dtype", choices=tuple(DTYPE_FLAGS), default="bf16")
+
+
+def run(options: argparse.Namespace) -> Report:
+    """Each file changes every layer that kohya's trainer does by default: attention, feed-forward, text encoder."""
+    from bench.networks import EaselArm, torch  # after the environment is set
+    from webui.pipeline.networks import NetworkShelf
+    from webui.prompts.networks import cut_networks
+
+    report = Report("loras", {"rounds": options.rounds, "files": FILES, "rank": RANK}, conditions())
+    report.setup |= {"torch": torch.__version__, "threads": torch.get_num_threads(), "small": options.small}
+    titles = ("read", "put on", "switch", "same again", "take off")
+    series = {title: Series(title) for title in titles}
+    with a_model(options) as checkpoint, tempfile.TemporaryDirectory(prefix="easel-loras-") as folder:
+        arm = EaselArm(checkpoint, 256, (*DTYPE_FLAGS[options.dtype], "--lora-dir", folder))
+        report.setup["dtype"] = str(arm.model.dtype)
+        for number in range(2 * FILES):
+            write_lora(Path(folder) / f"l{number}.safetensors", arm.model, number)
+        shelf: NetworkShelf = arm.engine.networks
+        shelf.catalogs.loras.refresh()
+        settings = arm.engine.settings.snapshot()
+        sets = [cut_networks("".join(f"<lora:l{n}:0.2>" for n in range(at, at + FILES))).tags for at in (0, FILES)]
+
+        def use(tags: object) -> Sample:
+            watch = Stopwatch()
+            with shelf.used(arm.model, tags, [], settings, print):  # type: ignore[arg-type]
+                return watch.lap()
+
+        series["read"].samples = [use(sets[0])]
+        use(sets[1])
+        for round_ in range(options.rounds):
+            series["switch"].samples.append(use(sets[round_ % 2]))
+            series["same again"].samples.append(use(sets[round_ % 2]))
+            series["take off"].samples.append(use(()))
+            series["put on"].samples.append(use(sets[1]))
+            if round_ % 2:
+                use(sets[0])
+    report.series = list(series.values())
+    best = min(series["switch"].samples, key=lambda sample: sample.wall)
+    report.bars = [Bar("switch, best round", best.wall, SWITCH, "s", best.cpu)]
+    return report
+
+
+def write_lora(path: Path, model: object, seed: int) -> None:
+    """A LoRA in fp16 for every layer of attention and feed-forward."""
+    import torch
+    from safetensors.torch import save_file
+
+    random = torch.Generator().manual_seed(seed)
+    tensors = {}
+    unet, text = model.unet, model.text_encoders[0].module  # type: ignore[attr-defined]
+    for prefix, part in (("lora_unet_", unet), ("lora_te_text_model_", text)):
+        for name, module in part.named_modules():
+            weight = getattr(module, "weight", None)
+            inside = prefix != "lora_unet_" or "attentions" in name
+            if weight is None or weight.ndim < 2 or not inside or "embedding" in name:
+                continue
+            key = prefix + name.removeprefix("text_model.").replace(".", "_")
+            rest = weight.shape[2:]
+            tensors[f"{key}.lora_up.weight"] = torch.randn(weight.shape[0], RANK, *[1 for _ in rest], generator=random)
+            tensors[f"{key}.lora_down.weight"] = torch.randn(RANK, *weight.shape[1:], generator=random) * 1e-3
+            tensors[f"{key}.alpha"] = torch.tensor(float(RANK))
+    save_file({key: tensor.half() for key, tensor in tensors.items()}, path)
