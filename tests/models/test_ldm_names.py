@@ -9,10 +9,11 @@ import pytest
 
 from tools.random_checkpoint import FULL, TINY, Layout, checkpoint_shapes
 from webui.catalog.families import UNET as UNET_PREFIX
+from webui.catalog.ldm_names import ldm_unet_keys, ldm_unet_modules, read_unet_layout
 from webui.core.errors import BadModelFile
 from webui.models.clip_text import build_text_encoder, read_text_layout, text_sources
 from webui.models.families.unet import VAE_PREFIX
-from webui.models.ldm_unet import build_unet, ldm_unet_keys, ldm_unet_modules, read_unet_layout
+from webui.models.ldm_unet import build_unet
 from webui.models.ldm_vae import build_vae, ldm_vae_keys, read_vae_layout
 
 TEXT_PREFIX = "cond_stage_model.transformer."

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from webui.catalog.families import UNET as UNET_PREFIX
+from webui.catalog.ldm_names import UNetLayout, ldm_unet_keys, read_unet_layout
 from webui.catalog.model_hints import Hints
 from webui.core.capabilities import Capabilities
 from webui.core.errors import BadModelFile
@@ -22,7 +23,7 @@ from webui.models.clip_text import TextLayout, build_text_encoder, read_text_lay
 from webui.models.components import Component, Source
 from webui.models.devices import Placement
 from webui.models.families.base import Blueprint, LoadedModel, ModelFamily, ModelFile
-from webui.models.ldm_unet import UNetLayout, build_unet, ldm_unet_keys, read_unet_layout
+from webui.models.ldm_unet import build_unet
 from webui.models.ldm_vae import VaeLayout, build_vae, ldm_vae_keys, read_vae_layout
 from webui.models.text_encoders import ClipEncoder
 from webui.models.vae import Vae
