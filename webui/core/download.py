@@ -105,6 +105,9 @@ def download(
             if not waits or not part.begun:  # nothing has ever come from there
                 raise
             _wait(waits.pop(0), keep_going)
+        except BadModelFile:
+            part.forget()
+            raise
     try:
         _verify(part, remote)
         check(part.path)
