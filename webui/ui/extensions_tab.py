@@ -1,4 +1,4 @@
-"""The Extensions tab: what was found, and what went wrong with it."""
+"""The Extensions tab: what was found and what went wrong with it; and models to be had from elsewhere."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from webui.desk.services import Services
 from webui.extensions.host import Extension
 from webui.ui.html import escape, sentences
 
+DOWNLOADS = (
+    "Paste the address of a model, a repository or a file from huggingface.co, civitai.com or elsewhere. Files are "
+    "checked by their hash and content before they appear; a download that breaks off goes on where it ended. For "
+    "gated models set HF_TOKEN or CIVITAI_API_KEY in the environment that Easel starts in."
+)
 STATES = {
     "active": "in use",
     "disabled": "disabled",
@@ -17,8 +22,14 @@ STATES = {
 
 
 def build_extensions(services: Services) -> None:
-    with gr.Tab("Extensions", id="extensions", elem_id="tab_extensions", render_children=True):
-        gr.HTML(extensions_table(services), elem_id="extensions_installed_html")
+    with (
+        gr.Tab("Extensions", id="extensions", elem_id="tab_extensions", render_children=True),
+        gr.Tabs(elem_id="tabs_extensions"),
+    ):
+        with gr.Tab("Installed", id="installed", render_children=True):
+            gr.HTML(extensions_table(services), elem_id="extensions_installed_html")
+        with gr.Tab("Download models", id="downloads", elem_id="tab_downloads", render_children=True):
+            gr.HTML(f'<p>{DOWNLOADS}</p><div id="easel_downloads"></div>', elem_id="downloads_html")
 
 
 def extensions_table(services: Services) -> str:

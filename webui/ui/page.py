@@ -12,10 +12,12 @@ from fastapi import Depends, FastAPI
 from fastapi.staticfiles import StaticFiles
 
 from webui.core.settings import Settings
+from webui.desk.downloads import Downloads, downloads_folders
 from webui.desk.hints import first_run_hint
 from webui.desk.services import Services
 from webui.ui import extra_networks, html
 from webui.ui.card_routes import card_routes
+from webui.ui.download_routes import download_routes
 from webui.ui.extensions_tab import build_extensions
 from webui.ui.footer import footer
 from webui.ui.later import build_later, later
@@ -80,14 +82,16 @@ def build(services: Services) -> gr.Blocks:
     return page
 
 
-def mount(app: FastAPI, services: Services) -> FastAPI:
+def mount(app: FastAPI, services: Services, downloads: Downloads | None = None) -> FastAPI:
     """Show the page at "/". To be called after every other route is added: what comes later is hidden by it."""
     flags, paths = services.flags, services.paths
+    downloads = downloads or Downloads(downloads_folders(paths))
     gr.set_static_paths(paths.outputs)  # served from where they lie, without a copy in Gradio's cache
     assets = f"{ASSETS_URL}/{_version_of_assets()}"  # a new address with every change, since browsers keep scripts
     app.mount(assets, StaticFiles(directory=ASSETS))
     login = PageLogin(bool(flags.credentials))
-    app.include_router(card_routes(services), dependencies=[Depends(login)])
+    for router in (card_routes(services), download_routes(services, downloads)):
+        app.include_router(router, dependencies=[Depends(login)])
     gr.mount_gradio_app(
         app,
         build(services),

@@ -4,14 +4,13 @@ import { postJson, route } from "./dom.js";
 
 const ROUTE = "easel/v1/cards";
 
-export async function ask(path, question = {}) {
-  const answer = await fetch(`${route(ROUTE)}${path}?${new URLSearchParams(question)}`);
-  return answered(answer);
-}
+// How one part of the server is asked and told: JSON both ways, errors as the server's sentence.
+export const questions = (root) => ({
+  ask: async (path, question = {}) => answered(await fetch(`${route(root)}${path}?${new URLSearchParams(question)}`)),
+  tell: async (path, content) => answered(await postJson(`${root}${path}`, content)),
+});
 
-export async function tell(path, content) {
-  return answered(await postJson(`${ROUTE}${path}`, content));
-}
+export const { ask, tell } = questions(ROUTE);
 
 async function answered(answer) {
   const content = await answer.json().catch(() => ({}));

@@ -2,6 +2,7 @@
 
 import { editWeight, moveItems } from "./attention.js";
 import { buttonOf, byId, click, isShown, recall, remember, setText, sleep, textareaOf } from "./dom.js";
+import * as downloads from "./downloads.js";
 import * as extraNetworks from "./extra_networks.js";
 import * as progress from "./progress.js";
 import { settings } from "./settings.js";
@@ -79,6 +80,7 @@ function ready(json) {
   Object.assign(settings, JSON.parse(json || "{}"));
   addTooltips();
   extraNetworks.start();
+  downloads.start();
   document.documentElement.dataset.easel = "ready";
   if (settings.disable_token_counters) document.documentElement.dataset.counters = "off";
   for (const tab of TABS) {
