@@ -1,22 +1,20 @@
 """The picture while it is made: every few steps the prediction of the end is shown, small or decoded."""
 
 import io
+import json
+import logging
+from pathlib import Path
 
 from PIL import Image
 
-from webui.extensions.api import DenoiserHook, hookimpl
+from webui.extensions.api import DenoiserHook, WebuiError, hookimpl
 
-# Red, green and blue of each latent channel, in [-1, 1] per unit, by the latent scale that tells the families apart.
-# Source: AUTOMATIC1111's "Approx cheap" previews.
-RGB_OF_LATENT = {
-    0.18215: ((0.298, 0.207, 0.208), (0.187, 0.286, 0.173), (-0.158, 0.189, 0.264), (-0.184, -0.271, -0.473)),
-    0.13025: (
-        (0.3448, 0.4168, 0.4395),
-        (-0.1953, -0.0290, 0.0250),
-        (0.1074, 0.0886, -0.0163),
-        (-0.3730, -0.2499, -0.2088),
-    ),
-}
+log = logging.getLogger(__name__)
+
+# Red, green and blue of each latent channel, in [-1, 1] per unit, and what is added to them: by the name of the model
+# that ships with Easel (tools/fit_preview.py), or by the latent scale that tells the families apart.
+# Source for the families: AUTOMATIC1111's "Approx cheap" previews.
+COLOURS = json.loads(Path(__file__).with_name("colours.json").read_text("utf-8"))
 MIME = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 
 
@@ -26,31 +24,78 @@ def denoiser_hooks(plan, model, job):
 
 
 class LivePreview(DenoiserHook):
-    """Shows x0, the prediction that leaves all other hooks."""
+    """Shows x0 as it leaves all other hooks, or what the prompts or the negative prompts alone predict."""
 
     order = float("inf")
 
     def __init__(self, model, job, settings):
         self.model, self.job, self.settings = model, job, settings
+        self.rows = []  # what the network predicted in the running call
+        self.method = METHODS[settings["show_progress_type"]]
+        if self.method is decoded and shares_device(model) and not settings["live_preview_allow_lowvram_full"]:
+            self.method = cheap
+
+    def wrap_network(self, predict):
+        def watched(x, sigma, cond, step):
+            x0 = predict(x, sigma, cond, step)
+            self.rows.append(x0)
+            return x0
+
+        return watched if self.settings["live_preview_content"] != "Combined" else predict
 
     def wrap_denoiser(self, denoise):
         shown = None  # a step may ask for several predictions; the first is shown
 
         def watched(x, sigma, step):
             nonlocal shown
+            self.rows.clear()
             x0 = denoise(x, sigma, step)
             if step.index != shown and is_due(step, self.settings["show_progress_every_n_steps"]):
                 shown = step.index
-                self.job.show(*self.picture(x0))
+                self.job.show(*self.picture(self.part(x0)))
             return x0
 
         return watched
 
+    def part(self, x0):
+        """Of the guided x0 (B, C, h, w) the part that is to be seen, of the same shape.
+
+        The network's rows are those of the prompts, several a picture where AND joins them, then those of the
+        negative prompts, unless they were left out.
+        """
+        rows = [row for call in self.rows for row in call]
+        count = len(x0)
+        if len(rows) < 2 * count:
+            return x0 if not rows else as_batch(rows[:count], x0)
+        if self.settings["live_preview_content"] == "Negative prompt":
+            return as_batch(rows[-count:], x0)
+        each = (len(rows) - count) // count
+        return as_batch(rows[: each * count : each], x0)
+
     def picture(self, x0):
         """x0: (B, C, h, w). Returns: the encoded preview of the batch, or of its first picture, and its type."""
         batch = x0 if self.settings["show_progress_grid"] else x0[:1]
-        method = decoded if self.settings["show_progress_type"] == "Full" else cheap
-        return encoded(grid(method(batch, self.model)), self.settings["live_previews_image_format"])
+        try:
+            pictures = self.method(batch, self.model)
+        except WebuiError as error:  # TAESD isn't there: said once
+            log.warning("%s Previews are approximated.", error)
+            self.job.text(f"{error} Previews are approximated.")
+            self.method = cheap
+            pictures = cheap(batch, self.model)
+        return encoded(grid(pictures), self.settings["live_previews_image_format"])
+
+
+def as_batch(rows, like):
+    """Rows (C, h, w) as one tensor, or `like` when they are of another shape."""
+    import torch
+
+    batch = torch.stack(rows)
+    return batch if batch.shape == like.shape else like
+
+
+def shares_device(model):
+    """Whether decoding would send the network away from the device in the middle of a job."""
+    return model.placement.sharing != "together"
 
 
 def is_due(step, every):
@@ -63,15 +108,26 @@ def cheap(x0, model):
     """Each latent pixel's colour: (B, C, h, w) -> (B, h, w, 3) in [-1, 1], a linear map."""
     import torch
 
-    weights = RGB_OF_LATENT.get(model.capabilities.latent_scale)
-    if weights is None:  # a family without known colours: grey
-        weights = [[1 / x0.shape[1]] * 3] * x0.shape[1]
-    return torch.einsum("bchw,cr->bhwr", x0.float(), torch.tensor(weights, device=x0.device))
+    colours = COLOURS.get(model.checkpoint.model_name) if model.checkpoint.embedded else None
+    colours = colours or COLOURS.get(str(model.capabilities.latent_scale))
+    if colours is None or len(colours["weights"]) != x0.shape[1]:  # a family without known colours: grey
+        return x0.float().mean(dim=1)[..., None].expand(-1, -1, -1, 3)
+    weights, bias = (torch.tensor(colours[name], device=x0.device) for name in ("weights", "bias"))
+    return torch.einsum("bchw,cr->bhwr", x0.float(), weights) + bias
 
 
 def decoded(x0, model):
     """What the VAE makes of it: (B, C, h, w) -> (B, H, W, 3) in [-1, 1]."""
     return model.decode(x0).permute(0, 2, 3, 1)
+
+
+def tiny(x0, model):
+    """What TAESD makes of it, as `decoded`. Raises: WebuiError when its file isn't there."""
+    return model.vae.tiny().decode(x0).permute(0, 2, 3, 1)
+
+
+METHODS = {"Full": decoded, "Approx NN": cheap, "Approx cheap": cheap, "TAESD": tiny}
+"""By the setting. The network of "Approx NN" isn't to be had under a licence that allows it."""
 
 
 def grid(pictures):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from webui.core.hooks import Step, wrapped_denoiser
+from webui.core.errors import NotFound
+from webui.core.hooks import Step, wrapped_denoiser, wrapped_network
 from webui.core.settings import Settings
 from webui.core.settings_table import SETTINGS
 from webui.extensions.host import Host
@@ -19,13 +21,23 @@ from webui.jobs.context import JobContext
 from webui.jobs.progress import Preview
 
 torch = pytest.importorskip("torch")
+EXTENSIONS = Path(__file__).resolve().parents[2] / "extensions"
+
+
+def no_tiny() -> None:
+    raise NotFound("TAESD isn't there.")
 
 
 class Model:
-    """A family's data and a decoder that doubles the latent's size."""
+    """A family's data and a decoder that doubles the latent's size. tiny: TAESD, if it is there."""
 
-    def __init__(self, latent_scale: float = 0.18215) -> None:
+    def __init__(
+        self, latent_scale: float = 0.18215, embedded: str = "", sharing: str = "together", tiny: Any = None
+    ) -> None:
         self.capabilities = SimpleNamespace(latent_scale=latent_scale)
+        self.checkpoint = SimpleNamespace(model_name=embedded or "any", embedded=bool(embedded))
+        self.placement = SimpleNamespace(sharing=sharing)
+        self.vae = SimpleNamespace(tiny=lambda: tiny or no_tiny())
 
     def decode(self, latents: Any) -> Any:
         return latents[:, :3].repeat_interleave(2, 2).repeat_interleave(2, 3)
@@ -33,7 +45,7 @@ class Model:
 
 @pytest.fixture(scope="module")
 def host() -> Host:
-    return load_extensions([Path(__file__).resolve().parents[2] / "extensions"], disable_all="extra")
+    return load_extensions([EXTENSIONS], disable_all="extra")
 
 
 def run(host: Host, x0: Any, count: int = 20, calls: int = 1, model: Model | None = None, **changes: Any) -> list[Any]:
@@ -107,6 +119,69 @@ def test_full_decodes_with_the_vae(host: Host) -> None:
 @pytest.mark.parametrize("method", ["Approx NN", "TAESD"])
 def test_other_methods_fall_back_to_cheap(host: Host, method: str) -> None:
     assert run(host, ONE, show_progress_type=method) == run(host, ONE, show_progress_type="Approx cheap")
+
+
+def test_taesd_decodes_where_it_is_there(host: Host) -> None:
+    tiny = SimpleNamespace(decode=lambda x0: x0[:, :3].repeat_interleave(8, 2).repeat_interleave(8, 3))
+    image = opened(run(host, ONE + 1, model=Model(tiny=tiny), show_progress_type="TAESD")[0][1])
+    assert image.size == (64, 48)
+    assert image.getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_missing_taesd_is_said_in_the_progress(host: Host) -> None:
+    plan = SimpleNamespace(settings=Settings.defaults(SETTINGS).replace(show_progress_type="TAESD"))
+    job = JobContext.alone()
+    denoise: Any = wrapped_denoiser(lambda *_: ONE, host.denoiser_hooks(plan, Model(), job))
+    denoise(ONE, 1.0, Step(9, 10, 1.0, 0.0))
+    assert "TAESD" in job.progress.text
+    assert job.progress.preview is not None
+
+
+def test_the_models_parts_stay_where_they_are_unless_allowed(host: Host) -> None:
+    """With --medvram the VAE would come to the device in the network's place at every preview."""
+    model = Model(sharing="in turn")
+    assert opened(run(host, ONE, model=model, show_progress_type="Full")[0][1]).size == (8, 6)
+    allowed = run(host, ONE, model=model, show_progress_type="Full", live_preview_allow_lowvram_full=True)
+    assert opened(allowed[0][1]).size == (16, 12)
+
+
+def test_the_embedded_model_has_colours_of_its_own(host: Host) -> None:
+    bias = json.loads((EXTENSIONS / "live-preview" / "colours.json").read_text())["easel-emoji"]["bias"]
+    image = opened(run(host, ONE, model=Model(embedded="easel-emoji"))[0][1])
+    assert image.getpixel((0, 0)) == tuple(int((value + 1) * 127.5) for value in bias)
+    assert image.getpixel((0, 0)) != opened(run(host, ONE)[0][1]).getpixel((0, 0))
+
+
+def guided(host: Host, parts: int, together: bool, skips: bool = False, **changes: Any) -> tuple[int, int, int]:
+    """The preview's colour for two pictures of `parts` AND parts each: red prompts, green negative prompts, blue x0."""
+    plan = SimpleNamespace(settings=Settings.defaults(SETTINGS).replace(show_progress_type="Full", **changes))
+    job = JobContext.alone()
+    hooks = host.denoiser_hooks(plan, Model(), job)
+    red, green, blue = (torch.full((2, 4, 6, 8), -1.0) for _ in range(3))
+    red[:, 0], green[:, 1], blue[:, 2] = 1.0, 1.0, 1.0
+    red = red.repeat_interleave(parts, 0)
+    predict: Any = wrapped_network(lambda x, *_: x, hooks)
+
+    def guide(x: Any, sigma: float, step: Step) -> Any:
+        calls = [red] if skips else [torch.cat([red, green])] if together else [red, green]
+        for rows in calls:
+            predict(rows, sigma, None, step)
+        return blue
+
+    denoise: Any = wrapped_denoiser(guide, hooks)
+    denoise(blue, 1.0, Step(9, 10, 1.0, 0.0))
+    assert job.progress.preview is not None
+    colour: Any = opened(job.progress.preview).getpixel((0, 0))
+    return colour
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize("together", [True, False])
+def test_the_preview_shows_what_the_setting_says(host: Host, parts: int, together: bool) -> None:
+    assert guided(host, parts, together, live_preview_content="Prompt") == (255, 0, 0)
+    assert guided(host, parts, together, live_preview_content="Negative prompt") == (0, 255, 0)
+    assert guided(host, parts, together, live_preview_content="Combined") == (0, 0, 255)
+    assert guided(host, 1, together, skips=True, live_preview_content="Negative prompt") == (255, 0, 0)
 
 
 @pytest.mark.parametrize(("count", "grid"), [(1, (1, 1)), (2, (2, 1)), (3, (2, 2)), (4, (2, 2)), (6, (3, 2))])

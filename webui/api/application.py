@@ -16,6 +16,7 @@ from webui.api.png_info import png_info_router
 from webui.api.progress import page_router, progress_router
 from webui.api.reproduce import reproduce_router
 from webui.api.timing import ProcessTime
+from webui.api.vaes import vaes_router
 from webui.api.waiting import Waiters
 from webui.core.version import VERSION
 from webui.desk.services import Services
@@ -34,6 +35,7 @@ def build_api(services: Services) -> FastAPI:
         progress_router(services),
         options_router(services, waiters),
         checkpoints_router(services, waiters),
+        vaes_router(services),
         networks_router(services),
         listings_router(services),
         png_info_router(services),

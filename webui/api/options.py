@@ -8,12 +8,14 @@ from typing import Any
 from fastapi import APIRouter
 
 from webui.api.waiting import Waiters
+from webui.catalog.vaes import AUTOMATIC, NONE
 from webui.core.errors import InvalidRequest, NotFound, Refused
 from webui.core.settings import Setting
 from webui.desk.generation import choose_checkpoint
 from webui.desk.services import Services
 
 CHECKPOINT = "sd_model_checkpoint"
+VAE = "sd_vae"
 HASH = "sd_checkpoint_hash"  # follows from the checkpoint
 
 # Settings that name places on the server, or decide which code runs. With --hide-ui-dir-config name patterns too.
@@ -87,6 +89,8 @@ def allowed_changes(services: Services, wished: Mapping[str, Any]) -> dict[str, 
         changes[CHECKPOINT] = services.checkpoints.find(changes[CHECKPOINT]).title
     elif changes.get(CHECKPOINT) == "":
         raise InvalidRequest(f'Setting "{CHECKPOINT}" can\'t be ""; it must be the name of a checkpoint, or null.')
+    if changes.get(VAE) not in (None, current[VAE], AUTOMATIC, NONE):
+        changes[VAE] = services.vaes.find(changes[VAE]).name
     return changes
 
 

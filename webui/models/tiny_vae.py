@@ -5,7 +5,6 @@ Source: https://github.com/madebyollin/taesd; its files hold a plain sequence of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -24,11 +23,6 @@ NAMES: tuple[tuple[str, str], ...] = (("sdxl", "taesdxl"), ("sd3", "taesd3"), ("
 """How a family's id begins -> how its files are called; the first that fits."""
 
 Side = Literal["encoder", "decoder"]
-PREFIXES: Mapping[Side, tuple[str, ...]] = {
-    "encoder": ("encoder.layers.", "encoder.", ""),
-    "decoder": ("decoder.layers.", "decoder.", ""),
-}
-CONV_IN = ".weight"
 
 
 class TinyVae:
@@ -49,6 +43,11 @@ class TinyVae:
 
     def _here(self, x: Tensor) -> Tensor:
         return x.to(self.device, self.dtype)
+
+
+def no_tiny() -> TinyVae:
+    """For a model of which nobody has said where its TAESD lies. Raises: NotFound."""
+    raise NotFound("TAESD isn't there.")
 
 
 def find_tiny(models: Path, family: str, side: Side) -> Path:
@@ -96,7 +95,7 @@ def _layout(file: WeightsFile, side: Side) -> tuple[str, int]:
 
     The original decoder counts a layer without weights at its beginning that diffusers' doesn't.
     """
-    for prefix in PREFIXES[side]:
+    for prefix in (f"{side}.layers.", f"{side}.", ""):
         for offset in (0, 1):
             if f"{prefix}{offset}.weight" in file.shapes:
                 return prefix, offset

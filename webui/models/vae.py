@@ -10,7 +10,7 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
 
 from webui.models.devices import is_out_of_memory
-from webui.models.tiny_vae import TinyVae
+from webui.models.tiny_vae import TinyVae, no_tiny
 
 TILES = (512, 256)
 """Edges in pixels of the pieces that a picture is cut into when the whole doesn't fit into memory."""
@@ -23,7 +23,8 @@ class Vae:
 
     module: diffusers' model. scale, shift: latent = (posterior - shift) * scale.
     retry: when half precision overflows (NaN), it goes over to this one for good; None leaves the NaN.
-    tiny_encoder, tiny_decoder: small networks that take its place on one side.
+    tiny_encoder, tiny_decoder: small networks that take its place on one side. tiny: gives the small decoder of the
+    model's family, for previews; raises NotFound when its file isn't there.
     A picture that doesn't fit into memory is computed in overlapping pieces.
     """
 
@@ -36,6 +37,7 @@ class Vae:
         retry: torch.dtype | None = torch.float32,
         tiny_encoder: TinyVae | None = None,
         tiny_decoder: TinyVae | None = None,
+        tiny: Callable[[], TinyVae] = no_tiny,
     ):
         self.module = module
         self.scale = scale
@@ -43,6 +45,7 @@ class Vae:
         self.retry = retry
         self.tiny_encoder = tiny_encoder
         self.tiny_decoder = tiny_decoder
+        self.tiny = tiny
 
     @property
     def dtype(self) -> torch.dtype:

@@ -16,6 +16,7 @@ from gradio.events import Dependency
 
 from webui.core.errors import WebuiError
 from webui.core.settings import Setting
+from webui.desk.choices import choices_of
 from webui.desk.generation import choose_checkpoint
 from webui.desk.native_size import USUAL, native_size
 from webui.desk.services import Services
@@ -135,16 +136,20 @@ def _quick_setting(services: Services, setting: Setting, value: Any) -> None:
     """One more setting in the row; a change applies at once."""
     options: dict[str, Any] = {"label": setting.label, "elem_id": f"setting_{setting.key}", "min_width": 160}
     component: Component
+    choices = choices_of(services, setting)
     if setting.kind in ("checkbox",):
         component = gr.Checkbox(value, **options)
     elif setting.kind == "slider":
         component = gr.Slider(setting.ge, setting.le, value, step=setting.step, buttons=[], **options)
     elif setting.kind == "number":
         component = gr.Number(value, precision=0 if isinstance(setting.default, int) else None, **options)
-    elif isinstance(setting.choices, tuple) and setting.choices:
+    elif choices:
         several = isinstance(setting.default, list | tuple)
         component = gr.Dropdown(
-            list(setting.choices), value=list(value) if several else value, multiselect=several, **options
+            [*choices, *({value} - set(choices) if not several else ())],
+            value=list(value) if several else value,
+            multiselect=several,
+            **options,
         )
     else:
         component = gr.Textbox(value, **options)
