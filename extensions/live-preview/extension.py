@@ -11,9 +11,8 @@ from webui.extensions.api import DenoiserHook, WebuiError, hookimpl
 
 log = logging.getLogger(__name__)
 
-# Red, green and blue of each latent channel, in [-1, 1] per unit, and what is added to them: by the name of the model
-# that ships with Easel (tools/fit_preview.py), or by the latent scale that tells the families apart.
-# Source for the families: AUTOMATIC1111's "Approx cheap" previews.
+# Of the model that ships with Easel, which has a VAE of its own: red, green and blue of each latent channel, in
+# [-1, 1] per unit, and what is added to them. Fitted by tools/fit_preview.py.
 COLOURS = json.loads(Path(__file__).with_name("colours.json").read_text("utf-8"))
 MIME = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 
@@ -108,12 +107,14 @@ def cheap(x0, model):
     """Each latent pixel's colour: (B, C, h, w) -> (B, h, w, 3) in [-1, 1], a linear map."""
     import torch
 
-    colours = COLOURS.get(model.checkpoint.model_name) if model.checkpoint.embedded else None
-    colours = colours or COLOURS.get(str(model.capabilities.latent_scale))
-    if colours is None or len(colours["weights"]) != x0.shape[1]:  # a family without known colours: grey
+    weights, bias = model.capabilities.preview_colours, (0.0, 0.0, 0.0)
+    fitted = COLOURS.get(model.checkpoint.model_name)
+    if model.checkpoint.embedded and fitted is not None:
+        weights, bias = fitted["weights"], fitted["bias"]
+    if len(weights) != x0.shape[1]:  # a family without known colours: grey
         return x0.float().mean(dim=1)[..., None].expand(-1, -1, -1, 3)
-    weights, bias = (torch.tensor(colours[name], device=x0.device) for name in ("weights", "bias"))
-    return torch.einsum("bchw,cr->bhwr", x0.float(), weights) + bias
+    mapped = torch.einsum("bchw,cr->bhwr", x0.float(), torch.tensor(weights, device=x0.device))
+    return mapped + torch.tensor(bias, device=x0.device)
 
 
 def decoded(x0, model):

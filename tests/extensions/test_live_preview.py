@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from webui.core.capabilities import SD1_COLOURS, SDXL_COLOURS
 from webui.core.errors import NotFound
 from webui.core.hooks import Step, wrapped_denoiser, wrapped_network
 from webui.core.settings import Settings
@@ -21,6 +22,7 @@ from webui.jobs.context import JobContext
 from webui.jobs.progress import Preview
 
 torch = pytest.importorskip("torch")
+COLOURS = (SD1_COLOURS, SDXL_COLOURS)
 EXTENSIONS = Path(__file__).resolve().parents[2] / "extensions"
 
 
@@ -32,9 +34,9 @@ class Model:
     """A family's data and a decoder that doubles the latent's size. tiny: TAESD, if it is there."""
 
     def __init__(
-        self, latent_scale: float = 0.18215, embedded: str = "", sharing: str = "together", tiny: Any = None
+        self, colours: Any = SD1_COLOURS, embedded: str = "", sharing: str = "together", tiny: Any = None
     ) -> None:
-        self.capabilities = SimpleNamespace(latent_scale=latent_scale)
+        self.capabilities = SimpleNamespace(preview_colours=colours)
         self.checkpoint = SimpleNamespace(model_name=embedded or "any", embedded=bool(embedded))
         self.placement = SimpleNamespace(sharing=sharing)
         self.vae = SimpleNamespace(tiny=lambda: tiny or no_tiny())
@@ -101,9 +103,9 @@ def test_cheap_colours_are_a_linear_map_of_the_latent(host: Host) -> None:
 def test_families_have_their_own_colours_and_unknown_ones_are_grey(host: Host) -> None:
     x0 = torch.zeros(1, 4, 6, 8)
     x0[:, 3] = 1.0
-    sd, sdxl = (opened(run(host, x0, model=Model(scale))[0][1]).getpixel((0, 0)) for scale in (0.18215, 0.13025))
+    sd, sdxl = (opened(run(host, x0, model=Model(colours))[0][1]).getpixel((0, 0)) for colours in COLOURS)
     assert sd != sdxl
-    grey = opened(run(host, torch.ones(1, 16, 6, 8), model=Model(1.5305))[0][1]).getpixel((0, 0))
+    grey = opened(run(host, torch.ones(1, 16, 6, 8), model=Model(()))[0][1]).getpixel((0, 0))
     assert grey == (255, 255, 255)
 
 
