@@ -140,13 +140,19 @@ def ldm_unet_modules(layout: UNetLayout) -> dict[str, str]:
     return names
 
 
-def ldm_unet_keys(layout: UNetLayout, keys: Iterable[str]) -> dict[str, str]:
-    """Each of diffusers' `keys` -> the key of the same weight in LDM's spelling, without prefix."""
+def ldm_unet_keys(layout: UNetLayout, keys: Iterable[str], *, others: bool = True) -> dict[str, str]:
+    """Each of diffusers' `keys` -> the key of the same weight in LDM's spelling, without prefix.
+
+    others: whether a key that no such U-Net has is a fault of ours; else it is left out.
+    """
     modules = ldm_unet_modules(layout)
     spelled = {}
     for key in keys:
         parts = key.split(".")
-        cut = next(n for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in modules)
+        cut = next((n for n in range(len(parts) - 1, 0, -1) if ".".join(parts[:n]) in modules), 0)
+        if not cut:
+            assert not others, f"{key} belongs to no module of the U-Net"
+            continue
         rest = parts[cut:]
         if rest[0] in RESNET_NAMES:
             rest[0] = RESNET_NAMES[rest[0]]

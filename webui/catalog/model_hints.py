@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,7 +45,11 @@ SCALINGS: Mapping[str, str] = {"EpsScaling": "eps", "VScaling": "v", "VScalingWi
 
 @dataclass(frozen=True)
 class Hints:
-    """None: not said. num_head_channels: width of a U-Net head, an alternative to num_heads."""
+    """None: not said. num_head_channels: width of a U-Net head, an alternative to num_heads.
+    text_heads, text_heads_2: of the first and the second text encoder.
+
+    zero_snr: 1 when it was trained up to pure noise.
+    """
 
     prediction: Literal["eps", "v"] | None = None
     linear_start: float | None = None
@@ -57,6 +61,21 @@ class Hints:
     norm_num_groups: int | None = None
     vae_norm_num_groups: int | None = None
     text_heads: int | None = None
+    text_heads_2: int | None = None
+    zero_snr: int | None = None
+
+    @classmethod
+    def checked(cls, values: Mapping[str, Any], source: str) -> Hints:
+        """None stands for what isn't said. source: for messages.
+
+        Raises: BadModelFile for an impossible value.
+        """
+        return cls(**{hint: _checked(hint, value, source) for hint, value in values.items() if value is not None})
+
+    def over(self, other: Hints) -> Hints:
+        """These, and the other's where these say nothing."""
+        own = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(other, **{hint: value for hint, value in own.items() if value is not None})
 
 
 def read_hints(file: str, metadata: Mapping[str, str], config: Path | None) -> Hints:
@@ -71,7 +90,7 @@ def read_hints(file: str, metadata: Mapping[str, str], config: Path | None) -> H
         source = config.name
     else:
         source = file
-    return Hints(**{hint: _checked(hint, value, source) for hint, value in values.items()})
+    return Hints.checked(values, source)
 
 
 def _from_metadata(metadata: Mapping[str, str], file: str) -> dict[str, Any]:

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 
 from webui.catalog.checkpoints import Checkpoint
 from webui.catalog.families import detect_family, read_capabilities
-from webui.catalog.model_hints import read_hints
+from webui.catalog.inspection import hints_of
 from webui.core.errors import BadModelFile
 from webui.models.families.base import Blueprint, ModelFamily, ModelFile
 from webui.models.families.sd1 import SD1
 from webui.models.families.sd2 import SD2, SD2_TURBO
 from webui.models.families.sd3 import SD3Family
 from webui.models.families.sdxl import REFINER, SDXL
+from webui.models.folder_weights import FolderWeights
 from webui.models.weights import open_weights
 
 LOADERS: Mapping[str, ModelFamily] = {
@@ -34,8 +35,8 @@ def open_checkpoint(checkpoint: Checkpoint) -> Blueprint:
     if checkpoint.problem:
         raise BadModelFile(checkpoint.problem)
     name = checkpoint.path.name
-    tensors = open_weights(checkpoint.path)
+    tensors = FolderWeights(checkpoint.path) if checkpoint.path.is_dir() else open_weights(checkpoint.path)
     family = detect_family(tensors.shapes, name)
-    hints = read_hints(name, tensors.metadata, checkpoint.config)
+    hints = hints_of(checkpoint.path, tensors.metadata, checkpoint.config)
     capabilities = read_capabilities(family, tensors.shapes, hints, name)
     return LOADERS[family.id].open(ModelFile(checkpoint, tensors, hints), family.id, capabilities)

@@ -21,7 +21,7 @@ from webui.models.clip_text import read_text_layout
 from webui.models.components import Component
 from webui.models.devices import Placement
 from webui.models.families.base import Blueprint, LoadedModel, ModelFamily, ModelFile
-from webui.models.families.unet import VAE_PREFIX, TextPart, text_component, vae_component
+from webui.models.families.unet import VAE_PREFIX, TextPart, text_components, vae_component
 from webui.models.ldm_vae import read_vae_layout
 from webui.models.sd3_transformer import build_transformer, read_transformer_layout, transformer_sources
 from webui.models.text_encoders import Encoded, PictureFacts
@@ -66,14 +66,15 @@ class SD3Blueprint(Blueprint):
         network = build_transformer(layout, capabilities.native_size // capabilities.downscale)
         self._network = Component("network", network, transformer_sources(layout, network.state_dict(), NETWORK_PREFIX))
         self._vae = vae_component(vae_layout, capabilities, file)
-        self._texts = [text_component(*pair, file) for pair in zip(TEXTS, texts, strict=True)]
+        self._texts = text_components(TEXTS, texts, file)
         for component in (*self._texts, self._network, self._vae):
             component.check(file.tensors)
+        context = sum(text.width for text in texts)
         pooled = texts[0].width + (texts[1].projection or texts[1].width)
-        if layout.pooled_width != pooled or layout.context_width < sum(text.width for text in texts):
+        if layout.pooled_width != pooled or layout.context_width < context:
             raise BadModelFile(
                 f"{name} doesn't fit together: its network wants text {layout.context_width} wide and "
-                f"{layout.pooled_width} pooled channels, its text encoders give {sum(text.width for text in texts)} and {pooled}."
+                f"{layout.pooled_width} pooled channels, its text encoders give {context} and {pooled}."
             )
 
     def weight_bytes(self, placement: Placement) -> int:

@@ -91,7 +91,7 @@ class UNetBlueprint(Blueprint):
         self.file = file
         self.family = family
         self.capabilities = replace(capabilities, latent_channels=vae_layout.latent_channels)
-        self._texts = [text_component(*pair, file) for pair in zip(kind.texts, texts, strict=True)]
+        self._texts = text_components(kind.texts, texts, file)
         self._unet = _unet_component(kind, layout, capabilities.native_size // capabilities.downscale, file)
         self._vae = vae_component(vae_layout, capabilities, file)
         for component in (*self._texts, self._unet, self._vae):
@@ -165,11 +165,16 @@ def noise_levels(file: ModelFile, capabilities: Capabilities) -> NoiseTable:
         return EdmTable.of(float(lowest), float(file.tensors.tensor("edm_vpred.sigma_max").item()))
     alphas = scaled_linear_alphas_cumprod(hints.linear_start or 0.00085, hints.linear_end or 0.0120)
     levels = NoiseTable(alphas, published=capabilities.step_levels)
-    return levels.zero_terminal_snr() if "ztsnr" in file.shapes else levels
+    return levels.zero_terminal_snr() if "ztsnr" in file.shapes or hints.zero_snr else levels
 
 
-def text_component(part: TextPart, layout: TextLayout, file: ModelFile) -> Component:
-    heads = file.hints.text_heads or layout.usual_heads
+def text_components(parts: Sequence[TextPart], layouts: Sequence[TextLayout], file: ModelFile) -> list[Component]:
+    told = (file.hints.text_heads, file.hints.text_heads_2)
+    return [text_component(*each, file) for each in zip(parts, layouts, told, strict=False)]
+
+
+def text_component(part: TextPart, layout: TextLayout, told_heads: int | None, file: ModelFile) -> Component:
+    heads = told_heads or layout.usual_heads
     place = "cond_stage_config.params.num_attention_heads"
     _require_divisor(file.name, "text encoder", layout.width, heads, "attention heads", place)
     if part.cut and layout.open_clip:
