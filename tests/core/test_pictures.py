@@ -1,9 +1,7 @@
 import contextlib
 import io
 import json
-import os
 import random
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
+from tests.recordings import load_cases
 from webui.core.errors import InvalidRequest
 from webui.core.pictures import (
     PICTURE_FORMATS,
@@ -22,7 +21,6 @@ from webui.core.pictures import (
     text_exif,
 )
 
-PARITY = Path(os.environ.get("EASEL_PARITY", Path(__file__).parents[2].parent / "shared/parity"))
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
 IMAGE = Image.fromarray(PIXELS)
 FORMATS = list(PICTURE_FORMATS)
@@ -185,9 +183,8 @@ def test_text_that_no_file_can_hold():
 
 
 @pytest.mark.parity
-@pytest.mark.skipif(not (PARITY / "manifest.json").exists(), reason="the recordings are not here")
-def test_recorded_pictures_of_the_original_program():
-    cases = json.loads((PARITY / "manifest.json").read_text("utf-8"))
+def test_recorded_pictures_of_the_original_program(parity):
+    cases = {case.name: case for case in load_cases(parity)}
     for name in ("prompt-unicode", "prompt-plain"):
-        data = (PARITY / "images" / cases[name]["files"][0]).read_bytes()
-        assert read_infotext(data) == (cases[name]["infotexts"][0], {})
+        data = (parity / "images" / cases[name].files[0]).read_bytes()
+        assert read_infotext(data) == (cases[name].infotexts[0], {})
