@@ -78,7 +78,9 @@ class NetworkShelf:
         found = {name: self._find(self.catalogs.loras, name, "LoRA", comment) for name in wanted}
         files = {name: file for name, file in found.items() if file is not None}
         applied = self._put_on(model, files, wanted, settings, comment)
-        in_use = InUse(self._embeddings_for(model, texts, [self._files[f.identity] for f in applied.values()], comment))
+        loras = [self._files[file.identity] for file in applied.values()]
+        named = settings["lora_bundled_ti_to_infotext"]
+        in_use = InUse(self._embeddings_for(model, texts, loras, comment, name_bundles=named))
         if settings["lora_add_hashes_to_infotext"]:
             hashes = {name: self.catalogs.loras.hash(file) for name, file in applied.items()}
             in_use.lora_hashes = {name: digest for name, digest in hashes.items() if digest}
@@ -161,8 +163,9 @@ class NetworkShelf:
                 matched.pop(identity, None)
 
     def _embeddings_for(
-        self, model: LoadedModel, texts: Sequence[str], loras: Sequence[LoraFile], comment: Comment
+        self, model: LoadedModel, texts: Sequence[str], loras: Sequence[LoraFile], comment: Comment, name_bundles: bool
     ) -> ModelEmbeddings:
+        """Those that the texts name and the model can take. name_bundles: a bundled one's digest is its LoRA's name."""
         catalog = self.catalogs.embeddings
         catalog.poll()
         widths = tuple(encoder.width for encoder in model.text_encoders)
@@ -178,7 +181,7 @@ class NetworkShelf:
         for lora in loras:
             for name, tensors in lora.embeddings.items():
                 try:
-                    bundled = embedding_of(tensors, name, lora.name, digest=lora.name)
+                    bundled = embedding_of(tensors, name, lora.name, digest=lora.name if name_bundles else "")
                 except BadModelFile as error:
                     comment(str(error))
                     continue
