@@ -15,6 +15,7 @@ import webbrowser
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
@@ -25,10 +26,12 @@ from webui.api.share import PasswordGate, generated_credentials, open_tunnel
 from webui.catalog.checkpoints import CheckpointCatalog
 from webui.catalog.facts import FactCache
 from webui.catalog.hashes import HashCache
+from webui.catalog.hashing import BackgroundHasher
 from webui.catalog.networks import EmbeddingCatalog, HypernetworkCatalog, LoraCatalog, Networks
 from webui.catalog.vaes import VaeCatalog
 from webui.core.errors import WebuiError
 from webui.core.flags import BadFlag, Flags, parse_flags
+from webui.core.layouts import folders_of, listed_folders
 from webui.core.paths import Paths
 from webui.core.settings import SettingsStore, frozen_keys
 from webui.core.settings_table import SETTINGS
@@ -87,14 +90,17 @@ def build_services(flags: Flags) -> Services:
     settings.declare(host.settings)
     hashes = HashCache(paths.cache / "hashes.sqlite", enabled=not flags.no_hashing)
     own = paths.code / "models" / "Stable-diffusion"
+    extra: list[str | Path] = [*flags.extra_models_dirs, *listed_folders(paths.model_folders)]
     roots = [root for root in paths.checkpoints if root != own or root == paths.models / "Stable-diffusion"]
+    roots += folders_of(extra, "checkpoints")
     files = [flags.ckpt] if flags.ckpt else []
     problems = [*settings.problems, *(problem.sentence for problem in host.problems)]
     if hashes.problem:
         problems.append(hashes.problem)
     for problem in problems:
         log.warning(problem)
-    checkpoints = CheckpointCatalog(roots, hashes, files, own)
+    hasher = BackgroundHasher(hashes)
+    checkpoints = CheckpointCatalog(roots, hashes, files, own, hasher)
     if flags.ckpt and not flags.freeze_settings:
         settings.update({"sd_model_checkpoint": checkpoints.find(str(flags.ckpt)).title})
     parts = Parts(
@@ -102,22 +108,25 @@ def build_services(flags: Flags) -> Services:
         paths=paths,
         settings=settings,
         checkpoints=checkpoints,
-        networks=_networks(paths, hashes),
-        vaes=VaeCatalog((paths.vae,), roots, hashes),
+        networks=_networks(paths, extra, hashes),
+        vaes=VaeCatalog((paths.vae, *folders_of(extra, "vae")), roots, hashes),
         styles=StyleStore(flags.styles_files or (paths.styles,)),
         host=host,
         tokenizer=cache(ClipTokenizer),
     )
     jobs = JobRunner("webui.pipeline.engine:build", parts)
+    hasher.rest_while(lambda: jobs.current() is not None)
     return Services(**vars(parts), jobs=jobs, problems=tuple(problems))
 
 
-def _networks(paths: Paths, hashes: HashCache) -> Networks:
+def _networks(paths: Paths, extra: Sequence[str | Path], hashes: HashCache) -> Networks:
+    """extra: further folders, as `folders_of` takes them."""
     facts = FactCache(paths.cache / "facts.sqlite")
+    loras = (paths.lora, paths.models / "LyCORIS", *folders_of(extra, "lora"))
     return Networks(
-        loras=LoraCatalog((paths.lora, paths.models / "LyCORIS"), hashes, facts),
-        embeddings=EmbeddingCatalog((paths.embeddings,), hashes, facts),
-        hypernetworks=HypernetworkCatalog((paths.hypernetworks,), hashes),
+        loras=LoraCatalog(loras, hashes, facts),
+        embeddings=EmbeddingCatalog((paths.embeddings, *folders_of(extra, "embeddings")), hashes, facts),
+        hypernetworks=HypernetworkCatalog((paths.hypernetworks, *folders_of(extra, "hypernetworks")), hashes),
     )
 
 

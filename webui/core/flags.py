@@ -115,6 +115,7 @@ class Flags:
     embeddings_dir: Path | None = None
     lora_dir: Path | None = None
     hypernetwork_dir: Path | None = None
+    extra_models_dirs: tuple[Path, ...] = ()
     ui_settings_file: Path | None = None
     ui_config_file: Path | None = None
     styles_files: tuple[Path, ...] = ()
@@ -198,6 +199,7 @@ def parse_flags(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[Flags,
         embeddings_dir=path(given.embeddings_dir),
         lora_dir=path(given.lora_dir),
         hypernetwork_dir=path(given.hypernetwork_dir),
+        extra_models_dirs=paths(given.extra_models_dir),
         ui_settings_file=path(given.ui_settings_file),
         ui_config_file=path(given.ui_config_file),
         styles_files=paths(given.styles_file),
@@ -277,6 +279,8 @@ def flag_parser(usage: str = "launch.py [flags]", epilog: str = "") -> FlagParse
     files.add_argument("--embeddings-dir", metavar="DIR")
     files.add_argument("--lora-dir", metavar="DIR")
     files.add_argument("--hypernetwork-dir", metavar="DIR")
+    files.add_argument("--extra-models-dir", metavar="DIR", action="append", default=[],
+                       help="an A1111 or ComfyUI folder whose models are listed too; may repeat")  # fmt: skip
     files.add_argument("--ui-settings-file", metavar="FILE", help="config.json")
     files.add_argument("--ui-config-file", metavar="FILE", help="ui-config.json")
     files.add_argument("--styles-file", metavar="FILE", action="append", default=[],

@@ -15,6 +15,7 @@ class Paths:
 
     code: the folder of launch.py. checkpoints: every folder that is searched for checkpoints, the user's first.
     extensions: the user's own; builtin_extensions: those that ship (the same folder without --data-dir).
+    model_folders: the list of further folders whose models are used (webui.core.layouts).
     styles: the file new styles are written to. hypernetworks, vae, lora: inside models unless a flag moves them.
     """
 
@@ -33,6 +34,7 @@ class Paths:
     ui_config: Path
     styles: Path
     params_txt: Path
+    model_folders: Path
     cache: Path
     log: Path
     tmp: Path
@@ -60,6 +62,7 @@ class Paths:
             ui_config=flags.ui_config_file or data / "ui-config.json",
             styles=next((file for file in flags.styles_files if "*" not in file.name), data / "styles.csv"),
             params_txt=data / "params.txt",
+            model_folders=data / "model-folders.txt",
             cache=data / "cache",
             log=data / "log",
             tmp=data / "tmp",
