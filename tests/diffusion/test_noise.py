@@ -118,6 +118,13 @@ def test_brownian_increments_have_their_variance_and_are_independent() -> None:
     assert abs(float((first * second).mean())) < 0.02
 
 
+def test_brownian_times_beyond_the_ends_are_cut_off() -> None:
+    path = BrownianPath((4,), 0.5, 8.0, 7, SOURCE)
+    assert torch.equal(path.increment(0.0, 8.000001), path.increment(0.5, 8.0))
+    assert torch.equal(path.increment(2.0, 2.0000001), torch.zeros(4))
+    assert torch.equal(path.increment(8.0, 9.0), torch.zeros(4))
+
+
 def test_brownian_noise_is_drawn_by_the_chosen_source() -> None:
     x = torch.zeros(1, *SHAPE)
     drawn = [BrownianNoise(x, 0.03, 14.6, [5], RandomSource(kind, CPU)).between(5.0, 3.0) for kind in ("CPU", "NV")]

@@ -21,6 +21,7 @@ from webui.diffusion.noise import BrownianNoise, ImageNoise, RandomSource
 from webui.diffusion.samplers import (
     adams_bashforth,
     ancestral_split,
+    halved_in_log,
     sample_ddim,
     sample_ddim_cfgpp,
     sample_dpm_2,
@@ -321,3 +322,9 @@ def test_unipc_agrees_with_diffusers() -> None:
     steps = steps_of(levels)
     mine = sample_unipc(gaussian, start * math.sqrt(levels[0] ** 2 + 1), steps, lower_order_final=False)
     assert torch.allclose(mine, x, atol=1e-4)
+
+
+def test_levels_half_way_in_log_are_float32() -> None:
+    first, middle, last = halved_in_log(8.0, 2.0)
+    assert (first, middle, last) == pytest.approx((8.0, 4.0, 2.0), rel=1e-6)
+    assert all(float(torch.tensor(level)) == level for level in (first, middle, last))

@@ -39,7 +39,7 @@ def test_levels_equal_the_recorded_ones(sampler_name: str, label: str, table: No
     options = ScheduleOptions(discard_next_to_last=sampler.discard_next_to_last_sigma)
     for count, recorded in RECORDED[sampler_name][label].items():
         ours = sigmas_for(resolve_schedule(sampler, scheduler), int(count), table, options)
-        assert ours.tolist() == pytest.approx(recorded, rel=3e-5, abs=1e-6), f"{count} steps"
+        assert ours.tolist() == recorded, f"{count} steps"
 
 
 def test_check_values_of_the_table(table: NoiseTable) -> None:
@@ -52,7 +52,7 @@ def test_check_values_of_the_table(table: NoiseTable) -> None:
 def test_a_level_and_its_timestep_give_each_other(table: NoiseTable) -> None:
     for timestep in (0.0, 0.25, 17.5, 500.0, 998.75, 999.0):
         sigma = float(table.sigmas_at(torch.tensor([timestep], dtype=torch.float64))[0])
-        assert table.timestep(sigma) == pytest.approx(timestep, abs=1e-6)
+        assert table.timestep(sigma) == pytest.approx(timestep, abs=1e-4)
 
 
 def test_quantized_timesteps_are_whole() -> None:
@@ -114,7 +114,7 @@ def test_ddim_timesteps() -> None:
 
 def test_a_flow_ends_in_pure_noise_and_is_told_the_level_itself() -> None:
     even, shifted = FlowTable.of(1.0), FlowTable.of(3.0)
-    assert torch.allclose(even.sigmas, torch.arange(1, 1001, dtype=torch.float64) / 1000)
+    assert torch.allclose(even.sigmas, torch.arange(1, 1001) / 1000)
     assert shifted.sigma_max == 1
     assert float(shifted.sigmas[499]) == pytest.approx(3 * 0.5 / (1 + 2 * 0.5))
     assert shifted.told(0.75) == 750
@@ -142,6 +142,8 @@ def test_edm_levels_are_even_in_their_logarithm() -> None:
 def test_sdxl_has_published_levels_of_its_own(table: NoiseTable) -> None:
     sampler, scheduler = find_sampler("Euler", "Align Your Steps")
     own = NoiseTable(table.alphas_cumprod, published=SDXL_LEVELS)
-    assert sigmas_for(scheduler, 11, own, ScheduleOptions()).tolist() == [*SDXL_LEVELS, 0.0]
-    assert sigmas_for(scheduler, 11, own.zero_terminal_snr(), ScheduleOptions()).tolist() == [*SDXL_LEVELS, 0.0]
+    assert sigmas_for(scheduler, 11, own, ScheduleOptions()).tolist() == pytest.approx([*SDXL_LEVELS, 0.0])
+    assert sigmas_for(scheduler, 11, own.zero_terminal_snr(), ScheduleOptions()).tolist() == pytest.approx(
+        [*SDXL_LEVELS, 0.0]
+    )
     assert sigmas_for(scheduler, 11, table, ScheduleOptions()).tolist() != [*SDXL_LEVELS, 0.0]

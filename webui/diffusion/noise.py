@@ -173,8 +173,9 @@ class BrownianPath:
     """A Brownian motion from `start` to `end` (rounded to six decimals), the same whatever is asked of it and when.
 
     The interval is halved again and again; a half's increment is that of the whole, bridged by noise with a seed
-    of its own, so that any increment follows from `seed` alone. `asked` times lie on the grid of six decimals.
-    shape: of an increment. Source: Li et al. 2020, arXiv:2001.01328, appendix E; seeds as torchsde spawns them.
+    of its own, so that any increment follows from `seed` alone.
+    shape: of an increment.
+    Source: Li et al. 2020, arXiv:2001.01328 (virtual Brownian tree), with seeds as torchsde spawns them.
     """
 
     def __init__(self, shape: tuple[int, ...], start: float, end: float, seed: int, source: RandomSource) -> None:
@@ -187,7 +188,10 @@ class BrownianPath:
         self._touched: dict[tuple[int, int], Tensor] = {}
 
     def increment(self, start: float, end: float) -> Tensor:
-        """(*shape) of the motion from `start` to `end`, a later time within the path."""
+        """(*shape) of the motion from `start` to `end`, a later time; what lies beyond the path's ends is no part."""
+        start, end = max(_rounded(start), self._start), min(_rounded(end), self._end)
+        if start >= end:
+            return torch.zeros_like(self._whole)
         pieces = self._pieces(start, end, self._start, self._end, self._whole, (0, 0))
         total = next(pieces)
         for piece in pieces:
@@ -251,12 +255,12 @@ class BrownianNoise:
 
     def between(self, sigma: float, sigma_next: float) -> Tensor:
         """(B, C, h, w) standard normal: the path's increment from `sigma` to `sigma_next` over sqrt of its length."""
-        low, high = sorted((_rounded(sigma), _rounded(sigma_next)))
+        low, high = sorted((sigma, sigma_next))
         sign = 1.0 if sigma < sigma_next else -1.0
         increment = torch.cat([path.increment(low, high) for path in self._paths])
         return (increment * sign / math.sqrt(abs(sigma_next - sigma))).to(self._device)
 
 
 def _rounded(sigma: float) -> float:
-    """A time of the tree, which keeps six decimals; anything finer would lie outside of its ends."""
+    """A time of the tree, which keeps six decimals."""
     return round(sigma, 6)

@@ -184,6 +184,16 @@ def sample_ddim(denoise: Denoise, x: Tensor, steps: Iterable[Step], *, noise: No
     return x
 
 
+def halved_in_log(sigma: float, sigma_next: float) -> tuple[float, float, float]:
+    """Both levels by way of their logarithms in float32, and the level half way between those.
+
+    The last digits of a level decide where on its path noise is looked up, so that they are rounded as A1111 does.
+    """
+    start, end = torch.tensor([sigma, sigma_next], dtype=torch.float32).log()
+    first, middle, last = torch.stack([start, start + (end - start) * 0.5, end]).exp().tolist()
+    return first, middle, last
+
+
 def sample_dpmpp_sde(
     denoise: Denoise, x: Tensor, steps: Iterable[Step], *, path_noise: PathNoise, eta: float = 1.0, s_noise: float = 1.0
 ) -> Tensor:
@@ -196,8 +206,7 @@ def sample_dpmpp_sde(
         if step.sigma_next == 0:
             x = x0
             continue
-        sigma, target = step.sigma, step.sigma_next
-        middle = math.sqrt(sigma * target)
+        sigma, middle, target = halved_in_log(step.sigma, step.sigma_next)
         down, up = ancestral_split(sigma, middle, eta)
         ahead = (down / sigma) * x + (1 - down / sigma) * x0
         ahead = ahead + path_noise(sigma, middle) * (s_noise * up)

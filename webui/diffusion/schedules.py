@@ -1,7 +1,8 @@
 """Noise levels: the model's own table, and the schedules a sampler walks through.
 
 `sigma` is the noise level in x = x0 + sigma * noise; alpha-bar = 1 / (sigma^2 + 1).
-A schedule returns float64 on the CPU, never increasing.
+A schedule returns float32 on the CPU, never increasing. Its last digits matter: SDE samplers look their noise up by
+the level, to six decimals, so that all is computed in float32 and in the order of operations of A1111.
 """
 
 from __future__ import annotations
@@ -40,9 +41,8 @@ class NoiseTable:
 
     @cached_property
     def sigmas(self) -> Tensor:
-        """(T,) float64, rising."""
-        alphas = self.alphas_cumprod.double()
-        return ((1 - alphas) / alphas).sqrt()
+        """(T,) float32, rising."""
+        return ((1 - self.alphas_cumprod) / self.alphas_cumprod).sqrt().float()
 
     @cached_property
     def log_sigmas(self) -> Tensor:
@@ -58,14 +58,14 @@ class NoiseTable:
 
     def timestep(self, sigma: float) -> float:
         """The (fractional) training timestep of a noise level, linear in log sigma."""
-        log_sigma = math.log(sigma)
+        log_sigma = torch.tensor(sigma, dtype=torch.float32).log()
         if self.quantize:
             return float((self.log_sigmas - log_sigma).abs().argmin())
         low = int(torch.searchsorted(self.log_sigmas, log_sigma, right=True)) - 1
         low = min(max(low, 0), len(self.log_sigmas) - 2)
-        log_low, log_high = float(self.log_sigmas[low]), float(self.log_sigmas[low + 1])
-        weight = min(max((log_low - log_sigma) / (log_low - log_high), 0.0), 1.0)
-        return (1 - weight) * low + weight * (low + 1)
+        log_low, log_high = self.log_sigmas[low : low + 2]
+        weight = ((log_low - log_sigma) / (log_low - log_high)).clamp(0, 1)
+        return float((1 - weight) * low + weight * (low + 1))
 
     def told(self, sigma: float) -> float:
         """What the network is told at a noise level: the training timestep."""
@@ -77,9 +77,8 @@ class NoiseTable:
 
     def sigmas_at(self, timesteps: Tensor) -> Tensor:
         """Noise levels of (fractional) timesteps, linear in log sigma between the table's entries."""
-        timesteps = timesteps.double()
-        low, high = timesteps.floor().long(), timesteps.ceil().long()
-        return torch.lerp(self.log_sigmas[low], self.log_sigmas[high], timesteps.frac()).exp()
+        low, high, weight = timesteps.floor().long(), timesteps.ceil().long(), timesteps.frac()
+        return ((1 - weight) * self.log_sigmas[low] + weight * self.log_sigmas[high]).exp()
 
     def zero_terminal_snr(self) -> NoiseTable:
         """The table shifted and scaled so that its last entry is (almost) pure noise.
@@ -115,7 +114,7 @@ class ConsistencyTable(NoiseTable):
 
     def sigmas_at(self, timesteps: Tensor) -> Tensor:
         """As `NoiseTable.sigmas_at`, between the entries that are left."""
-        places = (timesteps.double() - (self.SKIP - 1)) / self.SKIP
+        places = (timesteps - (self.SKIP - 1)) / self.SKIP
         return super().sigmas_at(places.clamp(0, len(self.sigmas) - 1))
 
 
@@ -138,7 +137,7 @@ class FlowTable(NoiseTable):
     @cached_property
     def sigmas(self) -> Tensor:
         picture, noise = self.alphas_cumprod.sqrt(), (1 - self.alphas_cumprod).sqrt()
-        return noise / (picture + noise)
+        return (noise / (picture + noise)).float()
 
     def told(self, sigma: float) -> float:
         return len(self.sigmas) * sigma
@@ -187,7 +186,7 @@ def with_zero(sigmas: Tensor) -> Tensor:
 def uniform_sigmas(count: int, sigma_min: float, sigma_max: float, *, table: NoiseTable) -> Tensor:
     """Even in the training timestep, over the whole table (the limits are the table's), then 0."""
     start, end = table.timestep(table.sigma_max), table.timestep(table.sigma_min)
-    return with_zero(table.sigmas_at(torch.linspace(start, end, count, dtype=torch.float64)))
+    return with_zero(table.sigmas_at(torch.linspace(start, end, count)))
 
 
 def karras_sigmas(count: int, sigma_min: float, sigma_max: float, *, rho: float = 7.0) -> Tensor:
@@ -197,7 +196,7 @@ def karras_sigmas(count: int, sigma_min: float, sigma_max: float, *, rho: float 
     Source: Karras et al. 2022, arXiv:2206.00364, eq. 5.
     """
     _check_range(count, sigma_min, sigma_max)
-    ramp = torch.linspace(0, 1, count, dtype=torch.float64)
+    ramp = torch.linspace(0, 1, count)
     high, low = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
     return with_zero((high + ramp * (low - high)) ** rho)
 
@@ -205,26 +204,26 @@ def karras_sigmas(count: int, sigma_min: float, sigma_max: float, *, rho: float 
 def exponential_sigmas(count: int, sigma_min: float, sigma_max: float) -> Tensor:
     """Noise levels even in log sigma, from sigma_max down to sigma_min, then 0. Returns: (count + 1,)."""
     _check_range(count, sigma_min, sigma_max)
-    return with_zero(torch.linspace(math.log(sigma_max), math.log(sigma_min), count, dtype=torch.float64).exp())
+    return with_zero(torch.linspace(math.log(sigma_max), math.log(sigma_min), count).exp())
 
 
 def polyexponential_sigmas(count: int, sigma_min: float, sigma_max: float, *, rho: float = 1.0) -> Tensor:
     """Log sigma falling by the power `rho` of an even ramp, then 0; rho 1 is exponential. Returns: (count + 1,)."""
     _check_range(count, sigma_min, sigma_max)
-    ramp = torch.linspace(1, 0, count, dtype=torch.float64) ** rho
+    ramp = torch.linspace(1, 0, count) ** rho
     return with_zero((ramp * (math.log(sigma_max) - math.log(sigma_min)) + math.log(sigma_min)).exp())
 
 
 def sgm_uniform_sigmas(count: int, sigma_min: float, sigma_max: float, *, table: NoiseTable) -> Tensor:
     """Even in the training timestep without its last one, as Stability's generative-models steps; then 0."""
     start, end = table.timestep(sigma_max), table.timestep(sigma_min)
-    return with_zero(table.sigmas_at(torch.linspace(start, end, count + 1, dtype=torch.float64)[:-1]))
+    return with_zero(table.sigmas_at(torch.linspace(start, end, count + 1)[:-1]))
 
 
 def normal_sigmas(count: int, sigma_min: float, sigma_max: float, *, table: NoiseTable) -> Tensor:
     """Even in the training timestep between the limits, then 0."""
     start, end = table.timestep(sigma_max), table.timestep(sigma_min)
-    return with_zero(table.sigmas_at(torch.linspace(start, end, count, dtype=torch.float64)))
+    return with_zero(table.sigmas_at(torch.linspace(start, end, count)))
 
 
 def simple_sigmas(count: int, sigma_min: float, sigma_max: float, *, table: NoiseTable) -> Tensor:
@@ -244,8 +243,9 @@ def kl_optimal_sigmas(count: int, sigma_min: float, sigma_max: float) -> Tensor:
 
     Source: Sabour et al. 2024, arXiv:2404.14507, eq. for the optimal schedule of a Gaussian.
     """
-    share = torch.arange(count + 1, dtype=torch.float64) / count
-    return (share * math.atan(sigma_min) + (1 - share) * math.atan(sigma_max)).tan()
+    low, high = torch.tensor([sigma_min, sigma_max]).arctan()
+    share = torch.arange(count + 1) / count
+    return torch.tan(share * low + (1 - share) * high)
 
 
 def align_your_steps_sigmas(
@@ -255,7 +255,7 @@ def align_your_steps_sigmas(
     known = np.log(np.array(levels[::-1]))
     places = np.linspace(0, 1, len(known))
     between = np.exp(np.interp(np.linspace(0, 1, count), places, known))[::-1].copy()
-    return with_zero(torch.from_numpy(between if count != len(known) else np.array(levels)))
+    return with_zero(torch.from_numpy(between if count != len(known) else np.array(levels)).float())
 
 
 def beta_sigmas(count: int, sigma_min: float, sigma_max: float, *, alpha: float = 0.6, beta: float = 0.6) -> Tensor:
@@ -267,7 +267,7 @@ def beta_sigmas(count: int, sigma_min: float, sigma_max: float, *, alpha: float 
 
     _check_range(count, sigma_min, sigma_max)
     quantiles = distribution.ppf(1 - np.linspace(0, 1, count), alpha, beta)
-    return with_zero(torch.from_numpy(sigma_min + quantiles * (sigma_max - sigma_min)))
+    return with_zero(torch.from_numpy(sigma_min + quantiles * (sigma_max - sigma_min)).float())
 
 
 def _check_range(count: int, sigma_min: float, sigma_max: float) -> None:
