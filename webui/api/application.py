@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Depends, FastAPI
 
+from webui.api.capabilities import capabilities_router
 from webui.api.checkpoints import checkpoints_router
 from webui.api.errors import add_error_handlers
 from webui.api.extras import extras_router
@@ -35,6 +36,7 @@ def build_api(services: Services) -> FastAPI:
         progress_router(services),
         options_router(services, waiters),
         checkpoints_router(services, waiters),
+        capabilities_router(services),
         vaes_router(services),
         networks_router(services),
         listings_router(services),
