@@ -129,3 +129,21 @@ def test_separate_calls_give_the_same() -> None:
     (result,) = guided(one(constant(3.0), constant(1.0)), network, batch_together=False)
     assert network.rows == [1, 1]
     assert result.tolist() == [15.0]
+
+
+def test_an_image_scale_adds_a_third_prediction_without_the_picture() -> None:
+    """x0 = U + cfg * (C - I) + image * (I - U), with the picture in C and I alone."""
+    conds = one(constant(1.0), constant(2.0))
+    picture = torch.full((1, 4, 2, 2), 5.0)
+
+    def predict(x: Tensor, sigma: float, cond: Cond, step: Step) -> Tensor:
+        assert cond.channels is not None
+        return cond.context[:, 0, 0].view(-1, 1, 1, 1) * 10 + cond.channels
+
+    for together in (True, False):
+        options = GuidanceOptions(cfg_scale=3.0, total_calls=4, image_scale=2.0, batch_together=together)
+        guidance = ClassifierFreeGuidance(conds, options, picture)
+        x0 = guidance.denoiser(predict)(torch.zeros(1, 4, 2, 2), 1.0, STEP)
+        conditioned, pictured, unconditioned = 15.0, 25.0, 20.0
+        expected = unconditioned + 3 * (conditioned - pictured) + 2 * (pictured - unconditioned)
+        assert torch.allclose(x0, torch.full_like(x0, expected))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from typing import Literal
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from webui.core.errors import InvalidRequest
-from webui.core.pictures import open_picture
+from webui.core.pictures import decoded_picture, open_picture
 from webui.pipeline.upscaling import resized
 
 MAX_INPUT_PIXELS = 128 * 1024 * 1024
@@ -21,20 +21,15 @@ JUST_RESIZE, CROP_AND_RESIZE, RESIZE_AND_FILL, LATENT_UPSCALE = range(4)
 def decoded(data: bytes, name: str) -> Image.Image:
     """An RGB, L or RGBA picture, turned as its EXIF says. name: of the input, for the sentence.
 
-    Raises: InvalidRequest when the bytes aren't a picture, or hold more pixels than fit, which are never decoded.
+    Raises: InvalidRequest when the bytes aren't a whole picture, or hold more pixels than fit, which aren't decoded.
     """
-    image = open_picture(data)
-    if image.width * image.height > MAX_INPUT_PIXELS:
+    size = open_picture(data).size
+    if size[0] * size[1] > MAX_INPUT_PIXELS:
         raise InvalidRequest(
-            f"{name} has {image.width} x {image.height} pixels; "
+            f"{name} has {size[0]} x {size[1]} pixels; "
             f"more than {MAX_INPUT_PIXELS // 2**20} million can't be worked on. Scale it down first."
         )
-    try:
-        turned = ImageOps.exif_transpose(image)
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise InvalidRequest(f"{name} is damaged: {error}.") from error
-    assert turned is not None
-    return _plain(turned)
+    return _plain(decoded_picture(data))
 
 
 def _plain(image: Image.Image) -> Image.Image:
