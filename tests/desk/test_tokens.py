@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import torch
+from safetensors.torch import save_file
+
 from webui.desk.services import Services
 from webui.desk.tokens import count_prompt_tokens
 from webui.prompts.chunks import TokenCount
@@ -19,3 +22,11 @@ def test_a_long_prompt_needs_more_room(services: Services) -> None:
 
 def test_zero_steps_still_count(services: Services) -> None:
     assert count_prompt_tokens(services, "[a:b c:0.5]", [], 0).count >= 1
+
+
+def test_an_embedding_counts_as_many_as_it_has_vectors(services: Services) -> None:
+    save_file({"emb_params": torch.ones(6, 32)}, services.paths.embeddings / "cat-style.safetensors")
+    services.networks.embeddings.refresh()
+    assert count_prompt_tokens(services, "a Cat-Style house", [], 20) == TokenCount(8, 75)
+    services.networks.embeddings.fit_to((768,))
+    assert count_prompt_tokens(services, "a Cat-Style house", [], 20) == TokenCount(5, 75)

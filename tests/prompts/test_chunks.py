@@ -7,7 +7,16 @@ from hypothesis import strategies as st
 
 from tests.effort import cpu_seconds
 from webui.core.errors import InvalidRequest
-from webui.prompts.chunks import EmbeddingNames, Fix, TokenCount, chunk, count_tokens, empty_chunk, old_chunk
+from webui.prompts.chunks import (
+    EmbeddingNames,
+    Fix,
+    TokenCount,
+    chunk,
+    count_tokens,
+    empty_chunk,
+    names_within,
+    old_chunk,
+)
 from webui.prompts.tokenizer import END, START, ClipTokenizer
 
 RECORDED = json.loads((Path(__file__).parents[1] / "fixtures/prompts/prompt-tokens.json").read_text("utf-8"))
@@ -134,3 +143,16 @@ def test_old_emphasis_keeps_one_chunk():
     assert old.tokens[-2:] == (CAT, END)
     assert CLIP.encode("((") == [t for t in old_chunk("((", CLIP, emphasis="None").tokens if t not in (START, END)]
     assert old_chunk("", CLIP) == empty_chunk(CLIP)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("a CAT-style house", ["cat-style", "\u732b"]),
+        ("a cat - style house", ["cat-style", "\u732b"]),
+        ("by  greg  rut", ["Greg Rut", "\u732b"]),
+        ("a dog", ["\u732b"]),
+    ],
+)
+def test_only_embeddings_that_a_text_can_name_are_looked_at(text: str, found: list[str]) -> None:
+    assert names_within(["cat-style", "Greg Rut", "unused", "\u732b"], text) == found

@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.effort import ENOUGH, cpu_seconds
-from webui.prompts.networks import NetworkTag, cut_networks
+from webui.prompts.networks import NetworkTag, cut_networks, with_default_tags
 
 
 def test_tags_are_cut_out_in_order():
@@ -31,3 +31,10 @@ def test_text_between_tags_is_kept(parts):
 @pytest.mark.parametrize("prompt", ["<a:" * 33_333, "<" * 100_000, "<" + "a" * 99_999, "<a:b>" * 20_000])
 def test_long_prompts_take_linear_time(prompt):
     assert cpu_seconds(lambda: cut_networks(prompt)) < ENOUGH
+
+
+def test_default_networks_are_added_unless_they_are_named():
+    defaults = {"hypernet": "h", "lora": "x"}
+    assert with_default_tags("a cat", defaults, 0.8) == "a cat<hypernet:h:0.8><lora:x:0.8>"
+    assert with_default_tags("a<lora:x:0.1>", defaults, 1.0) == "a<lora:x:0.1><hypernet:h:1.0>"
+    assert with_default_tags("a<hypernet:x>", {"hypernet": "None", "lora": None}, 1.0) == "a<hypernet:x>"
