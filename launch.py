@@ -3,6 +3,7 @@
 
     python launch.py [flags]              the web UI at http://127.0.0.1:7860
     python launch.py test [pytest args]   the tests, with what they need installed first
+    python launch.py import <folder>      take over an A1111 install: settings, styles, models where they are
     python launch.py --help               every flag
 
 Only the standard library is used here, since nothing is installed yet when this file runs.
@@ -57,6 +58,9 @@ HELP = """environment variables:
 
 commands:
   launch.py test [pytest args]   install what the tests need and run them
+  launch.py import <folder> [--dry-run] [flags]
+                                 take over styles, settings and the page's defaults of an A1111 install; its models
+                                 are listed where they are, nothing of it is changed. --dry-run only tells
 
 """
 
@@ -73,6 +77,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         if command == "test":
             flags, _ = parse_flags(switches, {})
             return run_tests(prepare(flags, environ, (REQUIREMENTS, TEST_REQUIREMENTS)), arguments, environ)
+        if command == "import":
+            return import_install(arguments, environ)
         if "--help" in argv or "-h" in argv:
             flag_parser(usage="python launch.py [flags]", epilog=HELP).print_help()
             return 0
@@ -93,6 +99,30 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 def say(sentence: str) -> None:
     print(sentence, flush=True)
+
+
+def import_install(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+    """`launch.py import`: take over another install and tell what was done. Returns: the exit status."""
+    from webui.core.errors import WebuiError
+    from webui.core.paths import Paths
+    from webui.desk import importing
+
+    words = [word for word in arguments if word != "--dry-run"]
+    dry_run = len(words) < len(arguments)
+    if not words or words[0].startswith("-"):
+        raise Problem("Name the folder of the other install: python launch.py import <folder> [--dry-run]")
+    flags, warnings = parse_flags(words[1:], environ)
+    for warning in warnings:
+        say(warning)
+    start = Path(environ.get(STARTED_IN) or Path.cwd())
+    try:
+        report = importing.import_install(start / Path(words[0]).expanduser(), Paths.of(flags), dry_run=dry_run)
+    except WebuiError as error:
+        raise Problem(str(error)) from error
+    for line in report.lines():
+        say(line)
+    say("Nothing was changed (--dry-run)." if dry_run else "Done. Restart Easel if it runs.")
+    return 0
 
 
 # The environment
