@@ -27,6 +27,7 @@ from webui.ui.pnginfo import build_pnginfo
 from webui.ui.quicksettings import build_quicksettings, current_size, current_title, wire_checkpoint
 from webui.ui.theme import easel_theme
 from webui.ui.txt2img import Txt2Img
+from webui.ui.ui_config import UiConfig
 from webui.ui.widgets import QUIET
 
 ASSETS = Path(__file__).parent / "assets"
@@ -69,6 +70,8 @@ def build(services: Services) -> gr.Blocks:
         later(txt2img.output.to_extras, "Extras come in a later version of Easel.")
         foot = gr.HTML(elem_id="footer")
         facts = gr.Textbox(elem_id="easel_settings", visible="hidden")
+        config = UiConfig(services.paths.ui_config)
+        config.apply(txt2img.name, txt2img.fields)
         size = (txt2img.fields["width"], txt2img.fields["height"])
         refiner = txt2img.fields["refiner.checkpoint"]
         current = [checkpoint, refiner, hint, foot]
@@ -76,7 +79,7 @@ def build(services: Services) -> gr.Blocks:
         for change in changes:  # a title gains its hash once the file has been read
             change.then(lambda: _current(services), None, current, **QUIET)
         fresh = [*current, facts, txt2img.top.styles, *size]
-        page.load(lambda: _fresh(services), None, fresh, **QUIET).then(
+        page.load(lambda: _fresh(services, config), None, fresh, **QUIET).then(
             None, facts, None, js="(settings) => window.easelReady(settings)"
         )
     return page
@@ -127,16 +130,14 @@ def _head(assets: str, theme: str | None) -> str:
     return f'<script>{waiting}{choose}</script><script type="module" src="{assets}/{SCRIPT}"></script>'
 
 
-def _fresh(services: Services) -> tuple[Any, ...]:
+def _fresh(services: Services, config: UiConfig) -> tuple[Any, ...]:
     """What may have changed since the page was built: every visitor gets it anew."""
     settings = services.settings.snapshot()
-    size = current_size(services)
     return (
         *_current(services),
         _settings_for_page(settings),
         gr.Dropdown(choices=[style.name for style in services.styles.all()]),
-        size,
-        size,
+        *config.size("txt2img", current_size(services)),
     )
 
 

@@ -1,0 +1,92 @@
+"""ui-config.json: the user's own defaults and ranges of the page, under A1111's keys ("txt2img/Width/value")."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from webui.core.settings import read_object
+
+log = logging.getLogger(__name__)
+
+SCRIPTS: Mapping[str, str] = {
+    **dict.fromkeys(("sampler", "scheduler", "steps"), "sampler.py"),
+    **dict.fromkeys(("seed", "variation"), "seed.py"),
+    "refiner": "refiner.py",
+}
+"""Beginning of a parameter's path -> A1111's script that has it, as its newer files say."""
+
+USUAL_SIZE = 512
+"""A1111's default, which says nothing about what the user wants."""
+
+
+class UiConfig:
+    """What the file says; nothing when it isn't there. A broken file is told in the log and left as it is."""
+
+    def __init__(self, path: Path):
+        self._found: Mapping[str, Any] = {}
+        try:
+            self._found = read_object(path)
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError) as error:
+            log.warning("%s can't be read (%s); the page has its own defaults.", path, error)
+
+    def get(self, tab: str, path: str, label: str, field: str) -> Any:
+        """What the file says of one parameter, None for nothing.
+
+        path: dotted, of the parameter. field: "value", "minimum", "maximum", "step" or "visible".
+        """
+        script = SCRIPTS.get(path.partition(".")[0])
+        if script:
+            found = self._found.get(f"customscript/{script}/{tab}/{label}/{field}")
+            if found is not None or path == "refiner.checkpoint":  # hires fix has one of that label
+                return found
+        return self._found.get(f"{tab}/{label}/{field}")
+
+    def apply(self, tab: str, fields: Mapping[str, Component]) -> None:
+        """Give components, not shown yet, the file's defaults and ranges; what doesn't fit is passed over."""
+        for path, component in fields.items():
+            label = str(getattr(component, "label", None) or "")
+            for field in ("minimum", "maximum", "step"):
+                wished = self.get(tab, path, label, field)
+                if isinstance(component, gr.Slider | gr.Number) and _is_number(wished):
+                    setattr(component, field, wished)
+            value = self.get(tab, path, label, "value")
+            if value is not None and _fits(component, value):
+                component.value = tuple(value) if isinstance(component.value, tuple) else value
+            if self.get(tab, path, label, "visible") is False and component.visible is True:
+                component.visible = "hidden"
+
+    def size(self, tab: str, native: int) -> tuple[int, int]:
+        """Width and height of a fresh page. native: of the checkpoint, where the user wants no other."""
+        found = [self.get(tab, side.lower(), side, "value") for side in ("Width", "Height")]
+        width, height = (
+            int(side) if _is_number(side) and side != USUAL_SIZE and side > 0 and side % 8 == 0 else native
+            for side in found
+        )
+        return width, height
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9
+
+
+def _fits(component: Component, value: Any) -> bool:
+    """Whether the component could have this value."""
+    if isinstance(component, gr.Checkbox):
+        return isinstance(value, bool)
+    if isinstance(component, gr.Slider | gr.Number):
+        low, high = component.minimum, component.maximum
+        return _is_number(value) and (low is None or value >= low) and (high is None or value <= high)
+    if isinstance(component, gr.Dropdown | gr.Radio):
+        known = {choice[1] for choice in component.choices}
+        if isinstance(value, list):
+            return bool(getattr(component, "multiselect", False)) and all(item in known for item in value)
+        return value in known
+    return isinstance(component, gr.Textbox) and isinstance(value, str)
