@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,12 @@ from webui.catalog.checkpoints import Checkpoint
 from webui.diffusion.denoiser import Cond
 from webui.models.devices import placement_on_cpu
 from webui.models.families.base import LoadedModel
+from webui.models.memory import arrange
 from webui.models.networks.files import LoraFile
 from webui.models.networks.patches import Applied, Matched, Strength, WeightPatches, match
 from webui.models.registry import open_checkpoint
+
+Described = Callable[[Path], Checkpoint]
 
 PROJECT = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k"
 CONV = "lora_unet_input_blocks_1_0_in_layers_2"
@@ -193,6 +197,16 @@ def test_the_same_set_again_is_no_work(patches: WeightPatches) -> None:
     patches.remove()
 
 
+def test_a_bias_stays_when_the_weight_no_longer_changes(patches: WeightPatches) -> None:
+    before, change = weight_of(patches, PROJECT), random(weight_of(patches, PROJECT).shape[0])
+    item = network(patches, **{PROJECT: {"diff": random(*before.shape)}})
+    patches.apply([Applied(item, Strength())])
+    patches.apply([Applied(network(patches, **{PROJECT: {"diff_b": change}}), Strength())])
+    assert torch.equal(weight_of(patches, PROJECT), before)
+    assert torch.equal(module(patches, PROJECT).bias, change)
+    patches.remove()
+
+
 def test_biases_are_added_also_where_there_was_none(patches: WeightPatches) -> None:
     target = module(patches, PROJECT)
     assert target.bias is None
@@ -236,7 +250,7 @@ def before_weight(patches: WeightPatches) -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def narrow(tiny: Path, described: Callable[[Path], Checkpoint]) -> LoadedModel:
+def narrow(tiny: Path, described: Described) -> LoadedModel:
     """The tiny checkpoint as CPUs with bf16 have it: convolutions in channels_last."""
     return open_checkpoint(described(tiny)).load(placement_on_cpu(torch.bfloat16))
 
@@ -260,6 +274,27 @@ def test_bf16_weights_are_rounded_once_and_keep_their_layout(narrow: LoadedModel
         assert ((ours.double() - exact).abs() <= 2**-8 * exact.abs() + factors).all()
         patches.remove()
         assert torch.equal(weight_of(patches, name), original)
+
+
+def test_weights_stored_in_8_bits_take_networks_and_give_them_back(tiny: Path, described: Described) -> None:
+    stored = open_checkpoint(described(tiny)).load(placement_on_cpu(torch.float32))
+    placement = replace(stored.placement, storage=torch.float8_e4m3fn)
+    arrange(stored.parts, placement)
+    patches = WeightPatches(stored)
+    original = weight_of(patches, PROJECT)
+    before = original.float().clone()
+    question = random(1, 4, 8, 8), torch.tensor([500.0]), Cond(random(1, 77, stored.capabilities.context_width))
+    with torch.inference_mode():
+        bare = stored.network(*question)
+    wanted = network(patches, **{PROJECT: low_rank(original), CONV: low_rank(weight_of(patches, CONV))})
+    patches.apply([Applied(wanted, Strength())])
+    assert weight_of(patches, PROJECT).dtype == torch.float8_e4m3fn
+    with torch.inference_mode():
+        assert not torch.allclose(stored.network(*question), bare, atol=1e-3)
+    patches.remove()
+    assert torch.equal(weight_of(patches, PROJECT).float(), before)
+    with torch.inference_mode():
+        assert torch.equal(stored.network(*question), bare)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no second device")

@@ -48,6 +48,17 @@ class Target:
     def is_text(self) -> bool:
         return self.part != "unet"
 
+    @property
+    def weight(self) -> nn.Parameter:
+        """The parameter that is in place now."""
+        weight = self.module.weight
+        assert isinstance(weight, nn.Parameter), "only modules with a weight are targets"
+        return weight
+
+    def put(self, weight: nn.Parameter) -> None:
+        """Let the module compute with another parameter."""
+        self.module.weight = weight
+
 
 class NameTable:
     """The modules of one model, by every name that files use."""

@@ -7,17 +7,21 @@ the file's memory map is never written to. What is on stays on until another set
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from webui.models.devices import free_bytes
 from webui.models.families.base import LoadedModel
 from webui.models.networks.deltas import Delta, DoesNotFit, LowRank, read_delta
 from webui.models.networks.files import LoraFile
 from webui.models.networks.names import NameTable, Target
+
+RESERVE = 2 << 30
+"""Bytes that computing wants on a device beside the weights."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class Matched:
         if known is None:
             delta: Any = self.deltas[target]
             up, down = delta.up.flatten(1), delta.down.flatten(1)
-            weight: Tensor = target.module.weight  # type: ignore[assignment]
+            weight = target.weight
             if is_channels_last(weight):
                 down = down.reshape(-1, *weight.shape[1:]).permute(0, 2, 3, 1).reshape(down.shape)
             known = self._factors[target, dtype] = up.to(device, dtype), down.to(device, dtype)
@@ -91,6 +95,7 @@ class WeightPatches:
     def __init__(self, model: LoadedModel):
         self.table = NameTable(model)
         self.misfits: Mapping[str, int] = {}
+        self._device = model.device
         self._layers: dict[Target, _Layer] = {}
         self._active: tuple[Applied, ...] = ()
 
@@ -112,12 +117,15 @@ class WeightPatches:
                     plan.setdefault(target, []).append((item, delta))
         for target in [target for target in self._layers if target not in plan]:
             self._layers.pop(target).restore()
+        keeps = self._has_room(plan)
         misfits: Counter[str] = Counter()
         try:
             with torch.no_grad():
                 for target, parts in plan.items():
-                    layer = self._layers.setdefault(target, _Layer(target))
+                    layer = self._layers.setdefault(target, _Layer(target, self._device))
                     misfits.update(layer.change(parts))
+                    if not keeps:
+                        layer.store_original()
         except BaseException:
             self.remove()
             raise
@@ -129,37 +137,63 @@ class WeightPatches:
             layer.restore()
         self._layers, self._active, self.misfits = {}, (), {}
 
+    def _has_room(self, plan: Iterable[Target]) -> bool:
+        """Whether the device can hold the originals beside what stands in for them."""
+        if self._device.type == "cpu":
+            return True
+        needed = sum(target.weight.nbytes for target in plan if target not in self._layers)
+        return not needed or free_bytes(self._device) > 2 * needed + RESERVE
+
 
 def _key(items: Sequence[Applied]) -> tuple[tuple[int, Strength], ...]:
     return tuple((id(item.network), item.strength) for item in items)
 
 
 class _Layer:
-    """A module that is changed: its own parameters, and those that stand in for them while networks are on."""
+    """A module that is changed: its own parameters, and those that stand in for them while networks are on.
 
-    def __init__(self, target: Target):
+    device: where to compute, which needn't be where the module is now.
+    """
+
+    def __init__(self, target: Target, device: torch.device):
         self.target = target
-        module: Any = target.module
-        self.weight: nn.Parameter = module.weight
-        self.bias: nn.Parameter | None = getattr(module, "bias", None)
+        self.device = device
+        self.weight = target.weight
+        self.bias: nn.Parameter | None = getattr(target.module, "bias", None)
         self._new_weight: nn.Parameter | None = None
 
     def restore(self) -> None:
-        self._follow()
-        self.target.module.weight = self.weight
+        """Put the original parameters back, where the module is now."""
+        self._bring_home(self.bias)
         self._put_bias(self.bias)
+        self._restore_weight()
+
+    def _restore_weight(self) -> None:
+        self._bring_home(self.weight)
+        self.target.put(self.weight)
+        self._new_weight = None
+
+    def _bring_home(self, original: nn.Parameter | None) -> None:
+        place = self.target.weight.device
+        if original is not None and original.device != place:
+            original.data = original.data.to(place)
+
+    def store_original(self) -> None:
+        """Move the original weight to main memory while another stands in for it."""
+        if self.target.weight is not self.weight:
+            self.weight.data = self.weight.data.to("cpu")
 
     def change(self, parts: Sequence[tuple[Applied, Delta]]) -> list[str]:
         """Compute the parameters from the original ones. Returns: the networks that don't fit."""
-        self._follow()
         biases = [(item, bias) for item, delta in parts if (bias := delta.of_bias()) is not None]
         misfits = [item.network.name for item, bias in biases if bias.numel() != self.weight.shape[0]]
         self._set_bias([(item, bias) for item, bias in biases if bias.numel() == self.weight.shape[0]])
         plain = [(item, delta) for item, delta in parts if isinstance(delta, LowRank) and self._takes(delta)]
+        base = self.weight.to(self.device)
         if len(plain) == len(parts):
-            self._add_factors(plain)
+            self._add_factors(base, plain)
             return misfits
-        changed, count = self.weight.float(), 0
+        changed, count = base.float(), 0
         for item, delta in parts:
             try:
                 difference = delta.of_weight(changed, item.strength.rank_cut)
@@ -172,7 +206,7 @@ class _Layer:
         if count:
             self._set_weight(changed)
         else:
-            self.target.module.weight, self._new_weight = self.weight, None
+            self._restore_weight()
         return misfits
 
     def _takes(self, delta: LowRank) -> bool:
@@ -180,24 +214,17 @@ class _Layer:
         rows, columns = self.weight.shape[0], self.weight[0].numel()
         return delta.is_plain and delta.up.shape[0] == rows and delta.down[0].numel() == columns
 
-    def _follow(self) -> None:
-        """Bring the parameters that are not in place to where the module has been moved meanwhile."""
-        device = self.target.module.weight.device
-        for parameter in (self.weight, self.bias, self._new_weight):
-            if parameter is not None and parameter.device != device:
-                parameter.data = parameter.data.to(device)  # type: ignore[arg-type]
-
-    def _add_factors(self, parts: Sequence[tuple[Applied, LowRank]]) -> None:
+    def _add_factors(self, base: Tensor, parts: Sequence[tuple[Applied, LowRank]]) -> None:
         """W + [up_1 up_2 ...] @ [down_1; down_2; ...], all networks in one product.
 
         On a CPU that computes in bf16 the factors are rounded to it: the sum is in fp32, and what the rounding of
         the factors costs is far below that of W'.
         """
-        dtype, device = self.weight.dtype, self.weight.device
-        direct = dtype == torch.float32 or (dtype == torch.bfloat16 and device.type == "cpu")
+        dtype, new = base.dtype, self._prepared()
+        direct = dtype == torch.float32 or (dtype == torch.bfloat16 and self.device.type == "cpu")
         ups, downs, scales = [], [], []
         for item, delta in parts:
-            up, down = item.network.factors(self.target, device, dtype if direct else torch.float32)
+            up, down = item.network.factors(self.target, self.device, dtype if direct else torch.float32)
             cut = item.strength.rank_cut
             ups.append(up[:, :cut])
             downs.append(down[:cut])
@@ -206,27 +233,27 @@ class _Layer:
         if not same:
             ups = [up * scale for up, scale in zip(ups, scales, strict=True)]
         alpha = scales[0] if same else 1.0
-        up, down, flat = torch.cat(ups, dim=1), torch.cat(downs), self._flat(self.weight)
-        if direct:
-            new = self._prepared()
-            torch.addmm(flat, up, down, alpha=alpha, out=self._flat(new.data))
-            self.target.module.weight = new
+        up, down, flat = torch.cat(ups, dim=1), torch.cat(downs), _flat(base)
+        if direct and new.device == base.device:
+            torch.addmm(flat, up, down, alpha=alpha, out=_flat(new.data))
+            self.target.put(new)
         else:
-            self._set_weight(self._unflat(torch.addmm(flat.float(), up, down, alpha=alpha)))
+            self._set_weight(_unflat(torch.addmm(flat.to(up.dtype), up, down, alpha=alpha), base))
 
     def _set_weight(self, value: Tensor) -> None:
         new = self._prepared()
         new.data.copy_(value)
-        self.target.module.weight = new
+        self.target.put(new)
 
     def _set_bias(self, parts: Sequence[tuple[Applied, Tensor]]) -> None:
         if not parts:
             self._put_bias(self.bias)
             return
+        place = self.target.weight.device
         start = torch.zeros(self.weight.shape[0]) if self.bias is None else self.bias
-        bias = start.to(self.weight.device, torch.float32)
+        bias = start.to(place, torch.float32)
         for item, part in parts:
-            bias = bias + part.to(bias.device, torch.float32).flatten() * item.strength.of(self.target)
+            bias = bias + part.to(place, torch.float32).flatten() * item.strength.of(self.target)
         dtype = self.weight.dtype if self.bias is None else self.bias.dtype
         self._put_bias(nn.Parameter(bias.to(dtype), requires_grad=False))
 
@@ -236,22 +263,25 @@ class _Layer:
             module.bias = bias
 
     def _prepared(self) -> nn.Parameter:
-        """The parameter that stands in for the weight; its memory is used again for every set of networks."""
+        """What stands in for the weight, where the module is; its memory is used again for every set of networks."""
         if self._new_weight is None:
-            self._new_weight = nn.Parameter(torch.empty_like(self.weight), requires_grad=False)
+            like = torch.empty_like(self.weight, device=self.target.weight.device)
+            self._new_weight = nn.Parameter(like, requires_grad=False)
         return self._new_weight
 
-    def _flat(self, weight: Tensor) -> Tensor:
-        """(out, n) view of a weight, columns in the order of memory."""
-        moved = weight.permute(0, 2, 3, 1) if is_channels_last(weight) else weight
-        return moved.reshape(weight.shape[0], -1)
 
-    def _unflat(self, flat: Tensor) -> Tensor:
-        """Back to the weight's shape."""
-        if not is_channels_last(self.weight):
-            return flat.reshape(self.weight.shape)
-        out, channels, height, width = self.weight.shape
-        return flat.reshape(out, height, width, channels).permute(0, 3, 1, 2)
+def _flat(weight: Tensor) -> Tensor:
+    """(out, n) view of a weight, columns in the order of memory."""
+    moved = weight.permute(0, 2, 3, 1) if is_channels_last(weight) else weight
+    return moved.reshape(weight.shape[0], -1)
+
+
+def _unflat(flat: Tensor, like: Tensor) -> Tensor:
+    """Back to a weight's shape."""
+    if not is_channels_last(like):
+        return flat.reshape(like.shape)
+    out, channels, height, width = like.shape
+    return flat.reshape(out, height, width, channels).permute(0, 3, 1, 2)
 
 
 def is_channels_last(weight: Tensor) -> bool:
