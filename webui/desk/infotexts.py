@@ -22,6 +22,7 @@ from webui.core.request import GenerationRequest
 from webui.core.settings import Settings
 from webui.desk.forms import EXTENSIONS, OVERRIDES, value_from_text
 from webui.desk.services import Services
+from webui.desk.networks import with_local_names
 from webui.prompts.attention import uses_emphasis
 
 ELSEWHERE: Mapping[str, str] = {
@@ -53,7 +54,7 @@ def last_infotext(services: Services) -> str:
 def fields_of(text: str, services: Services) -> dict[str, Any]:
     """The fields of an infotext by their keys, read as the settings say: styles, old versions, fields to skip."""
     settings = services.settings.snapshot()
-    return infotext.parse(
+    found = infotext.parse(
         text,
         styles=services.styles,
         styles_mode=settings["infotext_styles"],
@@ -67,6 +68,11 @@ def fields_of(text: str, services: Services) -> dict[str, Any]:
 class Pasted:
     """form: field -> value, only of what the infotext tells. left_out: "Key: value" of what can't be had here."""
 
+    for key in ("Prompt", "Hires prompt"):
+        if key in found and "Lora hashes" in found:
+            hashes, preferred = str(found["Lora hashes"]), settings["lora_preferred_name"]
+            found[key] = with_local_names(str(found[key]), hashes, services.networks.loras, preferred)
+    return found
     form: Mapping[str, Any]
     left_out: tuple[str, ...]
 
