@@ -130,3 +130,9 @@ def test_too_many_switches_are_refused_at_once(prompt):
             parse_schedule(prompt, 150)
 
     assert cpu_seconds(refused) < ENOUGH
+
+
+def test_a_long_prompt_may_not_become_thousands_of_long_texts():
+    with pytest.raises(InvalidRequest, match="shorten it"):
+        parse_schedule("[a|b]" + "c" * 100_000, 10_000)
+    assert len(parse_schedule("[a|b]" + "c" * 1_000, 10_000)) == 10_000

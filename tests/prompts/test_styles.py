@@ -5,6 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.effort import ENOUGH, cpu_seconds
 from webui.core.errors import InvalidRequest, NotFound, WebuiError
 from webui.prompts.styles import StyleStore, merge_style
 
@@ -125,3 +126,20 @@ def test_an_unreadable_file_is_named_and_left_alone(tmp_path):
     with pytest.raises(WebuiError, match="UTF-8"):
         store.put("y", "a", "b")
     assert (tmp_path / "styles.csv").read_bytes() == "name,prompt\nx,café\n".encode("latin-1")
+
+
+def test_styles_that_double_the_prompt_again_and_again_are_refused(tmp_path):
+    store = StyleStore((tmp_path / "styles.csv",))
+    store.put("twice", "{prompt}, {prompt}", "")
+    assert store.apply("a", ["twice"] * 2) == "a, a, a, a"
+    with pytest.raises(InvalidRequest, match="characters long"):
+        store.apply("a" * 1000, ["twice"] * 1000)
+
+
+def test_extracting_from_long_prompts_takes_linear_time(tmp_path):
+    store = StyleStore((tmp_path / "styles.csv",))
+    lines = "".join(f"style {number},some words {number},\n" for number in range(2000))
+    (tmp_path / "styles.csv").write_text("name,prompt,negative_prompt\n" + lines)
+    store.reload()
+    prompt = "a  cat, " * 12_000
+    assert cpu_seconds(lambda: store.extract(prompt, prompt)) < ENOUGH

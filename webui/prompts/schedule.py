@@ -19,6 +19,8 @@ from webui.core.errors import InvalidRequest
 
 MAX_PARTS = 20_000
 MAX_VISITS = 300_000
+MAX_CHARACTERS = 20_000_000
+"""Of all texts together."""
 
 _TOKEN = re.compile(r"[^\\()\[\]:|]+|\\.|[\\()\[\]:|]")
 _WHEN = re.compile(r"\s*([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)\s*")
@@ -63,6 +65,8 @@ def parse_schedule(
         ends |= set(range(1, count + 1))
     if len(ends) * parsed.size > MAX_VISITS:
         raise InvalidRequest(f"The prompt switches {parsed.size} parts over {len(ends)} steps; use fewer of either.")
+    if len(ends) * len(text) > MAX_CHARACTERS:
+        raise InvalidRequest(f"The prompt of {len(text)} characters switches {len(ends)} times; shorten it.")
     return tuple(ScheduledText(end, "".join(_texts_at(parsed.items, end))) for end in sorted(ends))
 
 

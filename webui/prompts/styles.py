@@ -15,6 +15,7 @@ from webui.core.errors import InvalidRequest, NotFound, WebuiError, nearest
 from webui.core.files import write_atomic
 
 PROMPT = "{prompt}"
+MAX_STYLED = 1_000_000
 COLUMNS = ("name", "prompt", "negative_prompt")
 
 _SPACES = re.compile(r"  +")
@@ -39,7 +40,13 @@ class Extracted(NamedTuple):
 
 
 def merge_style(style: str, prompt: str) -> str:
-    """`prompt` in the place of "{prompt}" in the style, or followed by the style after a comma."""
+    """`prompt` in the place of "{prompt}" in the style, or followed by the style after a comma.
+
+    Raises: InvalidRequest when that becomes absurdly long, as styles that double the prompt soon make it.
+    """
+    length = len(style) + len(prompt) * max(style.count(PROMPT), 1)
+    if length > MAX_STYLED:
+        raise InvalidRequest(f"The styles make the prompt {length} characters long; {MAX_STYLED} are the most.")
     if PROMPT in style:
         return style.replace(PROMPT, prompt)
     return ", ".join(part for part in (prompt.strip(), style.strip()) if part)
@@ -111,11 +118,13 @@ class StyleStore:
         """Take the styles out of a pair of prompts that hold both texts of each, the last applied first."""
         candidates = [style for style in self.all() if style.prompt or style.negative_prompt]
         names: list[str] = []
+        spaced = _single_spaced(prompt), _single_spaced(negative_prompt)
         while True:
             for style in candidates:
-                without = _without(style.prompt, prompt), _without(style.negative_prompt, negative_prompt)
+                without = _without(style.prompt, spaced[0]), _without(style.negative_prompt, spaced[1])
                 if without[0] is not None and without[1] is not None:
                     prompt, negative_prompt = without[0], without[1]
+                    spaced = _single_spaced(prompt), _single_spaced(negative_prompt)
                     names.insert(0, style.name)
                     candidates.remove(style)
                     break
@@ -198,9 +207,13 @@ def _read(path: Path) -> list[Style]:
     ]
 
 
+def _single_spaced(text: str) -> str:
+    return _SPACES.sub(" ", text.strip())
+
+
 def _without(style: str, prompt: str) -> str | None:
-    """What `merge_style` made `prompt` from, runs of spaces counting as one; None if it wasn't this style."""
-    style, prompt = _SPACES.sub(" ", style.strip()), _SPACES.sub(" ", prompt.strip())
+    """What `merge_style` made `prompt`, single spaced, from; None if it wasn't this style."""
+    style = _single_spaced(style)
     before, placeholder, after = style.partition(PROMPT)
     if placeholder:
         fits = prompt.startswith(before) and prompt.endswith(after) and len(prompt) >= len(before) + len(after)
