@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 READY = "html[data-easel=ready]"
@@ -20,6 +20,7 @@ def browser() -> Iterator[Browser]:
     program = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
     if program is None:
         pytest.skip("no Chromium here: install one or name it in $CHROMIUM")
+    expect.set_options(timeout=SLOW / 2)
     switches = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=program, args=switches)
@@ -71,22 +72,22 @@ class Visit:
     def number(self, elem_id: str) -> float:
         return float(self.page.locator(f"#{elem_id} input[type=number]").input_value())
 
-    def generate(self, prompt: str, *, wait: bool = True, **numbers: object) -> None:
-        """numbers: txt2img fields by the end of their element id."""
-        self.page.fill("#txt2img_prompt textarea", prompt)
+    def generate(self, prompt: str, *, tab: str = "txt2img", wait: bool = True, **numbers: object) -> None:
+        """numbers: fields of the tab by the end of their element id."""
+        self.page.fill(f"#{tab}_prompt textarea", prompt)
         for name, value in numbers.items():
-            self.set_number(f"txt2img_{name}", value)
-        self.page.click("#txt2img_generate")
-        self.page.wait_for_selector("#txt2img_interrupt")
+            self.set_number(f"{tab}_{name}", value)
+        self.page.click(f"#{tab}_generate")
+        self.page.wait_for_selector(f"#{tab}_interrupt")
         if wait:
-            self.wait_idle()
+            self.wait_idle(tab)
 
-    def wait_idle(self) -> None:
-        self.page.wait_for_selector("#txt2img_generate")
+    def wait_idle(self, tab: str = "txt2img") -> None:
+        self.page.wait_for_selector(f"#{tab}_generate")
 
-    def picture_width(self) -> int:
+    def picture_width(self, tab: str = "txt2img") -> int:
         """Pixels of the picture shown, once it has been loaded."""
-        image = "#txt2img_gallery img[data-testid=detailed-image]"
+        image = f"#{tab}_gallery img[data-testid=detailed-image]"
         self.page.wait_for_selector(image)
         self.page.wait_for_function(f"document.querySelector('{image}')?.naturalWidth > 0")
         return int(self.page.evaluate(f"document.querySelector('{image}').naturalWidth"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from webui.core import infotext
 from webui.core.choices import (
@@ -17,13 +17,16 @@ from webui.core.choices import (
     find_scheduler,
 )
 from webui.core.errors import InvalidRequest, WebuiError
+from webui.core.image_choices import BY_FIELD
 from webui.core.params import ParamSpec
 from webui.core.request import GenerationRequest
 from webui.core.settings import Settings
 from webui.desk.forms import EXTENSIONS, OVERRIDES, value_from_text
-from webui.desk.services import Services
 from webui.desk.networks import with_local_names
+from webui.desk.services import Services
 from webui.prompts.attention import uses_emphasis
+
+Mode = Literal["txt2img", "img2img"]
 
 ELSEWHERE: Mapping[str, str] = {
     "Prompt": "prompt",
@@ -37,6 +40,9 @@ ELSEWHERE: Mapping[str, str] = {
     "Seed resize from-2": "variation.resize_from_height",
 }
 """Keys of an infotext that no single parameter declares, and the field each fills."""
+
+NOT_IN: Mapping[Mode, tuple[str, ...]] = {"txt2img": ("image", "loopback"), "img2img": ("hires",)}
+"""Groups of parameters that a tab has no fields for."""
 
 NEVER_OVERRIDDEN = ("sd_model_checkpoint",)
 """A1111's `disable_weights_auto_swap`, on by default, keeps an infotext from changing the model."""
@@ -62,31 +68,35 @@ def fields_of(text: str, services: Services) -> dict[str, Any]:
         backcompat=settings["auto_backcompat"],
         skip=settings["infotext_skip_pasting"],
     )
+    for key in ("Prompt", "Hires prompt"):
+        if key in found and "Lora hashes" in found:
+            hashes, preferred = str(found["Lora hashes"]), settings["lora_preferred_name"]
+            found[key] = with_local_names(str(found[key]), hashes, services.networks.loras, preferred)
+    return found
 
 
 @dataclass(frozen=True)
 class Pasted:
     """form: field -> value, only of what the infotext tells. left_out: "Key: value" of what can't be had here."""
 
-    for key in ("Prompt", "Hires prompt"):
-        if key in found and "Lora hashes" in found:
-            hashes, preferred = str(found["Lora hashes"]), settings["lora_preferred_name"]
-            found[key] = with_local_names(str(found[key]), hashes, services.networks.loras, preferred)
-    return found
     form: Mapping[str, Any]
     left_out: tuple[str, ...]
 
 
-def form_from_infotext(text: str, services: Services) -> Pasted:
-    """The form that an infotext describes.
+def form_from_infotext(text: str, services: Services, mode: Mode = "txt2img") -> Pasted:
+    """The form that an infotext describes. mode: the tab whose form it is.
 
     Its field "overrides" has a line for every setting that the picture was made with and that is another now.
     """
     settings = services.settings.snapshot()
     found = fields_of(text, services)
-    form: dict[str, Any] = {"hires": _has_hires(found), "refiner": "Refiner" in found}
+    form: dict[str, Any] = {"refiner": "Refiner" in found}
+    if mode == "txt2img":
+        form["hires"] = _has_hires(found)
+    else:
+        form["image.inpaint.soft"] = str(found.get("Soft inpainting enabled")) == "True"
     left_out: list[str] = []
-    fields = list(_fields(services, settings))
+    fields = [field for field in _fields(services, settings) if field[1].partition(".")[0] not in NOT_IN[mode]]
     for key, path, spec in fields:
         if key not in found:
             continue
@@ -130,7 +140,7 @@ def _has_hires(found: Mapping[str, Any]) -> bool:
 def _fields(services: Services, settings: Settings) -> Iterator[tuple[str, str, ParamSpec]]:
     """(infotext key, field, parameter) for everything in the form that an infotext can fill."""
     labels = {setting.infotext for setting in settings.table.values()}  # Tiling: an override, not a field
-    specs = {spec.dotted: spec for spec in GenerationRequest.specs() if spec.path[0] != "image"}
+    specs = {spec.dotted: spec for spec in GenerationRequest.specs()}
     for path, spec in specs.items():
         if spec.infotext and spec.infotext not in labels:
             yield spec.infotext, path, spec
@@ -152,12 +162,15 @@ def _value(spec: ParamSpec, text: str, services: Services) -> Any:
         return _spelling(lambda: find_scheduler(text).label)
     if spec.choices == "hires_upscalers":
         return text if text in (*LATENT_UPSCALERS, *IMAGE_UPSCALERS) else None
+    if spec.dotted in BY_FIELD:
+        return BY_FIELD[spec.dotted].get(text)
     if isinstance(spec.default, bool):
         return {"true": True, "false": False}.get(text.lower())
-    if isinstance(spec.default, int | float):
+    kinds = {spec.annotation, *get_args(spec.annotation)}
+    if int in kinds or float in kinds:
         try:
             number = float(text)
-            return int(text) if isinstance(spec.default, int) and number.is_integer() else number
+            return int(text) if int in kinds and number.is_integer() else number
         except (ValueError, OverflowError):
             return None
     return text

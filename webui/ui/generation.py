@@ -102,7 +102,7 @@ class ParameterColumn:
     def size(self) -> Iterator[None]:
         """Width and height, with the button that switches them; more buttons may be put beside it inside."""
         tab = self.tab
-        with gr.Column(elem_id=f"{tab}_column_size", scale=4):
+        with gr.Column(elem_id=f"{tab}_column_size", scale=4, min_width=160):
             self.place("width", f"{tab}_width")
             self.place("height", f"{tab}_height")
         with gr.Column(elem_id=f"{tab}_dimensions_row", elem_classes=["dimensions-tools"], scale=0, min_width=40):

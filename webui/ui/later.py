@@ -5,9 +5,6 @@ import gradio as gr
 from webui.ui.widgets import QUIET
 
 LATER = {
-    "img2img": ("img2img", "img2img", "img2img, sketching and inpainting come in a later version of Easel."),
-    "extras": ("Extras", "extras", "Upscaling and the other operations on finished pictures come in a later version."),
-    "modelmerger": ("Checkpoint Merger", "modelmerger", "Merging checkpoints comes in a later version of Easel."),
     "train": ("Train", "train", "Training embeddings, hypernetworks and LoRAs comes in a later version of Easel."),
     "settings": (
         "Settings",

@@ -16,15 +16,20 @@ from webui.desk.downloads import Downloads, downloads_folders
 from webui.desk.hints import first_run_hint
 from webui.desk.services import Services
 from webui.ui import extra_networks, html
+from webui.ui.capabilities import wire_capabilities
 from webui.ui.card_routes import card_routes
 from webui.ui.download_routes import download_routes
 from webui.ui.extensions_tab import build_extensions
+from webui.ui.extras import Extras
 from webui.ui.footer import footer
-from webui.ui.later import build_later, later
+from webui.ui.img2img import Img2Img
+from webui.ui.later import build_later
 from webui.ui.lean import LeanBlocks
+from webui.ui.merger import Merger
 from webui.ui.page_login import PageLogin
 from webui.ui.pnginfo import build_pnginfo
 from webui.ui.quicksettings import build_quicksettings, current_size, current_title, wire_checkpoint
+from webui.ui.sending import wire_gallery, wire_result
 from webui.ui.theme import easel_theme
 from webui.ui.txt2img import Txt2Img
 from webui.ui.ui_config import UiConfig
@@ -58,30 +63,34 @@ def build(services: Services) -> gr.Blocks:
         checkpoint, refresh = build_quicksettings(services)
         with gr.Tabs(elem_id="tabs"):
             txt2img = Txt2Img(services)
-            build_later("img2img")
-            build_later("extras")
-            build_pnginfo(services, txt2img)
-            build_later("modelmerger")
+            img2img = Img2Img(services)
+            extras = Extras(services)
+            build_pnginfo(services, txt2img, img2img, extras)
+            Merger(services)
             build_later("train")
             build_later("settings")
             build_extensions(services)
-        later(txt2img.output.to_img2img, "img2img comes in a later version of Easel.")
-        later(txt2img.output.to_inpaint, "Inpainting comes in a later version of Easel.")
-        later(txt2img.output.to_extras, "Extras come in a later version of Easel.")
+        for tab in (txt2img, img2img):
+            wire_gallery(tab, img2img)
+            extras.receive_gallery(tab.output)
+        wire_result(extras.output, img2img)
+        extras.receive_gallery(extras.output)
         foot = gr.HTML(elem_id="footer")
         facts = gr.Textbox(elem_id="easel_settings", visible="hidden")
         config = UiConfig(services.paths.ui_config)
-        config.apply(txt2img.name, txt2img.fields)
+        for tab in (txt2img, img2img):
+            config.apply(tab.name, tab.fields)
         size = (txt2img.fields["width"], txt2img.fields["height"])
         refiner = txt2img.fields["refiner.checkpoint"]
         current = [checkpoint, refiner, hint, foot]
-        changes = [*wire_checkpoint(services, checkpoint, refresh, size), txt2img.result_shown]
+        switched = wire_checkpoint(services, checkpoint, refresh, size)
+        changes = [*switched, txt2img.result_shown]
         for change in changes:  # a title gains its hash once the file has been read
             change.then(lambda: _current(services), None, current, **QUIET)
         fresh = [*current, facts, txt2img.top.styles, *size]
-        page.load(lambda: _fresh(services, config), None, fresh, **QUIET).then(
-            None, facts, None, js="(settings) => window.easelReady(settings)"
-        )
+        loaded = page.load(lambda: _fresh(services, config), None, fresh, **QUIET)
+        loaded.then(None, facts, None, js="(settings) => window.easelReady(settings)")
+        wire_capabilities(services, (txt2img.fields, img2img.fields), (*switched, loaded))
     return page
 
 

@@ -9,15 +9,18 @@ import gradio as gr
 
 from webui.core.errors import WebuiError
 from webui.core.pictures import read_infotext
+from webui.desk.reproduce import check
 from webui.desk.services import Services
-from webui.ui.html import escape, paragraphs, problem
+from webui.ui.extras import Extras
+from webui.ui.html import escape, paragraphs, problem, reproduction
+from webui.ui.img2img import Img2Img
+from webui.ui.sending import wire_file
+from webui.ui.sources import IMG2IMG, INPAINT
 from webui.ui.txt2img import Txt2Img
 from webui.ui.widgets import QUIET
 
-LATER = {"img2img": "Send to img2img", "inpaint": "Send to inpaint", "extras": "Send to extras"}
 
-
-def build_pnginfo(services: Services, txt2img: Txt2Img) -> None:
+def build_pnginfo(services: Services, txt2img: Txt2Img, img2img: Img2Img, extras: Extras) -> None:
     with gr.Tab("PNG Info", id="pnginfo", elem_id="tab_pnginfo", render_children=True), gr.Row(equal_height=False):
         with gr.Column():
             picture = gr.Image(
@@ -33,9 +36,12 @@ def build_pnginfo(services: Services, txt2img: Txt2Img) -> None:
             infotext = gr.Textbox(elem_id="pnginfo_generation_info", visible="hidden")
             with gr.Row():
                 send = gr.Button("Send to txt2img", elem_id="txt2img_tab")
-                later = {name: gr.Button(label, elem_id=f"{name}_tab") for name, label in LATER.items()}
+                to_img2img = gr.Button("Send to img2img", elem_id="img2img_tab")
+                to_inpaint = gr.Button("Send to inpaint", elem_id="inpaint_tab")
+                to_extras = gr.Button("Send to extras", elem_id="extras_tab")
 
     def read(path: str | None) -> tuple[str, str]:
+        """What is shown: parameters, whether they can be had here, the picture's other texts; and the infotext."""
         if not path:
             return "", ""
         try:
@@ -44,15 +50,23 @@ def build_pnginfo(services: Services, txt2img: Txt2Img) -> None:
             return problem(error), ""
         rows = "".join(f"<tr><td>{escape(key)}</td><td>{escape(text)}</td></tr>" for key, text in items.items())
         table = f"<table><tbody>{rows}</tbody></table>" if rows else ""
-        return (paragraphs(found or "") or "<p>This picture carries no generation parameters.</p>") + table, found or ""
+        if not found:
+            return "<p>This picture carries no generation parameters.</p>" + table, ""
+        return paragraphs(found) + reproduction(check(services, found, items)) + table, found
 
-    def paste(text: str) -> Any:
+    def paste(path: str | None, text: str) -> Any:
         if not text:
             gr.Warning("There is nothing to send: the picture carries no generation parameters.")
             return gr.skip()
-        return txt2img.updates(text)
+        try:
+            texts = read_infotext(Path(path).read_bytes())[1] if path else {}
+        except (WebuiError, OSError):
+            texts = {}  # the file is gone from the server; its infotext is still on the page
+        return txt2img.updates(text, texts)
 
     picture.change(read, picture, [shown, infotext], **QUIET)
-    send.click(paste, infotext, txt2img.pasted, **QUIET).success(None, None, None, js="() => easel.showTab('txt2img')")
-    for name, button in later.items():
-        button.click(lambda name=name: gr.Info(f"{name} comes in a later version of Easel."), None, None, **QUIET)
+    sent = send.click(paste, [picture, infotext], txt2img.pasted, **QUIET)
+    sent.success(None, None, None, js="() => easel.showTab('txt2img')")
+    wire_file(to_img2img, picture, infotext, img2img, IMG2IMG)
+    wire_file(to_inpaint, picture, infotext, img2img, INPAINT)
+    extras.receive_file(to_extras, picture)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import gradio as gr
@@ -17,8 +18,10 @@ from gradio.events import Dependency
 
 from webui.core.errors import WebuiError
 from webui.desk import generation
+from webui.desk.dropped import read_dropped
 from webui.desk.forms import OVERRIDES, request_from_form
 from webui.desk.infotexts import form_from_infotext, last_infotext
+from webui.desk.reproduce import check
 from webui.desk.services import Services
 from webui.desk.tokens import count_prompt_tokens
 from webui.ui import html
@@ -148,11 +151,13 @@ class GenerationTab(ABC):
         column.reuse_subseed.click(output.reuse_subseed, output.chosen, fields["variation.seed"], **QUIET)
         column.refresh_refiner.click(self.refresh_checkpoints, None, fields["refiner.checkpoint"], **QUIET)
         self.top.paste.click(self.paste, self.top.prompt, self.pasted, **QUIET)
+        dropped = self.top.dropped
+        dropped.upload(self.drop, dropped, [*self.pasted, dropped], **QUIET)
 
     @property
     def pasted(self) -> list[Component]:
         """What `updates` may change."""
-        return [*self.fields.values(), self.column.seed_extra]
+        return [*self.fields.values(), self.column.seed_extra, self.output.log]
 
     def paste(self, prompt: str) -> Any:
         """Fill the form from the infotext in the prompt box, or from the last generation when that is empty."""
@@ -161,11 +166,26 @@ class GenerationTab(ABC):
         except WebuiError as error:
             gr.Warning(html.escape(str(error)))
             return gr.skip()
-        return self.updates(infotext)
+        return self.updates(infotext, judge=bool(prompt.strip()))
 
-    def updates(self, infotext: str) -> Update:
-        """Changes to the form that let it make the picture described."""
-        pasted = form_from_infotext(infotext, self.services)
+    def drop(self, path: str | None) -> Update:
+        """Fill the form from a file dropped on a prompt, a picture or a text, as assets/drop.js hands it over."""
+        emptied: Update = {self.top.dropped: None}
+        if not path:
+            return emptied
+        try:
+            infotext, texts = read_dropped(Path(path).read_bytes())
+        except (WebuiError, OSError) as error:
+            gr.Warning(html.escape(str(error)))
+            return emptied
+        return {**self.updates(infotext, texts), **emptied}
+
+    def updates(self, infotext: str, texts: Mapping[str, str] | None = None, *, judge: bool = True) -> Update:
+        """Changes to the form that let it make the picture described.
+
+        texts: the picture's further texts. judge: whether to say if the same picture is to be expected.
+        """
+        pasted = form_from_infotext(infotext, self.services, self.name)
         if pasted.left_out:
             gr.Info(html.escape(f"Not available here and left as it was: {'; '.join(pasted.left_out)}."))
         fields = self.fields
@@ -174,6 +194,7 @@ class GenerationTab(ABC):
         updates[fields[OVERRIDES]] = gr.Dropdown(value=lines, choices=lines, visible=bool(lines) or "hidden")
         if any(path.startswith("variation.") for path in pasted.form):
             updates[self.column.seed_extra] = True
+        updates[self.output.log] = html.reproduction(check(self.services, infotext, texts)) if judge else ""
         return updates
 
     def refresh_checkpoints(self) -> Any:

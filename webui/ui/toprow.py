@@ -14,6 +14,8 @@ KEYS = "(Press Ctrl+Enter to generate, Alt+Enter to skip, Esc to interrupt)"
 
 @dataclass(frozen=True)
 class TopRow:
+    """dropped: takes a file that was dropped or pasted on a prompt."""
+
     prompt: gr.Textbox
     negative_prompt: gr.Textbox
     generate: gr.Button
@@ -27,10 +29,13 @@ class TopRow:
     negative_token_button: gr.Button
     styles: gr.Dropdown
     dialog: StylesDialog
+    dropped: gr.File
+    interrogate: gr.Button | None
+    deepbooru: gr.Button | None
 
 
 def build_toprow(tab: str, style_names: list[str]) -> TopRow:
-    """tab: "txt2img" or "img2img", the beginning of all element ids."""
+    """tab: "txt2img" or "img2img", the beginning of all element ids. Only img2img can describe its picture."""
     with gr.Row(elem_id=f"{tab}_toprow"):
         with gr.Column(elem_id=f"{tab}_prompt_container", scale=6):
             prompt, counter, count = _prompt(tab, "Prompt", "prompt", "token")
@@ -47,6 +52,8 @@ def build_toprow(tab: str, style_names: list[str]) -> TopRow:
                 paste = tool("↙️", "paste" if tab == "txt2img" else f"{tab}_paste")
                 clear = tool("🗑️", f"{tab}_clear_prompt")
                 apply_styles = tool("📋", f"{tab}_style_apply")
+                interrogate = tool("📎", "interrogate") if tab == "img2img" else None
+                deepbooru = tool("📦", "deepbooru") if tab == "img2img" else None
                 tool("🌀", f"{tab}_restore_progress", visible="hidden")
             with gr.Row(elem_id=f"{tab}_styles_row"):
                 styles = gr.Dropdown(
@@ -59,6 +66,7 @@ def build_toprow(tab: str, style_names: list[str]) -> TopRow:
                 )
                 edit = tool("🖌️", f"{tab}_styles_edit_button")
             dialog = build_styles(tab, style_names, edit, apply_styles)
+    dropped = gr.File(elem_id=f"{tab}_prompt_image", file_count="single", visible="hidden")
     clear.click(None, None, [prompt, negative], js=f"() => easel.clearedPrompts('{tab}')")
     return TopRow(
         prompt=prompt,
@@ -74,6 +82,9 @@ def build_toprow(tab: str, style_names: list[str]) -> TopRow:
         negative_token_button=negative_count,
         styles=styles,
         dialog=dialog,
+        dropped=dropped,
+        interrogate=interrogate,
+        deepbooru=deepbooru,
     )
 
 

@@ -21,6 +21,19 @@ export function setText(area, text, start = text.length, end = start) {
 
 export const isShown = (element) => Boolean(element && element.offsetParent);
 
+// Resolves when an element of that id is on the page.
+export function appears(id) {
+  if (byId(id)) return Promise.resolve();
+  return new Promise((resolve) => {
+    const observer = new MutationObserver(() => {
+      if (!byId(id)) return;
+      observer.disconnect();
+      resolve();
+    });
+    observer.observe(document.body, { childList: true, subtree: true });
+  });
+}
+
 export const sleep = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 // Where the server's routes begin: below --subpath, whether or not the address ends in a slash.

@@ -1,14 +1,17 @@
 // What the page does by itself, and what Gradio's events ask of it (window.easel).
 
 import { editWeight, moveItems } from "./attention.js";
-import { buttonOf, byId, click, isShown, recall, remember, setText, sleep, textareaOf } from "./dom.js";
+import { appears, buttonOf, byId, click, isShown, recall, remember, setText, sleep, textareaOf } from "./dom.js";
+import * as drop from "./drop.js";
 import * as downloads from "./downloads.js";
 import * as extraNetworks from "./extra_networks.js";
+import * as img2img from "./img2img.js";
 import * as progress from "./progress.js";
 import { settings } from "./settings.js";
 import { addTooltips } from "./tooltips.js";
 
-const TABS = ["txt2img"];
+const TABS = ["txt2img", "img2img"];
+const WITH_JOBS = [...TABS, "extras"];
 const TYPING_PAUSE = 800; // milliseconds before tokens are counted anew
 const timers = new Map();
 let chosenCheckpoint = "";
@@ -18,6 +21,7 @@ const promptIds = (tab) => [`${tab}_prompt`, `${tab}_neg_prompt`];
 const promptKey = (id) => `easel_${id}`;
 
 window.easel = {
+  ...img2img,
   currentJob: progress.currentJob,
   shownJob: progress.shownJob,
   submitted: progress.submitted,
@@ -25,6 +29,11 @@ window.easel = {
   closeDialog: (id) => byId(id)?.removeAttribute("data-open"),
   showTab: (tab) => click(`tab_${tab}-button`),
   chosenCheckpoint: () => chosenCheckpoint,
+
+  showExtras() {
+    click("tab_extras-button");
+    click("extras_single_tab-button");
+  },
 
   chooseCheckpoint(title) {
     chosenCheckpoint = title;
@@ -83,16 +92,21 @@ function ready(json) {
   downloads.start();
   document.documentElement.dataset.easel = "ready";
   if (settings.disable_token_counters) document.documentElement.dataset.counters = "off";
-  for (const tab of TABS) {
-    if (recall(sessionStorage, formKey(tab))) click(`${tab}_restore_form`);
-    else {
-      for (const id of promptIds(tab)) {
-        const text = recall(sessionStorage, promptKey(id));
-        if (text && textareaOf(id)) setText(textareaOf(id), text);
-      }
+  for (const tab of TABS) takeUp(tab);
+}
+
+// A tab as it was left: its form, and the job that ran. A tab is built when it is opened for the first time.
+async function takeUp(tab) {
+  await appears(`${tab}_restore_form`);
+  addTooltips();
+  if (recall(sessionStorage, formKey(tab))) click(`${tab}_restore_form`);
+  else {
+    for (const id of promptIds(tab)) {
+      const text = recall(sessionStorage, promptKey(id));
+      if (text && textareaOf(id)) setText(textareaOf(id), text);
     }
-    progress.resume(tab);
   }
+  progress.resume(tab);
 }
 
 const activeTab = () => TABS.find((tab) => isShown(buttonOf(`${tab}_prompt`) ?? byId(`${tab}_prompt`)));
@@ -137,7 +151,7 @@ function onClick(event) {
     remember(localStorage, "easel_hint", "dismissed");
     document.documentElement.dataset.hint = "dismissed";
   }
-  for (const tab of TABS) {
+  for (const tab of WITH_JOBS) {
     if (target?.id === `${tab}_interrupt`) progress.interrupting(tab);
     if (target?.id === `${tab}_restore_progress`) progress.resume(tab);
   }
@@ -148,6 +162,7 @@ function onChange(event) {
   event.target.closest?.(".input-accordion-head")?.parentElement.removeAttribute("data-flipped");
 }
 
+drop.start();
 document.addEventListener("keydown", onKey, true);
 document.addEventListener("click", onClick, true);
 document.addEventListener("change", onChange, true);

@@ -4,6 +4,8 @@ const TOOLTIPS = {
   "↙️": "Read generation parameters from the prompt, or from the last generation if the prompt is empty, into the form",
   "🗑️": "Clear the prompts",
   "📋": "Write the selected styles into the prompts",
+  "📎": "Describe the picture with CLIP and put that into the prompt",
+  "📦": "Describe the picture with DeepBooru tags and put them into the prompt",
   "🌀": "Show the result of the last generation again",
   "🖌️": "Edit styles",
   "📝": "Copy the current prompts here",

@@ -1,0 +1,133 @@
+"""The Extras tab in a real browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from playwright.sync_api import expect
+
+from tests.ui.conftest import Visit
+from webui.core.pictures import encode_image, read_infotext
+
+INFO, LOG = "#html_info_extras", "#html_log_extras"
+A1111_IDS = (
+    *("mode_extras", "extras_single_tab", "extras_image", "extras_batch_process_tab", "extras_image_batch"),
+    *("extras_batch_directory_tab", "extras_batch_input_dir", "extras_batch_output_dir"),
+    *("extras_show_extras_results", "extras_upscale", "extras_upscale-checkbox", "extras_upscaler_1"),
+    *("extras_upscaler_2", "extras_upscaler_2_visibility", "extras_resize_mode", "extras_scale_by_tab"),
+    *("extras_upscaling_resize", "extras_upscale_max_side_length", "extras_scale_to_tab"),
+    *("upscaling_column_size", "extras_upscaling_resize_w", "extras_upscaling_resize_h"),
+    *("upscaling_dimensions_row", "upscaling_res_switch_btn", "extras_upscaling_crop", "extras_generate_box"),
+    *("extras_interrupt", "extras_skip", "extras_interrupting", "extras_generate", "extras_results"),
+    *("extras_results_panel", "extras_gallery_container", "extras_gallery", "image_buttons_extras"),
+    *("extras_open_folder", "extras_send_to_img2img", "extras_send_to_inpaint", "extras_send_to_extras"),
+    *("html_info_x_extras", "html_info_extras", "html_log_extras"),
+)
+
+
+@pytest.fixture
+def extras(visit: Visit) -> Visit:
+    visit.page.click("#tab_extras-button")
+    return visit
+
+
+def choose(visit: Visit, elem_id: str, option: str) -> None:
+    visit.page.click(f"#{elem_id} input")
+    visit.page.locator(f"#{elem_id}").get_by_role("option", name=option, exact=True).click()
+
+
+def picture(folder: Path, name: str = "cat.png") -> Path:
+    path = folder / name
+    path.write_bytes(encode_image(Image.effect_noise((40, 24), 60).convert("RGB"), "png", "a cat\nSteps: 1"))
+    return path
+
+
+def run(visit: Visit) -> None:
+    visit.page.click("#extras_generate")
+    visit.page.wait_for_selector("#extras_interrupt")
+    visit.wait_idle("extras")
+
+
+def test_elements_have_a1111s_ids(extras: Visit) -> None:
+    for tab in ("extras_batch_process_tab", "extras_batch_directory_tab", "extras_scale_to_tab"):
+        extras.page.click(f"#{tab}-button")
+    counts = extras.page.evaluate("ids => ids.map(id => document.querySelectorAll(`[id='${id}']`).length)", A1111_IDS)
+    found = dict(zip(A1111_IDS, counts, strict=True))
+    assert {name: count for name, count in found.items() if count != 1} == {}
+
+
+def test_one_picture_is_enlarged_and_saved(extras: Visit, server: Any, tmp_path: Path) -> None:
+    extras.page.set_input_files("#extras_image input[type=file]", picture(tmp_path))
+    extras.page.wait_for_selector("#extras_image img")
+    choose(extras, "extras_upscaler_1", "Lanczos")
+    extras.set_number("extras_upscaling_resize", 2)
+    run(extras)
+    assert extras.picture_width("extras") == 80
+    expect(extras.page.locator(INFO)).to_have_text("Postprocess upscale by: 2, Postprocess upscaler: Lanczos")
+    saved = max((server.data / "outputs" / "extras-images").iterdir())
+    infotext, items = read_infotext(saved.read_bytes())
+    assert infotext == "a cat\nSteps: 1"
+    assert items["postprocessing"].startswith("Postprocess upscale by: 2")
+    assert set(extras.complaints) <= {"Method not implemented."}  # Gradio's own, after every upload
+
+
+def test_scaling_to_a_size_with_a_second_upscaler(extras: Visit, tmp_path: Path) -> None:
+    extras.page.set_input_files("#extras_image input[type=file]", picture(tmp_path))
+    extras.page.wait_for_selector("#extras_image img")
+    choose(extras, "extras_upscaler_1", "Lanczos")
+    choose(extras, "extras_upscaler_2", "Nearest")
+    extras.set_number("extras_upscaler_2_visibility", 0.5)
+    extras.page.click("#extras_scale_to_tab-button")
+    extras.set_number("extras_upscaling_resize_w", 96)
+    extras.set_number("extras_upscaling_resize_h", 64)
+    run(extras)
+    assert extras.picture_width("extras") == 96
+    expect(extras.page.locator(INFO)).to_contain_text("Postprocess upscale to: 96x64, Postprocess crop to: 96x64")
+    expect(extras.page.locator(INFO)).to_contain_text("Postprocess upscaler 2: Nearest")
+
+
+def test_several_pictures_and_a_folder(extras: Visit, server: Any, tmp_path: Path) -> None:
+    files = [picture(tmp_path, f"{name}.png") for name in ("one", "two")]
+    choose(extras, "extras_upscaler_1", "Nearest")
+    extras.page.click("#extras_batch_process_tab-button")
+    extras.page.set_input_files("#extras_image_batch input[type=file]", files)
+    expect(extras.page.locator("#extras_image_batch")).to_contain_text("two")
+    run(extras)
+    expect(extras.page.locator("#extras_gallery .thumbnails button")).to_have_count(2)
+    outputs = server.data / "outputs" / "extras-images"
+    assert {"one.png", "two.png"} <= {path.name for path in outputs.iterdir()}
+    extras.page.click("#extras_batch_directory_tab-button")
+    extras.page.fill("#extras_batch_input_dir textarea, #extras_batch_input_dir input", str(tmp_path))
+    extras.page.fill("#extras_batch_output_dir textarea, #extras_batch_output_dir input", str(tmp_path / "larger"))
+    extras.page.uncheck("#extras_show_extras_results input")
+    run(extras)
+    expect(extras.page.locator(LOG)).to_contain_text("2 pictures are saved in")
+    assert sorted(path.name for path in (tmp_path / "larger").iterdir()) == ["one.png", "two.png"]
+
+
+def test_mistakes_are_told_in_one_sentence(extras: Visit) -> None:
+    run_button = extras.page.locator("#extras_generate")
+    run_button.click()
+    expect(extras.page.locator(f"{LOG} .error")).to_have_text("There is no picture to work on; choose one first.")
+    extras.page.click("#extras_batch_directory_tab-button")
+    extras.page.fill("#extras_batch_input_dir textarea, #extras_batch_input_dir input", "nowhere at all")
+    run_button.click()
+    expect(extras.page.locator(f"{LOG} .error")).to_contain_text('no folder "nowhere at all"')
+
+
+def test_pictures_come_from_other_tabs(visit: Visit, tmp_path: Path) -> None:
+    visit.generate("sent on", steps=1, seed=5)
+    visit.picture_width()
+    visit.page.click("#txt2img_send_to_extras")
+    expect(visit.page.locator("#extras_image img")).to_be_visible()
+    visit.page.click("#tab_pnginfo-button")
+    visit.page.set_input_files("#pnginfo_image input[type=file]", picture(tmp_path))
+    expect(visit.page.locator("#html_info_pnginfo")).to_contain_text("a cat")
+    visit.page.click("#extras_tab")
+    expect(visit.page.locator("#extras_image")).to_be_visible()
+    choose(visit, "extras_upscaler_1", "Nearest")
+    run(visit)
+    assert visit.picture_width("extras") == 160

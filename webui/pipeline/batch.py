@@ -1,0 +1,147 @@
+"""The job that takes many pictures, one after the other, through img2img."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from webui.catalog.checkpoints import CheckpointCatalog
+from webui.core.batch import BatchPicture, PictureBatch
+from webui.core.choices import find_sampler
+from webui.core.errors import InvalidRequest, WebuiError
+from webui.core.infotext import parse
+from webui.core.pictures import read_infotext
+from webui.core.request import GenerationRequest, GenerationResult, ResultImage
+from webui.jobs.context import JobContext
+from webui.pipeline.engine import Engine
+from webui.pipeline.generate import run as generate
+from webui.pipeline.image_input import decoded
+from webui.pipeline.plan import LAST_SEED
+
+PER_PICTURE = ("all_prompts", "all_negative_prompts", "all_seeds", "all_subseeds", "infotexts")
+"""Entries of a result's info with one value a picture."""
+
+
+def run(engine: Engine, batch: PictureBatch, progress: JobContext) -> GenerationResult:
+    """Every picture's results, the first `batch.shown` of them handed back. A picture that can't be read is left out.
+
+    Raises: WebuiError when nothing at all could be made.
+    """
+    started = time.monotonic()
+    limit = len(batch.pictures) * 10_000 if batch.shown < 0 else batch.shown
+    request = batch.request
+    if request.seed == -1:
+        request = request.replace(seed=random.randrange(LAST_SEED))  # one for all pictures
+    images: list[ResultImage] = []
+    comments = list(batch.comments)
+    info: dict[str, Any] = {}
+    failure: WebuiError | None = None
+    for number, picture in enumerate(batch.pictures):
+        if progress.interrupted or progress.stopping:
+            break
+        try:
+            own = request_for(picture, request, batch, engine.checkpoints)
+            result = generate(engine, own, progress.part_of(len(batch.pictures) - number))
+        except InvalidRequest as error:
+            failure = failure or error
+            comments.append(f"{picture.path.name} was left out: {error}")
+            continue
+        except OSError as error:
+            failure = failure or InvalidRequest(f"{picture.path} can't be read: {error.strerror}.")
+            comments.append(f"{picture.path.name} was left out: {error.strerror}.")
+            continue
+        comments += [comment for comment in result.comments if comment not in comments]
+        info = _joined(info, result.info, max(limit - len(images), 0))
+        images += result.images[: max(limit - len(images), 0)]
+    if not info and failure is not None:
+        raise failure
+    return GenerationResult(tuple(images), info, tuple(comments), time.monotonic() - started)
+
+
+def request_for(
+    picture: BatchPicture, request: GenerationRequest, batch: PictureBatch, checkpoints: CheckpointCatalog
+) -> GenerationRequest:
+    """The request for one picture of the batch. Raises: InvalidRequest, OSError."""
+    data = picture.path.read_bytes()
+    image = request.image
+    assert image is not None
+    inpaint = image.inpaint
+    if inpaint is not None:
+        assert picture.mask is not None
+        inpaint = inpaint.replace(mask=picture.mask.read_bytes())
+    changes: dict[str, Any] = {"image": image.replace(images=(data,), inpaint=inpaint), "save_grid": False}
+    if batch.scale is not None:
+        width, height = decoded(data, picture.path.name).size
+        changes["width"], changes["height"] = (max(int(side * batch.scale) // 8 * 8, 8) for side in (width, height))
+    overrides = dict(request.overrides)
+    if picture.described_by is not None:
+        changes |= _described(picture.described_by, request, batch.taken, overrides, checkpoints)
+    if batch.output is not None:
+        overrides |= _named_as(picture.path, request, batch.output)
+    return request.replace(**changes, overrides=overrides)
+
+
+def _named_as(path: Path, request: GenerationRequest, output: Path) -> dict[str, Any]:
+    """Settings that save results under the picture's name, numbered where it has several."""
+    several = request.batch_count * request.batch_size > 1
+    return {
+        "outdir_samples": str(output),
+        "samples_filename_pattern": f"{path.stem}-[generation_number]" if several else path.stem,
+        "save_images_add_number": False,
+        "save_images_replace_action": "Add number suffix",
+        "save_to_dirs": False,
+    }
+
+
+def _described(
+    path: Path,
+    request: GenerationRequest,
+    taken: frozenset[str],
+    overrides: dict[str, Any],
+    checkpoints: CheckpointCatalog,
+) -> dict[str, Any]:
+    """Changes that the infotext of a picture asks for, of the keys taken; what doesn't fit is passed over."""
+    try:
+        text = read_infotext(path.read_bytes())[0]
+    except (OSError, InvalidRequest):
+        return {}
+    found = {key: value for key, value in parse(text or "").items() if key in taken}
+    changes: dict[str, Any] = {}
+    if found.get("Prompt"):
+        changes["prompt"] = f"{request.prompt} {found['Prompt']}"
+    if found.get("Negative prompt"):
+        changes["negative_prompt"] = f"{request.negative_prompt} {found['Negative prompt']}"
+    readers: Mapping[str, tuple[str, Callable[[str], Any]]] = {
+        "Seed": ("seed", int),
+        "Steps": ("steps", int),
+        "CFG scale": ("cfg_scale", float),
+        "Sampler": ("sampler", lambda name: find_sampler(name)[0].name),
+    }
+    for key, (name, read) in readers.items():
+        if key in found:
+            value = _read(read, str(found[key]))
+            changes |= {} if value is None else {name: value}
+    if "Model hash" in found:
+        checkpoint = _read(checkpoints.find, str(found["Model hash"]))
+        if checkpoint is not None:
+            overrides["sd_model_checkpoint"] = checkpoint.title
+    return changes
+
+
+def _read(read: Callable[[str], Any], text: str) -> Any:
+    try:
+        return read(text)
+    except (ValueError, WebuiError):
+        return None
+
+
+def _joined(before: Mapping[str, Any], info: Mapping[str, Any], room: int) -> dict[str, Any]:
+    """The facts of all pictures so far: the first one's, and lists over all that are handed back."""
+    joined = dict(before or info)
+    for key in PER_PICTURE:
+        joined[key] = [*before.get(key, ()), *list(info.get(key, ()))[:room]]
+    joined["index_of_first_image"] = 0
+    return joined
