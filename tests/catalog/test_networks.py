@@ -188,7 +188,8 @@ def test_embeddings_of_every_format(tmp_path: Path, networks: Networks) -> None:
     info = PngInfo()
     info.add_text(TEXT_KEY, base64.b64encode(json.dumps(content).encode()).decode())
     Image.new("RGB", (8, 8)).save(folder / "c.png", pnginfo=info)
-    Image.new("RGB", (8, 8)).save(folder / "a.preview.png", pnginfo=info)
+    for preview in ("a.preview.png", "b.png"):
+        Image.new("RGB", (8, 8)).save(folder / preview, pnginfo=info)
     Image.new("RGB", (8, 8)).save(folder / "photo.png")
     (folder / "broken.pt").write_bytes(b"\x80\x02nothing")
     save_file({"a": torch.ones(2, 3), "b": torch.ones(2, 3)}, folder / "two.safetensors")
@@ -203,6 +204,7 @@ def test_embeddings_of_every_format(tmp_path: Path, networks: Networks) -> None:
         "pictured": (1, (768,)),
         "xl": (2, (768, 1280)),
     }
+    assert not {"a.preview.png", "b.png"} & {file.path.name for file in catalog}
     facts = catalog.loaded()["a"]
     assert (facts.step, facts.sd_checkpoint, facts.sd_checkpoint_name) == (7, "abcd", "m")
     problems = {file.path.name: catalog.facts(file).problem for file in catalog}

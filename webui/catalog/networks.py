@@ -7,7 +7,7 @@ when it is asked for, and remembered in the `FactCache`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -150,6 +150,10 @@ class EmbeddingCatalog(FileCatalog):
         self._named: tuple[int, Mapping[str, tuple[ModelFile, EmbeddingFacts]]] = (-1, {})
         super().__init__(roots, EMBEDDING_SUFFIXES, wanted=_is_no_preview, hidden=True)
 
+    def _files_of(self, folder: Any, root: Path, taken: set[str]) -> Iterator[tuple[str, ModelFile]]:
+        """Without pictures that lie beside an embedding of their name: they show what it does."""
+        return (found for found in super()._files_of(folder, root, taken) if not _shows_another(found[1]))
+
     @property
     def widths(self) -> tuple[int, ...] | None:
         """What `fit_to` was told: of the loaded model, None while none has been loaded."""
@@ -282,6 +286,11 @@ def _decoded(value: str) -> Any:
         except (ValueError, RecursionError):
             return value
     return value
+
+
+def _shows_another(file: ModelFile) -> bool:
+    others = (suffix for suffix in EMBEDDING_SUFFIXES if suffix not in IMAGE_SUFFIXES)
+    return file.path.suffix.lower() in IMAGE_SUFFIXES and any(file.path.stem + other in file.beside for other in others)
 
 
 def _is_no_preview(name: str) -> bool:

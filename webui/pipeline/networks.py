@@ -34,6 +34,7 @@ LORA_HASHES, EMBEDDING_HASHES = "Lora hashes", "TI hashes"
 HYPERNETWORK_KIND = "hypernet"
 KEPT_BYTES = 1 << 29
 """How much of LoRA files no longer in use stays in memory, whatever the setting for their number says."""
+KEPT_HYPERNETWORKS = 3
 
 Comment = Callable[[str], None]
 
@@ -59,6 +60,7 @@ class NetworkShelf:
         self._patches: WeakKeyDictionary[LoadedModel, WeightPatches] = WeakKeyDictionary()
         self._matched: WeakKeyDictionary[LoadedModel, dict[tuple[str, int, int], Matched]] = WeakKeyDictionary()
         self._files: OrderedDict[tuple[str, int, int], LoraFile] = OrderedDict()
+        self._hypernetworks: OrderedDict[tuple[str, int, int], Hypernetwork] = OrderedDict()
         self._embeddings: dict[tuple[str, int, int], Embedding] = {}
 
     @contextmanager
@@ -128,7 +130,7 @@ class NetworkShelf:
             if not files:
                 return {}
             patches = self._patches[model] = WeightPatches(model)
-        if model.placement.sharing == "piecewise" and model.device.type != "cpu":
+        if files and model.placement.sharing == "piecewise" and model.device.type != "cpu":
             comment("LoRAs are not used: --lowvram streams the weights from memory of its own. Use --medvram for them.")
             files = {}
         applied: dict[str, Applied] = {}
@@ -206,10 +208,13 @@ class NetworkShelf:
         if file is None or strength is None:
             return
         try:
-            hypernetwork: Hypernetwork = read_hypernetwork(file.path)
+            hypernetwork = self._hypernetworks.pop(file.identity, None) or read_hypernetwork(file.path)
         except BadModelFile as error:
             comment(f"The hypernetwork {name!r} is not used: {error}")
             return
+        self._hypernetworks[file.identity] = hypernetwork
+        while len(self._hypernetworks) > KEPT_HYPERNETWORKS:
+            self._hypernetworks.popitem(last=False)
         if not stack.enter_context(hypernetwork.attached(model.unet, strength)):
             widths = ", ".join(map(str, hypernetwork.pairs))
             comment(f"The hypernetwork {name!r} changes nothing: the model has no context as wide as its {widths}.")
