@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from PIL import Image, ImageFilter
 from torch import Tensor
 
@@ -131,8 +130,3 @@ def _part(whole: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.nd
     begin, end = np.where(over, whole - 1, begin), np.where(over, whole, end)
     under = short & (begin < 0)
     return np.where(under, 0, begin), np.where(under, 1, end)
-
-
-def per_image(mask: np.ndarray) -> Tensor:
-    """(1, 1, h, w) of (h, w)."""
-    return torch.from_numpy(mask)[None, None]
