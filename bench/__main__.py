@@ -18,6 +18,7 @@ BENCHMARKS = {
     "step": "bench.step",
     "load": "bench.load",
     "loras": "bench.loras",
+    "cards": "bench.cards",
 }
 
 

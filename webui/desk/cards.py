@@ -33,6 +33,8 @@ SHORTEST_SEARCH = 4
 """Letters after which a search finds files in hidden folders too."""
 MANY = 500
 """LoRAs above which headers are read behind the scenes before aliases are used: file names serve until then."""
+RESTING, BREATH = 0.5, 0.002
+"""Seconds: between looks at whether the jobs are done, and after each header."""
 DESCRIPTION = 400
 """Characters of a description on a card."""
 THUMBNAIL = (512, 768)
@@ -309,6 +311,12 @@ class Cards:
                 self._reader.start()
 
     def _read(self, loras: LoraCatalog) -> None:
+        """At rest while jobs run, and leaving others their turn after each file."""
+        for file in loras.all():
+            while self._services.jobs.current() is not None:
+                time.sleep(RESTING)
+            loras.facts(file)
+            time.sleep(BREATH)
         loras.aliases()
         self._aliases_read.set()
 

@@ -6,17 +6,35 @@ from typing import Any
 
 import gradio as gr
 
-UNUSED = ("api_info", "api_info_as_input", "api_info_as_output", "example_inputs", "component_class_id")
+OF_COMPONENTS = (
+    *("api_info", "api_info_as_input", "api_info_as_output", "example_inputs", "skip_api"),
+    "component_class_id",
+)
 """What Gradio tells of each component for its API pages, which we don't show (every event is private), and for
-components that aren't its own. It is a third of the page's HTML."""
+components that aren't its own."""
+
+OF_EVENTS = ("api_description", "batch", "max_batch_size")
+"""What only the server and the API pages read of an event."""
+
+EMPTY = (
+    *("key", "rendered_in", "render_id", "event_specific_args", "component_prop_inputs", "js_implementation"),
+    "show_progress_on",
+)
+"""What the page takes as absent when it is null or an empty list."""
 
 
 class LeanBlocks(gr.Blocks):
-    """Blocks whose description, which is part of the HTML, leaves out what nothing on the page reads."""
+    """Blocks whose description, which is part of the HTML, leaves out what nothing on the page reads: half of it."""
 
     def get_config_file(self) -> Any:
         config = super().get_config_file()
+        for part, unused in ((config["components"], OF_COMPONENTS), (config["dependencies"], OF_EVENTS)):
+            for item in part:
+                for key in unused:
+                    item.pop(key, None)
+                for key in EMPTY:
+                    if item.get(key, ...) in (None, []):
+                        del item[key]
         for component in config["components"]:
-            for key in UNUSED:
-                component.pop(key, None)
+            component["props"].pop("preserved_by_key", None)  # only for gr.render, which the page doesn't use
         return config
