@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from webui.core.batch import BatchPicture, PictureBatch
-from webui.core.errors import InvalidRequest, Refused
+from webui.core.errors import InvalidRequest
 from webui.core.request import GenerationRequest
+from webui.desk.folders import folder_of
 from webui.desk.services import Services
 
 BATCH = "webui.pipeline.batch:run"
@@ -53,18 +54,18 @@ def batch_of_folder(
     """
     if not folders.input.strip():
         raise InvalidRequest("Name the input directory that holds the pictures.")
-    found = pictures_below(_folder(services, folders.input))
+    found = pictures_below(folder_of(services, folders.input))
     keys = frozenset(taken)
-    described = pictures_by_stem(_folder(services, folders.infotexts)) if keys and folders.infotexts.strip() else None
+    described = pictures_by_stem(folder_of(services, folders.infotexts)) if keys and folders.infotexts.strip() else None
     pictures = [BatchPicture(path, described_by=_described(path, described) if keys else None) for path in found]
     comments: list[str] = []
     if folders.masks.strip():
-        pictures = list(_masked(pictures, pictures_below(_folder(services, folders.masks)), comments))
+        pictures = list(_masked(pictures, pictures_below(folder_of(services, folders.masks)), comments))
         if not pictures:
             raise InvalidRequest(f"{folders.masks} has no mask named like a picture of {folders.input}.")
     else:
         request = _unmasked(request)
-    output = _folder(services, folders.output) if folders.output.strip() else None
+    output = folder_of(services, folders.output) if folders.output.strip() else None
     return PictureBatch(request, tuple(pictures), output, scale, keys, _shown(services), tuple(comments))
 
 
@@ -111,24 +112,3 @@ def _unmasked(request: GenerationRequest) -> GenerationRequest:
 
 def _shown(services: Services) -> int:
     return int(services.settings.snapshot()["img2img_batch_show_results_limit"])
-
-
-def _folder(services: Services, name: str) -> Path:
-    """A folder of the server, below the data folder unless absolute. Raises: Refused, InvalidRequest.
-
-    Who reaches the server from elsewhere without a login may only name folders that are served anyway.
-    """
-    flags, paths = services.flags, services.paths
-    if flags.hide_ui_dir_config:
-        raise Refused("Folders can't be chosen from the page here (--hide-ui-dir-config).")
-    try:
-        folder = (paths.data / name.strip().strip('"')).expanduser().resolve()
-    except (OSError, ValueError, RuntimeError):
-        raise InvalidRequest(f"{name!r} is no folder.") from None
-    served = (paths.outputs, *map(Path, flags.gradio_allowed_path))
-    if not (flags.is_local or flags.credentials or any(folder.is_relative_to(place) for place in served)):
-        raise Refused(
-            f"{folder} can't be used from another machine without a login; start Easel with --gradio-auth, or with "
-            f'--gradio-allowed-path "{folder}".'
-        )
-    return folder

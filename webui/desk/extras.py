@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from webui.core.errors import InvalidRequest, NotFound, Refused
+from webui.core.errors import InvalidRequest, NotFound
 from webui.core.extras import MOST_PICTURES, ExtrasRequest, PictureSource
+from webui.desk.folders import folder_of
 from webui.desk.services import Services
 
 EXTRAS = "webui.pipeline.extras:run"
@@ -31,23 +30,3 @@ def pictures_in(services: Services, folder: str) -> tuple[PictureSource, ...]:
     if len(files) > MOST_PICTURES:
         raise InvalidRequest(f"The folder {place} holds {len(files)} pictures; at most {MOST_PICTURES} go at once.")
     return tuple(PictureSource(file.name, path=file) for file in files)
-
-
-def folder_of(services: Services, folder: str) -> Path:
-    """A folder on the server that a visitor named; relative ones lie in the data folder.
-
-    Raises: InvalidRequest for none, Refused where visitors may not choose: with --hide-ui-dir-config, and outside
-    the data folder when others than this machine can reach the server.
-    """
-    flags, data = services.flags, services.paths.data
-    if flags.hide_ui_dir_config:
-        raise Refused("Folders can't be chosen here: Easel was started with --hide-ui-dir-config.")
-    if not folder.strip() or "\0" in folder:
-        raise InvalidRequest("Name a folder on the machine that runs Easel.")
-    try:
-        place = (data / folder.strip()).resolve()
-    except (OSError, RuntimeError) as error:
-        raise InvalidRequest(f'"{folder[:100]}" can\'t be the name of a folder.') from error
-    if not flags.is_local and not place.is_relative_to(data.resolve()):
-        raise Refused("On a server that others can reach, folders must lie inside Easel's data folder.")
-    return place
