@@ -138,6 +138,16 @@ def test_details_tell_facts_notes_and_training_tags(cards: Cards, services: Serv
         cards.page("passwords")
 
 
+def test_a_checkpoints_card_offers_the_vaes(cards: Cards, services: Services, tmp_path: Path) -> None:
+    (services.paths.vae / "kl.safetensors").write_bytes(b"x")
+    (tmp_path / "models" / "Stable-diffusion" / "own.safetensors").write_bytes(b"x")
+    cards.refresh("checkpoints")
+    found = cards.details("checkpoints", "own.safetensors")
+    assert (found["vae"], found["vaes"]) == ("Automatic", ["Automatic", "None", "kl.safetensors"])
+    cards.save("checkpoints", "own.safetensors", {"vae": "kl.safetensors"})
+    assert cards.details("checkpoints", "own.safetensors")["vae"] == "kl.safetensors"
+
+
 def test_notes_are_saved_beside_the_file(cards: Cards, services: Services) -> None:
     cards.save("lora", "people/anna v9.safetensors", {"notes": "mine", "preferred weight": 0.5, "sd version": "SDXL"})
     written = json.loads((services.paths.lora / "people" / "anna v9.json").read_text())

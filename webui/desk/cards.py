@@ -21,6 +21,7 @@ from typing import Any
 from webui.catalog.files import FileCatalog, ModelFile, natural_key
 from webui.catalog.networks import LoraCatalog, shown_metadata
 from webui.catalog.sidecars import VERSIONS, Sidecar, preview_path, read_sidecar, sidecar_path, write_sidecar
+from webui.catalog.vaes import AUTOMATIC
 from webui.core.errors import InvalidRequest, NotFound, WebuiError
 from webui.core.files import write_atomic
 from webui.core.pictures import decoded_picture, open_picture
@@ -120,6 +121,7 @@ class Cards:
         """Look at every file again."""
         if kind == "checkpoints":
             self._services.checkpoints.refresh()
+            self._services.vaes.refresh()
         else:
             self.catalog(kind).refresh()
         with self._lock:
@@ -189,7 +191,8 @@ class Cards:
             "activation text": sidecar.activation_text,
             "negative text": sidecar.negative_text,
             "preferred weight": sidecar.preferred_weight,
-            "vae": sidecar.vae or "None",
+            "vae": sidecar.vae or AUTOMATIC,
+            "vaes": list(self._services.vaes.names()) if kind == "checkpoints" else [],
             "trained_base": str(metadata.get("ss_sd_model_name") or ""),
             "tags": _tags(tags) if isinstance(tags, Mapping) else [],
             "metadata": metadata,

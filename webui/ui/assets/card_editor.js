@@ -9,7 +9,7 @@ const FIELDS = {
   "activation text": ["Activation text", "text", "Will be added to the prompt along with the network"],
   "preferred weight": ["Preferred weight", "number", "0 is the default weight"],
   "negative text": ["Negative prompt", "text", "Will be added to the negative prompt"],
-  vae: ["Preferred VAE", "text"],
+  vae: ["Preferred VAE", "vaes"], // a list that the server gives
   notes: ["Notes", "textarea"],
 };
 const ONLY_LORA = ["sd version", "activation text", "preferred weight", "negative text"];
@@ -67,7 +67,7 @@ function editor(tab, kind, facts, close, changed) {
   const inputs = new Map();
   const rows = fieldsOf(kind).map((key) => {
     const [label, how, help] = FIELDS[key];
-    const input = inputFor(how, facts[key]);
+    const input = inputFor(facts[how] ?? how, facts[key]);
     inputs.set(key, input);
     return element("label", {}, element("span", { textContent: label, title: help ?? "" }), input);
   });
@@ -111,7 +111,8 @@ function inputFor(how, value) {
   if (how === "textarea") return element("textarea", { rows: 4, value: value ?? "" });
   if (Array.isArray(how)) {
     const list = element("select", {}, ...how.map((text) => element("option", { value: text, textContent: text })));
-    list.value = how.includes(value) ? value : "Unknown";
+    if (!how.includes(value)) list.append(element("option", { value, textContent: value }));
+    list.value = value;
     return list;
   }
   return element("input", { type: how, value: value ?? "", ...(how === "number" ? { min: 0, max: 2, step: 0.01 } : {}) });
