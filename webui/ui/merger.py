@@ -41,8 +41,11 @@ class Merger:
             with gr.Row(equal_height=False):
                 with gr.Column():
                     self._options()
-                with gr.Column(elem_id=f"{TAB}_results_container"), gr.Group(elem_id=f"{TAB}_results_panel"):
-                    self.result = gr.HTML(elem_id=f"{TAB}_result", padding=True)
+                with (
+                    gr.Column(elem_id=f"{TAB}_results_container"),
+                    gr.Column(elem_id=f"{TAB}_results_panel", variant="panel"),
+                ):
+                    self.result = gr.HTML(elem_id=f"{TAB}_result")
         self._wire()
 
     @property
