@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 SUFFIXES = (".png", ".webp", ".jxl", ".avif")
 TEXT_KEY = "sd-ti-embedding"
 TENSOR_KEY = "TORCHTENSOR"
-MAX_PIXELS = 16_000_000
-MAX_JSON = 24_000_000
-"""Bytes: 75 vectors for both encoders of SDXL take about 4 million."""
+MAX_PIXELS = 5_000_000
+MAX_JSON = 6_000_000
+"""Bytes: 75 vectors for both encoders of SDXL take about 3.5 million."""
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
-from webui.models.networks.deltas import Delta, DoesNotFit, LowRank, Whole, cayley, read_delta
+from webui.models.networks.deltas import _KINDS, Delta, DoesNotFit, LowRank, Whole, cayley, read_delta
+from webui.models.networks.files import ROLES as ROLE_NAMES
 
 OUT, IN, RANK = 12, 8, 3
 RANDOM = torch.Generator().manual_seed(7)
@@ -250,6 +255,30 @@ MISFITS: dict[str, dict[str, Tensor]] = {
     "endless alpha": {"lora_up": random(OUT, RANK), "lora_down": random(RANK, IN), "alpha": torch.tensor(torch.inf)},
     "half a lokr": {"lokr_w1": random(3, 2)},
     "a large lokr": {"lokr_w1": random(1000, 1000), "lokr_w2": random(1000, 1000)},
+    "a lokr of large factors": {
+        "lokr_w1": random(3, 2),
+        "lokr_w2_a": random(1_000_000, 1),
+        "lokr_w2_b": random(1, 1_000_000),
+    },
+    "a lokr with a large core": {
+        "lokr_w1": random(3, 2),
+        "lokr_t2": random(1, 1, 3, 3),
+        "lokr_w2_a": random(1, 1_000_000),
+        "lokr_w2_b": random(1, 1_000_000),
+    },
+    "a loha whose second half is large": {
+        "hada_w1_a": random(OUT, 1),
+        "hada_w1_b": random(1, IN),
+        "hada_w2_a": random(1_000_000, 1),
+        "hada_w2_b": random(1, 1_000_000),
+    },
+    "a large sparse one": {
+        "lora_up": random(OUT, RANK),
+        "lora_down": random(RANK, IN),
+        "bias_indices": torch.zeros(2, 1, dtype=torch.long),
+        "bias_values": random(1),
+        "bias_size": torch.tensor([1_000_000, 1_000_000]),
+    },
     "wide ia3": {"weight": random(OUT + 1), "on_input": torch.tensor(False)},
     "other diff": {"diff": random(IN, OUT + 1)},
     "other blocks": {"oft_blocks": random(5, 4, 4)},
@@ -281,3 +310,26 @@ def test_strength_of_zero_networks_is_plain() -> None:
     assert isinstance(delta, LowRank)
     assert delta.is_plain
     assert not delta.of_weight(random(*LINEAR)).any()
+
+
+ROLES = sorted(set(ROLE_NAMES.values()))
+SHAPES = st.lists(st.sampled_from([0, 1, 2, 3, 4, 8, 12]), max_size=5).map(tuple)
+
+
+def with_at_least(roles: Sequence[str]) -> st.SearchStrategy[dict[str, tuple[int, ...]]]:
+    others = {role: SHAPES for role in ROLES if role not in roles}
+    return st.fixed_dictionaries(dict.fromkeys(roles, SHAPES), optional=others)
+
+
+@given(
+    chosen=st.one_of(with_at_least(()), *[with_at_least(roles) for roles, _ in _KINDS]),
+    weight=st.sampled_from([LINEAR, CONV, (OUT,), (OUT, 4, 1, 1), (IN, OUT)]),
+)
+@settings(max_examples=200, deadline=None)
+def test_any_tensors_either_fit_or_are_said_not_to(chosen: dict[str, tuple[int, ...]], weight: tuple[int, ...]) -> None:
+    base = torch.ones(weight)
+    try:
+        difference = read_delta({role: torch.ones(shape) for role, shape in chosen.items()}).of_weight(base)
+    except DoesNotFit:
+        return
+    assert difference is None or difference.shape == base.shape

@@ -26,7 +26,7 @@ class DoesNotFit(Exception):
 class Delta(ABC):
     """The change of one module at strength 1.
 
-    scale: what `product` is multiplied by (alpha / rank). extra: (n,) dense addition to the weight, or None.
+    scale: what `product` is multiplied by (alpha / rank). extra: addition to the weight, dense or sparse, or None.
     dora: magnitudes, (out, 1, ...) or (1, in, ...), or None. bias: addition to the module's bias, or None.
     """
 
@@ -54,7 +54,8 @@ class Delta(ABC):
                 return None
             product = _shaped(product, weight)
             if self.extra is not None:
-                product = product + self.extra.to(product.device).reshape(product.shape)
+                _check_size(weight, self.extra.numel())
+                product = product + self.extra.to_dense().to(product.device).reshape(product.shape)
             change = product * self.scale
             return change if self.dora is None else decomposed(weight, change, self.dora.to(weight.device))
         except RuntimeError as error:
@@ -133,8 +134,10 @@ class Hadamard(Delta):
     def product(self, weight: Tensor, rank_cut: int | None) -> Tensor:
         if self.t1 is None or self.t2 is None:
             _check_size(weight, self.w1a.shape[0], self.w1b.shape[1])
+            _check_size(weight, self.w2a.shape[0], self.w2b.shape[1])
             return (_on(self.w1a, weight) @ _on(self.w1b, weight)) * (_on(self.w2a, weight) @ _on(self.w2b, weight))
         _check_size(weight, self.w1a.shape[1], self.w1b.shape[1], *self.t1.shape[2:])
+        _check_size(weight, self.w2a.shape[1], self.w2b.shape[1], *self.t2.shape[2:])
         return tucker(_on(self.t1, weight), _on(self.w1a, weight), _on(self.w1b, weight)) * tucker(
             _on(self.t2, weight), _on(self.w2a, weight), _on(self.w2b, weight)
         )
@@ -155,13 +158,22 @@ class Kronecker(Delta):
     w2b: Tensor | None = None
     t2: Tensor | None = None
 
+    def _sizes(self) -> tuple[int, ...]:
+        """How many numbers each factor has along each axis."""
+        first = tuple(self.w1.shape) if self.w1b is None else (self.w1.shape[0], self.w1b.shape[1])
+        if self.w2b is None:
+            return *first, *self.w2.shape
+        if self.t2 is None:
+            return *first, self.w2.shape[0], self.w2b.shape[1]
+        return *first, self.w2.shape[1], self.w2b.shape[1], *self.t2.shape[2:]
+
     def product(self, weight: Tensor, rank_cut: int | None) -> Tensor:
+        _check_size(weight, *self._sizes())
         w1 = _on(self.w1, weight) if self.w1b is None else _on(self.w1, weight) @ _on(self.w1b, weight)
         if self.t2 is not None and self.w2b is not None:
             w2 = tucker(_on(self.t2, weight), _on(self.w2, weight), _on(self.w2b, weight))
         else:
             w2 = _on(self.w2, weight) if self.w2b is None else _on(self.w2, weight) @ _on(self.w2b, weight)
-        _check_size(weight, w1.numel(), w2.numel())
         return torch.kron(w1.reshape(*w1.shape, *[1] * (w2.ndim - w1.ndim)).contiguous(), w2.contiguous())
 
 
@@ -322,13 +334,9 @@ def _sparse(tensors: Tensors) -> Tensor | None:
     """LyCORIS' sparse addition to the weight, or a dense one."""
     if all(key in tensors for key in ("bias_indices", "bias_values", "bias_size")):
         size = [int(n) for n in tensors["bias_size"].flatten().tolist()]
-        if not 0 < math.prod(size) < 1 << 31 or min(size) < 1:
-            raise DoesNotFit(f"bias_size {size[:4]}")
+        indices, values = tensors["bias_indices"].long(), tensors["bias_values"].float()
         try:
-            sparse = torch.sparse_coo_tensor(
-                tensors["bias_indices"].long(), tensors["bias_values"].float(), size, check_invariants=True
-            )
-            return sparse.to_dense()
+            return torch.sparse_coo_tensor(indices, values, size, check_invariants=True)
         except RuntimeError as error:
             raise DoesNotFit(str(error)) from error
     return tensors["bias"].float() if "bias" in tensors else None
@@ -367,7 +375,7 @@ def _kronecker(tensors: Tensors) -> Kronecker:
     second = w2 if w2 is not None else tensors.get("lokr_w2_a")
     if first is None or second is None or first.ndim != 2 or (w1 is None) != (w1b is not None):
         raise DoesNotFit("a LoKr needs both its factors")
-    if (w2 is None) != (w2b is not None):
+    if (w2 is None) != (w2b is not None) or any(part is not None and part.ndim != 2 for part in (w1b, w2b)):
         raise DoesNotFit("a LoKr needs both its factors")
     return Kronecker(
         scale=_scale(tensors, ranked.shape[0] if ranked is not None and ranked.ndim else None),
