@@ -124,7 +124,7 @@ class Img2Img(GenerationTab):
     def _size(self, column: ParameterColumn) -> None:
         self.scaling = gr.Checkbox(False, visible="hidden", elem_id="img2img_is_scaling")
         column.fields["by_scale"] = self.scaling
-        with gr.Column(scale=4, min_width=200), gr.Tabs(elem_id="img2img_tabs_resize"):
+        with gr.Column(scale=4, min_width=280), gr.Tabs(elem_id="img2img_tabs_resize"):
             with (
                 gr.Tab("Resize to", id="to", elem_id="img2img_tab_resize_to", render_children=True) as to_size,
                 gr.Row(elem_id="img2img_size_row"),

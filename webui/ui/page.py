@@ -70,7 +70,8 @@ def build(services: Services) -> gr.Blocks:
             build_later("train")
             build_later("settings")
             build_extensions(services)
-        for tab in (txt2img, img2img):
+        tabs = (txt2img, img2img)
+        for tab in tabs:
             wire_gallery(tab, img2img)
             extras.receive_gallery(tab.output)
         wire_result(extras.output, img2img)
@@ -78,19 +79,18 @@ def build(services: Services) -> gr.Blocks:
         foot = gr.HTML(elem_id="footer")
         facts = gr.Textbox(elem_id="easel_settings", visible="hidden")
         config = UiConfig(services.paths.ui_config)
-        for tab in (txt2img, img2img):
+        for tab in tabs:
             config.apply(tab.name, tab.fields)
-        size = (txt2img.fields["width"], txt2img.fields["height"])
-        refiner = txt2img.fields["refiner.checkpoint"]
-        current = [checkpoint, refiner, hint, foot]
-        switched = wire_checkpoint(services, checkpoint, refresh, size)
-        changes = [*switched, txt2img.result_shown]
+        sizes = [tab.fields[side] for tab in tabs for side in ("width", "height")]
+        current = [checkpoint, *(tab.fields["refiner.checkpoint"] for tab in tabs), hint, foot]
+        switched = wire_checkpoint(services, checkpoint, refresh, sizes)
+        changes = [*switched, *(tab.result_shown for tab in tabs)]
         for change in changes:  # a title gains its hash once the file has been read
             change.then(lambda: _current(services), None, current, **QUIET)
-        fresh = [*current, facts, txt2img.top.styles, *size]
+        fresh = [*current, facts, *(tab.top.styles for tab in tabs), *sizes]
         loaded = page.load(lambda: _fresh(services, config), None, fresh, **QUIET)
         loaded.then(None, facts, None, js="(settings) => window.easelReady(settings)")
-        wire_capabilities(services, (txt2img.fields, img2img.fields), (*switched, loaded))
+        wire_capabilities(services, [tab.fields for tab in tabs], (*switched, loaded))
     return page
 
 
@@ -141,21 +141,19 @@ def _head(assets: str, theme: str | None) -> str:
 
 def _fresh(services: Services, config: UiConfig) -> tuple[Any, ...]:
     """What may have changed since the page was built: every visitor gets it anew."""
-    settings = services.settings.snapshot()
-    return (
-        *_current(services),
-        _settings_for_page(settings),
-        gr.Dropdown(choices=[style.name for style in services.styles.all()]),
-        *config.size("txt2img", current_size(services)),
-    )
+    settings, size = services.settings.snapshot(), current_size(services)
+    styles = gr.Dropdown(choices=[style.name for style in services.styles.all()])
+    sizes = (*config.size("txt2img", size), *config.size("img2img", size))
+    return *_current(services), _settings_for_page(settings), styles, styles, *sizes
 
 
 def _current(services: Services) -> tuple[Any, ...]:
-    """Everything that tells of checkpoints: two lists, the notes on top, the footer."""
+    """Everything that tells of checkpoints: the lists, the notes on top, the footer."""
     services.checkpoints.poll()
     titles = list(services.checkpoints.titles())
-    lists = gr.Dropdown(choices=titles, value=current_title(services)), gr.Dropdown(choices=titles)
-    return *lists, _notes(services), footer(services)
+    refiners = gr.Dropdown(choices=titles)
+    chosen = gr.Dropdown(choices=titles, value=current_title(services))
+    return chosen, refiners, refiners, _notes(services), footer(services)
 
 
 def _settings_for_page(settings: Settings) -> str:

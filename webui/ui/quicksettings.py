@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
@@ -65,9 +66,9 @@ def build_quicksettings(services: Services) -> tuple[gr.Dropdown, gr.Button]:
 
 
 def wire_checkpoint(
-    services: Services, checkpoint: gr.Dropdown, refresh: gr.Button, size: tuple[Component, Component]
+    services: Services, checkpoint: gr.Dropdown, refresh: gr.Button, sizes: Sequence[Component]
 ) -> list[Dependency]:
-    """size: width and height, which follow the checkpoint's own size while nobody has changed them.
+    """sizes: a width and a height a tab, which follow the checkpoint's own size while nobody has changed them.
 
     Returns: the events after which another checkpoint may be in use.
     """
@@ -96,19 +97,22 @@ def wire_checkpoint(
             latest = _Choice(name, loading, time.monotonic())
             return name, loading
 
-    async def report(loading: str, width: int, height: int) -> Any:
+    async def report(loading: str, *sides: int) -> Any:
         """Watch the model load. If it can't be, the job has gone back to the one before; the page says why."""
+        unchanged = [gr.skip() for _ in sides]
         if not loading:
-            return gr.skip(), gr.skip(), ""
+            return *unchanged, ""
         job, size_before = json.loads(loading)
         while not services.jobs.progress(job).ended:
             await asyncio.sleep(0.2)
         failure = services.jobs.progress(job).error
         if failure:
             gr.Warning(html.escape(failure.message))
-        if failure or (width, height) != (size_before, size_before):
-            return gr.skip(), gr.skip(), ""
-        return current_size(services), current_size(services), ""
+        if failure:
+            return *unchanged, ""
+        size = current_size(services)
+        follows = [{*pair} == {size_before} for pair in zip(sides[::2], sides[1::2], strict=True) for _ in pair]
+        return *(size if follow else gr.skip() for follow in follows), ""
 
     def reload() -> Any:
         services.checkpoints.refresh()
@@ -119,7 +123,7 @@ def wire_checkpoint(
     card = gr.Button("Change checkpoint", elem_id="change_checkpoint", visible="hidden")
     chosen = checkpoint.input(choose, checkpoint, [checkpoint, loading], trigger_mode="once", **QUIET)
     clicked = card.click(choose, checkpoint, [checkpoint, loading], js="() => [easel.chosenCheckpoint()]", **QUIET)
-    loads = [start.then(report, [loading, *size], [*size, loading], **QUIET) for start in (chosen, clicked)]
+    loads = [start.then(report, [loading, *sizes], [*sizes, loading], **QUIET) for start in (chosen, clicked)]
     return [*loads, refresh.click(reload, None, checkpoint, **QUIET)]
 
 
