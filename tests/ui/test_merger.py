@@ -47,7 +47,8 @@ def choose(visit: Visit, model: str, name: str) -> None:
 
 
 def test_elements_have_a1111s_ids(merger: Visit) -> None:
-    merger.page.get_by_role("button", name="Metadata", exact=False).first.click()
+    merger.page.locator("#tab_modelmerger").get_by_role("button", name="Metadata").first.click()
+    merger.page.wait_for_selector("#modelmerger_copy_metadata")
     counts = merger.page.evaluate("ids => ids.map(id => document.querySelectorAll(`[id='${id}']`).length)", A1111_IDS)
     found = dict(zip(A1111_IDS, counts, strict=True))
     assert {name: count for name, count in found.items() if count != 1} == {}
