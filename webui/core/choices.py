@@ -18,7 +18,7 @@ from webui.core.errors import InvalidRequest, nearest
 class Sampler:
     """A sampling method.
 
-    function: import path of `sample_<name>` in webui.diffusion.samplers.
+    function: import path of `sample_<name>` in webui.diffusion.samplers or newer_samplers.
     scheduler: the schedule that "Automatic" means for it, by name; None means uniform.
     calls_per_step: network calls a step (2 for second order), which prompt editing counts.
     timesteps: steps through the model's integer timesteps in the variance-preserving scale (DDIM).
@@ -27,6 +27,7 @@ class Sampler:
     consistency: the network is read as a latent consistency model.
     cfg_factor: what it multiplies the CFG scale by.
     arguments: further keyword arguments of the function.
+    group: "a1111" for those that A1111 has, "newer" for those that came after.
     """
 
     name: str
@@ -43,11 +44,12 @@ class Sampler:
     cfg_factor: float = 1.0
     extra_options: tuple[str, ...] = ()
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    group: Literal["a1111", "newer"] = "a1111"
 
     @property
     def is_plain_ode(self) -> bool:
         """It walks down the levels and adds no noise, as every model can be sampled, flows too."""
-        return self.walk == "plain" and not (
+        return (self.walk, self.cfg_factor) == ("plain", 1) and not (
             self.uses_ensd or self.brownian_noise or self.timesteps or self.consistency
         )
 
@@ -92,7 +94,10 @@ class Upscaler:
 
 _CHURN = ("s_churn", "s_tmin", "s_tmax", "s_noise")
 _SAMPLERS = "webui.diffusion.samplers:sample_"
+_NEWER = "webui.diffusion.newer_samplers:sample_"
 _SCHEDULES = "webui.diffusion.schedules:"
+CFGPP = 1 / 12.5
+"""CFG++ takes a scale of 0 to 1: the slider's 12.5 is its 1."""
 _UPSCALING = "webui.pipeline.upscaling:"
 
 SAMPLERS: tuple[Sampler, ...] = (
@@ -170,10 +175,46 @@ SAMPLERS: tuple[Sampler, ...] = (
     Sampler("DPM adaptive", _SAMPLERS + "dpm_adaptive", ("k_dpm_ad",), uses_ensd=True, walk="adaptive"),
     Sampler("Restart", _SAMPLERS + "restart", ("restart",), "karras", calls_per_step=2, walk="restart"),
     Sampler("DDIM", _SAMPLERS + "ddim", ("ddim",), timesteps=True),
-    Sampler("DDIM CFG++", _SAMPLERS + "ddim_cfgpp", ("ddim_cfgpp",), timesteps=True, cfg_factor=1 / 12.5),
+    Sampler("DDIM CFG++", _SAMPLERS + "ddim_cfgpp", ("ddim_cfgpp",), timesteps=True, cfg_factor=CFGPP),
     Sampler("PLMS", _SAMPLERS + "plms", ("plms",), timesteps=True),
     Sampler("UniPC", _SAMPLERS + "unipc", ("unipc",), timesteps=True, walk="unipc"),
     Sampler("LCM", _SAMPLERS + "lcm", ("k_lcm",), consistency=True),
+    Sampler("DEIS", _NEWER + "deis", ("deis",), group="newer"),
+    Sampler("IPNDM", _NEWER + "ipndm", ("ipndm",), group="newer"),
+    Sampler("Res Multistep", _NEWER + "res_multistep", ("res_multistep",), "karras", group="newer"),
+    Sampler("Gradient Estimation", _NEWER + "gradient_estimation", ("gradient_estimation",), group="newer"),
+    Sampler(
+        "SA-Solver",
+        _NEWER + "sa_solver",
+        ("sa_solver",),
+        "karras",
+        uses_ensd=True,
+        extra_options=("s_noise",),
+        group="newer",
+    ),
+    Sampler(
+        "ER SDE",
+        _NEWER + "er_sde",
+        ("er_sde",),
+        "karras",
+        uses_ensd=True,
+        extra_options=("s_noise",),
+        group="newer",
+    ),
+    Sampler("Euler CFG++", _NEWER + "euler_cfgpp", ("euler_cfg_pp",), cfg_factor=CFGPP, group="newer"),
+    Sampler(
+        "Euler a CFG++",
+        _NEWER + "euler_ancestral_cfgpp",
+        ("euler_ancestral_cfg_pp",),
+        uses_ensd=True,
+        cfg_factor=CFGPP,
+        extra_options=("s_noise",),
+        group="newer",
+    ),
+    Sampler(
+        "DPM++ 2M CFG++", _NEWER + "dpmpp_2m_cfgpp", ("dpmpp_2m_cfg_pp",), "karras", cfg_factor=CFGPP, group="newer"
+    ),
+    Sampler("TCD", _NEWER + "tcd", ("k_tcd",), "sgm_uniform", uses_ensd=True, group="newer"),
 )
 
 SCHEDULERS: tuple[Scheduler, ...] = (

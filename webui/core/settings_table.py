@@ -119,7 +119,10 @@ SETTINGS: tuple[Setting, ...] = (
         ),
         Setting("use_old_karras_scheduler_sigmas", False, "Use old karras scheduler sigmas (0.1 to 10)."),
         Setting(
-            "no_dpmpp_sde_batch_determinism", False, "Do not make DPM++ SDE deterministic across different batch sizes."
+            "no_dpmpp_sde_batch_determinism",
+            False,
+            "Do not make DPM++ SDE deterministic across different batch sizes.",
+            help="The noise of all pictures of a batch then comes from the first one's seed.",
         ),
         Setting(
             "use_old_hires_fix_width_height",
@@ -362,7 +365,14 @@ SETTINGS: tuple[Setting, ...] = (
             infotext="Eta",
             help="Noise added at each step by the ancestral and SDE samplers.",
         ),
-        Setting("ddim_discretize", "uniform", "img2img DDIM discretize", kind="radio", choices=("uniform", "quad")),
+        Setting(
+            "ddim_discretize",
+            "uniform",
+            "img2img DDIM discretize",
+            kind="radio",
+            choices=("uniform", "quad"),
+            help="Has no effect, as in the original program since version 1.6.",
+        ),
         Setting(
             "s_churn",
             0.0,

@@ -80,6 +80,11 @@ class NoiseTable:
         low, high, weight = timesteps.floor().long(), timesteps.ceil().long(), timesteps.frac()
         return ((1 - weight) * self.log_sigmas[low] + weight * self.log_sigmas[high]).exp()
 
+    def level_at(self, sigma: float, share: float) -> float:
+        """The noise level of a whole training timestep, `share` (0..1) of the one of `sigma`."""
+        timestep = math.floor(self.timestep(sigma) * share + 1e-3)  # float32 may be a little below a whole number
+        return float(self.sigmas_at(torch.tensor([timestep], dtype=torch.float32))[0])
+
     def zero_terminal_snr(self) -> NoiseTable:
         """The table shifted and scaled so that its last entry is (almost) pure noise.
 

@@ -187,6 +187,7 @@ def offered_arguments(
     noise: ImageNoise,
     seeds: Sequence[int],
     guidance: ClassifierFreeGuidance,
+    table: NoiseTable,
 ) -> dict[str, Callable[[], Any]]:
     """What a sampler's signature may ask for, by name; each is made only when it does."""
 
@@ -203,6 +204,7 @@ def offered_arguments(
         "unconditioned": lambda: lambda: guidance.last_unconditioned,
         "calls": lambda: len(walked.pairs),
         "lowest": lambda: steps[-1].sigma_next,
+        "level_at": lambda: table.level_at,
         "order": lambda: min(settings["uni_pc_order"], len(steps)) if plan.sampler.walk == "unipc" else 4,
         "variant": lambda: settings["uni_pc_variant"],
         "lower_order_final": lambda: settings["uni_pc_lower_order_final"],
@@ -240,7 +242,7 @@ def sample(
             stack.enter_context(hook.attached(active.network))
         stack.enter_context(torch.inference_mode())
         steps = steps_of(plan, walked, active.table)
-        offered = offered_arguments(plan, settings, x, walked, steps, noise, seeds, guidance)
+        offered = offered_arguments(plan, settings, x, walked, steps, noise, seeds, guidance, active.table)
         arguments = {key: make() for key, make in offered.items() if key in inspect.signature(function).parameters}
         arguments |= {key: getattr(plan.churn, key) for key in plan.sampler.extra_options}
         arguments |= plan.sampler.arguments
