@@ -20,7 +20,7 @@ from webui.catalog.families import detect_family, read_capabilities
 from webui.catalog.model_hints import Hints
 from webui.core.errors import BadModelFile, InvalidRequest
 from webui.core.flags import parse_flags
-from webui.core.request import GenerationRequest
+from webui.core.request import GenerationRequest, GenerationResult
 from webui.jobs.context import JobContext
 from webui.models.devices import placement_on_cpu
 from webui.models.registry import open_checkpoint
@@ -49,7 +49,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     services.checkpoints.close()
 
 
-def picture(engine: Engine, name: str, **changes: object) -> np.ndarray:
+def generated(engine: Engine, name: str, **changes: object) -> GenerationResult:
     asked: dict[str, object] = {
         "prompt": "a (red:1.3) cat",
         "negative_prompt": "blurry",
@@ -62,7 +62,11 @@ def picture(engine: Engine, name: str, **changes: object) -> np.ndarray:
         "overrides": {"sd_model_checkpoint": name},
         **changes,
     }
-    result = run(engine, GenerationRequest.checked(**asked), JobContext.alone())
+    return run(engine, GenerationRequest.checked(**asked), JobContext.alone())
+
+
+def picture(engine: Engine, name: str, **changes: object) -> np.ndarray:
+    result = generated(engine, name, **changes)
     return np.asarray(Image.open(io.BytesIO(result.images[0].data)).convert("RGB"), dtype=np.int16)
 
 
@@ -132,9 +136,9 @@ def test_cut_and_mixed_files_say_what_is_wrong_and_the_model_stays(name: str, en
 
 
 def tiny(folder: Path, name: str, change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> Path:
-    """The named family's small checkpoint with other tensors."""
+    """The named family's small checkpoint with other tensors, and few words."""
     path = folder / f"{name}.safetensors"
-    write_checkpoint(path, TINY_SIZES[name])
+    write_checkpoint(path, replace(TINY_SIZES[name], vocabulary=100))
     save_file({key: value.contiguous() for key, value in change(load_file(path)).items()}, path)
     return path
 
@@ -236,3 +240,47 @@ def test_a_flow_takes_a_second_pass_from_its_first(engine: Engine) -> None:
     hires = {"upscaler": "Latent (nearest)", "scale": 1.0, "steps": 8, "denoising_strength": 0.05}
     apart = np.abs(picture(engine, "sd3", steps=8, hires=hires) - picture(engine, "sd3", steps=8)).mean()
     assert 0 < apart < 10
+
+
+def test_the_refiner_takes_over_and_hears_the_aesthetic_score(engine: Engine) -> None:
+    refined = {"steps": 4, "refiner": {"checkpoint": "sdxl-refiner", "switch_at": 0.5}}
+    made = picture(engine, "sdxl", **refined)
+    assert not np.array_equal(made, picture(engine, "sdxl", steps=4))
+    scored = {"sd_model_checkpoint": "sdxl", "sdxl_refiner_high_aesthetic_score": 9.0}
+    assert not np.array_equal(made, picture(engine, "sdxl", **refined, overrides=scored))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"refiner": {"checkpoint": "sd3", "switch_at": 0.5}}, "sd3 can't refine what sdxl begins"),
+        (
+            {"hires": {"upscaler": "Latent", "scale": 1.0, "checkpoint": "sd3", "denoising_strength": 0.5}},
+            "sd3 can't go on from the first pass's latents: they have 4 channels, its own 16",
+        ),
+    ],
+)
+def test_models_of_different_latents_dont_work_on_one_picture(
+    changes: dict[str, object], said: str, engine: Engine
+) -> None:
+    with pytest.raises(InvalidRequest, match=said):
+        picture(engine, "sdxl", **changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "override", "said"),
+    [
+        (
+            "sd3",
+            {"sd_noise_schedule": "Zero Terminal SNR"},
+            "Noise schedule and downcast alpha bar have no effect on sd3",
+        ),
+        ("sd3", {"tiling": True}, "Token merging and tiling have no effect on sd3"),
+        ("sdxl", {"CLIP_stop_at_last_layers": 2}, "Clip skip has no effect on sdxl; the setting sdxl_clip_l_skip"),
+        ("sd2", {"CLIP_stop_at_last_layers": 2}, "Clip skip has no effect on sd2."),
+    ],
+)
+def test_settings_without_effect_are_told(name: str, override: dict[str, object], said: str, engine: Engine) -> None:
+    told = generated(engine, name, steps=1, overrides={"sd_model_checkpoint": name, **override}).comments
+    assert any(sentence.startswith(said) for sentence in told)
+    assert not generated(engine, name, steps=1).comments

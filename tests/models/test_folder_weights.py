@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from webui.models.registry import open_checkpoint
 
 CPU32 = placement_on_cpu(torch.float32)
 Described = Callable[[Path], Checkpoint]
+WORDS = 100
 CLASSES = {"sd1": "StableDiffusionPipeline", "sdxl": "StableDiffusionXLPipeline"}
 
 
@@ -38,7 +40,7 @@ def save_folder(model: LoadedModel, folder: Path, kind: str, prediction: str = "
 
 def single(folder: Path, kind: str, described: Described) -> LoadedModel:
     path = folder / f"{kind}.safetensors"
-    write_checkpoint(path, TINY_SIZES[kind])
+    write_checkpoint(path, replace(TINY_SIZES[kind], vocabulary=WORDS))
     return open_checkpoint(described(path)).load(CPU32)
 
 
@@ -51,7 +53,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory, described: Described) -> tup
     return folder / "drawn", model
 
 
-@pytest.mark.parametrize("kind", ["sd1", "sd2", "sdxl-refiner", "ssd-1b"])
+@pytest.mark.parametrize("kind", ["sd1", "sd2", "sdxl-refiner"])
 def test_every_family_loads_from_a_folder(kind: str, tmp_path: Path, described: Described) -> None:
     model = single(tmp_path, kind, described)
     save_folder(model, tmp_path / "folder", kind)
@@ -65,9 +67,10 @@ def assert_equal(ours: LoadedModel, theirs: LoadedModel) -> None:
         (ours.vae.module, theirs.vae.module),
         *((x.module, y.module) for x, y in zip(ours.text_encoders, theirs.text_encoders, strict=True)),
     ):
+        loaded = a.state_dict()
         for name, weight in b.state_dict().items():
-            assert a.state_dict()[name].equal(weight), name
-    tokens = torch.tensor([[49406, 320, 2368, *[49407] * 74]])
+            assert loaded[name].equal(weight), name
+    tokens = torch.tensor([[WORDS - 2, 3, 20, *[WORDS - 1] * 74]])
     for x, y in zip(ours.text_encoders, theirs.text_encoders, strict=True):
         assert torch.allclose(x.encode(tokens).vectors, y.encode(tokens).vectors, atol=1e-6)
     said = theirs.capabilities

@@ -46,6 +46,7 @@ SD3 = Capabilities(
     size_step=16,
     native_size=1024,
     clip_skip=False,
+    unet=False,
     step_levels=(),
 )
 

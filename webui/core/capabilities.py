@@ -33,7 +33,8 @@ class Capabilities:
     size_step: width and height must be multiples of it. native_size: edge in pixels the model was trained on.
     input_kind: "plain" takes latents alone, "inpaint" also mask and masked picture, "edit" also a picture.
     negative_prompt: guidance compares with a second prompt. clip_skip: the text encoder's layer can be chosen.
-    fp16_safe: False when fp16 overflows in the network.
+    fp16_safe: False when fp16 overflows in the network. unet: the network is a U-Net, which token merging and tiling
+    need.
     step_levels: noise levels of "Align Your Steps", empty when none were published for the model.
     preview_colours: red, green and blue in [-1, 1] per unit of each latent channel, empty when not known.
     """
@@ -51,6 +52,7 @@ class Capabilities:
     negative_prompt: bool = True
     clip_skip: bool = True
     fp16_safe: bool = True
+    unet: bool = True
     step_levels: tuple[float, ...] = SD1_LEVELS
     preview_colours: Colours = ()
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from torch import Tensor
+
 from webui.core.errors import InvalidRequest
 from webui.models.families.base import LoadedModel
-from webui.pipeline.plan import SamplingPlan
+from webui.pipeline.plan import GenerationPlan, SamplingPlan
 
 
-def require_fit(model: LoadedModel, sampling: SamplingPlan) -> None:
-    """Raises: InvalidRequest when the model can't be sampled by this sampler or schedule, or at this size."""
+def require_fit(model: LoadedModel, sampling: SamplingPlan, start: Tensor | None = None) -> None:
+    """start: (B, C, h, w) latents that the pass begins from, of whatever model made them.
+
+    Raises: InvalidRequest when the model can't be sampled by this sampler or schedule, at this size or from there.
+    """
     capabilities, name = model.capabilities, model.checkpoint.model_name
     hindrance = capabilities.why_not(sampling.sampler, sampling.schedule)
     if hindrance:
@@ -20,3 +27,33 @@ def require_fit(model: LoadedModel, sampling: SamplingPlan) -> None:
             f"{name} makes pictures whose sides are multiples of {step}, not {sampling.width}x{sampling.height}; "
             f"{fitting} fits."
         )
+    if start is not None and start.shape[1] != capabilities.latent_channels:
+        raise InvalidRequest(
+            f"{name} can't go on from the first pass's latents: they have {start.shape[1]} channels, its own "
+            f"{capabilities.latent_channels}. Choose an upscaler that works on pictures, such as Lanczos."
+        )
+
+
+def require_handover(model: LoadedModel, refiner: LoadedModel) -> None:
+    """Raises: InvalidRequest when the refiner can't go on with what the model began."""
+    ours, theirs = model.capabilities, refiner.capabilities
+    if (ours.latent_channels, ours.prediction == "flow") != (theirs.latent_channels, theirs.prediction == "flow"):
+        raise InvalidRequest(
+            f"{refiner.checkpoint.model_name} can't refine what {model.checkpoint.model_name} begins: they work on "
+            "different latents. Choose a refiner of the same family."
+        )
+
+
+def without_effect(model: LoadedModel, plan: GenerationPlan, sampling: SamplingPlan) -> Iterator[str]:
+    """Sentences about settings of this job that the model has no use for."""
+    settings, name, capabilities = plan.settings, model.checkpoint.model_name, model.capabilities
+    if capabilities.prediction == "flow" and (
+        settings["sd_noise_schedule"] != "Default" or settings["use_downcasted_alpha_bar"]
+    ):
+        yield f"Noise schedule and downcast alpha bar have no effect on {name}, which learned a flow."
+    if not capabilities.unet and (sampling.token_merging or plan.tiling):
+        yield f"Token merging and tiling have no effect on {name}, whose network is not a U-Net."
+    obeys = {encoder.skips for encoder in model.text_encoders}
+    if plan.clip_skip > 1 and "always" not in obeys and not ("when asked" in obeys and settings["sdxl_clip_l_skip"]):
+        how = "; the setting sdxl_clip_l_skip lets its first text encoder obey" if "when asked" in obeys else ""
+        yield f"Clip skip has no effect on {name}{how}."

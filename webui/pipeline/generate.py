@@ -26,7 +26,7 @@ from webui.pipeline.compositing import Picture, composed
 from webui.pipeline.conditioning import StepCount, TextEncoding, TextOptions
 from webui.pipeline.economy import enduring
 from webui.pipeline.engine import Engine
-from webui.pipeline.fit import require_fit
+from webui.pipeline.fit import require_fit, require_handover, without_effect
 from webui.pipeline.image_input import decoded, pixels_hash
 from webui.pipeline.job import Job, Report
 from webui.pipeline.latents import Latents, noise_table, sample, upscaled
@@ -156,7 +156,9 @@ def run_pass(
     """
     plan, settings = job.plan, job.plan.settings
     model = models.enter_context(job.engine.prepared(sampling.checkpoint, plan))
-    require_fit(model, sampling)
+    require_fit(model, sampling, source.latents if source else None)
+    for sentence in without_effect(model, plan, sampling):
+        job.report.comment(sentence)
     models.enter_context(merged_tokens(model.unet, sampling.token_merging))
     tagged, negative_prompts = expanded(sampling.prompts, indices), expanded(sampling.negative_prompts, indices)
     in_use = models.enter_context(networks_on(job, model, tagged, negative_prompts))
@@ -177,6 +179,7 @@ def run_pass(
         def switch() -> None:
             refiner = models.enter_context(job.engine.prepared(plan.refiner.checkpoint, plan))  # type: ignore[union-attr]
             require_fit(refiner, sampling)
+            require_handover(model, refiner)
             models.enter_context(merged_tokens(refiner.unet, sampling.token_merging))
             current.append(refiner)
             active.__dict__.update(activated(refiner, plan, sampling).__dict__)
