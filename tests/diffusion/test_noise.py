@@ -17,6 +17,7 @@ from webui.diffusion.noise import (
     RandomSource,
     TorchSource,
     centred,
+    path_seed_of_batch,
     slerp,
 )
 
@@ -141,3 +142,8 @@ def test_one_seed_for_a_batch_gives_one_path_for_all_of_it() -> None:
     assert not torch.equal(together[1], apart[1])
     single = BrownianNoise(torch.zeros(1, *SHAPE), 0.03, 14.6, [5], SOURCE).between(5.0, 3.0)
     assert torch.equal(apart[:1], single)
+
+
+def test_without_batch_determinism_one_path_follows_from_the_last_seed() -> None:
+    torch.manual_seed(1235)
+    assert path_seed_of_batch([1234, 1235]) == int(torch.randint(0, 2**63 - 1, ()))

@@ -78,6 +78,7 @@ CASES = [
     "info-nomodel",
     "info-quote",
     "sampler-dpmpp_sde",
+    "nosdedet",
     "sampler-dpmpp_2m_sde_heun",
     "sampler-dpmpp_2s_a",
     "sampler-dpmpp_3m_sde",

@@ -261,6 +261,15 @@ class BrownianNoise:
         return (increment * sign / math.sqrt(abs(sigma_next - sigma))).to(self._device)
 
 
+def path_seed_of_batch(seeds: Sequence[int]) -> int:
+    """The seed of the one Brownian path that a whole batch shares in A1111 when batch determinism is switched off.
+
+    There the library draws it from torch's global generator, which the noise of the last image has just seeded.
+    """
+    drawn: Tensor = torch.randint(0, 2**63 - 1, (), generator=torch.Generator().manual_seed(seeds[-1]))
+    return int(drawn)
+
+
 def _rounded(sigma: float) -> float:
     """A time of the tree, which keeps six decimals."""
     return round(sigma, 6)

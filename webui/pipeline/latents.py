@@ -20,7 +20,7 @@ from webui.core.hooks import DenoiserHook, Step, wrapped_denoiser, wrapped_netwo
 from webui.core.settings import Settings
 from webui.diffusion.denoiser import ActiveNetwork, network_denoiser, require_numbers
 from webui.diffusion.guidance import ClassifierFreeGuidance
-from webui.diffusion.noise import BrownianNoise, ImageNoise
+from webui.diffusion.noise import BrownianNoise, ImageNoise, path_seed_of_batch
 from webui.diffusion.schedules import (
     NoiseTable,
     ScheduleOptions,
@@ -195,7 +195,7 @@ def offered_arguments(
         full = walked.full
         of_batch = settings["no_dpmpp_sde_batch_determinism"]
         low, high = float(full[full > 0].min()), float(full.max())
-        return BrownianNoise(x, low, high, seeds[:1] if of_batch else seeds, noise.source).between
+        return BrownianNoise(x, low, high, [path_seed_of_batch(seeds)] if of_batch else seeds, noise.source).between
 
     return {
         "noise": lambda: noise.next,
