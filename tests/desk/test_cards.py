@@ -20,16 +20,12 @@ from webui.desk.services import Services
 HOSTILE = "<img src=x onerror=alert(1)>"
 
 
-def lora(path: Path, **metadata: str) -> None:
-    """A LoRA of one tensor for SD 1."""
-    header = {"__metadata__": metadata, "lora_unet_x_attn2_to_k.lora_down.weight": tensor(768)}
-    raw = json.dumps(header).encode()
+def lora(path: Path, width: int = 768, **metadata: str) -> None:
+    """A LoRA of one tensor, by its width for SD 1; also good as an embedding of one vector."""
+    entry = {"dtype": "F16", "shape": [1, width], "data_offsets": [0, 2 * width]}
+    raw = json.dumps({"__metadata__": metadata, "lora_unet_x_attn2_to_k.lora_down.weight": entry}).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(struct.pack("<Q", len(raw)) + raw + bytes(2 * 768))
-
-
-def tensor(width: int) -> dict[str, object]:
-    return {"dtype": "F16", "shape": [1, width], "data_offsets": [0, 2 * width]}
+    path.write_bytes(struct.pack("<Q", len(raw)) + raw + bytes(2 * width))
 
 
 def picture(width: int = 32, format: str = "PNG", noisy: bool = False) -> bytes:

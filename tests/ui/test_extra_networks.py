@@ -14,6 +14,7 @@ from playwright.sync_api import Locator, expect
 from tests.desk.test_cards import lora, picture
 from tests.tiny import tiny_checkpoint
 from tests.ui.conftest import Visit
+from tools.random_checkpoint import TINY
 from webui.core.settings_table import SETTINGS
 from webui.ui.extra_networks import ON_PAGE, TABS, tab_order
 
@@ -37,7 +38,7 @@ def files(server: Any) -> Iterator[Path]:
     (folder / "ink.json").write_text(json.dumps(notes))
     (folder / "people" / "anna.png").write_bytes(picture())
     (folder / f"{HOSTILE}.png").write_bytes(b"<svg onload='window.hacked=1'>")
-    lora(server.data / "embeddings" / "badhands.safetensors")
+    lora(server.data / "embeddings" / "badhands.safetensors", width=TINY.text_width)
     httpx.post(f"{server.url}/easel/v1/cards/refresh", json={"kind": "lora"}).raise_for_status()
     httpx.post(f"{server.url}/easel/v1/cards/refresh", json={"kind": "textual_inversion"}).raise_for_status()
     yield folder
