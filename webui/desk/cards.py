@@ -267,8 +267,6 @@ class Cards:
         if kind == "hypernetworks":
             return replace(card, insert=f"<hypernet:{file.stem}:{weight:g}>")
         facts = self._services.networks.embeddings.facts(file)
-        if facts is None:  # only the worker can open it
-            return replace(card, insert=file.stem)
         return replace(card, title=facts.name, insert=facts.name, description=facts.problem or card.description)
 
     def _plain_card(self, file: ModelFile, sidecar: Sidecar) -> Card:
@@ -289,7 +287,7 @@ class Cards:
         networks = self._services.networks
         if kind == "textual_inversion":
             facts = networks.embeddings.facts(file)
-            return facts is None or bool(facts.problem) or (facts.vectors > 0 and networks.embeddings.fits(facts))
+            return bool(facts.problem) or (facts.vectors > 0 and networks.embeddings.fits(facts))
         settings = self._services.settings.snapshot()
         loaded = WIDTHS.get(networks.embeddings.widths or ())
         if kind != "lora" or settings["lora_show_all"] or loaded is None:
