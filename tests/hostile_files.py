@@ -5,6 +5,7 @@ Each is built here byte by byte. Those that could run something would create `ca
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import pickle
@@ -344,6 +345,54 @@ def headers() -> Iterator[tuple[str, bytes]]:
         "a shape that overflows",
         safetensors(json.dumps({"a": {"dtype": "F32", "shape": [1 << 47] * 16, "data_offsets": [0, 0]}}).encode()),
     )
+
+
+YAML_RUNS = (
+    "!!python/object/apply:os.system ['touch canary']",
+    "!!python/object/new:os.system ['touch canary']",
+    "!!python/name:os.system",
+    "!!python/module:os",
+    "!!python/object:subprocess.Popen {args: touch canary}",
+    "!!python/tuple [1]",
+)
+
+
+def sidecars() -> Iterator[tuple[str, str]]:
+    """.yaml files beside a checkpoint: title and text."""
+    for text in YAML_RUNS:
+        yield text[2:30], f"model: {text}"
+    laughs = "".join(f"a{level + 1}: &a{level + 1} [{', '.join([f'*a{level}'] * 9)}]\n" for level in range(9))
+    yield "a billion laughs", f"a0: &a0 [x]\n{laughs}model: *a9\n"
+    yield "depth", "model: " + "[" * 2_000
+    yield "a list of lists", "model: [" + "[]," * 20_000 + "[]]"
+    yield "a number of a million digits", f"model: {'9' * 1_000_000}"
+    yield "a megabyte", "model:\n" + "  x: 1\n" * 150_000
+    yield "an unknown dtype of prediction", "model: {params: {parameterization: [v]}}"
+
+
+def pictures() -> Iterator[tuple[str, bytes]]:
+    """Pictures with an embedding in a text chunk: title and PNG."""
+
+    def png(*chunks: bytes, width: int = 1, height: int = 1, rows: bytes = b"\0\0\0\0") -> bytes:
+        header = chunk(b"IHDR", struct.pack(">2I5B", width, height, 8, 2, 0, 0, 0))
+        return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND")
+
+    def chunk(kind: bytes, data: bytes = b"") -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    def embedding(content: bytes) -> bytes:
+        return png(chunk(b"tEXt", b"sd-ti-embedding\0" + base64.b64encode(content)))
+
+    yield "JSON of a hundred thousand levels", embedding(b"[" * 100_000)
+    yield "a table of a million levels", embedding(b'{"a":' * 1_000_000)
+    yield "rows of different lengths", embedding(b'{"string_to_param":{"*":{"TORCHTENSOR":[[1],[2,3]]}}}')
+    yield "numbers that aren't", embedding(b'{"string_to_param":{"*":{"TORCHTENSOR":[[1e999]]}}}')
+    yield "a million vectors", embedding(b'{"string_to_param":{"*":{"TORCHTENSOR":[' + b"[0]," * 1_000_000 + b"[0]]}}}")
+    yield "a pickle", embedding(PROGRAMS["call of os.system"])
+    bomb = zlib.compress(b"A" * (200 << 20))
+    yield "a text that unpacks to 200 megabytes", png(chunk(b"zTXt", b"sd-ti-embedding\0\0" + bomb))
+    yield "an international one", png(chunk(b"iTXt", b"sd-ti-embedding\0\1\0\0\0" + bomb))
+    yield "no picture", b"\x89PNG\r\n\x1a\n" + bytes(50)
 
 
 def hostile_files() -> Iterator[tuple[str, str, bytes]]:

@@ -27,6 +27,8 @@ TENSOR_KEY = "TORCHTENSOR"
 MAX_PIXELS = 5_000_000
 MAX_JSON = 6_000_000
 """Bytes: 75 vectors for both encoders of SDXL take about 3.5 million."""
+MAX_ROWS = 10_000
+"""Lists and tables in the JSON, which take many times their length in memory."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,8 @@ def _embedding(raw: bytes, path: Path) -> ImageEmbedding:
     """Raises: BadModelFile."""
     import numpy as np
 
+    if raw.count(b"[") + raw.count(b"{") > MAX_ROWS:
+        raise BadModelFile(f"{path.name} holds far more vectors than any embedding has.")
     try:
         stored = json.loads(raw)
         params = stored["string_to_param"]

@@ -18,7 +18,7 @@ import yaml
 
 from webui.core.errors import BadModelFile
 
-MAX_SIDECAR = 65_536
+MAX_SIDECAR = 32_768
 MODEL = "model.params."
 UNET = f"{MODEL}unet_config.params."
 
