@@ -220,7 +220,7 @@ def test_a_flow_is_sampled_by_every_plain_sampler(sampler: str, engine: Engine) 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"sampler": "Euler a"}, "sd3 can't be sampled by Euler a, which adds noise"),
+        ({"sampler": "Euler a"}, "sd3 can't be sampled by Euler a, which can't follow a flow"),
         ({"sampler": "DDIM"}, "sd3 can't be sampled by DDIM"),
         ({"sampler": "DPM++ SDE"}, "sd3 can't be sampled by DPM.. SDE"),
         ({"scheduler": "Align Your Steps"}, "with the schedule Align Your Steps, which was not published"),

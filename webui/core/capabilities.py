@@ -63,7 +63,7 @@ class Capabilities:
         size staying the same under the noise, lead astray on it.
         """
         if self.prediction == "flow" and not sampler.is_plain_ode:
-            return f"by {sampler.name}, which adds noise on its way; Euler, Heun, DPM2, LMS and DPM++ 2M work"
+            return f"by {sampler.name}, which can't follow a flow; Euler, Heun, DPM2, LMS and DPM++ 2M can"
         if schedule.name == "align_your_steps" and not self.step_levels:
             return f"with the schedule {schedule.label}, which was not published for it; Automatic works"
         return None
