@@ -73,6 +73,11 @@ class ActiveNetwork:
     prediction: Literal["eps", "v", "flow"]
     consistency: bool = False
 
+    def take_over(self, other: ActiveNetwork) -> None:
+        """From now on everything that holds this one denoises with `other`."""
+        self.network, self.table = other.network, other.table
+        self.prediction, self.consistency = other.prediction, other.consistency
+
 
 def network_denoiser(active: ActiveNetwork) -> Predict:
     """x0 from the network of `active`, for eps-, v- and flow prediction.

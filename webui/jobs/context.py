@@ -73,6 +73,11 @@ class JobContext:
         return self.progress.skipped
 
     @property
+    def completes_pass(self) -> bool:
+        """Neither of these: the running pass goes to its end."""
+        return not (self.interrupted or self.skipped)
+
+    @property
     def stopping(self) -> bool:
         """Asked to end after this pass."""
         return self.progress.stopping

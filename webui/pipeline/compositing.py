@@ -21,12 +21,14 @@ class Picture:
 
     mask: L, where the original is hidden; painted: what was painted there, in its place. Both None without a mask.
     uncorrected: the picture before colour correction, when there was any.
+    complete: no interruption or skip cut it short.
     """
 
     image: Image.Image
     mask: Image.Image | None = None
     painted: Image.Image | None = None
     uncorrected: Image.Image | None = None
+    complete: bool = True
 
 
 def composed(

@@ -118,7 +118,7 @@ def make_pictures(job: Job) -> Made:
                 save_uncorrected(job, picture, index)
                 finished = job.engine.host.postprocess_image(picture.image, job.plan)
                 made.pictures.append(finished)
-                made.results += [saved(job, finished, index), *mask_pictures(job, picture, index)]
+                made.results += [saved(job, picture, finished, index), *mask_pictures(job, picture, index)]
     return made
 
 
@@ -127,13 +127,15 @@ def make_batch(job: Job, indices: range) -> list[Picture]:
     plan = job.plan
     with ExitStack() as models:
         latents, model = run_pass(job, plan.first, indices, models, job.source)
-        is_last = plan.hires is None or job.progress.interrupted or job.progress.skipped
+        complete = job.progress.completes_pass
+        is_last = plan.hires is None or not complete
         job.progress.next_pass()
         if is_last:
             if plan.hires is not None:
                 job.progress.next_pass()  # the one left out
             images = decode(latents, model)
-            return composed(images, latents.samples, job.source, plan, job.color_target)
+            pictures = composed(images, latents.samples, job.source, plan, job.color_target)
+            return [replace(picture, complete=complete) for picture in pictures]
         assert plan.hires is not None
         before = None
         if not plan.hires.is_latent or plan.settings["save_images_before_highres_fix"]:
@@ -143,8 +145,9 @@ def make_batch(job: Job, indices: range) -> list[Picture]:
         model = models.enter_context(job.engine.prepared(plan.hires.sampling.checkpoint, plan))
         source = enlarged(plan, plan.hires, latents, before, model, indices)
         latents, model = run_pass(job, plan.hires.sampling, indices, models, source)
+        complete = job.progress.completes_pass
         job.progress.next_pass()
-        return [Picture(image) for image in decode(latents, model)]
+        return [Picture(image, complete=complete) for image in decode(latents, model)]
 
 
 def run_pass(
@@ -182,7 +185,7 @@ def run_pass(
             require_handover(model, refiner)
             models.enter_context(merged_tokens(refiner.unet, sampling.token_merging))
             current.append(refiner)
-            active.__dict__.update(activated(refiner, plan, sampling).__dict__)
+            active.take_over(activated(refiner, plan, sampling))
             reading = text_encoding(
                 job, refiner, sampling, models.enter_context(networks_on(job, refiner, tagged, negative_prompts))
             )

@@ -36,17 +36,22 @@ def save_before_hires(job: Job, pictures: Sequence[Image.Image], indices: range)
         job.saver.sample(picture, index, text, suffix="-before-highres-fix")
 
 
-def saved(job: Job, picture: Image.Image, index: int) -> ResultImage:
-    """A picture of the job with its text, saved if that is wished and can be done."""
+def is_kept(job: Job, picture: Picture) -> bool:
+    """Whether files of the picture are wished: those cut short only by setting."""
+    return job.plan.request.save_samples and (picture.complete or job.plan.settings["save_incomplete_images"])
+
+
+def saved(job: Job, picture: Picture, finished: Image.Image, index: int) -> ResultImage:
+    """A picture of the job with its text, saved if that is wished and can be done. finished: after all processing."""
     text = image_infotext(job.plan, index, job.report.fields)
-    save = job.plan.request.save_samples and job.plan.settings["samples_save"]
+    save = is_kept(job, picture) and job.plan.settings["samples_save"]
     try:
-        result = job.saver.sample(picture, index, text, save=save)
+        result = job.saver.sample(finished, index, text, save=save)
     except WebuiError as error:
         job.report.comment(str(error))
-        result = job.saver.sample(picture, index, text, save=False)
+        result = job.saver.sample(finished, index, text, save=False)
     if result.path is not None:
-        job.engine.host.image_saved(Path(result.path), picture, job.plan)
+        job.engine.host.image_saved(Path(result.path), finished, job.plan)
     return result
 
 
@@ -57,7 +62,7 @@ def mask_pictures(job: Job, picture: Picture, index: int) -> list[ResultImage]:
     settings, shown = job.plan.settings, []
     text = image_infotext(job.plan, index, job.report.fields)
     for kind, suffix in (("mask", "-mask"), ("mask_composite", "-mask-composite")):
-        kept, returned = settings[f"save_{kind}"] and job.plan.request.save_samples, settings[f"return_{kind}"]
+        kept, returned = settings[f"save_{kind}"] and is_kept(job, picture), settings[f"return_{kind}"]
         if not kept and not returned:
             continue
         made = picture.mask.convert("RGB") if kind == "mask" else composite(picture.painted, picture.mask)
@@ -70,7 +75,7 @@ def mask_pictures(job: Job, picture: Picture, index: int) -> list[ResultImage]:
 
 def save_uncorrected(job: Job, picture: Picture, index: int) -> None:
     """Keep the picture as it was before colour correction, if that is wished."""
-    wanted = job.plan.request.save_samples and job.plan.settings["save_images_before_color_correction"]
+    wanted = is_kept(job, picture) and job.plan.settings["save_images_before_color_correction"]
     if wanted and picture.uncorrected is not None:
         text = image_infotext(job.plan, index, job.report.fields)
         job.saver.sample(picture.uncorrected, index, text, suffix="-before-color-correction")
