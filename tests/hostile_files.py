@@ -363,7 +363,7 @@ def sidecars() -> Iterator[tuple[str, str]]:
         yield text[2:30], f"model: {text}"
     laughs = "".join(f"a{level + 1}: &a{level + 1} [{', '.join([f'*a{level}'] * 9)}]\n" for level in range(9))
     yield "a billion laughs", f"a0: &a0 [x]\n{laughs}model: *a9\n"
-    yield "depth", "model: " + "[" * 2_000
+    yield "depth", "model: " + "[" * 500
     yield "a list of lists", "model: [" + "[]," * 20_000 + "[]]"
     yield "a number of a million digits", f"model: {'9' * 1_000_000}"
     yield "a megabyte", "model:\n" + "  x: 1\n" * 150_000
