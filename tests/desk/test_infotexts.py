@@ -71,3 +71,43 @@ def test_the_last_generation_is_read_from_params_txt(services: Services) -> None
         last_infotext(services)
     services.paths.params_txt.write_text(TEXT)
     assert last_infotext(services) == TEXT
+
+
+IMG2IMG = (
+    "a bird\nSteps: 7, Sampler: Euler a, CFG scale: 4, Image CFG scale: 1.5, Seed: 99, Size: 128x64, "
+    "Denoising strength: 0.41, Mask blur: 11, Mask mode: Inpaint not masked, Inpaint area: Only masked, "
+    "Masked area padding: 48, Masked content: latent noise, Soft inpainting enabled: True, "
+    "Soft inpainting schedule bias: 2.5, Hires upscale: 2, Version: v1.10.1"
+)
+
+
+def test_an_infotext_fills_img2imgs_own_fields(services: Services) -> None:
+    pasted = form_from_infotext(IMG2IMG, services, "img2img")
+    assert pasted.left_out == ()
+    form = {**pasted.form, "image": True, "image.inpaint": True, "image.inpaint.mask": b""}
+    made = request_from_form(form, services.settings.snapshot())
+    assert made.hires is None
+    assert made.image is not None
+    assert (made.image.denoising_strength, made.image.image_cfg_scale) == (0.41, 1.5)
+    inpaint = made.image.inpaint
+    assert inpaint is not None
+    assert (inpaint.blur_x, inpaint.invert, inpaint.only_masked, inpaint.padding, inpaint.fill) == (
+        11,
+        True,
+        True,
+        48,
+        2,
+    )
+    assert inpaint.soft is not None
+    assert inpaint.soft.schedule_bias == 2.5
+
+
+def test_a_tab_takes_only_what_it_has_fields_for(services: Services) -> None:
+    groups = {path.partition(".")[0] for path in form_from_infotext(IMG2IMG, services).form}
+    assert not {"image", "loopback"} & groups
+    assert "hires" not in form_from_infotext(IMG2IMG, services, "img2img").form
+
+
+def test_a_choice_of_another_program_is_left_out(services: Services) -> None:
+    pasted = form_from_infotext("x\nSteps: 1, Sampler: Euler, Masked content: stars", services, "img2img")
+    assert pasted.left_out == ("Masked content: stars",)

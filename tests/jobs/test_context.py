@@ -44,3 +44,26 @@ def test_a_snapshot_knows_its_time() -> None:
     assert progress.started_at is not None
     assert len(progress.job_timestamp) == 14
     assert progress.job_timestamp.isdigit()
+
+
+def test_parts_count_their_passes_for_the_whole() -> None:
+    job = JobContext.alone()
+    fractions = []
+    for number in range(4):
+        part = job.part_of(4 - number)
+        part.begin_passes(2)
+        part.next_pass()
+        fractions.append(job.progress.fraction)
+        part.next_pass()
+    assert fractions == [0.125, 0.375, 0.625, 0.875]
+    assert job.progress.fraction == 1
+
+
+def test_a_shorter_part_mends_the_estimate() -> None:
+    job = JobContext.alone()
+    job.part_of(2).begin_passes(3)
+    assert job.progress.job_count == 6
+    for _ in range(3):
+        job.next_pass()
+    job.part_of(1).begin_passes(1)
+    assert job.progress.job_count == 4

@@ -29,7 +29,9 @@ MODES = {
     "batch": "img2img_batch_tab",
 }
 SIZE = 128
-SMALL_EDITORS = ":is(#img2img_sketch, #img2maskimg, #inpaint_sketch) { height: 260px !important; width: 300px !important; }"
+SMALL_EDITORS = (
+    ":is(#img2img_sketch, #img2maskimg, #inpaint_sketch) { height: 260px !important; width: 300px !important; }"
+)
 """The editor draws by WebGL, which takes long where no graphics card helps."""
 
 
@@ -220,9 +222,7 @@ def test_a_batch_from_a_directory_saves_under_the_originals_names(shown: Visit, 
 
 
 @pytest.mark.parametrize(("folder", "sentence"), [("missing", "There is no folder"), (".", "holds no pictures")])
-def test_a_batch_that_cannot_be_is_told_in_a_sentence(
-    shown: Visit, tmp_path: Path, folder: str, sentence: str
-) -> None:
+def test_a_batch_that_cannot_be_is_told_in_a_sentence(shown: Visit, tmp_path: Path, folder: str, sentence: str) -> None:
     open_mode(shown, "batch")
     shown.page.click("#img2img_batch_from_dir_tab-button")
     shown.page.fill("#img2img_batch_input_dir textarea, #img2img_batch_input_dir input", str(tmp_path / folder))
@@ -309,7 +309,9 @@ def test_a_gallerys_picture_goes_to_img2img_and_inpaint_before_they_were_opened(
 
 def test_png_info_sends_picture_and_parameters(visit: Visit, tmp_path: Path) -> None:
     path = tmp_path / "hat.png"
-    path.write_bytes(encode_image(picture(), "png", "a hat\nSteps: 9, Sampler: Heun, CFG scale: 3, Seed: 4, Size: 64x128"))
+    path.write_bytes(
+        encode_image(picture(), "png", "a hat\nSteps: 9, Sampler: Heun, CFG scale: 3, Seed: 4, Size: 64x128")
+    )
     visit.page.click("#tab_pnginfo-button")
     visit.page.set_input_files("#pnginfo_image input[type=file]", path)
     expect(visit.page.locator("#html_info_pnginfo")).to_contain_text("a hat")
