@@ -131,6 +131,7 @@ def build_text_encoder(
         projection_dim=layout.projection or layout.width,
         hidden_act=activation,
         layer_norm_eps=1e-5,
+        attn_implementation="eager",  # written out as A1111's is: emphasis can magnify the last digit
         eos_token_id=49407,
     )
     with torch.device("meta"):
