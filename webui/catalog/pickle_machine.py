@@ -17,7 +17,7 @@ from webui.core.errors import BadModelFile
 
 MAX_PICKLE = 16 << 20
 MAX_TEXT = 1 << 20
-MAX_WORK = 400_000
+MAX_WORK = 250_000
 """Opcodes and items built; a checkpoint needs about 35 for a tensor. Within this a hostile file costs under 100 MB."""
 MAX_KEY = 1 << 40
 """Whole numbers as keys of tables are node numbers and widths; huge ones can be chosen to collide."""
@@ -27,12 +27,6 @@ class Known(Protocol):
     """Something that a pickle may name. `call` is what applying it to arguments gives, in plain data."""
 
     def call(self, machine: Machine, arguments: tuple[Any, ...]) -> Any: ...
-
-
-class Stateful(Protocol):
-    """An object that a pickle may hand its state to."""
-
-    def set_state(self, machine: Machine, state: Any) -> None: ...
 
 
 class _Stop(Exception):

@@ -21,7 +21,7 @@ from webui.core.errors import BadModelFile
 
 MAX_HEADER = 25_000_000
 """Bytes of JSON. Real checkpoints have under one million, LoRA files with all their tags and pictures a few."""
-MAX_MARKS = 700_000
+MAX_MARKS = 400_000
 """Texts and commas in it, metadata included; a tensor has a dozen, the largest models a few thousand tensors."""
 PREFIX = 8
 ZIP_MAGIC = b"PK\x03\x04"
