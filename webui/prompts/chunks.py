@@ -144,7 +144,9 @@ def old_chunk(
     Brackets are looked for among the tokens, each multiplying all that follows; `(text:1.3)`, escapes and BREAK
     are words like others.
     """
-    tokens, weights, fixes = [], [], []
+    tokens: list[int] = []
+    weights: list[float] = []
+    fixes: list[Fix] = []
     weight, position, ids = 1.0, 0, tokenizer.encode(text)
     changes = {} if emphasis == "None" else bracket_weights()
     while position < len(ids):
