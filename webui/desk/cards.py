@@ -34,7 +34,7 @@ SHORTEST_SEARCH = 4
 """Letters after which a search finds files in hidden folders too."""
 MANY = 500
 """LoRAs above which headers are read behind the scenes before aliases are used: file names serve until then."""
-RESTING, BREATH = 0.5, 0.002
+RESTING, BREATH = 0.5, 0.01
 """Seconds: between looks at whether the jobs are done, and after each header."""
 DESCRIPTION = 400
 """Characters of a description on a card."""

@@ -13,14 +13,14 @@ OF_COMPONENTS = (
 """What Gradio tells of each component for its API pages, which we don't show (every event is private), and for
 components that aren't its own."""
 
-OF_EVENTS = ("api_description", "batch", "max_batch_size")
+OF_EVENTS = ("api_description", "batch", "max_batch_size", "collects_event_data")
 """What only the server and the API pages read of an event."""
 
 EMPTY = (
     *("key", "rendered_in", "render_id", "event_specific_args", "component_prop_inputs", "js_implementation"),
-    "show_progress_on",
+    *("show_progress_on", "scroll_to_output", "trigger_only_on_failure", "trigger_only_on_success", "time_limit"),
 )
-"""What the page takes as absent when it is null or an empty list."""
+"""What the page takes as absent when it is null, false or an empty list."""
 
 
 class LeanBlocks(gr.Blocks):
@@ -33,7 +33,8 @@ class LeanBlocks(gr.Blocks):
                 for key in unused:
                     item.pop(key, None)
                 for key in EMPTY:
-                    if item.get(key, ...) in (None, []):
+                    value = item.get(key, ...)
+                    if value is None or value is False or value == []:
                         del item[key]
         for component in config["components"]:
             component["props"].pop("preserved_by_key", None)  # only for gr.render, which the page doesn't use
