@@ -17,6 +17,7 @@ BENCHMARKS = {
     "first-picture": "bench.first_picture",
     "step": "bench.step",
     "load": "bench.load",
+    "samplers": "bench.samplers",
     "loras": "bench.loras",
     "cards": "bench.cards",
 }

@@ -12,6 +12,7 @@ import pytest
 from bench.measure import Bar, Report, Sample, Series, alternating
 from bench.programs import ROOT
 from tests.tiny import NATIVE_SIZE, tiny_checkpoint
+from webui.core.choices import SAMPLERS
 
 
 def test_a_ratio_is_that_of_the_rounds_not_of_the_medians() -> None:
@@ -66,3 +67,9 @@ def test_the_first_picture_is_timed(tmp_path: Path) -> None:
     record = run("first-picture", "--checkpoint", str(checkpoint))
     assert record["setup"]["pixels"] == NATIVE_SIZE
     assert [series["title"] for series in record["series"]] == ["page", "first picture", "second picture"]
+
+
+def test_every_sampler_is_timed() -> None:
+    record = run("samplers", "--steps", "3", "--pixels", "64")
+    assert [series["title"] for series in record["series"]] == [sampler.name for sampler in SAMPLERS]
+    assert all(series["cpu"] > 0 for series in record["series"])

@@ -1,0 +1,71 @@
+"""Sampling with a network that takes no time."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from webui.app import build_services
+from webui.core.choices import SAMPLERS
+from webui.core.flags import parse_flags
+from webui.core.request import GenerationRequest
+from webui.diffusion.denoiser import ActiveNetwork, Cond
+from webui.diffusion.guidance import (
+    ClassifierFreeGuidance,
+    GuidanceOptions,
+    PromptConds,
+    TimedCond,
+    WeightedSchedule,
+)
+from webui.diffusion.noise import ImageNoise, RandomSource
+from webui.diffusion.schedules import ConsistencyTable, NoiseTable, scaled_linear_alphas_cumprod
+from webui.jobs.context import JobContext
+from webui.pipeline.engine import build
+from webui.pipeline.latents import noise_table, sample
+from webui.pipeline.plan import GenerationPlan
+
+CHANNELS, TOKENS, WIDTH = 4, 77, 768
+SEED = 1
+
+
+def free_passes(checkpoint: Path, pixels: int, steps: int, source: str) -> list[FreePass]:
+    """A pass by each sampler. checkpoint: any file, which is not loaded. source: where random numbers come from."""
+    with tempfile.TemporaryDirectory(prefix="easel-bench-") as data:
+        flags, _ = parse_flags(["--data-dir", data, "--ckpt", str(checkpoint), "--no-hashing"], {})
+        engine = build(build_services(flags))
+    asked = GenerationRequest(width=pixels, height=pixels, steps=steps, seed=SEED)
+    return [FreePass(engine.plan(asked.replace(sampler=row.name)), source) for row in SAMPLERS]
+
+
+class FreePass:
+    """One picture's pass by one sampler, through the pipeline's own `sample`."""
+
+    def __init__(self, plan: GenerationPlan, source: str) -> None:
+        self.plan = plan
+        self.name = plan.first.sampler.name
+        self.shape = (CHANNELS, plan.first.height // 8, plan.first.width // 8)
+        self.source = RandomSource(source, torch.device("cpu"))
+        table = noise_table(NoiseTable(scaled_linear_alphas_cumprod()), self.plan.settings)
+        consistency = self.plan.first.sampler.consistency
+        table = ConsistencyTable.of(table) if consistency else table
+        self.active = ActiveNetwork(self._answer, table, "eps", consistency=consistency)
+        vectors = torch.zeros(TOKENS, WIDTH)
+        self.conds = PromptConds(
+            ((WeightedSchedule(1.0, (TimedCond(10**6, vectors),)),),), ((TimedCond(10**6, vectors),),)
+        )
+
+    def _answer(self, x: Tensor, timesteps: Tensor, cond: Cond) -> Tensor:
+        """The noise of data that is one point, which every sampler reaches with ease."""
+        return x
+
+    def sample(self) -> int:
+        """Run the pass. Returns: how often the network was called."""
+        first, settings = self.plan.first, self.plan.settings
+        options = GuidanceOptions(7.0 * first.sampler.cfg_factor, first.total_calls)
+        guidance = ClassifierFreeGuidance(self.conds, options)
+        noise = ImageNoise(self.shape, [SEED], self.source)
+        sample(first, settings, self.active, guidance, noise, [SEED], [], JobContext.alone())
+        return guidance.call
