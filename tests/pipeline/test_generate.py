@@ -8,11 +8,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from tests.tiny import tiny_checkpoint
 from webui.app import build_services
+from webui.core.choices import ATTENTIONS
 from webui.core.flags import parse_flags
 from webui.core.hooks import Step
 from webui.core.request import GenerationRequest, GenerationResult, HiresFix
@@ -250,3 +252,14 @@ def test_memory_that_stays_short_ends_the_job(engine: Engine) -> None:
     with pytest.raises(ExtensionFailed, match="out of memory"):
         made(engine, **short_of_memory(engine, 2))
     assert made(engine).images
+
+
+def test_every_attention_makes_nearly_the_same_picture(engine: Engine) -> None:
+    def levels(**overrides: object) -> np.ndarray:
+        data = made(engine, overrides=overrides).images[0].data
+        return np.asarray(Image.open(io.BytesIO(data)), dtype=int)
+
+    plain = levels()
+    for name in ATTENTIONS:
+        assert abs(levels(cross_attention_optimization=name) - plain).max() <= 2, name
+    assert abs(levels(upcast_attn=True) - plain).max() <= 2

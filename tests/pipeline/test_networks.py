@@ -237,3 +237,13 @@ def test_hypernetworks_compose_and_come_off(engine: Engine) -> None:
 )
 def test_tags_are_read_by_place_and_by_name(tags: str, expected: dict[str, Strength]) -> None:
     assert strengths(cut_networks(tags).tags, lambda _: None) == expected
+
+
+def test_the_second_passs_text_may_be_read_with_the_first_ones_networks(engine: Engine) -> None:
+    def second(hires_prompt: str, **overrides: object) -> bytes:
+        hires = HiresFix(prompt=hires_prompt, steps=1, denoising_strength=0.5, scale=1.0)
+        return picture(engine, "a cat <lora:one:0.8>", hires=hires, overrides=overrides)
+
+    early = {"hires_fix_use_firstpass_conds": True}
+    assert second("a dog <lora:two:0.8>", **early) != second("a dog <lora:two:0.8>")
+    assert second("a dog <lora:one:0.8>", **early) == second("a dog <lora:one:0.8>")

@@ -232,6 +232,19 @@ SCHEDULERS: tuple[Scheduler, ...] = (
     Scheduler("beta", "Beta", _SCHEDULES + "beta_sigmas", need_inner_model=True),
 )
 
+ATTENTIONS: Mapping[str, bool] = {
+    "Automatic": False,
+    "xformers": False,
+    "sdp-no-mem - scaled dot product without memory efficient attention": False,
+    "sdp - scaled dot product": False,
+    "sub-quadratic": True,
+    "V1 - original v1": True,
+    "InvokeAI": True,
+    "Doggettx": True,
+    "None": True,
+}
+"""A1111's names of attention optimizations; whether it is written out instead of torch's fused attention."""
+
 LATENT_UPSCALERS: Mapping[str, tuple[str, bool]] = {
     "Latent": ("bilinear", False),
     "Latent (antialiased)": ("bilinear", True),

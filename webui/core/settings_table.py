@@ -257,7 +257,13 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     *in_section(
         Section("optimizations", "Optimizations", "sd"),
-        Setting("cross_attention_optimization", "Automatic", "Cross attention optimization", choices="attention"),
+        Setting(
+            "cross_attention_optimization",
+            "Automatic",
+            "Cross attention optimization",
+            choices="attention",
+            help="Automatic, sdp and xformers are torch's own attention, the quickest; the others are written out.",
+        ),
         Setting(
             "s_min_uncond",
             0.0,

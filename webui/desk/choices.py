@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from webui.core.choices import ATTENTIONS
 from webui.core.settings import Setting
 from webui.desk.services import Services
 
@@ -12,6 +13,8 @@ def choices_of(services: Services, setting: Setting) -> tuple[str, ...]:
         return setting.choices
     if setting.choices == "vaes":
         return services.vaes.names()
+    if setting.choices == "attention":
+        return tuple(ATTENTIONS)
     if setting.choices == "checkpoints":
         return services.checkpoints.titles()
     return ()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -13,12 +13,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from webui.core.choices import ATTENTIONS
 from webui.core.hooks import Step
 from webui.core.request import FromImage, GenerationRequest, GenerationResult, ResultImage
 from webui.diffusion.denoiser import ActiveNetwork
 from webui.diffusion.guidance import ClassifierFreeGuidance, GuidanceOptions
 from webui.diffusion.noise import ImageNoise, RandomSource
 from webui.diffusion.schedules import ConsistencyTable
+from webui.models.attention import attention_computed
 from webui.models.families.base import LoadedModel
 from webui.models.token_merging import merged_tokens
 from webui.pipeline.blending import KeepOutsideMask
@@ -162,15 +164,20 @@ def run_pass(
     require_fit(model, sampling, source.latents if source else None)
     for sentence in without_effect(model, plan, sampling):
         job.report.comment(sentence)
-    models.enter_context(merged_tokens(model.unet, sampling.token_merging))
+    models.enter_context(network_changes(model, plan, sampling))
     tagged, negative_prompts = expanded(sampling.prompts, indices), expanded(sampling.negative_prompts, indices)
     in_use = models.enter_context(networks_on(job, model, tagged, negative_prompts))
     prompts = tuple(cut_networks(prompt).text for prompt in tagged)
     is_second = plan.hires is not None and sampling is plan.hires.sampling
+    conds = None
+    if is_second and settings["hires_fix_use_firstpass_conds"]:
+        with networks_on(job, model, expanded(plan.first.prompts, indices), negative_prompts) as of_first:
+            conds = text_encoding(job, model, sampling, of_first).conds(prompts, negative_prompts, steps)
+    in_use = models.enter_context(networks_on(job, model, tagged, negative_prompts))
     steps = StepCount(plan.first.total_calls, sampling.total_calls if is_second else None)
     active = activated(model, plan, sampling)
     encoding = text_encoding(job, model, sampling, in_use)
-    conds = encoding.conds(prompts, negative_prompts, steps)
+    conds = conds or encoding.conds(prompts, negative_prompts, steps)
     if not is_second:
         report_embeddings(job, in_use, encoding.embeddings_in(prompts, negative_prompts))
     channels = channels_beside(job, model, sampling, indices, source)
@@ -183,7 +190,7 @@ def run_pass(
             refiner = models.enter_context(job.engine.prepared(plan.refiner.checkpoint, plan))  # type: ignore[union-attr]
             require_fit(refiner, sampling)
             require_handover(model, refiner)
-            models.enter_context(merged_tokens(refiner.unet, sampling.token_merging))
+            models.enter_context(network_changes(refiner, plan, sampling))
             current.append(refiner)
             active.take_over(activated(refiner, plan, sampling))
             reading = text_encoding(
@@ -204,6 +211,17 @@ def run_pass(
     latents = sample(sampling, settings, active, guidance, noise, seeds, hooks, job.progress, start)
     report_guidance(job, guidance)
     return Latents(blend.finished(latents.samples)) if blend else latents, current[-1]
+
+@contextmanager
+def network_changes(model: LoadedModel, plan: GenerationPlan, sampling: SamplingPlan) -> Iterator[None]:
+    """What the settings change about the network itself during a pass."""
+    written_out = ATTENTIONS.get(plan.settings["cross_attention_optimization"], False)
+    with (
+        merged_tokens(model.unet, sampling.token_merging),
+        attention_computed(model.unet, written_out=written_out, upcast=plan.settings["upcast_attn"]),
+    ):
+        yield
+
 
 
 def channels_beside(
