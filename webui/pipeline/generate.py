@@ -166,15 +166,14 @@ def run_pass(
         job.report.comment(sentence)
     models.enter_context(network_changes(model, plan, sampling))
     tagged, negative_prompts = expanded(sampling.prompts, indices), expanded(sampling.negative_prompts, indices)
-    in_use = models.enter_context(networks_on(job, model, tagged, negative_prompts))
     prompts = tuple(cut_networks(prompt).text for prompt in tagged)
     is_second = plan.hires is not None and sampling is plan.hires.sampling
+    steps = StepCount(plan.first.total_calls, sampling.total_calls if is_second else None)
     conds = None
     if is_second and settings["hires_fix_use_firstpass_conds"]:
         with networks_on(job, model, expanded(plan.first.prompts, indices), negative_prompts) as of_first:
             conds = text_encoding(job, model, sampling, of_first).conds(prompts, negative_prompts, steps)
     in_use = models.enter_context(networks_on(job, model, tagged, negative_prompts))
-    steps = StepCount(plan.first.total_calls, sampling.total_calls if is_second else None)
     active = activated(model, plan, sampling)
     encoding = text_encoding(job, model, sampling, in_use)
     conds = conds or encoding.conds(prompts, negative_prompts, steps)
@@ -212,6 +211,7 @@ def run_pass(
     report_guidance(job, guidance)
     return Latents(blend.finished(latents.samples)) if blend else latents, current[-1]
 
+
 @contextmanager
 def network_changes(model: LoadedModel, plan: GenerationPlan, sampling: SamplingPlan) -> Iterator[None]:
     """What the settings change about the network itself during a pass."""
@@ -221,7 +221,6 @@ def network_changes(model: LoadedModel, plan: GenerationPlan, sampling: Sampling
         attention_computed(model.unet, written_out=written_out, upcast=plan.settings["upcast_attn"]),
     ):
         yield
-
 
 
 def channels_beside(
