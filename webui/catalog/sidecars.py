@@ -119,11 +119,10 @@ def _json(file: ModelFile, ending: str) -> dict[str, Any]:
 
 def _read(file: ModelFile, ending: str) -> bytes | None:
     """The sidecar's content; None when it isn't there, can't be read or is larger than any honest one."""
-    path = sidecar_path(file, ending)
-    if path.name not in file.beside:
+    if file.stem + ending not in file.beside:
         return None
     try:
-        with path.open("rb") as stream:
+        with sidecar_path(file, ending).open("rb") as stream:
             content = stream.read(MAX_BYTES + 1)
     except OSError:
         return None
