@@ -28,6 +28,7 @@ MODES = {
     "inpaint_upload": "img2img_inpaint_upload_tab",
     "batch": "img2img_batch_tab",
 }
+A1111_IDS = (Path(__file__).parents[1] / "fixtures" / "ui" / "a1111-img2img-element-ids.txt").read_text().split()
 SIZE = 128
 SMALL_EDITORS = (
     ":is(#img2img_sketch, #img2maskimg, #inpaint_sketch) { height: 260px !important; width: 300px !important; }"
@@ -49,6 +50,13 @@ def shown(browser: Browser, server: Any) -> Iterator[Visit]:
     visitor.open().add_style_tag(content=SMALL_EDITORS)
     yield visitor
     visitor.context.close()
+
+
+@pytest.fixture
+def fresh(visit: Visit) -> Visit:
+    """A page on which img2img was never opened."""
+    visit.page.add_style_tag(content=SMALL_EDITORS)
+    return visit
 
 
 @pytest.fixture
@@ -291,35 +299,50 @@ def test_an_infotext_fills_the_fields(shown: Visit) -> None:
     assert shown.number("mask_blend_power") == 2.5
 
 
-def test_a_gallerys_picture_goes_to_img2img_and_inpaint_before_they_were_opened(visit: Visit) -> None:
-    visit.generate("sent on", steps=1, seed=77, width=64, height=128)
-    visit.picture_width()
-    visit.page.click("#txt2img_send_to_inpaint")
-    expect(visit.page.locator("#img2maskimg").get_by_role("button", name="Undo")).to_be_enabled()
-    expect(visit.page.locator(PROMPT)).to_have_value("sent on")
-    assert [visit.number(f"img2img_{name}") for name in ("seed", "steps", "width", "height")] == [77, 1, 64, 128]
-    visit.page.click("#tab_txt2img-button")
-    visit.page.click("#txt2img_send_to_img2img")
-    expect(visit.page.locator("#img2img_image img")).to_be_visible()
-    visit.generate("and once more", tab=TAB)
-    visit.picture_width(TAB)
-    visit.page.click("#img2img_send_to_inpaint")
-    expect(visit.page.locator("#img2maskimg")).to_be_visible()
+def test_a_gallerys_picture_goes_to_img2img_and_inpaint_before_they_were_opened(fresh: Visit) -> None:
+    fresh.generate("sent on", steps=1, seed=77, width=64, height=128)
+    fresh.picture_width()
+    fresh.page.click("#txt2img_send_to_inpaint")
+    expect(fresh.page.locator("#img2maskimg").get_by_role("button", name="Undo")).to_be_enabled()
+    expect(fresh.page.locator(PROMPT)).to_have_value("sent on")
+    assert [fresh.number(f"img2img_{name}") for name in ("seed", "steps", "width", "height")] == [77, 1, 64, 128]
+    fresh.page.click("#tab_txt2img-button")
+    fresh.page.click("#txt2img_send_to_img2img")
+    expect(fresh.page.locator("#img2img_image img")).to_be_visible()
+    fresh.generate("and once more", tab=TAB)
+    fresh.picture_width(TAB)
+    fresh.page.click("#img2img_send_to_inpaint")
+    expect(fresh.page.locator("#img2maskimg")).to_be_visible()
 
 
-def test_png_info_sends_picture_and_parameters(visit: Visit, tmp_path: Path) -> None:
+def test_png_info_sends_picture_and_parameters(fresh: Visit, tmp_path: Path) -> None:
     path = tmp_path / "hat.png"
     path.write_bytes(
         encode_image(picture(), "png", "a hat\nSteps: 9, Sampler: Heun, CFG scale: 3, Seed: 4, Size: 64x128")
     )
-    visit.page.click("#tab_pnginfo-button")
-    visit.page.set_input_files("#pnginfo_image input[type=file]", path)
-    expect(visit.page.locator("#html_info_pnginfo")).to_contain_text("a hat")
-    visit.page.click("#img2img_tab")
-    expect(visit.page.locator("#img2img_image img")).to_be_visible()
-    expect(visit.page.locator(PROMPT)).to_have_value("a hat")
-    assert visit.number("img2img_steps") == 9
-    assert visit.number("img2img_height") == 128
+    fresh.page.click("#tab_pnginfo-button")
+    fresh.page.set_input_files("#pnginfo_image input[type=file]", path)
+    expect(fresh.page.locator("#html_info_pnginfo")).to_contain_text("a hat")
+    fresh.page.click("#img2img_tab")
+    expect(fresh.page.locator("#img2img_image img")).to_be_visible()
+    expect(fresh.page.locator(PROMPT)).to_have_value("a hat")
+    assert fresh.number("img2img_steps") == 9
+    assert fresh.number("img2img_height") == 128
+
+
+def test_elements_have_a1111s_ids(shown: Visit) -> None:
+    for mode in MODES:
+        open_mode(shown, mode)
+    shown.page.click("#img2img_batch_from_dir_tab-button")
+    shown.page.click("#img2img_tab_resize_by-button")
+    shown.page.wait_for_selector("#img2img_scale", state="attached")
+    shown.page.click("#img2img_tab_resize_to-button")
+    if not shown.page.locator("#img2img_batch_png_info_dir").count():
+        shown.page.get_by_role("button", name="PNG info").click()
+    shown.page.wait_for_selector("#img2img_batch_png_info_dir", state="attached")
+    script = "ids => ids.map(id => document.querySelectorAll(`[id='${id}']`).length)"
+    counts = shown.page.evaluate(script, A1111_IDS)
+    assert {name: count for name, count in zip(A1111_IDS, counts, strict=True) if count != 1} == {}
 
 
 def test_what_comes_later_says_so(shown: Visit) -> None:
@@ -327,6 +350,18 @@ def test_what_comes_later_says_so(shown: Visit) -> None:
     for button, name in (("interrogate", "CLIP"), ("deepbooru", "DeepBooru")):
         shown.page.click(f"#{button}")
         expect(toast(shown)).to_contain_text(f"Describing a picture with {name} comes in a later version")
+
+
+def test_a_picture_that_the_server_lost_is_told_and_the_page_goes_on(shown: Visit, server: Any, file: Path) -> None:
+    open_mode(shown, "img2img")
+    upload(shown, "img2img_image", file)
+    for copy in (server.data / "tmp" / "gradio").rglob(file.name):
+        copy.unlink()
+    shown.page.click("#img2img_generate")
+    expect(toast(shown)).to_contain_text("Error")
+    shown.wait_idle(TAB)
+    upload(shown, "img2img_image", file)
+    generate(shown, "here again")
 
 
 def test_a_reloaded_page_finds_its_form_and_result_again(shown: Visit, file: Path) -> None:

@@ -174,9 +174,10 @@ def test_save_copies_the_picture_and_logs_it(visit: Visit, server: Any) -> None:
     assert (folder / row["filename"]).stat().st_size > 0
 
 
-def test_buttons_of_unbuilt_tabs_say_so(visit: Visit) -> None:
+def test_without_a_picture_there_is_nothing_to_send(visit: Visit) -> None:
     visit.page.click("#txt2img_send_to_img2img")
-    expect(visit.page.locator(".toast-wrap")).to_contain_text("later version")
+    expect(visit.page.locator(".toast-wrap")).to_contain_text("There is no picture to send")
+    expect(visit.page.locator(PROMPT)).to_be_visible()
 
 
 def test_choosing_a_checkpoint_by_its_card(visit: Visit) -> None:

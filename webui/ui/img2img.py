@@ -123,7 +123,6 @@ class Img2Img(GenerationTab):
 
     def _size(self, column: ParameterColumn) -> None:
         self.scaling = gr.Checkbox(False, visible="hidden", elem_id="img2img_is_scaling")
-        column.fields["by_scale"] = self.scaling
         with gr.Column(scale=4, min_width=280), gr.Tabs(elem_id="img2img_tabs_resize"):
             with (
                 gr.Tab("Resize to", id="to", elem_id="img2img_tab_resize_to", render_children=True) as to_size,
@@ -161,14 +160,14 @@ class Img2Img(GenerationTab):
 
     @property
     def sources(self) -> Any:
-        return self.source.inputs
+        return [*self.source.inputs, self.scaling]
 
     # From the page to a job
 
     def start(self, values: Update, job_id: str, user: str | None) -> None:
         services, mode = self.services, values[self.source.mode]
         form = self.form(values)
-        scale = float(form["scale"]) if form["by_scale"] else None
+        scale = float(form["scale"]) if values[self.scaling] else None
         form |= {"image": True, "loopback": form["script"] == LOOPBACK}
         form["image.inpaint.blur_y"] = form["image.inpaint.blur_x"]
         settings, groups = services.settings.snapshot(), services.host.params

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,8 @@ def mount(app: FastAPI, services: Services, downloads: Downloads | None = None) 
     """Show the page at "/". To be called after every other route is added: what comes later is hidden by it."""
     flags, paths = services.flags, services.paths
     downloads = downloads or Downloads(downloads_folders(paths))
+    # Gradio empties its folder of uploads when a server ends: two of them must not share one.
+    os.environ.setdefault("GRADIO_TEMP_DIR", str(paths.tmp / "gradio"))
     gr.set_static_paths(paths.outputs)  # served from where they lie, without a copy in Gradio's cache
     assets = f"{ASSETS_URL}/{_version_of_assets()}"  # a new address with every change, since browsers keep scripts
     app.mount(assets, StaticFiles(directory=ASSETS))

@@ -152,7 +152,8 @@ class Sources:
     def _wire(self) -> None:
         for mode, button in self.send.items():
             drawn = button.click(None, self.editors[mode], self.drawn, js="(value) => easel.drawnFiles(value)")
-            drawn.then(None, None, None, js="() => easel.drawingSent()")
+            drawn.success(None, None, None, js="() => easel.drawingSent()")
+            drawn.failure(None, None, None, js="() => easel.drawingLost()")
         for mode, target, button in self.copies:
             source, goal = (self.picture if name == IMG2IMG else self.editors[name] for name in (mode, target))
             copied = button.click(None, source, goal, js=f"(value) => easel.copied(value, '{mode}', '{target}')")

@@ -103,9 +103,9 @@ class GenerationTab(ABC):
         places = _places(inputs, self.fields.values())
         draw = f"(...values) => easel.newJob('{self.name}', values, {json.dumps(places if keep else None)})"
         watch = f"(outcome) => easel.submitted('{self.name}', outcome)"
-        button.click(handler, inputs, [self.outcome, self.output.log], js=draw, **QUIET).then(
-            None, self.outcome, None, js=watch
-        )
+        submitted = button.click(handler, inputs, [self.outcome, self.output.log], js=draw, **QUIET)
+        submitted.success(None, self.outcome, None, js=watch)
+        submitted.failure(None, None, None, js=f"() => easel.notSubmitted('{self.name}')")
 
     def form(self, values: Update) -> dict[str, Any]:
         """The form's values by their dotted paths."""

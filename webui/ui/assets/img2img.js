@@ -70,6 +70,12 @@ export function drawingSent() {
   for (const act of acts) act();
 }
 
+export function drawingLost() {
+  waiting = null;
+  sentMode = null;
+  byId("img2img_generate_box").dataset.state = "idle";
+}
+
 // What an editor holds, as files of the server: its picture first, then what was drawn. Gradio takes a list for the
 // values of several components, hence a list of the one value.
 export function drawnFiles(value) {

@@ -25,6 +25,7 @@ window.easel = {
   currentJob: progress.currentJob,
   shownJob: progress.shownJob,
   submitted: progress.submitted,
+  notSubmitted: progress.notSubmitted,
   openDialog: (id) => byId(id)?.setAttribute("data-open", ""),
   closeDialog: (id) => byId(id)?.removeAttribute("data-open"),
   showTab: (tab) => click(`tab_${tab}-button`),

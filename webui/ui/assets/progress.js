@@ -32,6 +32,14 @@ export function submitted(tab, outcome) {
   else finish(tab, current);
 }
 
+// Generate itself failed, for a reason that Gradio shows: there is no job to watch.
+export function notSubmitted(tab) {
+  const current = watched.get(tab);
+  if (!current) return;
+  finish(tab, current);
+  forget(tab);
+}
+
 // Takes up a job that ran, or ended, while the page was away.
 export async function resume(tab) {
   const id = recall(localStorage, key(tab));
