@@ -352,6 +352,23 @@ def test_what_comes_later_says_so(shown: Visit) -> None:
         expect(toast(shown)).to_contain_text(f"Describing a picture with {name} comes in a later version")
 
 
+def test_the_loopback_script_makes_a_picture_a_loop(shown: Visit, file: Path) -> None:
+    open_mode(shown, "img2img")
+    upload(shown, "img2img_image", file)
+    loops = shown.page.locator("#script_loopback_loops")
+    expect(loops).to_be_hidden()
+    shown.page.click("#img2img_script_list input")
+    shown.page.get_by_role("option", name="Loopback").click()
+    expect(loops).to_be_visible()
+    shown.set_number("script_loopback_loops", 2)
+    generate(shown, "over and over", steps=1)
+    pictures = shown.page.locator("#img2img_gallery .thumbnails button.thumbnail-item")
+    expect(pictures).to_have_count(3)  # the grid is the first
+    shown.page.click("#img2img_script_list input")
+    shown.page.get_by_role("option", name="None").click()
+    expect(loops).to_be_hidden()
+
+
 def test_a_picture_that_the_server_lost_is_told_and_the_page_goes_on(shown: Visit, server: Any, file: Path) -> None:
     open_mode(shown, "img2img")
     upload(shown, "img2img_image", file)
