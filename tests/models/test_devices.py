@@ -15,6 +15,7 @@ def test_full_precision_is_fp32_everywhere(flags: Flags) -> None:
     placement = choose(flags)
     assert {placement.unet, placement.text, placement.vae} == {torch.float32}
     assert not placement.channels_last
+    assert placement.exact == (flags.precision == "full"), "rounding as A1111 does is for comparing pictures"
 
 
 def test_a_cpu_computes_in_bf16_or_fp32_but_never_in_fp16() -> None:

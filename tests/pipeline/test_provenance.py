@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from webui.core.version import VERSION
@@ -11,3 +13,5 @@ def test_a_placement_tells_device_and_precision() -> None:
     made = provenance_at(placement_on_cpu(torch.bfloat16))
     assert (made.version, made.precision, made.vae_precision, made.device) == (VERSION, "bf16", "bf16", "cpu")
     assert made.torch == torch.__version__
+    assert made.attention == "sdpa"
+    assert provenance_at(replace(placement_on_cpu(torch.float32), exact=True)).attention == "written out"

@@ -232,8 +232,8 @@ SCHEDULERS: tuple[Scheduler, ...] = (
     Scheduler("beta", "Beta", _SCHEDULES + "beta_sigmas", need_inner_model=True),
 )
 
-ATTENTIONS: Mapping[str, bool] = {
-    "Automatic": False,
+ATTENTIONS: Mapping[str, bool | None] = {
+    "Automatic": None,
     "xformers": False,
     "sdp-no-mem - scaled dot product without memory efficient attention": False,
     "sdp - scaled dot product": False,
@@ -243,7 +243,9 @@ ATTENTIONS: Mapping[str, bool] = {
     "Doggettx": True,
     "None": True,
 }
-"""A1111's names of attention optimizations; whether it is written out instead of torch's fused attention."""
+"""A1111's names of attention optimizations; whether it is written out instead of torch's fused attention.
+
+Automatic writes it out in A1111, and here with --precision full, the mode for equal pictures."""
 
 LATENT_UPSCALERS: Mapping[str, tuple[str, bool]] = {
     "Latent": ("bilinear", False),

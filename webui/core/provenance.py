@@ -19,7 +19,8 @@ LONGEST_VALUE = 60
 class Provenance:
     """version: Easel's. precision, vae_precision: "fp32", "fp16" or "bf16", of the network and of the decoder.
 
-    device: the kind, "cpu", "cuda", "mps" or "xpu". torch: its version. attention: the kernel, "sdpa".
+    device: the kind, "cpu", "cuda", "mps" or "xpu". torch: its version. attention: what "Automatic" means there,
+    torch's "sdpa" or "written out".
     """
 
     version: str

@@ -262,7 +262,8 @@ SETTINGS: tuple[Setting, ...] = (
             "Automatic",
             "Cross attention optimization",
             choices="attention",
-            help="Automatic, sdp and xformers are torch's own attention, the quickest; the others are written out.",
+            help="Automatic, sdp and xformers are torch's own attention, the quickest; the others are written out, "
+            "and so is Automatic with --precision full.",
         ),
         Setting(
             "s_min_uncond",

@@ -27,7 +27,7 @@ class Placement:
 
     channels_last: keep the U-Net's and the VAE's weights as NHWC, which bf16 convolutions on CPUs want.
     sharing: what of the model is on the device at a time. storage: dtype that the U-Net's layers are kept in
-    between their calls, None for the one they compute in.
+    between their calls, None for the one they compute in. exact: round where A1111 rounds, if that is slower.
     """
 
     device: torch.device
@@ -37,6 +37,7 @@ class Placement:
     channels_last: bool = False
     sharing: Sharing = "together"
     storage: torch.dtype | None = None
+    exact: bool = False
 
     @property
     def cheaper(self) -> Placement | None:
@@ -51,15 +52,16 @@ def choose(flags: Flags) -> Placement:
 
     fp16 on graphics devices, bf16 on CPUs that compute in it, else fp32; never fp16 on a CPU, where it is
     hundreds of times slower. The VAE of SD 1.x fits fp16's range on most pictures and is run again in fp32 otherwise.
+    --precision full, with which people compare pictures, also makes the placement `exact`.
     Raises: InvalidRequest for a device that isn't there.
     """
-    device = find_device(flags.device)
-    half = not (flags.no_half or flags.precision == "full")
+    device, exact = find_device(flags.device), flags.precision == "full"
+    half = not (flags.no_half or exact)
     if device.type == "cpu":
         low = half and cpu_computes_bf16()
-        return placement_on_cpu(torch.bfloat16 if low else FLOAT)
+        return replace(placement_on_cpu(torch.bfloat16 if low else FLOAT), exact=exact)
     if not half:
-        return Placement(device, FLOAT, FLOAT, FLOAT)
+        return Placement(device, FLOAT, FLOAT, FLOAT, exact=exact)
     vae = FLOAT if flags.no_half_vae else torch.float16
     return Placement(device, torch.float16, torch.float16, vae, channels_last=flags.opt_channelslast)
 

@@ -215,7 +215,9 @@ def run_pass(
 @contextmanager
 def network_changes(model: LoadedModel, plan: GenerationPlan, sampling: SamplingPlan) -> Iterator[None]:
     """What the settings change about the network itself during a pass."""
-    written_out = ATTENTIONS.get(plan.settings["cross_attention_optimization"], False)
+    written_out = ATTENTIONS.get(plan.settings["cross_attention_optimization"])
+    if written_out is None:
+        written_out = model.placement.exact
     with (
         merged_tokens(model.unet, sampling.token_merging),
         attention_computed(model.unet, written_out=written_out, upcast=plan.settings["upcast_attn"]),

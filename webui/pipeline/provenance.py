@@ -8,9 +8,6 @@ from webui.core.provenance import Provenance
 from webui.core.version import VERSION
 from webui.models.devices import Placement
 
-ATTENTION = "sdpa"
-"""torch.nn.functional.scaled_dot_product_attention, which every network here calls."""
-
 PRECISIONS = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 
 
@@ -22,5 +19,5 @@ def provenance_at(placement: Placement) -> Provenance:
         vae_precision=PRECISIONS[placement.vae],
         device=placement.device.type,
         torch=torch.__version__,
-        attention=ATTENTION,
+        attention="written out" if placement.exact else "sdpa",
     )
