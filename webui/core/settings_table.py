@@ -122,7 +122,7 @@ SETTINGS: tuple[Setting, ...] = (
             "no_dpmpp_sde_batch_determinism",
             False,
             "Do not make DPM++ SDE deterministic across different batch sizes.",
-            help="The noise of all pictures of a batch then comes from the first one's seed.",
+            help="The noise of all pictures of a batch then comes from the last one's seed.",
         ),
         Setting(
             "use_old_hires_fix_width_height",
