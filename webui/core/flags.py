@@ -57,6 +57,9 @@ IDLE_VALUES = (
 )  # fmt: skip
 
 
+Group = argparse._ArgumentGroup
+
+
 class BadFlag(WebuiError):
     """A flag's value can't be used; the program ends with `EXIT_BAD_FLAG`."""
 
@@ -223,7 +226,23 @@ def flag_parser(usage: str = "launch.py [flags]", epilog: str = "") -> FlagParse
         allow_abbrev=False,
     )  # fmt: skip
 
-    server = parser.add_argument_group("server")
+    _add_server_flags(parser.add_argument_group("server"))
+    _add_page_flags(parser.add_argument_group("page"))
+    _add_api_flags(parser.add_argument_group("API"))
+    _add_engine_flags(parser.add_argument_group("engine"))
+    _add_files_flags(parser.add_argument_group("files"))
+    _add_launch_flags(parser.add_argument_group("launch.py"))
+
+    for names, how in (
+        (MOOT_SWITCHES + IDLE_SWITCHES, "store_true"),
+        (MOOT_VALUES + IDLE_VALUES, "store"),
+    ):
+        for name in names:
+            parser.add_argument(name, action=how, help=argparse.SUPPRESS)
+    return parser
+
+
+def _add_server_flags(server: Group) -> None:
     server.add_argument("--port", metavar="N", help=f"port to serve on ({PORT}; {PORT_WITHOUT_UI} with --nowebui)")
     server.add_argument("--listen", action="store_true", help="answer on every network address, not this machine only")
     server.add_argument("--server-name", metavar="HOST", help="answer on this address")
@@ -239,7 +258,8 @@ def flag_parser(usage: str = "launch.py [flags]", epilog: str = "") -> FlagParse
     server.add_argument("--timeout-keep-alive", metavar="SECONDS", default="30", help="of idle connections (30)")
     server.add_argument("--loglevel", metavar="LEVEL", help=", ".join(LOG_LEVELS))
 
-    page = parser.add_argument_group("page")
+
+def _add_page_flags(page: Group) -> None:
     page.add_argument("--theme", metavar="THEME", help="light or dark")
     page.add_argument("--hide-ui-dir-config", action="store_true", help="keep folders and file names from being edited")
     page.add_argument("--no-prompt-history", action="store_true", help="don't keep the last prompt in params.txt")
@@ -247,13 +267,15 @@ def flag_parser(usage: str = "launch.py [flags]", epilog: str = "") -> FlagParse
     page.add_argument("--disable-all-extensions", action="store_true", help="run without extensions")
     page.add_argument("--disable-extra-extensions", action="store_true", help="run with the built-in extensions only")
 
-    api = parser.add_argument_group("API")
+
+def _add_api_flags(api: Group) -> None:
     api.add_argument("--api", action="store_true", help="serve the API (always on)")
     api.add_argument("--nowebui", action="store_true", help="serve the API alone, without the page")
     api.add_argument("--api-auth", metavar="USER:PASSWORD[,...]", help="who may call the API")
     api.add_argument("--api-log", action="store_true", help="log every API request")
 
-    engine = parser.add_argument_group("engine")
+
+def _add_engine_flags(engine: Group) -> None:
     engine.add_argument("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N, mps or xpu (auto)")
     engine.add_argument("--device-id", metavar="N", help="the CUDA device, as cuda:N")
     engine.add_argument("--use-cpu", metavar="MODULE", nargs="+", help="all: the same as --device cpu")
@@ -269,7 +291,8 @@ def flag_parser(usage: str = "launch.py [flags]", epilog: str = "") -> FlagParse
     engine.add_argument("--skip-load-model-at-start", action="store_true", help="load the model at its first use")
     engine.add_argument("--ui-debug-mode", action="store_true", help="the same as --skip-load-model-at-start")
 
-    files = parser.add_argument_group("files")
+
+def _add_files_flags(files: Group) -> None:
     files.add_argument("--data-dir", metavar="DIR", help="where settings, models and pictures lie (this folder)")
     files.add_argument("--models-dir", metavar="DIR", help="where models lie (models in --data-dir)")
     files.add_argument("--ckpt", metavar="FILE", help="checkpoint to list and to load")
@@ -286,20 +309,13 @@ def flag_parser(usage: str = "launch.py [flags]", epilog: str = "") -> FlagParse
     files.add_argument("--styles-file", metavar="FILE", action="append", default=[],
                        help="styles.csv; may repeat and hold wildcards")  # fmt: skip
 
-    launch = parser.add_argument_group("launch.py")
+
+def _add_launch_flags(launch: Group) -> None:
     launch.add_argument("--skip-venv", action="store_true", help="run in the active environment, not in venv/")
     launch.add_argument("--skip-install", action="store_true", help="install nothing")
     launch.add_argument("--skip-prepare-environment", action="store_true", help="check and install nothing")
     launch.add_argument("--skip-python-version-check", action="store_true", help="try a Python that isn't supported")
     launch.add_argument("--reinstall-torch", action="store_true", help="install torch anew")
-
-    for names, how in (
-        (MOOT_SWITCHES + IDLE_SWITCHES, "store_true"),
-        (MOOT_VALUES + IDLE_VALUES, "store"),
-    ):
-        for name in names:
-            parser.add_argument(name, action=how, help=argparse.SUPPRESS)
-    return parser
 
 
 class FlagParser(argparse.ArgumentParser):
