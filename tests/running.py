@@ -46,6 +46,7 @@ class Server:
         """Start it and wait until it answers. Returns: the seconds that took."""
         started = time.monotonic()
         environ = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        environ.pop("GRADIO_TEMP_DIR", None)  # that of a page built in this process
         with (self.data / "server.log").open("ab") as log:
             command = [*self.command, "--port", str(self.port), "--data-dir", str(self.data), *self.flags]
             self.process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=log, stderr=log)

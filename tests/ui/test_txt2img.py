@@ -183,9 +183,10 @@ def test_without_a_picture_there_is_nothing_to_send(visit: Visit) -> None:
 def test_choosing_a_checkpoint_by_its_card(visit: Visit) -> None:
     visit.page.click("#txt2img_checkpoints-button")
     card = visit.page.locator("#txt2img_checkpoints .card").last
+    expect(card.locator(".name")).to_contain_text(re.compile(r"\w"))
     name = card.locator(".name").inner_text()
     card.click()
-    expect(visit.page.locator("#setting_sd_model_checkpoint input")).to_have_value(re.compile(name))
+    expect(visit.page.locator("#setting_sd_model_checkpoint input")).to_have_value(re.compile(re.escape(name)))
 
 
 def test_the_sparkles_make_an_upscaled_version_of_the_chosen_picture(visit: Visit) -> None:
