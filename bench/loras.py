@@ -1,4 +1,7 @@
-"""Seconds to switch a loaded SD 1.5 from five rank-16 LoRAs to five others, between two jobs."""
+"""Seconds to switch a loaded SD 1.5 from five rank-16 LoRAs to five others, between two jobs.
+
+"switch": to a set that was on before. "new set": to one that has to be computed, its files read before.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ def run(options: argparse.Namespace) -> Report:
 
     report = Report("loras", {"rounds": options.rounds, "files": FILES, "rank": RANK}, conditions())
     report.setup |= {"torch": torch.__version__, "threads": torch.get_num_threads(), "small": options.small}
-    titles = ("read", "put on", "switch", "same again", "take off")
+    titles = ("read", "new set", "switch", "same again", "take off", "put on")
     series = {title: Series(title) for title in titles}
     with a_model(options) as checkpoint, tempfile.TemporaryDirectory(prefix="easel-loras-") as folder:
         arm = EaselArm(checkpoint, 256, (*DTYPE_FLAGS[options.dtype], "--lora-dir", folder))
@@ -37,7 +40,11 @@ def run(options: argparse.Namespace) -> Report:
         shelf: NetworkShelf = arm.engine.networks
         shelf.catalogs.loras.refresh()
         settings = arm.engine.settings.snapshot()
-        sets = [cut_networks("".join(f"<lora:l{n}:0.2>" for n in range(at, at + FILES))).tags for at in (0, FILES)]
+
+        def a_set(first: int, strength: float) -> object:
+            return cut_networks("".join(f"<lora:l{n}:{strength}>" for n in range(first, first + FILES))).tags
+
+        sets = [a_set(first, 0.2) for first in (0, FILES)]
 
         def use(tags: object) -> Sample:
             watch = Stopwatch()
@@ -45,7 +52,8 @@ def run(options: argparse.Namespace) -> Report:
                 return watch.lap()
 
         series["read"].samples = [use(one) for one in sets]
-        for _ in range(options.rounds):
+        for number in range(options.rounds):
+            series["new set"].samples.append(use(a_set(0, 0.3 + number / 100)))
             for one in sets:
                 series["switch"].samples.append(use(one))
                 series["same again"].samples.append(use(one))

@@ -26,7 +26,7 @@ def test_sha256_is_computed_once_and_kept_on_disk(cache: HashCache, tmp_path: Pa
     expected = hashlib.sha256(path.read_bytes()).hexdigest()
     assert cache.known(path) is None
     assert cache.compute(path) == expected
-    with HashCache(cache.path) as again:
+    with HashCache(tmp_path / "cache" / "hashes.sqlite") as again:
         assert again.known(path) == expected
 
 

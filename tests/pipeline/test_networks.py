@@ -108,9 +108,13 @@ def test_a_network_changes_the_picture_and_is_gone_with_the_next(engine: Engine)
     picture(engine, "a cat <lora:one> <lora:two:0.3>")
     with engine.models.lease(engine.checkpoints.default()) as model:
         assert weights(model) != before
-        engine.networks.bare(model)
-        assert weights(model) == before
     assert picture(engine, "a cat") == bare
+    with engine.models.lease(engine.checkpoints.default()) as model:
+        assert weights(model) == before
+    assert picture(engine, "a cat <lora:one:0.8>") == changed
+    engine.networks.release()
+    assert picture(engine, "a cat") == bare
+    assert picture(engine, "a cat <lora:one:0.8>") == changed
 
 
 def test_a_network_named_twice_counts_with_the_sum(engine: Engine) -> None:

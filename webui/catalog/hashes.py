@@ -1,21 +1,19 @@
-"""Hashes of model files, computed once and remembered in SQLite.
+"""Hashes of model files, computed once and remembered.
 
 Kinds: "sha256" over the whole file (its first 10 digits are A1111's short hash), "legacy" (A1111's old
 8-digit hash: SHA-256 over 64 KiB at offset 1 MiB), "addnet" (SHA-256 of all that follows a safetensors header);
 and, since it is remembered in the same way, "pickle": why a PyTorch file is refused, "" when it isn't.
-A remembered hash counts only while path, size and modification time (ns) are the same.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import sqlite3
-import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 
+from webui.catalog.file_memory import FileMemory
 from webui.catalog.files import ModelFile
 from webui.catalog.pickle_header import pickle_problem
 from webui.catalog.safetensors_header import read_header
@@ -25,29 +23,24 @@ LEGACY_OFFSET, LEGACY_LENGTH = 0x100000, 0x10000
 CHEAP = ("legacy", "pickle")
 """Kinds that --no-hashing leaves on."""
 
-_TABLE = """CREATE TABLE IF NOT EXISTS hashes (
-    kind TEXT NOT NULL, path TEXT NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, value TEXT NOT NULL,
-    PRIMARY KEY (kind, path)
-) WITHOUT ROWID"""
-
 
 class HashCache:
     """Safe to use from several threads; hashing itself runs outside the lock and releases the GIL.
 
     enabled: False is --no-hashing: `known` and `compute` answer None except for the cheap kinds.
-    problem: a sentence when the stored cache was unusable and had to be made anew or kept in memory only.
     """
 
     def __init__(self, path: Path, enabled: bool = True):
-        self.path = path
         self.enabled = enabled
-        self.problem: str | None = None
-        self._lock = threading.Lock()
-        self._database = self._open()
+        self._memory = FileMemory(path, "hashes")
+
+    @property
+    def problem(self) -> str | None:
+        """A sentence when the stored hashes were unusable, or are kept in memory only."""
+        return self._memory.problem
 
     def close(self) -> None:
-        with self._lock:
-            self._database.close()
+        self._memory.close()
 
     def __enter__(self) -> HashCache:
         return self
@@ -65,20 +58,13 @@ class HashCache:
             stat = path.stat()
         except OSError:
             return None
-        with self._lock:
-            row = self._database.execute(
-                "SELECT value FROM hashes WHERE kind = ? AND path = ? AND size = ? AND mtime_ns = ?",
-                (kind, _key(path), stat.st_size, stat.st_mtime_ns),
-            ).fetchone()
-        return row[0] if row else None
+        return self._memory.get(kind, (_key(path), stat.st_size, stat.st_mtime_ns))
 
     def known_of(self, files: Iterable[ModelFile], kind: str = "sha256") -> dict[Path, str]:
         """The remembered hashes of many files as they were when listed, by their paths."""
         if not self.enabled and kind not in CHEAP:
             return {}
-        with self._lock:
-            rows = self._database.execute("SELECT path, size, mtime_ns, value FROM hashes WHERE kind = ?", (kind,))
-            known = {(path, size, mtime_ns): value for path, size, mtime_ns, value in rows}
+        known = dict(self._memory.all(kind))
         found = ((file.path, known.get((_key(file.path), file.size, file.mtime_ns))) for file in files)
         return {path: value for path, value in found if value is not None}
 
@@ -96,46 +82,8 @@ class HashCache:
         after = path.stat()
         if value is None or (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             return None
-        with self._lock:
-            try:
-                self._database.execute(
-                    "INSERT OR REPLACE INTO hashes VALUES (?, ?, ?, ?, ?)",
-                    (kind, _key(path), after.st_size, after.st_mtime_ns, value),
-                )
-                self._database.commit()
-            except sqlite3.Error as error:
-                self.problem = f"{self.path.name} can't be written ({error}); hashes will be computed again next time."
+        self._memory.put(kind, (_key(path), after.st_size, after.st_mtime_ns), value)
         return value
-
-    def _open(self) -> sqlite3.Connection:
-        """The cache file; a broken one is replaced, an unwritable place gives a cache in memory."""
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            return self._connect()
-        except sqlite3.DatabaseError as error:
-            self.problem = f"{self.path.name} was unusable ({error}) and was made anew; hashes are computed again."
-        except OSError as error:
-            self.problem = f"{self.path.parent} can't be written ({error}); hashes are kept in memory only."
-            return self._connect(":memory:")
-        try:
-            for part in ("", "-wal", "-shm"):
-                self.path.with_name(self.path.name + part).unlink(missing_ok=True)
-            return self._connect()
-        except (sqlite3.DatabaseError, OSError):
-            return self._connect(":memory:")
-
-    def _connect(self, place: str | None = None) -> sqlite3.Connection:
-        database = sqlite3.connect(place or str(self.path), check_same_thread=False, timeout=5)
-        try:
-            database.execute("PRAGMA journal_mode = WAL")
-            database.execute("PRAGMA synchronous = NORMAL")
-            database.execute(_TABLE)
-            database.execute("SELECT kind, path, size, mtime_ns, value FROM hashes LIMIT 1").fetchone()
-            database.commit()
-        except sqlite3.Error:
-            database.close()
-            raise
-        return database
 
 
 def _key(path: Path) -> str:

@@ -21,7 +21,10 @@ def enduring(job: Job, economy: Economy, make: Callable[[], T]) -> T:
     try:
         return make()
     except Exception as error:
-        saved = economy.tighten() if is_out_of_memory(error) else None
+        if not is_out_of_memory(error):
+            raise
+        job.engine.networks.release()
+        saved = economy.tighten()
         if saved is None:
             raise
     job.progress.again_from(begun)  # outside of `except`, whose traceback would keep the tensors alive

@@ -50,8 +50,7 @@ class InUse:
 class NetworkShelf:
     """The worker's networks: files that were read, and what is on which model.
 
-    LoRAs stay on a model between jobs, so that the next job with the same ones finds them there; `bare` takes
-    them off for who needs the model as it was loaded.
+    LoRAs stay on a model between jobs, so that the next job with the same ones finds them there.
     """
 
     def __init__(self, catalogs: Networks, tokenizer: Tokenizer):
@@ -99,11 +98,10 @@ class NetworkShelf:
         """Let the list of embeddings tell which of them suit this model."""
         self.catalogs.embeddings.fit_to(tuple(encoder.width for encoder in model.text_encoders))
 
-    def bare(self, model: LoadedModel) -> None:
-        """Take all LoRAs off a model: its weights are those of its file again, bit for bit."""
-        patches = self._patches.get(model)
-        if patches is not None:
-            patches.remove()
+    def release(self) -> None:
+        """Give back the memory of sets of LoRAs that are off."""
+        for patches in self._patches.values():
+            patches.release()
 
     def _find(self, catalog: FileCatalog, name: str, kind: str, comment: Comment) -> ModelFile | None:
         """The file, also one that was added since the list was made. None when there is none, which is commented."""

@@ -17,6 +17,7 @@ from webui.models.devices import placement_on_cpu
 from webui.models.families.base import LoadedModel
 from webui.models.memory import arrange
 from webui.models.networks.files import LoraFile
+from webui.models.networks.names import Target
 from webui.models.networks.patches import Applied, Matched, Strength, WeightPatches, match
 from webui.models.registry import open_checkpoint
 
@@ -70,9 +71,13 @@ def patches(model: LoadedModel) -> WeightPatches:
 
 
 def module(patches: WeightPatches, name: str) -> nn.Module:
+    return target_of(patches, name).module
+
+
+def target_of(patches: WeightPatches, name: str) -> Target:
     target = patches.table.find(name)
     assert target is not None
-    return target.module
+    return target
 
 
 def weight_of(patches: WeightPatches, name: str) -> Tensor:
@@ -195,6 +200,61 @@ def test_the_same_set_again_is_no_work(patches: WeightPatches) -> None:
     assert target.weight is kept
     assert kept._version == version
     patches.remove()
+
+
+def test_a_set_that_was_on_before_comes_back_without_being_computed(patches: WeightPatches) -> None:
+    bare = weight_of(patches, PROJECT).clone()
+    first = [
+        Applied(network(patches, **{name: low_rank(weight_of(patches, name)) for name in (PROJECT, TEXT)}), Strength())
+    ]
+    biased = {"diff": random(*bare.shape), "diff_b": random(bare.shape[0])}
+    second = [Applied(network(patches, **{PROJECT: biased, "lora_unet_out_0": {"diff_b": random(5)}}), Strength())]
+    seen = []
+    for _ in range(2):
+        for wanted in (first, second, []):
+            patches.apply(wanted)
+            target = module(patches, PROJECT)
+            seen.append((target.weight, target.bias, target.weight._version, weight_of(patches, TEXT), patches.misfits))
+    for before, now in zip(seen[:3], seen[3:], strict=True):
+        assert now[0] is before[0], "the very parameter, not a new one"
+        assert now[1] is before[1]
+        assert now[2] == before[2], "nothing was written into it"
+        assert torch.equal(now[3], before[3])
+        assert now[4] == before[4]
+    assert seen[1][4] == {"x": 1}
+    assert torch.equal(weight_of(patches, PROJECT), bare)
+    patches.release()
+    patches.apply(second)
+    assert module(patches, PROJECT).weight is not seen[1][0], "it was let go of"
+    assert torch.equal(weight_of(patches, PROJECT), seen[1][0])
+    assert torch.equal(seen[3][0], bare + first[0].network.deltas[target_of(patches, PROJECT)].of_weight(bare))
+    patches.remove()
+
+
+def test_of_sets_that_are_off_only_as_many_are_kept_as_the_limit_allows(model: LoadedModel) -> None:
+    size = target_of(WeightPatches(model), PROJECT).weight.nbytes
+    patches = WeightPatches(model, kept_bytes=2 * size)
+    sets = [
+        [Applied(network(patches, **{PROJECT: low_rank(weight_of(patches, PROJECT))}), Strength())] for _ in range(4)
+    ]
+    made = []
+    for wanted in (*sets, sets[2], sets[1], sets[0]):
+        patches.apply(wanted)
+        made.append(module(patches, PROJECT).weight)
+    assert made[3] is made[0], "the oldest one's memory is used again"
+    assert made[4] is made[2]
+    assert made[5] is made[1]
+    expected = WeightPatches(model, kept_bytes=0)
+    now = weight_of(patches, PROJECT).clone()
+    patches.remove()
+    expected.apply(sets[0])
+    assert torch.equal(weight_of(expected, PROJECT), now)
+    expected.apply(sets[1])
+    other = module(expected, PROJECT).weight
+    expected.apply(sets[0])
+    assert module(expected, PROJECT).weight is other, "nothing is kept, so the memory is the same"
+    assert torch.equal(weight_of(expected, PROJECT), now)
+    expected.remove()
 
 
 def test_a_bias_stays_when_the_weight_no_longer_changes(patches: WeightPatches) -> None:

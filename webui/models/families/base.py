@@ -22,6 +22,7 @@ from webui.catalog.shapes import Shapes
 from webui.core.capabilities import Capabilities
 from webui.diffusion.denoiser import Cond
 from webui.diffusion.schedules import NoiseTable
+from webui.models.components import Component
 from webui.models.devices import Placement
 from webui.models.memory import InTurn
 from webui.models.text_encoders import ClipEncoder, Encoded, PictureFacts
@@ -120,19 +121,47 @@ class LoadedModel(ABC):
 
 
 class Blueprint(ABC):
-    """A checkpoint that was checked whole and of which no weight has been read; `load` it once."""
+    """A checkpoint that was checked whole and of which no weight has been read; `load` it once.
 
-    file: ModelFile
-    family: str
-    capabilities: Capabilities
+    texts: in the order their outputs are joined.
+    """
 
-    @abstractmethod
+    def __init__(
+        self,
+        file: ModelFile,
+        family: str,
+        capabilities: Capabilities,
+        texts: Sequence[Component],
+        network: Component,
+        vae: Component,
+    ):
+        """Raises: BadModelFile when a component's weights aren't all in the file."""
+        self.file = file
+        self.family = family
+        self.capabilities = capabilities
+        self.texts = tuple(texts)
+        self.network = network
+        self.vae = vae
+        for component in (*self.texts, network, vae):
+            component.check(file.tensors)
+
     def weight_bytes(self, placement: Placement) -> int:
         """How much memory the loaded weights take at `placement`."""
+        network, vae = self.network.weight_bytes(placement.unet), self.vae.weight_bytes(placement.vae)
+        return network + vae + sum(text.weight_bytes(placement.text) for text in self.texts)
 
-    @abstractmethod
     def load(self, placement: Placement) -> LoadedModel:
         """Read the weights."""
+        tensors, device = self.file.tensors, placement.device
+        for text in self.texts:
+            text.fill(tensors, placement.text, device)
+        self.network.fill(tensors, placement.unet, device, placement.channels_last)
+        self.vae.fill(tensors, placement.vae, device, placement.channels_last)
+        return self.assemble(placement)
+
+    @abstractmethod
+    def assemble(self, placement: Placement) -> LoadedModel:
+        """The model, of components that have their weights."""
 
 
 class ModelFamily(ABC):

@@ -60,15 +60,16 @@ class SD3Blueprint(Blueprint):
                 f"{name} doesn't fit together: its network works on {layout.channels} channels, its VAE on "
                 f"{vae_layout.latent_channels}."
             )
-        self.file = file
-        self.family = family
-        self.capabilities = capabilities
         network = build_transformer(layout, capabilities.native_size // capabilities.downscale)
-        self._network = Component("network", network, transformer_sources(layout, network.state_dict(), NETWORK_PREFIX))
-        self._vae = vae_component(vae_layout, capabilities, file)
-        self._texts = text_components(TEXTS, texts, file)
-        for component in (*self._texts, self._network, self._vae):
-            component.check(file.tensors)
+        sources = transformer_sources(layout, network.state_dict(), NETWORK_PREFIX)
+        super().__init__(
+            file,
+            family,
+            capabilities,
+            texts=text_components(TEXTS, texts, file),
+            network=Component("network", network, sources),
+            vae=vae_component(vae_layout, capabilities, file),
+        )
         context = sum(text.width for text in texts)
         pooled = texts[0].width + (texts[1].projection or texts[1].width)
         if layout.pooled_width != pooled or layout.context_width < context:
@@ -77,28 +78,16 @@ class SD3Blueprint(Blueprint):
                 f"{layout.pooled_width} pooled channels, its text encoders give {context} and {pooled}."
             )
 
-    def weight_bytes(self, placement: Placement) -> int:
-        return (
-            self._network.weight_bytes(placement.unet)
-            + self._vae.weight_bytes(placement.vae)
-            + sum(text.weight_bytes(placement.text) for text in self._texts)
-        )
-
-    def load(self, placement: Placement) -> LoadedModel:
-        tensors, device = self.file.tensors, placement.device
-        for text in self._texts:
-            text.fill(tensors, placement.text, device)
-        self._network.fill(tensors, placement.unet, device, placement.channels_last)
-        self._vae.fill(tensors, placement.vae, device, placement.channels_last)
+    def assemble(self, placement: Placement) -> LoadedModel:
         capabilities = self.capabilities
         return SD3Model(
             checkpoint=self.file.checkpoint,
             family=self.family,
             capabilities=capabilities,
             placement=placement,
-            unet=self._network.module,
-            text_encoders=tuple(part.encoder(text.module) for part, text in zip(TEXTS, self._texts, strict=True)),
-            vae=Vae(self._vae.module, capabilities.latent_scale, capabilities.latent_shift),
+            unet=self.network.module,
+            text_encoders=tuple(part.encoder(text.module) for part, text in zip(TEXTS, self.texts, strict=True)),
+            vae=Vae(self.vae.module, capabilities.latent_scale, capabilities.latent_shift),
             levels=FlowTable.of(SHIFT),
         )
 

@@ -88,38 +88,26 @@ class UNetBlueprint(Blueprint):
                 f"its VAE on {vae_layout.latent_channels}."
             )
         self.kind = kind
-        self.file = file
-        self.family = family
-        self.capabilities = replace(capabilities, latent_channels=vae_layout.latent_channels)
-        self._texts = text_components(kind.texts, texts, file)
-        self._unet = _unet_component(kind, layout, capabilities.native_size // capabilities.downscale, file)
-        self._vae = vae_component(vae_layout, capabilities, file)
-        for component in (*self._texts, self._unet, self._vae):
-            component.check(file.tensors)
+        super().__init__(
+            file,
+            family,
+            replace(capabilities, latent_channels=vae_layout.latent_channels),
+            texts=text_components(kind.texts, texts, file),
+            network=_unet_component(kind, layout, capabilities.native_size // capabilities.downscale, file),
+            vae=vae_component(vae_layout, capabilities, file),
+        )
         _check_widths(kind, layout, texts, name)
 
-    def weight_bytes(self, placement: Placement) -> int:
-        return (
-            self._unet.weight_bytes(placement.unet)
-            + self._vae.weight_bytes(placement.vae)
-            + sum(text.weight_bytes(placement.text) for text in self._texts)
-        )
-
-    def load(self, placement: Placement) -> LoadedModel:
-        tensors, device = self.file.tensors, placement.device
-        for text in self._texts:
-            text.fill(tensors, placement.text, device)
-        self._unet.fill(tensors, placement.unet, device, placement.channels_last)
-        self._vae.fill(tensors, placement.vae, device, placement.channels_last)
-        pairs = zip(self.kind.texts, self._texts, strict=True)
+    def assemble(self, placement: Placement) -> LoadedModel:
+        pairs = zip(self.kind.texts, self.texts, strict=True)
         model = self.kind.model(
             checkpoint=self.file.checkpoint,
             family=self.family,
             capabilities=self.capabilities,
             placement=placement,
-            unet=self._unet.module,
+            unet=self.network.module,
             text_encoders=tuple(part.encoder(text.module) for part, text in pairs),
-            vae=Vae(self._vae.module, self.capabilities.latent_scale),
+            vae=Vae(self.vae.module, self.capabilities.latent_scale),
             levels=noise_levels(self.file, self.capabilities),
         )
         if self.capabilities.prediction is None:

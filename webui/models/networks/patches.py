@@ -1,16 +1,18 @@
 """Networks on the weights of a loaded model: put on, changed, taken off bit by bit as it was.
 
 A changed layer gets a new Parameter; the original one is kept and put back, so that nothing has to be subtracted and
-the file's memory map is never written to. What is on stays on until another set is asked for.
+the file's memory map is never written to. What is on stays on until another set is asked for. In main memory the new
+Parameters of sets that are off are kept for a while too: a set that comes back is put on without computing it again.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor, nn
 
@@ -22,6 +24,11 @@ from webui.models.networks.names import NameTable, Target
 
 RESERVE = 2 << 30
 """Bytes that computing wants on a device beside the weights."""
+
+KEPT_SHARE = 1 / 10
+"""Of main memory, for sets of networks that are off."""
+
+Key = tuple[tuple[int, "Strength"], ...]
 
 
 @dataclass(frozen=True)
@@ -86,16 +93,47 @@ class Applied:
     strength: Strength
 
 
+@dataclass(frozen=True)
+class StandIn:
+    """What a module computes with in place of its own parameters; None for those that are its own."""
+
+    weight: nn.Parameter | None
+    bias: nn.Parameter | None
+
+    @property
+    def bytes(self) -> int:
+        return sum(parameter.nbytes for parameter in (self.weight, self.bias) if parameter is not None)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A set of networks that is off, with what it made. It holds the networks, so that no other takes their ids."""
+
+    applied: tuple[Applied, ...]
+    misfits: Mapping[str, int]
+    parts: Mapping[Target, StandIn]
+
+    @property
+    def bytes(self) -> int:
+        return sum(part.bytes for part in self.parts.values())
+
+
 class WeightPatches:
     """The networks on one model's weights. Not for several threads at once: the worker's own.
 
     misfits: of what is on, network -> how many of its modules didn't fit this model.
     """
 
-    def __init__(self, model: LoadedModel):
+    def __init__(self, model: LoadedModel, kept_bytes: int | None = None):
+        """kept_bytes: for sets that are off; None for `KEPT_SHARE` in main memory and nothing on other devices."""
         self.table = NameTable(model)
         self.misfits: Mapping[str, int] = {}
         self._device = model.device
+        if kept_bytes is None:
+            kept_bytes = int(psutil.virtual_memory().total * KEPT_SHARE) if self._device.type == "cpu" else 0
+        self._kept_bytes = kept_bytes
+        self._kept: OrderedDict[Key, Kept] = OrderedDict()
+        """The longest unused first."""
         self._layers: dict[Target, _Layer] = {}
         self._active: tuple[Applied, ...] = ()
 
@@ -110,32 +148,81 @@ class WeightPatches:
         """
         if _key(wanted) == _key(self._active):
             return
+        self._set_aside()
+        try:
+            known = self._kept.pop(_key(wanted), None)
+            if known is None:
+                self.misfits = self._compute(wanted)
+            else:
+                self._put_back(known)
+        except BaseException:
+            self.remove()
+            raise
+        self._active = tuple(wanted)
+
+    def remove(self) -> None:
+        """Take everything off and keep nothing: each parameter is again the very one it was."""
+        for layer in self._layers.values():
+            layer.restore()
+        self._layers, self._active, self.misfits = {}, (), {}
+        self.release()
+
+    def release(self) -> None:
+        """Give back the memory of the sets that are off."""
+        self._kept.clear()
+
+    def _set_aside(self) -> None:
+        """Keep what is on for its next time, as far as memory goes. It stays in place until something else is."""
+        if self._active:
+            parts = {target: layer.stand_in for target, layer in self._layers.items()}
+            self._kept[_key(self._active)] = Kept(self._active, self.misfits, parts)
+
+    def _put_back(self, known: Kept) -> None:
+        self._restore_all_but(known.parts)
+        for target, part in known.parts.items():
+            self._layer(target).put(part)
+        self.misfits = known.misfits
+
+    def _compute(self, wanted: Sequence[Applied]) -> Mapping[str, int]:
+        """Make a set's parameters and put them in place. Returns: the misfits."""
         plan: dict[Target, list[tuple[Applied, Delta]]] = {}
         for item in wanted:
             for target, delta in item.network.deltas.items():
                 if item.strength.of(target):
                     plan.setdefault(target, []).append((item, delta))
-        for target in [target for target in self._layers if target not in plan]:
-            self._layers.pop(target).restore()
-        keeps = self._has_room(plan)
+        self._restore_all_but(plan)
+        stays = self._has_room(plan)
+        spare = self._make_room(sum(target.weight.nbytes for target in plan))
         misfits: Counter[str] = Counter()
-        try:
-            with torch.no_grad():
-                for target, parts in plan.items():
-                    layer = self._layers.setdefault(target, _Layer(target, self._device))
-                    misfits.update(layer.change(parts))
-                    if not keeps:
-                        layer.store_original()
-        except BaseException:
-            self.remove()
-            raise
-        self._active, self.misfits = tuple(wanted), dict(misfits)
+        with torch.no_grad():
+            for target, parts in plan.items():
+                layer = self._layer(target)
+                layer.compute_into(spare.pop(target, None))
+                misfits.update(layer.change(parts))
+                if not stays:
+                    layer.store_original()
+        return dict(misfits)
 
-    def remove(self) -> None:
-        """Take everything off: each parameter is again the very one it was."""
-        for layer in self._layers.values():
-            layer.restore()
-        self._layers, self._active, self.misfits = {}, (), {}
+    def _layer(self, target: Target) -> _Layer:
+        return self._layers.setdefault(target, _Layer(target, self._device))
+
+    def _restore_all_but(self, targets: Container[Target]) -> None:
+        for target in [target for target in self._layers if target not in targets]:
+            self._layers.pop(target).restore()
+
+    def _make_room(self, needed: int) -> dict[Target, StandIn]:
+        """Let go of sets until those that are left are within the limit and `needed` more bytes fit beside them.
+
+        Returns: what they were made of, to compute into.
+        """
+        spare: dict[Target, StandIn] = {}
+        free = free_bytes(self._device) - RESERVE if self._kept else 0
+        size = sum(kept.bytes for kept in self._kept.values())
+        while self._kept and (size > self._kept_bytes or free < needed):
+            _, oldest = self._kept.popitem(last=False)
+            size, free = size - oldest.bytes, free + oldest.bytes
+            spare |= oldest.parts
+        return spare
 
     def _has_room(self, plan: Iterable[Target]) -> bool:
         """Whether the device can hold the originals beside what stands in for them."""
@@ -145,7 +232,7 @@ class WeightPatches:
         return not needed or free_bytes(self._device) > 2 * needed + RESERVE
 
 
-def _key(items: Sequence[Applied]) -> tuple[tuple[int, Strength], ...]:
+def _key(items: Sequence[Applied]) -> Key:
     return tuple((id(item.network), item.strength) for item in items)
 
 
@@ -161,6 +248,23 @@ class _Layer:
         self.weight = target.weight
         self.bias: nn.Parameter | None = getattr(target.module, "bias", None)
         self._new_weight: nn.Parameter | None = None
+
+    @property
+    def stand_in(self) -> StandIn:
+        """What is in place of its own parameters now."""
+        bias: nn.Parameter | None = getattr(self.target.module, "bias", None)
+        changed = self.target.weight is not self.weight
+        return StandIn(self.target.weight if changed else None, None if bias is self.bias else bias)
+
+    def put(self, part: StandIn) -> None:
+        """Have this in place of its own parameters, as it was computed before."""
+        self._new_weight = part.weight
+        self.target.put(self.weight if part.weight is None else part.weight)
+        self._put_bias(self.bias if part.bias is None else part.bias)
+
+    def compute_into(self, spare: StandIn | None) -> None:
+        """Leave what is in place as it is: what is computed next goes elsewhere, into `spare` if there is one."""
+        self._new_weight = None if spare is None else spare.weight
 
     def restore(self) -> None:
         """Put the original parameters back, where the module is now."""
@@ -263,7 +367,7 @@ class _Layer:
             module.bias = bias
 
     def _prepared(self) -> nn.Parameter:
-        """What stands in for the weight, where the module is; its memory is used again for every set of networks."""
+        """What is to stand in for the weight, where the module is."""
         if self._new_weight is None:
             like = torch.empty_like(self.weight, device=self.target.weight.device)
             self._new_weight = nn.Parameter(like, requires_grad=False)
