@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.running import Server
 from tests.tiny import tiny_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# The same examples on every machine, however slow it is.
+hypothesis.settings.register_profile(
+    "easel", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("easel")
 
 
 @pytest.fixture(scope="session")
@@ -25,9 +33,13 @@ def parity() -> Path:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A running Easel with one tiny checkpoint, for the tests of the page; `.url`, `.data`."""
+    """A running Easel with one tiny checkpoint, for the tests of the page; `.url`, `.data`.
+
+    Its Interrupt ends a job of several pictures at its step, not after the picture in work.
+    """
     data = tmp_path_factory.mktemp("easel")
     tiny_checkpoint(data / "models" / "Stable-diffusion")
+    (data / "config.json").write_text(json.dumps({"interrupt_after_current": False}))
     running = Server(data)
     running.start()
     yield running

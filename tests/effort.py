@@ -15,9 +15,9 @@ def cpu_seconds(work: Callable[[], object], enough: float = ENOUGH, tries: int =
     """
     least = float("inf")
     for _ in range(tries):
-        start = time.process_time()
+        start = time.thread_time()  # other threads, of servers that tests left running, are none of its business
         work()
-        least = min(least, time.process_time() - start)
+        least = min(least, time.thread_time() - start)
         if least < enough:
             break
     return least

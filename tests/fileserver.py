@@ -42,7 +42,7 @@ class FileServer:
         """A way out on which every name leads here."""
         context = ssl.create_default_context(cafile=str(CERTIFICATES / "ca.pem"))
         allowed = {"may_connect": lambda address: True, "resolve": lambda host, port: [("127.0.0.1", self.port)]}
-        return Egress(**{**allowed, "context": context, "timeout": 5.0, **options})  # type: ignore[arg-type]
+        return Egress(**{**allowed, "context": context, "timeout": 60.0, **options})  # type: ignore[arg-type]
 
     def ranges(self, path: str) -> list[str | None]:
         """The Range header of each request for a path."""
@@ -65,7 +65,7 @@ def file_server() -> Iterator[FileServer]:
     finally:
         server.shutdown()
         server.server_close()
-        thread.join(10)
+        thread.join(60)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from PIL import Image
 
 from tests.api.server import serving
 from tests.tiny import tiny_checkpoint
@@ -29,6 +34,34 @@ class Running:
     client: httpx.Client
     guard: Guard
 
+    def wait_for_step(self, job_id: str, count: int = 1) -> None:
+        """Until a job, which may not have come yet, has done so many steps of the pass it is in."""
+        until(lambda: self._asked(job_id)["active"])
+        until(lambda: self.client.get("/sdapi/v1/progress").json()["state"]["sampling_step"] >= count)
+
+    def _asked(self, job_id: str) -> dict[str, Any]:
+        answer: dict[str, Any] = self.client.post("/internal/progress", json={"id_task": job_id}).json()
+        return answer
+
+
+def until(condition: Callable[[], object], timeout: float = 120) -> None:
+    """Ask again and again, for some seconds."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, f"it didn't come within {timeout} s"
+        time.sleep(0.01)
+
+
+def content_of(answer: httpx.Response) -> dict[str, Any]:
+    """What a request that went well is answered with."""
+    assert answer.status_code == 200, answer.text
+    content: dict[str, Any] = answer.json()
+    return content
+
+
+def pictures(content: dict[str, Any]) -> list[Image.Image]:
+    return [Image.open(io.BytesIO(base64.b64decode(item))) for item in content["images"]]
+
 
 @pytest.fixture(scope="session")
 def easel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
@@ -45,10 +78,10 @@ def easel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     guard = Guard(build_app(services))
     services.jobs.start()
     try:
-        with serving(guard) as url, httpx.Client(base_url=url, timeout=120) as client:
+        with serving(guard) as url, httpx.Client(base_url=url, timeout=240) as client:
             yield Running(url, services, client, guard)
     finally:
-        assert services.jobs.close(timeout=30)
+        assert services.jobs.close(timeout=120)
         services.checkpoints.close()
 
 

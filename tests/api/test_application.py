@@ -99,7 +99,7 @@ def test_a_fault_is_told_without_its_traceback(caplog: pytest.LogCaptureFixture)
         raise ZeroDivisionError("secret /home/user")
 
     with serving(app) as url, caplog.at_level(logging.ERROR, logger="webui.api.errors"):
-        answer = httpx.get(url + "/fault")
+        answer = httpx.get(url + "/fault", timeout=60)
     assert answer.status_code == 500
     assert answer.json() == {"error": "InternalError", "detail": FAULT, "body": "", "errors": FAULT}
     assert any(record.exc_info for record in caplog.records)
@@ -132,7 +132,7 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     flags, _ = parse_flags(["--data-dir", str(data), "--nowebui", "--api-auth", "anna:pa:ss,bob:ünï"], {})
     services = build_services(flags)
     try:
-        with serving(build_app(services)) as url, httpx.Client(base_url=url) as client:
+        with serving(build_app(services)) as url, httpx.Client(base_url=url, timeout=60) as client:
             yield client
     finally:
         services.checkpoints.close()

@@ -81,7 +81,7 @@ def url(folder: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def client(url: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=url, timeout=30) as client:
+    with httpx.Client(base_url=url, timeout=60) as client:
         yield client
 
 
@@ -93,7 +93,7 @@ def sentence(answer: httpx.Response) -> str:
 def raw(url: str, request: bytes) -> int:
     """The status that hand-written bytes get."""
     parts = urlsplit(url)
-    with socket.create_connection((parts.hostname, parts.port), 10) as connection:
+    with socket.create_connection((parts.hostname, parts.port), 60) as connection:
         connection.sendall(request)
         return int(connection.makefile("rb").readline().split()[1])
 
@@ -131,7 +131,7 @@ def test_broken_host_headers_are_refused(url: str) -> None:
 def test_listening_on_the_network_answers_addresses_but_no_foreign_names(folder: Path) -> None:
     guard = Guard(routes(folder), listen=True)
     own = socket.gethostname().lower()
-    with serving(guard) as url, httpx.Client(base_url=url) as client:
+    with serving(guard) as url, httpx.Client(base_url=url, timeout=60) as client:
 
         def status(host: str) -> int:
             return client.get("/sdapi/v1/samplers", headers={"Host": host}).status_code
@@ -226,26 +226,32 @@ def test_a_configured_origin_may_use_the_api(client: httpx.Client) -> None:
 
 
 def test_behind_a_reverse_proxy_its_address_is_the_own_page(folder: Path) -> None:
-    with serving(Guard(routes(folder), origins=["https://pictures.example"])) as url:
+    with (
+        serving(Guard(routes(folder), origins=["https://pictures.example"])) as url,
+        httpx.Client(base_url=url, timeout=60) as client,
+    ):
         for host in ("pictures.example", "127.0.0.1"):  # passed on by the proxy, or rewritten
             headers = {"Host": host, "Origin": "https://pictures.example"}
-            assert httpx.post(url + "/sdapi/v1/interrupt", headers=headers).status_code == 200
-        assert httpx.post(url + "/sdapi/v1/interrupt", headers={"Host": "other.example"}).status_code == 421
+            assert client.post("/sdapi/v1/interrupt", headers=headers).status_code == 200
+        assert client.post("/sdapi/v1/interrupt", headers={"Host": "other.example"}).status_code == 421
 
 
 def test_any_origin_gets_no_cookies(folder: Path) -> None:
-    with serving(Guard(routes(folder), origins=["*"])) as url:
-        answer = httpx.get(url + "/sdapi/v1/samplers", headers={"Origin": EVIL})
+    with serving(Guard(routes(folder), origins=["*"])) as url, httpx.Client(base_url=url, timeout=60) as client:
+        answer = client.get("/sdapi/v1/samplers", headers={"Origin": EVIL})
         assert answer.headers["access-control-allow-origin"] == EVIL
         assert "access-control-allow-credentials" not in answer.headers
-        assert httpx.post(url + "/sdapi/v1/interrupt", headers={"Origin": "null"}).status_code == 403
+        assert client.post("/sdapi/v1/interrupt", headers={"Origin": "null"}).status_code == 403
 
 
 def test_an_origin_pattern_must_match_whole(folder: Path) -> None:
-    with serving(Guard(routes(folder), origin_regex=r"https://.*\.friend\.example")) as url:
+    with (
+        serving(Guard(routes(folder), origin_regex=r"https://.*\.friend\.example")) as url,
+        httpx.Client(base_url=url, timeout=60) as client,
+    ):
         good, bad = "https://a.friend.example", "https://a.friend.example.evil"
-        assert httpx.post(url + "/sdapi/v1/interrupt", headers={"Origin": good}).status_code == 200
-        assert httpx.post(url + "/sdapi/v1/interrupt", headers={"Origin": bad}).status_code == 403
+        assert client.post("/sdapi/v1/interrupt", headers={"Origin": good}).status_code == 200
+        assert client.post("/sdapi/v1/interrupt", headers={"Origin": bad}).status_code == 403
 
 
 def test_refused_origins_are_logged_once(client: httpx.Client, caplog: pytest.LogCaptureFixture) -> None:
@@ -407,11 +413,11 @@ def test_a_nul_in_a_path_is_not_found(url: str) -> None:
 def test_behind_a_subpath_the_same_rules_hold(folder: Path) -> None:
     outer = FastAPI()
     outer.mount("/easel", routes(folder))
-    with serving(Guard(outer, subpath="easel")) as url:
-        assert httpx.get(url + "/easel/sdapi/v1/samplers").status_code == 200
+    with serving(Guard(outer, subpath="easel")) as url, httpx.Client(base_url=url, timeout=60) as client:
+        assert client.get("/easel/sdapi/v1/samplers").status_code == 200
         body: dict[str, Any] = {"content": b"{}", "headers": {"Content-Type": "text/plain"}}
-        assert httpx.post(url + "/easel/sdapi/v1/interrupt", **body).status_code == 415
-        file = httpx.get(f"{url}/easel/gradio_api/file={folder / 'page.html'}")
+        assert client.post("/easel/sdapi/v1/interrupt", **body).status_code == 415
+        file = client.get(f"/easel/gradio_api/file={folder / 'page.html'}")
         assert file.headers["content-security-policy"].startswith("sandbox")
 
 

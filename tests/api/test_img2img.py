@@ -13,7 +13,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from tests.api.conftest import Running
+from tests.api.conftest import Running, content_of, pictures
 from webui.api.schema import ImageToImageBody, request_of
 from webui.core.errors import InvalidRequest
 from webui.core.request import GenerationRequest, Loopback, SoftInpainting
@@ -60,14 +60,7 @@ def post(easel: Running, **fields: Any) -> httpx.Response:
 
 
 def generated(easel: Running, **fields: Any) -> dict[str, Any]:
-    answer = post(easel, **fields)
-    assert answer.status_code == 200, answer.text
-    content: dict[str, Any] = answer.json()
-    return content
-
-
-def pictures(content: dict[str, Any]) -> list[Image.Image]:
-    return [Image.open(io.BytesIO(base64.b64decode(item))) for item in content["images"]]
+    return content_of(post(easel, **fields))
 
 
 def asked(**fields: Any) -> GenerationRequest:

@@ -79,6 +79,7 @@ def test_hypernetworks_are_listed(easel: Running) -> None:
 @pytest.mark.parity
 @pytest.mark.parametrize(("route", "key"), [("loras", None), ("embeddings", "loaded"), ("hypernetworks", None)])
 def test_keys_are_those_of_the_original(easel: Running, parity: Path, route: str, key: str | None) -> None:
+    easel.services.networks.refresh()
     recorded = json.loads((parity / "api" / f"{route}.json").read_text())
     ours, theirs = get(easel, route), recorded
     if key:

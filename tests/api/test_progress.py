@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
+import json
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,30 +12,36 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.api.conftest import Running
+from tests.api.conftest import Running, until
+from tests.running import ENDLESS
 
 
 @contextmanager
-def running(easel: Running, job_id: str, **fields: Any) -> Iterator[dict[str, Any]]:
-    """A long job from another client; yields once it steps. The dict gets its answer under "answer"."""
+def running(easel: Running, job_id: str) -> Iterator[dict[str, Any]]:
+    """A job of another client that lasts until it is ended; yields once it steps. Gets its answer under "answer"."""
     found: dict[str, Any] = {}
-    body = {"prompt": "a cat", "steps": 400, "width": 64, "height": 64, "force_task_id": job_id, **fields}
+    body = {"prompt": "a cat", "width": 64, "height": 64, "force_task_id": job_id, **ENDLESS}
 
     def ask() -> None:
-        found["answer"] = httpx.post(easel.url + "/sdapi/v1/txt2img", json=body, timeout=120)
+        found["answer"] = httpx.post(easel.url + "/sdapi/v1/txt2img", json=body, timeout=240)
 
     thread = threading.Thread(target=ask)
     thread.start()
-    deadline = time.monotonic() + 60
-    while easel.client.get("/sdapi/v1/progress").json()["state"]["sampling_step"] < 1:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
     try:
+        easel.wait_for_step(job_id)
         yield found
     finally:
         easel.services.jobs.interrupt(job_id)
         thread.join(60)
-        assert found["answer"].status_code == 200
+    assert found["answer"].status_code == 200
+
+
+@pytest.fixture
+def previews(easel: Running) -> Iterator[None]:
+    """A preview at every step."""
+    easel.client.post("/sdapi/v1/options", json={"show_progress_every_n_steps": 1})
+    yield
+    easel.client.post("/sdapi/v1/options", json={"show_progress_every_n_steps": 10})
 
 
 def asked(easel: Running, job_id: str, **fields: Any) -> dict[str, Any]:
@@ -52,12 +58,11 @@ def test_an_idle_server(easel: Running) -> None:
     assert easel.client.get("/internal/ping").json() == {}
 
 
-def test_progress_of_a_running_job_and_its_interruption(easel: Running) -> None:
-    easel.client.post("/sdapi/v1/options", json={"show_progress_every_n_steps": 1})
+def test_progress_of_a_running_job_and_its_interruption(easel: Running, previews: None) -> None:
     with running(easel, "task(watched)") as found:
         first = easel.client.get("/sdapi/v1/progress").json()
         assert first["state"]["job"] == "scripts_txt2img"
-        assert (first["state"]["job_count"], first["state"]["sampling_steps"]) == (1, 400)
+        assert (first["state"]["job_count"], first["state"]["sampling_steps"]) == (ENDLESS["n_iter"], ENDLESS["steps"])
         assert 0 < first["progress"] < 1
         assert first["eta_relative"] > 0
         assert base64.b64decode(first["current_image"]).startswith(b"\x89PNG")
@@ -67,21 +72,17 @@ def test_progress_of_a_running_job_and_its_interruption(easel: Running) -> None:
         easel.client.post("/sdapi/v1/interrupt")
         easel.services.jobs.wait("task(watched)", 60)
     assert len(found["answer"].json()["images"]) == 1
-    easel.client.post("/sdapi/v1/options", json={"show_progress_every_n_steps": 10})
 
 
-def test_the_pages_own_progress_of_running_queued_ended_and_unknown_jobs(easel: Running) -> None:
-    easel.client.post("/sdapi/v1/options", json={"show_progress_every_n_steps": 1})
+def test_the_pages_own_progress_of_running_queued_ended_and_unknown_jobs(easel: Running, previews: None) -> None:
     with running(easel, "task(front)"):
         waiting = threading.Thread(
             target=httpx.post,
             args=(easel.url + "/sdapi/v1/txt2img",),
-            kwargs={"json": {"steps": 1, "width": 64, "height": 64, "force_task_id": "task(next)"}, "timeout": 120},
+            kwargs={"json": {"steps": 1, "width": 64, "height": 64, "force_task_id": "task(next)"}, "timeout": 240},
         )
         waiting.start()
-        deadline = time.monotonic() + 20
-        while not easel.client.get("/internal/pending-tasks").json()["size"]:
-            assert time.monotonic() < deadline
+        until(lambda: easel.client.get("/internal/pending-tasks").json()["size"])
         assert easel.client.get("/internal/pending-tasks").json() == {"size": 1, "tasks": ["task(next)"]}
         queued = asked(easel, "task(next)")
         assert (queued["queued"], queued["active"], queued["textinfo"]) == (True, False, "In queue: 1/1")
@@ -93,17 +94,15 @@ def test_the_pages_own_progress_of_running_queued_ended_and_unknown_jobs(easel: 
         waiting.join(60)
     ended, unknown = asked(easel, "task(front)"), asked(easel, "task(nobody)")
     assert (ended["completed"], unknown["completed"], unknown["textinfo"]) == (True, False, "Waiting...")
-    easel.client.post("/sdapi/v1/options", json={"show_progress_every_n_steps": 10})
 
 
 def test_skip_leaves_one_picture_of_a_batch(easel: Running) -> None:
-    with running(easel, "task(skipped)", n_iter=2) as found:
+    with running(easel, "task(skipped)") as found:
         easel.client.post("/sdapi/v1/skip")
-        deadline = time.monotonic() + 30
-        while easel.client.get("/sdapi/v1/progress").json()["state"]["job_no"] < 1:
-            assert time.monotonic() < deadline
+        until(lambda: easel.client.get("/sdapi/v1/progress").json()["state"]["job_no"] == 1)
+        easel.wait_for_step("task(skipped)")
         easel.client.post("/sdapi/v1/interrupt")
-    assert found["answer"].status_code == 200
+    assert len(json.loads(found["answer"].json()["info"])["infotexts"]) == 2
 
 
 def test_a_storm_of_interrupts_is_harmless(easel: Running) -> None:

@@ -12,7 +12,7 @@ from webui.jobs.errors import TooManyJobs
 
 
 def test_functions_run_at_once_in_other_threads() -> None:
-    meeting = threading.Barrier(3, timeout=10)
+    meeting = threading.Barrier(3, timeout=60)
 
     async def main() -> list[int]:
         waiters, found = Waiters(3), []

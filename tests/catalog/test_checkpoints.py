@@ -5,21 +5,15 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.catalog.conftest import names
 from tests.hostile_files import PROGRAMS, legacy, program, tensor, zipped
 from webui.catalog.checkpoints import CheckpointCatalog, natural_key
 from webui.catalog.hashes import HashCache
 from webui.core.errors import NotFound
-
-
-@pytest.fixture
-def hashes(tmp_path: Path) -> Iterator[HashCache]:
-    with HashCache(tmp_path / "hashes.sqlite") as cache:
-        yield cache
 
 
 @pytest.fixture
@@ -31,10 +25,6 @@ def root(tmp_path: Path) -> Path:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(name.encode() * 100)
     return root
-
-
-def names(catalog: CheckpointCatalog) -> list[str]:
-    return [checkpoint.name for checkpoint in catalog]
 
 
 def test_files_are_listed_in_natural_order(root: Path, hashes: HashCache) -> None:
@@ -207,7 +197,7 @@ def test_a_yaml_beside_the_file_is_its_configuration(root: Path, hashes: HashCac
 def test_background_hashing_completes_the_titles(root: Path, hashes: HashCache) -> None:
     catalog = CheckpointCatalog([root], hashes)
     catalog.hash_in_background()
-    assert catalog.hasher.wait(10)
+    assert catalog.hasher.wait(60)
     assert all(checkpoint.shorthash for checkpoint in catalog)
     catalog.close()
     assert all(checkpoint.shorthash for checkpoint in CheckpointCatalog([root], hashes))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.catalog.conftest import names
 from webui.catalog.files import FileCatalog, ModelFile
 from webui.core.errors import NotFound
 
@@ -21,10 +22,6 @@ def root(tmp_path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(name.encode())
     return root
-
-
-def names(catalog: FileCatalog) -> list[str]:
-    return [file.name for file in catalog]
 
 
 def aged(folder: Path) -> None:

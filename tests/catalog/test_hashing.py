@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from webui.catalog.checkpoints import TOO_MANY, CheckpointCatalog
 from webui.catalog.files import FileCatalog
 from webui.catalog.hashes import HashCache
 from webui.catalog.hashing import BackgroundHasher
-
-
-@pytest.fixture
-def hashes(tmp_path: Path) -> Iterator[HashCache]:
-    with HashCache(tmp_path / "hashes.sqlite") as cache:
-        yield cache
 
 
 def written(folder: Path, count: int) -> list[Path]:
@@ -34,10 +25,10 @@ def test_every_wanted_file_is_hashed_and_told(hashes: HashCache, tmp_path: Path)
     told: dict[Path, str] = {}
     hasher = BackgroundHasher(hashes)
     hasher.want([*paths, tmp_path / "gone.safetensors"], done=told.__setitem__)
-    assert hasher.wait(10)
+    assert hasher.wait(60)
     assert told == {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
     hasher.want([paths[0]], done=told.__setitem__)
-    assert hasher.wait(10)
+    assert hasher.wait(60)
     hasher.close()
 
 
@@ -53,10 +44,10 @@ def test_it_rests_while_jobs_run(hashes: HashCache, tmp_path: Path) -> None:
     hasher = BackgroundHasher(hashes)
     hasher.rest_while(a_job_runs)
     hasher.want([path])
-    assert asked.wait(10)
+    assert asked.wait(60)
     assert hashes.known(path) is None
     busy.clear()
-    assert hasher.wait(10)
+    assert hasher.wait(60)
     assert hashes.known(path)
     hasher.close()
 

@@ -17,11 +17,6 @@ from webui.core.settings_table import SETTINGS
 
 
 @pytest.fixture
-def hashes(tmp_path: Path) -> HashCache:
-    return HashCache(tmp_path / "hashes.sqlite")
-
-
-@pytest.fixture
 def folders(tmp_path: Path) -> tuple[Path, Path]:
     """models/VAE and models/Stable-diffusion with some files."""
     vae, models = tmp_path / "VAE", tmp_path / "Stable-diffusion"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import random
 import re
 from collections import namedtuple
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from webui.core.egress import Unreachable
 from webui.core.errors import BadModelFile, InvalidRequest, Refused, WebuiError
 
 URL = "https://files.example/model.safetensors"
-CONTENT = os.urandom(300_000)
+CONTENT = random.Random(0).randbytes(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 TAG = {"ETag": '"v1"'}
 QUICK = (0.0, 0.0)

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.effort import ENOUGH, cpu_seconds
@@ -55,7 +55,6 @@ VALUES = st.one_of(st.integers(), st.floats(allow_nan=False), st.booleans(), st.
 
 
 @given(PROMPTS, PROMPTS, st.dictionaries(KEYS, VALUES, min_size=3, max_size=8))
-@settings(deadline=None)
 def test_parsing_returns_what_was_rendered(prompt, negative, fields):
     """But for what the format can't tell: a value that is empty, equals its key, looks like a size or is in quotes;
     space around one without a comma."""
@@ -149,14 +148,12 @@ def test_skipped_keys_are_left_out():
 
 
 @given(st.text('ab, :"\\\n-/x1', max_size=60))
-@settings(deadline=None)
 def test_any_text_parses(text):
     fields = infotext.parse(text, uses_emphasis=uses_emphasis)
     assert {"Prompt", "Negative prompt", "RNG"} <= fields.keys()
 
 
 @given(st.text('ab, :"\\-/x1_', max_size=60))
-@settings(deadline=None)
 def test_pairs_are_those_of_the_pattern(line):
     pattern = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
     assert list(infotext._pairs(line)) == pattern.findall(line)

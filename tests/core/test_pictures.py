@@ -29,7 +29,7 @@ INFOTEXT = 'a 猫 café 😀\nNegative prompt: ugly\nSteps: 20, Sampler: Euler a
 
 @pytest.mark.parametrize("format", FORMATS)
 @given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=30))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_infotext_comes_back(format, text):
     assert read_infotext(encode_image(IMAGE, format, text)) == (text, {})
 

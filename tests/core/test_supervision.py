@@ -102,14 +102,14 @@ class Supervised:
         return [line.split()[1:] for line in self.lines() if line.startswith("start")]
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not condition():
             assert time.monotonic() < deadline, self.lines()
             time.sleep(0.01)
 
     def end(self) -> tuple[int, str]:
         """The exit status and what was printed."""
-        output, _ = self.process.communicate(timeout=30)
+        output, _ = self.process.communicate(timeout=120)
         return self.process.returncode, output
 
 
@@ -242,7 +242,7 @@ def test_a_stubborn_server_ends_too_when_its_supervisor_is_killed(tmp_path: Path
     with subprocess.Popen([sys.executable, "-c", code], env=environ, stdin=subprocess.PIPE) as child:
         assert child.stdin is not None
         child.stdin.close()
-        assert child.wait(timeout=30) == EXIT_FAILED_START
+        assert child.wait(timeout=60) == EXIT_FAILED_START
 
 
 def running(pid: int) -> bool:

@@ -126,7 +126,7 @@ def test_details_tell_facts_notes_and_training_tags(cards: Cards, services: Serv
     assert found["tags"] == [("pen", 7)]
     assert found["metadata"]["ss_output_name"] == "Ink Alias"
     assert found["hash"] == ""
-    assert services.checkpoints.hasher.wait(10)
+    assert services.checkpoints.hasher.wait(60)
     assert len(cards.details("lora", "ink.safetensors")["hash"]) == 12
     with pytest.raises(NotFound):
         cards.details("lora", "../../config.json")

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pickle
+import random
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,7 +25,7 @@ JSON = {"Content-Type": "application/json"}
 def weights(count: int = 2000) -> bytes:
     """A safetensors file."""
     header = json.dumps({"x": {"dtype": "U8", "shape": [count], "data_offsets": [0, count]}}).encode()
-    return struct.pack("<Q", len(header)) + header + os.urandom(count)
+    return struct.pack("<Q", len(header)) + header + random.Random(count).randbytes(count)
 
 
 @pytest.fixture
@@ -94,7 +95,7 @@ def test_a_file_from_hugging_face_is_installed(files: FileServer, make: Make, tm
     finished: list[str] = []
     downloads = make(tokens={"huggingface.co": "hf_secret"}, finished=finished.append)
     key = downloads.start(downloads.look("someone/ink")[0].id, "lora")
-    assert downloads.wait(20)
+    assert downloads.wait(60)
     (state,) = downloads.states()
     assert (state.id, state.state, state.done, state.size) == (key, "done", len(content), len(content))
     assert (tmp_path / "Lora" / "ink v1.safetensors").read_bytes() == content
@@ -145,7 +146,7 @@ def test_a_model_from_civitai_is_installed_with_its_description(
     (offer,) = downloads.look(address)
     assert (offer.name, offer.kind, offer.size, offer.checked) == ("ink.safetensors", "lora", len(content), True)
     downloads.start(offer.id, offer.kind or "")
-    assert downloads.wait(20)
+    assert downloads.wait(60)
     assert (tmp_path / "Lora" / "ink.safetensors").read_bytes() == content
     kept = json.loads((tmp_path / "Lora" / "ink.civitai.info").read_text())
     assert kept["trainedWords"] == version["trainedWords"]
@@ -201,7 +202,7 @@ def test_what_is_no_model_is_not_installed(
     files.replies["/model.safetensors"] = Reply(content, headers={"Content-Type": "application/octet-stream"})
     downloads = make()
     downloads.start(downloads.look("https://files.example/model.safetensors")[0].id, "checkpoints")
-    assert downloads.wait(20)
+    assert downloads.wait(60)
     assert downloads.states()[0].state == "failed"
     assert sentence in downloads.states()[0].error
     assert list((tmp_path / "Stable-diffusion").iterdir()) == []
@@ -217,7 +218,7 @@ def test_a_pickle_that_asks_for_more_than_weights_is_not_installed(
     files.replies["/model.pt"] = Reply(pickle.dumps(Evil(), protocol=2))
     downloads = make()
     downloads.start(downloads.look("https://files.example/model.pt")[0].id, "lora")
-    assert downloads.wait(20)
+    assert downloads.wait(60)
     assert downloads.states()[0].state == "failed"
     assert list((tmp_path / "Lora").iterdir()) == []
 
@@ -228,26 +229,26 @@ def test_a_failed_download_is_taken_up_again(files: FileServer, make: Make, tmp_
     files.replies["/blob"] = Reply(content, headers={"ETag": '"abc"'}, breaks_after=50_000)
     downloads = make()
     key = downloads.start(downloads.look("someone/ink")[0].id, "lora")
-    assert downloads.wait(20)
+    assert downloads.wait(60)
     assert (downloads.states()[0].state, downloads.states()[0].done) == ("failed", 50_000)
     assert "broke off" in downloads.states()[0].error
     files.replies["/blob"] = Reply(content, headers={"ETag": '"abc"'})
     downloads.again(key)
-    assert downloads.wait(20)
+    assert downloads.wait(60)
     assert downloads.states()[0].state == "done"
     assert files.ranges("/blob")[-1] == "bytes=50000-"
 
 
 def test_downloads_can_be_stopped_while_they_wait(files: FileServer, make: Make) -> None:
     on_hugging_face(files, weights())
-    downloads = make(pauses=(30.0,))
+    downloads = make(pauses=(1000.0,))
     files.replies["/blob"] = Reply(weights(), headers={"ETag": '"abc"'}, breaks_after=100)
     first = downloads.start(downloads.look("someone/ink")[0].id, "lora")
     second = downloads.start(downloads.look("someone/ink")[1].id, "lora")
     assert downloads.start(downloads.look("someone/ink")[1].id, "lora") == second
     downloads.cancel(second)
     downloads.cancel(first)
-    assert downloads.wait(20)
+    assert downloads.wait(60)
     assert {state.state for state in downloads.states()} <= {"cancelled", "failed"}
     downloads.cancel(first)
     with pytest.raises(NotFound):

@@ -18,7 +18,7 @@ def running(services: Services) -> Iterator[Services]:
     jobs = JobRunner("tests.desk.work:build", None)
     jobs.start()
     yield replace(services, jobs=jobs)
-    assert jobs.close(timeout=10)
+    assert jobs.close(timeout=60)
 
 
 def started(services: Services, passes: int) -> str:
@@ -34,21 +34,21 @@ def test_of_several_passes_the_running_one_is_finished_first(running: Services) 
     progress = running.jobs.progress(job)
     assert (progress.stopping, progress.interrupted) == (True, False)
     stop(running, job)
-    assert running.jobs.wait(job, timeout=10).state == "done"
+    assert running.jobs.wait(job, timeout=60).state == "done"
     assert running.jobs.result(job) == 1
 
 
 def test_a_single_pass_is_stopped_at_once(running: Services) -> None:
     job = started(running, 1)
     stop(running, None)
-    assert running.jobs.wait(job, timeout=10).interrupted
+    assert running.jobs.wait(job, timeout=60).interrupted
 
 
 def test_the_setting_stops_at_once_always(running: Services) -> None:
     running.settings.update({"interrupt_after_current": False})
     job = started(running, 3)
     stop(running, job)
-    assert running.jobs.wait(job, timeout=10).interrupted
+    assert running.jobs.wait(job, timeout=60).interrupted
 
 
 def test_stopping_what_does_not_run_is_nothing(running: Services) -> None:
@@ -59,7 +59,7 @@ def test_stopping_what_does_not_run_is_nothing(running: Services) -> None:
 def test_a_job_without_pictures_has_no_pictures(running: Services) -> None:
     made = running.jobs.submit("tests.desk.work:picture", None, title="x")
     other = running.jobs.submit("tests.desk.work:nothing", None, title="x")
-    running.jobs.wait(other, timeout=10)
+    running.jobs.wait(other, timeout=60)
     assert generation_result(running, made).info == {"all_seeds": [1]}
     with pytest.raises(NotFound, match="made no pictures"):
         generation_result(running, other)

@@ -14,10 +14,10 @@ def build(services: object) -> None:
 
 
 def passes(engine: object, count: int, job: JobContext) -> int:
-    """`count` passes of endless small steps; returns how many were begun."""
+    """`count` passes of small steps that last until they are ended; returns how many were begun."""
     job.begin_passes(count)
     for begun in range(1, count + 1):
-        for _ in job.steps(range(10_000)):
+        for _ in job.steps(range(10**9)):
             time.sleep(0.001)
             if job.stopping:
                 break

@@ -1,6 +1,7 @@
 """Real extension folders, written by each test and loaded by the real loader."""
 
 import ast
+import logging
 import subprocess
 import sys
 from collections.abc import Callable
@@ -169,11 +170,31 @@ def test_a_disabled_one_is_not_imported(write: Write) -> None:
     assert host.problems == ()
 
 
+WAITS = """
+import time
+from pathlib import Path
+while not Path(__file__).with_name("named").exists():
+    time.sleep(0.01)
+"""
+"""An extension that loads for as long as nobody has said so."""
+
+
 def test_one_that_keeps_the_start_waiting_is_named(write: Write, caplog: pytest.LogCaptureFixture) -> None:
-    write("quick", "")
-    with caplog.at_level("WARNING"):
-        load_extensions([write("slow", "import time\ntime.sleep(0.5)")], warn_after=0.2)
-    assert [record.getMessage() for record in caplog.records] == ["Extension slow is still loading"]
+    parent = write("slow", WAITS)
+
+    class Named(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            (parent / "slow" / "named").touch()
+
+    handler, log = Named(), logging.getLogger("webui.extensions.loader")
+    log.addHandler(handler)
+    try:
+        load_extensions([parent], warn_after=0.01)
+        assert [record.getMessage() for record in caplog.records] == ["Extension slow is still loading"]
+        load_extensions([parent], warn_after=1000)
+        assert len(caplog.records) == 1, "it is quick now"
+    finally:
+        log.removeHandler(handler)
 
 
 def test_two_of_one_name_and_two_of_one_class(write: Write, tmp_path: Path) -> None:

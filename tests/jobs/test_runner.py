@@ -19,7 +19,7 @@ from webui.jobs.errors import JobCancelled, JobFailed, ServerStopping, TooManyJo
 from webui.jobs.runner import OUTCOMES_KEPT, RESULTS_KEPT, JobRunner
 
 HERE = __name__
-SOON = 10.0
+SOON = 60.0
 
 
 class Stage:

@@ -15,6 +15,12 @@ from webui.models.families.base import LoadedModel
 from webui.models.registry import open_checkpoint
 
 
+@pytest.fixture(autouse=True)
+def _the_same_numbers() -> None:
+    """What a test draws doesn't depend on which ones ran before."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_checkpoint(tmp_path_factory.mktemp("tiny"))

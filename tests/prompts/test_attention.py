@@ -3,7 +3,7 @@ import math
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.effort import ENOUGH, cpu_seconds
@@ -59,7 +59,6 @@ def test_uses_emphasis():
 
 
 @given(WORD, st.lists(st.one_of(st.just(None), st.floats(-3, 3).map(lambda w: round(w, 2))), max_size=8))
-@settings(deadline=None)
 def test_nested_weights_multiply(word, weights):
     text = word
     for weight in weights:
@@ -69,7 +68,6 @@ def test_nested_weights_multiply(word, weights):
 
 
 @given(st.text("ab \\()[]:1.2-+\nBREAK", max_size=60))
-@settings(deadline=None)
 def test_any_text_parses_and_neighbours_differ(text):
     pieces = parse_attention(text)
     assert pieces
@@ -79,7 +77,6 @@ def test_any_text_parses_and_neighbours_differ(text):
 
 
 @given(st.text(max_size=40))
-@settings(deadline=None)
 def test_escaped_text_keeps_its_brackets(text):
     words = text.replace("BREAK", "break")
     escaped = "".join("\\" + c if c in "\\()[]" else c for c in words)

@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.effort import cpu_seconds
@@ -55,7 +55,6 @@ def test_recorded_counters(prompt):
     ).map("".join),
     st.integers(0, 75),
 )
-@settings(deadline=None)
 def test_chunks_are_whole_and_hold_every_token(prompt, comma_backtrack):
     chunked = chunk(prompt, CLIP, comma_backtrack=comma_backtrack, embeddings=EMBEDDINGS)
     assert all(len(one.tokens) == len(one.multipliers) == 77 for one in chunked.chunks)

@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.effort import ENOUGH, cpu_seconds
@@ -18,7 +18,6 @@ def test_recorded_parts(case):
 
 
 @given(st.lists(st.tuples(st.text("ab ,()", max_size=5), st.floats(-2, 2).map(lambda w: round(w, 2))), min_size=1))
-@settings(deadline=None)
 def test_parts_keep_text_and_weight(parts):
     prompt = " AND".join(f" {text}:{weight:.2f}" for text, weight in parts)
     assert split_composition(prompt) == tuple(Part((" " + text).rstrip(), weight) for text, weight in parts)

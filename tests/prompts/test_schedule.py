@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.effort import ENOUGH, cpu_seconds
@@ -83,7 +83,6 @@ def test_first_entry_lasts_one_call_longer():
     st.one_of(st.none(), st.integers(1, 30)),
     st.booleans(),
 )
-@settings(deadline=None)
 def test_end_steps_grow_to_the_number_of_steps(prompt, steps, hires_steps, old):
     schedule = parse_schedule(prompt, steps, hires_steps=hires_steps, old=old)
     ends = [entry.end_step for entry in schedule]
@@ -96,7 +95,6 @@ WORDS = st.text("ab ,", max_size=4)
 
 
 @given(st.lists(st.tuples(WORDS, WORDS, WORDS, st.integers(-2, 25)), max_size=5))
-@settings(deadline=None)
 def test_edits_in_a_row_switch_each_at_its_step(edits):
     prompt = "".join(f"{text}[{before}:{after}:{when}]" for text, before, after, when in edits)
     schedule = parse_schedule(prompt, 20)
@@ -108,7 +106,6 @@ def test_edits_in_a_row_switch_each_at_its_step(edits):
 
 
 @given(st.text("ab ()\\\n,é", max_size=40))
-@settings(deadline=None)
 def test_a_prompt_that_switches_nothing_stays_as_it_is(prompt):
     assert [entry.text for entry in parse_schedule(prompt, 5)] == [prompt]
 

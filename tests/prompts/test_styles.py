@@ -51,7 +51,7 @@ def test_styles_apply_in_order(store, names, prompt, negative, missing):
     st.text("abc ,(", max_size=12),
     st.lists(st.sampled_from(["stA", "stB", "stC"]), unique=True),
 )
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_extracting_undoes_applying(store, prompt, names):
     applied, applied_negative = store.apply(prompt, names), store.apply_negative("", names)
     extracted = store.extract(applied, applied_negative)

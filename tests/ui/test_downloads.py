@@ -63,7 +63,7 @@ def test_a_model_is_looked_up_and_downloaded_where_its_card_appears(
     assert (tmp_path / "models" / "Lora" / "ink.safetensors").read_bytes() == content
     visit.page.click("#tab_txt2img-button")
     visit.page.locator("#txt2img_extra_tabs > .tab-wrapper button[role=tab]", has_text="Lora").first.click()
-    expect(visit.page.locator("#txt2img_lora_cards .card .name")).to_have_text("ink", timeout=20_000)
+    expect(visit.page.locator("#txt2img_lora_cards .card .name")).to_have_text("ink")
 
 
 def test_what_goes_wrong_is_one_sentence(visit: Visit) -> None:

@@ -46,7 +46,7 @@ def expect_filled(visit: Visit, word: str) -> None:
     expect(visit.page.locator("#txt2img_neg_prompt textarea")).to_have_value("rain")
     expect(visit.page.locator("#txt2img_seed input")).to_have_value("99")
     expect(visit.page.locator("#txt2img_sampling input")).to_have_value("Heun")
-    assert (visit.number("txt2img_width"), visit.number("txt2img_height")) == (128, 64)
+    visit.expect_numbers("txt2img", width=128, height=64)
 
 
 def test_dropped_and_pasted_pictures_fill_the_form_one_after_the_other(visit: Visit) -> None:

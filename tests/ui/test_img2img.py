@@ -226,7 +226,7 @@ def test_a_batch_from_a_directory_saves_under_the_originals_names(shown: Visit, 
     assert sorted(path.name for path in goal.iterdir()) == ["one.png", "two.png"]
     expect(shown.page.locator(INFO)).to_contain_text("batch a boat")
     expect(shown.page.locator(LOG)).to_contain_text("broken.png was left out")
-    assert shown.page.locator("#img2img_gallery .thumbnails button.thumbnail-item").count() == 2
+    expect(shown.page.locator("#img2img_gallery .thumbnails button.thumbnail-item")).to_have_count(2)
 
 
 @pytest.mark.parametrize(("folder", "sentence"), [("missing", "There is no folder"), (".", "holds no pictures")])
@@ -236,7 +236,7 @@ def test_a_batch_that_cannot_be_is_told_in_a_sentence(shown: Visit, tmp_path: Pa
     shown.page.fill("#img2img_batch_input_dir textarea, #img2img_batch_input_dir input", str(tmp_path / folder))
     shown.page.click("#img2img_generate")
     expect(shown.page.locator(f"{LOG} .error")).to_contain_text(sentence)
-    assert shown.page.locator(f"{LOG} .error").count() == 1
+    expect(shown.page.locator(f"{LOG} .error")).to_have_count(1)
 
 
 def test_resize_by_tells_and_makes_the_size(shown: Visit, server: Any, tmp_path: Path) -> None:
@@ -286,9 +286,8 @@ def test_an_infotext_fills_the_fields(shown: Visit) -> None:
     )
     shown.page.click("#img2img_paste")
     expect(shown.page.locator(PROMPT)).to_have_value("a (blue:1.2) bird")
-    numbers = {"steps": 7, "cfg_scale": 4.5, "seed": 99, "width": 128, "height": 64, "denoising_strength": 0.41}
-    numbers |= {"mask_blur": 11, "inpaint_full_res_padding": 48}
-    assert {name: shown.number(f"img2img_{name}") for name in numbers} == numbers
+    shown.expect_numbers(TAB, steps=7, cfg_scale=4.5, seed=99, width=128, height=64, denoising_strength=0.41)
+    shown.expect_numbers(TAB, mask_blur=11, inpaint_full_res_padding=48)
     for group, choice in (
         ("img2img_mask_mode", "Inpaint not masked"),
         ("img2img_inpaint_full_res", "Only masked"),
@@ -296,7 +295,7 @@ def test_an_infotext_fills_the_fields(shown: Visit) -> None:
     ):
         expect(shown.page.locator(f"#{group}").get_by_label(choice, exact=True)).to_be_checked()
     expect(shown.page.locator("#soft_inpainting_enabled-checkbox input")).to_be_checked()
-    assert shown.number("mask_blend_power") == 2.5
+    shown.expect_numbers("mask", blend_power=2.5)
 
 
 def test_a_gallerys_picture_goes_to_img2img_and_inpaint_before_they_were_opened(fresh: Visit) -> None:
@@ -305,7 +304,7 @@ def test_a_gallerys_picture_goes_to_img2img_and_inpaint_before_they_were_opened(
     fresh.page.click("#txt2img_send_to_inpaint")
     expect(fresh.page.locator("#img2maskimg").get_by_role("button", name="Undo")).to_be_enabled()
     expect(fresh.page.locator(PROMPT)).to_have_value("sent on")
-    assert [fresh.number(f"img2img_{name}") for name in ("seed", "steps", "width", "height")] == [77, 1, 64, 128]
+    fresh.expect_numbers(TAB, seed=77, steps=1, width=64, height=128)
     fresh.page.click("#tab_txt2img-button")
     fresh.page.click("#txt2img_send_to_img2img")
     expect(fresh.page.locator("#img2img_image img")).to_be_visible()
@@ -326,8 +325,7 @@ def test_png_info_sends_picture_and_parameters(fresh: Visit, tmp_path: Path) -> 
     fresh.page.click("#img2img_tab")
     expect(fresh.page.locator("#img2img_image img")).to_be_visible()
     expect(fresh.page.locator(PROMPT)).to_have_value("a hat")
-    assert fresh.number("img2img_steps") == 9
-    assert fresh.number("img2img_height") == 128
+    fresh.expect_numbers(TAB, steps=9, height=128)
 
 
 def test_elements_have_a1111s_ids(shown: Visit) -> None:
@@ -390,4 +388,4 @@ def test_a_reloaded_page_finds_its_form_and_result_again(shown: Visit, file: Pat
     shown.picture_width(TAB)
     expect(shown.page.locator(INFO)).to_contain_text(re.compile("kept"))
     expect(shown.page.locator(PROMPT)).to_have_value("kept")
-    assert shown.number("img2img_denoising_strength") == 0.37
+    shown.expect_numbers(TAB, denoising_strength=0.37)

@@ -25,6 +25,14 @@ A1111_IDS = tuple(
 ) + ("refresh_checkpoint_A", "refresh_checkpoint_B", "refresh_checkpoint_C")
 
 
+def list_of(model: str) -> str:
+    return f"#modelmerger_{model}_model_name input"
+
+
+def named(name: str) -> re.Pattern[str]:
+    return re.compile(rf"^{name}\.safetensors")
+
+
 @pytest.fixture
 def merger(visit: Visit, server: Any) -> Iterator[Visit]:
     """The tab, opened, with a second checkpoint that is gone afterwards, as is what was merged."""
@@ -32,18 +40,17 @@ def merger(visit: Visit, server: Any) -> Iterator[Visit]:
     before = set(folder.iterdir())
     tiny_checkpoint(folder, "other", seed=5)
     visit.page.click("#tab_modelmerger-button")
-    for letter in "AB":
-        visit.page.click(f"#refresh_checkpoint_{letter}")
-    visit.page.wait_for_timeout(1000)
+    visit.page.click("#refresh_checkpoint_A")  # brings all lists up to date
+    for model in ("primary", "secondary"):
+        visit.open_list(list_of(model), named("other"))
+        visit.page.locator(list_of(model)).blur()
     yield visit
     for path in set(folder.iterdir()) - before:
         path.unlink()
 
 
 def choose(visit: Visit, model: str, name: str) -> None:
-    visit.page.click(f"#modelmerger_{model}_model_name input")
-    options = visit.page.locator(f"#modelmerger_{model}_model_name")
-    options.get_by_role("option", name=re.compile(rf"^{name}\.safetensors")).click()
+    visit.open_list(list_of(model), named(name)).click()
 
 
 def test_elements_have_a1111s_ids(merger: Visit) -> None:

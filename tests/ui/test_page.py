@@ -88,4 +88,4 @@ def test_png_info_reads_a_picture_and_sends_it_to_txt2img(visit: Visit, tmp_path
     visit.page.click("#txt2img_tab")
     expect(visit.page.locator("#txt2img_prompt textarea")).to_be_visible()
     expect(visit.page.locator("#txt2img_prompt textarea")).to_have_value("a <i>hat</i>")
-    assert visit.number("txt2img_steps") == 9
+    visit.expect_numbers("txt2img", steps=9)

@@ -19,20 +19,19 @@ def test_the_page_comes_back_with_its_prompts_after_the_server_was_killed(browse
     visit = Visit(browser, server.url)
     try:
         page = visit.open()
-        visit.generate("kept in mind", wait=False, steps=150, width=256, height=256)
-        page.wait_for_selector(".progressDiv")
+        visit.start_endless("kept in mind")
         page.evaluate("window.beforeTheCrash = true")
         assert server.process is not None
         server.process.send_signal(signal.SIGKILL)
         server.process.wait()
-        expect(page.locator(".easel-restarting")).to_contain_text("Server restarting", timeout=20_000)
+        expect(page.locator(".easel-restarting")).to_contain_text("Server restarting")
         server.start()
         page.wait_for_function("window.beforeTheCrash === undefined")
         page.wait_for_selector("html[data-easel=ready]", state="attached")
         expect(page.locator("#txt2img_prompt textarea")).to_have_value("kept in mind")
         expect(page.locator("#html_log_txt2img")).to_contain_text("restarted")
-        visit.generate("and on", steps=1, width=64, height=64)
-        assert visit.picture_width() == 64
+        visit.generate("and on", steps=1, batch_count=1, width=128)
+        assert visit.picture_width() == 128
     finally:
         visit.context.close()
         server.stop()

@@ -32,7 +32,7 @@ def test_the_infotext_follows_the_chosen_picture(visit: Visit) -> None:
     visit.generate("two", steps=1, batch_count=2, seed=5)
     visit.picture_width()
     thumbnails = visit.page.locator("#txt2img_gallery .thumbnails button.thumbnail-item")
-    assert thumbnails.count() == 3  # the grid is the first
+    expect(thumbnails).to_have_count(3)  # the grid is the first
     thumbnails.nth(2).click()
     expect(visit.page.locator(INFO)).to_contain_text("Seed: 6,")
     visit.page.click("#txt2img_reuse_seed")
@@ -45,41 +45,39 @@ def test_a_reloaded_page_finds_its_picture_and_form_again(visit: Visit) -> None:
     visit.generate("remember me", steps=3, cfg_scale=5)
     width = visit.picture_width()
     visit.page.fill(NEGATIVE, "typed later")
+    visit.page.wait_for_function("sessionStorage.getItem('easel_txt2img_neg_prompt') === 'typed later'")
     visit.reload()
     assert visit.picture_width() == width
     expect(visit.page.locator(INFO)).to_contain_text("remember me")
     expect(visit.page.locator(PROMPT)).to_have_value("remember me")
     expect(visit.page.locator(NEGATIVE)).to_have_value("typed later")
-    assert visit.number("txt2img_cfg_scale") == 5
+    visit.expect_numbers("txt2img", cfg_scale=5)
 
 
 def test_a_page_reloaded_meanwhile_finds_the_running_job_again(visit: Visit) -> None:
-    visit.generate("still running", wait=False, steps=40)
+    visit.start_endless("still running")
     visit.reload()
-    visit.page.wait_for_selector("#txt2img_interrupt")
-    visit.wait_idle()
+    visit.wait_for_steps()
+    visit.interrupt()
     visit.picture_width()
     expect(visit.page.locator(INFO)).to_contain_text("still running")
 
 
 def test_interrupt_ends_the_job_with_the_picture_so_far(visit: Visit) -> None:
-    visit.generate("long", wait=False, steps=150)
+    visit.start_endless("long")
     expect(visit.page.locator(".progressDiv")).to_contain_text("%")
-    visit.page.wait_for_function("/^\\[\\d+% ETA: \\S+\\] Stable Diffusion$/.test(document.title)")
     visit.page.wait_for_function("document.querySelector('.livePreview img')?.naturalWidth > 0")
-    visit.page.click("#txt2img_interrupt")
-    visit.wait_idle()
+    visit.interrupt()
     assert visit.picture_width() > 0
     expect(visit.page.locator(".progressDiv")).to_have_count(0)
     assert visit.page.title() == "Stable Diffusion"
 
 
 def test_keys_generate_and_interrupt(visit: Visit) -> None:
-    visit.page.fill(PROMPT, "by keyboard")
-    visit.set_number("txt2img_steps", 150)
+    visit.fill_in("by keyboard", "txt2img", steps=150, batch_count=100)
     visit.page.focus(PROMPT)
     visit.page.keyboard.press("Control+Enter")
-    visit.page.wait_for_function("/[1-9]%/.test(document.title)")  # it runs; a job that waits has no picture to keep
+    visit.wait_for_steps()
     visit.page.keyboard.press("Escape")
     visit.wait_idle()
     visit.picture_width()
@@ -155,8 +153,7 @@ def test_pasting_an_infotext_fills_the_form(visit: Visit) -> None:
     visit.page.click("#paste")
     expect(visit.page.locator(PROMPT)).to_have_value("a (blue:1.2) bird")
     expect(visit.page.locator(NEGATIVE)).to_have_value("cage")
-    numbers = {"steps": 7, "cfg_scale": 4.5, "seed": 99, "width": 128, "height": 64, "hr_scale": 1.5}
-    assert {name: visit.number(f"txt2img_{name}") for name in numbers} == numbers
+    visit.expect_numbers("txt2img", steps=7, cfg_scale=4.5, seed=99, width=128, height=64, hr_scale=1.5)
     expect(visit.page.locator("#txt2img_sampling input")).to_have_value("Euler a")
     expect(visit.page.locator("#txt2img_scheduler input")).to_have_value("Karras")
     expect(visit.page.locator("#txt2img_hr-checkbox input")).to_be_checked()
@@ -196,9 +193,8 @@ def test_the_sparkles_make_an_upscaled_version_of_the_chosen_picture(visit: Visi
     visit.generate("small", steps=2, seed=21)
     width = visit.picture_width()
     visit.set_number("txt2img_seed", 22)
-    visit.page.click("#txt2img_upscale")
-    visit.page.wait_for_selector("#txt2img_interrupt")
-    visit.wait_idle()
+    with visit.job():
+        visit.page.click("#txt2img_upscale")
     expect(visit.page.locator(INFO)).to_contain_text("Hires upscale: 2,")
     expect(visit.page.locator(INFO)).to_contain_text("Seed: 21,")
     assert visit.picture_width() == 2 * width
@@ -214,9 +210,7 @@ def test_zip_offers_an_archive(visit: Visit) -> None:
 
 
 def test_ctrl_enter_starts_again_while_running(visit: Visit) -> None:
-    visit.generate("first", wait=False, steps=150)
-    visit.page.wait_for_selector(".progressDiv")
-    visit.page.fill(PROMPT, "second")
-    visit.set_number("txt2img_steps", 1)
+    visit.start_endless("first")
+    visit.fill_in("second", "txt2img", steps=1, batch_count=1)
     visit.page.press(PROMPT, "Control+Enter")
-    expect(visit.page.locator(INFO)).to_contain_text("second", timeout=60_000)
+    expect(visit.page.locator(INFO)).to_contain_text("second")

@@ -103,6 +103,5 @@ def visit(browser: Browser, tmp_path: Path) -> Iterator[Visit]:
 
 
 def test_the_page_shows_them(visit: Visit) -> None:
-    assert visit.number("txt2img_steps") == 33
-    expect(visit.page.locator("#txt2img_width input[type=number]")).to_have_value("768")
+    visit.expect_numbers("txt2img", steps=33, width=768)
     expect(visit.page.locator("#txt2img_hr-checkbox input")).to_be_checked()

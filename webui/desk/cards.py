@@ -422,9 +422,10 @@ def _preview_mark(file: ModelFile, samples_format: str) -> str | None:
     if path is None:
         return None
     try:
-        return f"{path.stat().st_mtime_ns:x}"
+        stat = path.stat()
     except OSError:
         return None
+    return f"{stat.st_mtime_ns:x}-{stat.st_size:x}"  # times of two pictures may be the same
 
 
 def _as_it_is(data: bytes) -> tuple[bytes, str]:

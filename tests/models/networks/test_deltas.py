@@ -325,7 +325,7 @@ def with_at_least(roles: Sequence[str]) -> st.SearchStrategy[dict[str, tuple[int
     chosen=st.one_of(with_at_least(()), *[with_at_least(roles) for roles, _ in _KINDS]),
     weight=st.sampled_from([LINEAR, CONV, (OUT,), (OUT, 4, 1, 1), (IN, OUT)]),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_tensors_either_fit_or_are_said_not_to(chosen: dict[str, tuple[int, ...]], weight: tuple[int, ...]) -> None:
     base = torch.ones(weight)
     try:
