@@ -1,82 +1,75 @@
-"""Stage `data`: render the emoji art to arrays, and paste pictures over backgrounds."""
+"""Stage `data`: render the emoji art to arrays. And the arrays: loaded, looked up, their hues measured."""
 
 from __future__ import annotations
 
+import io
 import json
-import subprocess
+import multiprocessing
+import os
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from .config import COLOURS, HERE, STYLES, Preset
+from .config import STYLES, Preset
+from .scenes import Subjects
+from .sources import install_renderer, load_sources
 
-HOLD_OUT_EVERY = 25  # one general emoji in so many is never trained on
+SATURATED = 0.35  # HSV saturation from which a pixel has a hue worth turning
+# A picture may be recoloured if so much of it is saturated, and its hues agree so well (1: all the same).
+RECOLOURABLE_AREA, RECOLOURABLE_AGREEMENT = 0.6, 0.93
 
 
 @dataclass(frozen=True)
 class Art:
-    """Pictures of one style. pixels: (N, S, S, 4) uint8 RGBA, not premultiplied. hexcodes: N names."""
+    """All pictures of a preset. pixels: (N, S, S, 4) uint8 RGBA, not premultiplied. rows: (style, hexcode) -> row.
 
-    style: str
+    hues: (N,) degrees, of the picture's one hue; NaN where it has none or several.
+    """
+
     pixels: np.ndarray
-    hexcodes: list[str]
+    rows: dict[tuple[str, str], int]
+    hues: np.ndarray
 
-    def find(self, hexcode: str) -> int | None:
-        return self.hexcodes.index(hexcode) if hexcode in self.hexcodes else None
+    @property
+    def recolourable(self) -> frozenset[tuple[str, str]]:
+        return frozenset(key for key, row in self.rows.items() if not np.isnan(self.hues[row]))
 
-
-@dataclass(frozen=True)
-class Scene:
-    """What a composite shows; captions are written from this alone."""
-
-    style: str
-    hexcode: str
-    background: str  # a name in COLOURS
-    scale: float  # side of the picture's box over the side of the frame
-    x: float  # centre of the box, 0 is left, 1 is right
-    y: float  # 0 is top
+    def subjects(self, preset: Preset) -> Subjects:
+        return Subjects(preset, set(self.rows), self.recolourable)
 
 
-def plain_hexcode(name: str) -> str:
-    """`2764-fe0f` -> `2764`, the form that emojibase's data and our tables use."""
-    return "-".join(part for part in name.lower().split("-") if part != "fe0f").upper()
+def draw(size: int, source: bytes) -> np.ndarray | None:
+    """Returns: (size, size, 4) uint8 RGBA, centred; None where the renderer gives up."""
+    if source.lstrip().startswith(b"<svg"):
+        import resvg_py
+
+        try:
+            source = resvg_py.svg_to_bytes(svg_string=source.decode(), width=size, height=size, skip_system_fonts=True)
+        except ValueError:
+            return None
+    image = Image.open(io.BytesIO(source)).convert("RGBA")
+    if max(image.size) != size:
+        # Pillow resizes RGBA premultiplied, so transparent pixels bleed no colour into the edge.
+        image = image.resize((size, size), Image.Resampling.LANCZOS)
+    frame = Image.new("RGBA", (size, size))
+    frame.paste(image, ((size - image.width) // 2, (size - image.height) // 2))
+    return np.asarray(frame)
 
 
-def install_packages(preset: Preset, packages: Path | None) -> Path:
-    """The node_modules folder with the art; installed by pinned version unless `packages` names one."""
-    if packages is not None:
-        return packages
-    folder = preset.data / "npm"
-    if not (folder / "node_modules").exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "package.json").write_text((HERE / "npm" / "package.json").read_text())
-        subprocess.run(["npm", "install", "--no-audit", "--no-fund"], cwd=folder, check=True)
-    return folder / "node_modules"
-
-
-def render_style(style: str, modules: Path, size: int, out: Path) -> None:
-    package = STYLES[style].package
-    if style == "3d":
-        files = sorted((modules / package / "assets").glob("*.webp"))
-        files = [file for file in files if not any(f"1f3f{tone}" in file.stem for tone in "bcdef")]
-        pixels = np.stack(
-            [
-                np.asarray(Image.open(file).convert("RGBA").resize((size, size), Image.Resampling.LANCZOS))
-                for file in files
-            ]
-        )
-        names = [plain_hexcode(file.stem) for file in files]
+def render_style(style: str, pictures: dict[str, bytes], size: int, out: Path) -> None:
+    codes = sorted(pictures)
+    processes = min(16, os.cpu_count() or 1)
+    if processes == 1 or len(codes) < 64:
+        drawn = [draw(size, pictures[code]) for code in codes]
     else:
-        raw = out / style
-        command = ["node", HERE / "npm" / "render.mjs", modules, package, str(size), raw]
-        subprocess.run(command, check=True)
-        names = json.loads(raw.with_suffix(".json").read_text())
-        pixels = np.fromfile(raw.with_suffix(".rgba"), np.uint8).reshape(len(names), size, size, 4)
-        raw.with_suffix(".rgba").unlink()
-    np.save(out / f"{style}.npy", pixels)
-    (out / f"{style}.json").write_text(json.dumps(names))
+        with multiprocessing.get_context("fork").Pool(processes) as pool:
+            drawn = pool.map(partial(draw, size), [pictures[code] for code in codes], chunksize=16)
+    kept = [(code, picture) for code, picture in zip(codes, drawn, strict=True) if picture is not None]
+    np.save(out / f"{style}.npy", np.stack([picture for _, picture in kept]))
+    (out / f"{style}.json").write_text(json.dumps([code for code, _ in kept]))
 
 
 def art_folder(preset: Preset) -> Path:
@@ -84,93 +77,67 @@ def art_folder(preset: Preset) -> Path:
 
 
 def run(preset: Preset, packages: Path | None = None) -> None:
-    modules = install_packages(preset, packages)
+    """packages: a node_modules folder that has the art already."""
     out = art_folder(preset)
+    missing = [style for style in preset.styles if not (out / f"{style}.json").exists()]
+    if not missing and (preset.data / "emoji.json").exists():
+        return
+    sources = load_sources(preset, packages)
+    if any(not STYLES[style].raster for style in missing):
+        install_renderer(preset)
     out.mkdir(parents=True, exist_ok=True)
-    for style in preset.styles:
-        if not (out / f"{style}.npy").exists():
-            render_style(style, modules, preset.native_size, out)
-        print(f"{style}: {len(json.loads((out / f'{style}.json').read_text()))} pictures")
-    labels = json.loads((modules / "emojibase-data" / "en" / "data.json").read_text())
-    words = {plain_hexcode(item["hexcode"]): [item["label"], *item.get("tags", [])] for item in labels}
-    (preset.data / "words.json").write_text(json.dumps(words))
+    for style in missing:
+        render_style(style, sources.pictures[style], preset.native_size, out)
+        print(f"{style}: {len(json.loads((out / f'{style}.json').read_text()))} pictures", flush=True)
+    (preset.data / "emoji.json").write_text(json.dumps(sources.emoji))
 
 
-def load_art(preset: Preset) -> dict[str, Art]:
-    folder = art_folder(preset)
-    return {
-        style: Art(
-            style, np.load(folder / f"{style}.npy", mmap_mode="r"), json.loads((folder / f"{style}.json").read_text())
-        )
-        for style in preset.styles
-    }
+def load_art(preset: Preset) -> Art:
+    return load_styles(art_folder(preset), preset.styles)
 
 
-def compose(picture: np.ndarray, background: tuple[int, int, int], scale: float, x: float, y: float) -> np.ndarray:
-    """Paste a picture over one colour.
+@lru_cache(maxsize=1)
+def load_styles(folder: Path, styles: tuple[str, ...]) -> Art:
+    rows: dict[tuple[str, str], int] = {}
+    arrays: list[np.ndarray] = []
+    for style in styles:
+        first = sum(map(len, arrays))
+        for place, code in enumerate(json.loads((folder / f"{style}.json").read_text())):
+            rows.setdefault((style, code), first + place)  # a code may occur twice, with and without its selector
+        arrays.append(np.load(folder / f"{style}.npy", mmap_mode="r"))
+    pixels = np.concatenate(arrays)
+    return Art(pixels, rows, measure_hues(pixels))
 
-    picture: (S, S, 4) uint8 RGBA. scale: side of the pasted box over S. x, y: its centre over S.
-    Returns: (S, S, 3) uint8.
+
+def shrunk(art: Art, side: int) -> Art:
+    """The same art at `side` px, which must divide its own, averaged with alpha so that edges keep their colour."""
+    factor, rows = art.pixels.shape[1] // side, []
+    for start in range(0, len(art.pixels), 256):
+        x = art.pixels[start : start + 256].astype(np.float32)
+        x[..., :3] *= x[..., 3:] / 255
+        x = x.reshape(len(x), side, factor, side, factor, 4).mean((2, 4))
+        x[..., :3] *= 255 / np.maximum(x[..., 3:], 1)
+        rows.append(x.round().clip(0, 255).astype(np.uint8))
+    return Art(np.concatenate(rows), art.rows, art.hues)
+
+
+def measure_hues(pixels: np.ndarray) -> np.ndarray:
+    """The one hue of each picture by the rule above, from a thumbnail of at most 32 x 32. Returns: (N,) degrees or NaN.
+
+    A picture qualifies if RECOLOURABLE_AREA of its opaque pixels are saturated and the mean of their hues, as unit
+    vectors, is at least RECOLOURABLE_AGREEMENT long.
     """
-    size = picture.shape[0]
-    side = max(8, round(size * scale))
-    # Pillow resizes RGBA premultiplied, so transparent pixels bleed no colour into the edge.
-    image = Image.fromarray(np.ascontiguousarray(picture)).resize((side, side), Image.Resampling.BICUBIC)
-    frame = Image.new("RGB", (size, size), background)
-    frame.paste(image, (round(x * size - side / 2), round(y * size - side / 2)), image)
-    return np.asarray(frame)
-
-
-def draw_scene(preset: Preset, rng: np.random.Generator, style: str, hexcode: str) -> Scene:
-    background = str(rng.choice(preset.colours))
-    if rng.random() < preset.small_share:
-        scale, reach = 0.45, 0.25
-        x, y = (0.5 + reach * float(rng.integers(-1, 2)) for _ in range(2))
-    else:
-        scale, reach = 0.8, 1 / 16
-        x, y = (0.5 + round(float(rng.uniform(-1.4, 1.4)) * reach / preset.shift) * preset.shift for _ in range(2))
-    return Scene(style, hexcode, background, scale, x, y)
-
-
-def paint(art: dict[str, Art], scene: Scene) -> np.ndarray:
-    """Returns: (S, S, 3) uint8."""
-    index = art[scene.style].find(scene.hexcode)
-    if index is None:
-        raise KeyError(f"no picture of {scene.hexcode} in the style {scene.style}")
-    return compose(art[scene.style].pixels[index], COLOURS[scene.background], scene.scale, scene.x, scene.y)
-
-
-def held_out(hexcode: str) -> bool:
-    return sum(hexcode.encode()) % HOLD_OUT_EVERY == 0
-
-
-def general_picture(preset: Preset, art: dict[str, Art], rng: np.random.Generator, test: bool = False) -> np.ndarray:
-    """Any emoji, any place and size, over any colour: what the VAE should cope with beyond the subjects.
-
-    test: draw only from the held-out emoji. Returns: (S, S, 3) uint8.
-    """
-    while True:
-        source = art[str(rng.choice(preset.styles))]
-        index = int(rng.integers(len(source.hexcodes)))
-        if held_out(source.hexcodes[index]) == test:
-            break
-    named = np.array(COLOURS[str(rng.choice(preset.colours))])
-    colour = tuple(int(c) for c in (named if rng.random() < 0.5 else rng.integers(0, 256, 3)))
-    scale = float(rng.uniform(0.5, 1.0))
-    x, y = rng.uniform(0.4, 0.6, 2)
-    return compose(source.pixels[index], colour, scale, float(x), float(y))
-
-
-def subject_list(preset: Preset, art: dict[str, Art]) -> list[tuple[str, str, str]]:
-    """(noun, hexcode, style) of every picture that the UNet learns. Skin tones never occur in the art."""
-    if preset.subjects is None:
-        words = json.loads((preset.data / "words.json").read_text())
-        nouns = {hexcode: names[0] for hexcode, names in words.items()}
-    else:
-        nouns = {hexcode: noun for noun, codes in preset.subjects.items() for hexcode in codes}
-    return [
-        (noun, hexcode, style)
-        for hexcode, noun in nouns.items()
-        for style in preset.styles
-        if art[style].find(hexcode) is not None
-    ]
+    step = max(1, pixels.shape[1] // 32)
+    small = pixels[:, step // 2 :: step, step // 2 :: step].astype(np.float32) / 255
+    colour, opaque = small[..., :3], small[..., 3] > 0.5
+    high, low = colour.max(-1), colour.min(-1)
+    range_ = high - low
+    saturated = opaque & (range_ > SATURATED * high) & (high > 0.2)
+    r, g, b = np.moveaxis(colour, -1, 0)
+    safe = np.where(range_ > 0, range_, 1)
+    sixth = np.where(high == r, (g - b) / safe, np.where(high == g, 2 + (b - r) / safe, 4 + (r - g) / safe))
+    turn = np.exp(1j * sixth * np.pi / 3) * saturated
+    count = saturated.sum((1, 2))
+    mean = turn.sum((1, 2)) / np.maximum(count, 1)
+    good = (count >= RECOLOURABLE_AREA * np.maximum(opaque.sum((1, 2)), 1)) & (np.abs(mean) >= RECOLOURABLE_AGREEMENT)
+    return np.where(good, np.degrees(np.angle(mean)) % 360, np.nan)

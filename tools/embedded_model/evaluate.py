@@ -3,246 +3,257 @@
 from __future__ import annotations
 
 import json
+import os
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor, nn
-
-from webui.prompts.tokenizer import ClipTokenizer
 
 from . import data
-from .config import COLOURS, LATENT_SCALE, REPOSITORY, Preset
-from .export import CHECKPOINT, load_exported
+from .canvas import Canvas
+from .card import OUT, update
+from .config import COLOURS, Preset
+from .export import CHECKPOINT, load_exported, sizes_of
+from .judge import Court, border_colour, train_court
 from .networks import pick_device
-from .sample import ddim_sample
-from .tokens import frame
-from .unet import alpha_bars
-from .vae import psnr, reconstruct, to_pictures, to_tensor
-
-OUT = REPOSITORY / "docs" / "embedded-model"
-STEPS, CFG_SCALE = 20, 5.0
-JUDGE_SIZE = 64  # px, what the classifier sees
+from .painter import CFG_SCALE, SAMPLER, STEPS, Painter
+from .scenes import Subjects, draw_scene, general_scene
+from .sheets import curves, sheet
+from .vae import psnr, reconstruct
+from .words import with_article
 
 
 @dataclass(frozen=True)
 class Wish:
     """One prompt whose fulfilment can be measured."""
 
-    prompt: str
     noun: str
     style: str
     background: str
 
-
-class Painter:
-    """Text to pictures with the exported file alone."""
-
-    def __init__(self, preset: Preset, device: torch.device, path: Path = CHECKPOINT):
-        self.unet, self.vae, self.text, self.facts = load_exported(preset.sizes, path)
-        for network in (self.unet, self.vae, self.text):
-            network.to(device)
-        self.tokenizer, self.device, self.side = ClipTokenizer(), device, preset.native_size // 8
-
-    @torch.no_grad()
-    def encode(self, prompts: list[str]) -> Tensor:
-        rows = [frame(self.tokenizer.encode(prompt)) for prompt in prompts]
-        return self.text(torch.tensor(rows, device=self.device)).last_hidden_state
-
-    @torch.no_grad()
-    def paint(self, prompts: list[str], seed: int, negative: str = "", side: int | None = None) -> np.ndarray:
-        """side: of the latent. Returns: (B, S, S, 3) uint8."""
-        side = side or self.side
-        noise = torch.randn((len(prompts), 4, side, side), generator=torch.manual_seed(seed)).to(self.device)
-        cond, uncond = self.encode(prompts), self.encode([negative])
-        x = ddim_sample(self.unet, noise, cond, uncond, alpha_bars(), STEPS, CFG_SCALE)
-        return to_pictures(self.vae.decode(x / LATENT_SCALE).sample)
+    def prompt(self, weight: float = 1.0) -> str:
+        noun = with_article(self.noun)
+        if weight != 1.0:
+            noun = f"{noun.split(' ')[0]} ({self.noun}:{weight})"
+        return f"{noun}, {self.style} style, {self.background} background"
 
 
-def wishes(preset: Preset, count: int) -> list[Wish]:
-    """Prompts over all nouns, styles and background colours, each as often."""
-    rng = np.random.default_rng(preset.seed + 1)
-    nouns = list(preset.subjects or {})
+@dataclass(frozen=True)
+class Effort:
+    """How many pictures each measurement makes, and how long the judge learns."""
+
+    adherence: int = 400
+    held_out: int = 60
+    weights: int = 50
+    negative: int = 24
+    inpainting: int = 8
+    vae: int = 96
+    judge_steps: int = 500
+    sheet: int = 48
+    natural: int = 16
+
+
+EFFORTS = {"cpu": Effort(adherence=144, judge_steps=400), "full": Effort(judge_steps=4000)}
+
+
+def wishes(subjects: Subjects, count: int) -> list[Wish]:
+    """Prompts over the commonest nouns, all styles they come in and all background colours, each as often.
+
+    Pairs of noun and style that were held out don't occur: those are measured on their own.
+    """
+    rng = np.random.default_rng(subjects.preset.seed + 1)
+    styles: dict[str, list[str]] = {noun: [] for noun in subjects.commonest}
+    for subject in subjects.trained:
+        if subject.noun.name in styles and subject.style not in styles[subject.noun.name]:
+            styles[subject.noun.name].append(subject.style)
+    nouns = [noun for noun in subjects.commonest if styles[noun]]
     found = []
     for i in range(count):
         noun = nouns[i % len(nouns)]
-        style = preset.styles[(i // len(nouns) + i) % len(preset.styles)]
-        background = str(rng.choice(preset.colours))
-        article = "an" if noun[0] in "aeiou" else "a"
-        found.append(Wish(f"{article} {noun}, {style} style, {background} background", noun, style, background))
+        style = styles[noun][(i // len(nouns) + i) % len(styles[noun])]
+        found.append(Wish(noun, style, str(rng.choice(subjects.preset.colours))))
     return found
 
 
-def border_colour(picture: np.ndarray, names: tuple[str, ...]) -> tuple[str, float]:
-    """The named colour nearest to the median of the outer 4 px, and how far off it is (0..441, RGB)."""
-    edge = np.concatenate([picture[:4].reshape(-1, 3), picture[-4:].reshape(-1, 3)])
-    edge = np.concatenate([edge, picture[:, :4].reshape(-1, 3), picture[:, -4:].reshape(-1, 3)])
-    median = np.median(edge.astype(np.float64), axis=0)
-    distance = {name: float(np.linalg.norm(median - COLOURS[name])) for name in names}
-    nearest = min(distance, key=distance.__getitem__)
-    return nearest, distance[nearest]
+def held_out_wishes(subjects: Subjects, nouns: list[str], count: int) -> list[Wish]:
+    """Of pairs never trained on, as far as the judge knows their nouns."""
+    rng = np.random.default_rng(subjects.preset.seed + 4)
+    pairs = {(subjects.nouns[code].name, style) for code, style in subjects.held_out}
+    known = sorted(pair for pair in pairs if pair[0] in nouns)
+    return [Wish(noun, style, str(rng.choice(subjects.preset.colours))) for noun, style in known[:count]]
 
 
-class Judge(nn.Module):
-    """A small classifier of noun and style, trained on real renders only."""
-
-    def __init__(self, nouns: int, styles: int):
-        super().__init__()
-        widths = (3, 24, 48, 96, 128)
-        layers: list[nn.Module] = []
-        for inside, outside in zip(widths, widths[1:], strict=False):
-            layers += [nn.Conv2d(inside, outside, 3, stride=2, padding=1), nn.GroupNorm(8, outside), nn.SiLU()]
-        self.body = nn.Sequential(*layers)
-        self.noun, self.style = nn.Linear(widths[-1] * 16, nouns), nn.Linear(widths[-1] * 16, styles)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x: (B, 3, 64, 64) in [-1, 1]. Returns: logits of nouns and of styles."""
-        features = self.body(x).flatten(1)
-        return self.noun(features), self.style(features)
+def vae_figures(subjects: Subjects, canvas: Canvas, checkpoint: Path, effort: Effort, out: Path) -> dict[str, float]:
+    """PSNR through the exported autoencoder, of composites and of emoji that it never saw; and a sheet of those."""
+    _, vae, _, _ = load_exported(checkpoint)
+    vae.to(canvas.device)
+    seen = canvas.pictures([draw_scene(subjects, "evaluate", n) for n in range(effort.vae)])
+    unseen = canvas.pictures([general_scene(subjects, "evaluate", n, test=True) for n in range(effort.vae)])
+    again = reconstruct(vae, unseen, canvas.device)
+    both = np.concatenate([np.stack(pair) for pair in zip(unseen[:12], again[:12], strict=False)])
+    sheet(both, ["original", "through the VAE"] * (len(both) // 2), 8, out / "vae.png")
+    seen_again = reconstruct(vae, seen, canvas.device)
+    return {"subjects": round(psnr(seen, seen_again), 2), "held_out": round(psnr(unseen, again), 2)}
 
 
-def judge_input(pictures: np.ndarray, device: torch.device) -> Tensor:
-    return F.interpolate(to_tensor(pictures, device), (JUDGE_SIZE, JUDGE_SIZE), mode="area")
-
-
-def judge_batch(
-    preset: Preset, art: dict[str, data.Art], subjects: list[tuple[str, str, str]], count: int, rng: np.random.Generator
-) -> tuple[np.ndarray, Tensor, Tensor]:
-    """Real composites with their noun and style numbers; every noun is as likely."""
-    nouns = list(dict.fromkeys(noun for noun, _, _ in subjects))
-    by_noun = {noun: [(h, s) for n, h, s in subjects if n == noun] for noun in nouns}
-    pictures, noun_ids, style_ids = [], [], []
-    for _ in range(count):
-        noun_id = int(rng.integers(len(nouns)))
-        choices = by_noun[nouns[noun_id]]
-        hexcode, style = choices[rng.integers(len(choices))]
-        pictures.append(data.paint(art, data.draw_scene(preset, rng, style, hexcode)))
-        noun_ids.append(noun_id)
-        style_ids.append(preset.styles.index(style))
-    return np.stack(pictures), torch.tensor(noun_ids), torch.tensor(style_ids)
-
-
-def train_judge(
-    preset: Preset, art: dict[str, data.Art], device: torch.device, steps: int = 350
-) -> tuple[Judge, list[str], dict[str, float]]:
-    """Returns: the classifier, its nouns in order, and its accuracy on fresh real composites."""
-    torch.manual_seed(preset.seed)
-    subjects = data.subject_list(preset, art)
-    nouns = list(dict.fromkeys(noun for noun, _, _ in subjects))
-    judge = Judge(len(nouns), len(preset.styles)).to(device)
-    optimizer = torch.optim.AdamW(judge.parameters(), lr=1e-3, weight_decay=0.05)
-    rng = np.random.default_rng(preset.seed + 2)
-    for step in range(steps):
-        pictures, noun, style = judge_batch(preset, art, subjects, 48, rng)
-        x = judge_input(pictures, device)
-        if step % 2:  # generated pictures are softer than renders, and a little noisy
-            x = F.avg_pool2d(x, 3, 1, 1)
-        x = x + 0.08 * torch.randn_like(x)
-        noun_logits, style_logits = judge(x)
-        loss = F.cross_entropy(noun_logits, noun.to(device)) + F.cross_entropy(style_logits, style.to(device))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    pictures, noun, style = judge_batch(preset, art, subjects, 400, rng)
-    noun_guess, style_guess = ask(judge.eval(), pictures, device)
-    known = {
-        "noun": float((noun_guess == noun).float().mean()),
-        "style": float((style_guess == style).float().mean()),
+def adherence(painter: Painter, court: Court, asked: list[Wish], colours: tuple[str, ...]) -> tuple[dict, np.ndarray]:
+    """Returns: the shares of pictures with the right subject, style and background, and the pictures."""
+    start = time.time()
+    pictures = np.concatenate([painter.paint(wish.prompt(), seed) for seed, wish in enumerate(asked)])
+    seconds = time.time() - start
+    hits = court.hits(court.ask(pictures), [wish.noun for wish in asked], [wish.style for wish in asked])
+    borders = [border_colour(picture, colours) for picture in pictures]
+    right = [name == wish.background for (name, _), wish in zip(borders, asked, strict=True)]
+    nouns = np.array([wish.noun for wish in asked])
+    figures = {
+        "generated": len(asked),
+        "subject_top1": share(hits["top1"]),
+        "subject_top5": share(hits["top5"]),
+        "style": share(hits["style"]),
+        "background": share(np.array(right)),
+        "background_distance_rgb": round(float(np.mean([distance for _, distance in borders])), 1),
+        "pictures_per_s": round(len(asked) / seconds, 2),
+        "subject_top1_of_each": {str(noun): share(hits["top1"][nouns == noun]) for noun in dict.fromkeys(nouns)},
     }
-    return judge, nouns, known
+    return figures, pictures
 
 
-@torch.no_grad()
-def ask(judge: Judge, pictures: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Returns: guessed noun and style numbers."""
-    noun_logits, style_logits = judge(judge_input(pictures, device))
-    return noun_logits.argmax(1).cpu(), style_logits.argmax(1).cpu()
+def share(hits: np.ndarray) -> float:
+    return round(float(hits.mean()), 3)
 
 
-def sheet(pictures: np.ndarray, labels: list[str], columns: int, path: Path) -> None:
-    """Write a labelled grid as PNG. pictures: (N, S, S, 3) uint8, one label each."""
-    side, band = pictures.shape[1], 22
-    rows = -(-len(pictures) // columns)
-    page = Image.new("RGB", (columns * (side + 4), rows * (side + band)), "white")
-    draw, font = ImageDraw.Draw(page), ImageFont.load_default(9)
-    for i, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
-        x, y = i % columns * (side + 4), i // columns * (side + band)
-        page.paste(Image.fromarray(picture & 0xF8 | 4), (x, y))  # 5 bits a colour: nothing to see, half the bytes
-        half = label.rfind(" ", 0, 27) if len(label) > 26 else -1
-        lines = [label] if half < 0 else [label[:half], label[half + 1 :]]
-        for n, line in enumerate(lines[:2]):
-            draw.text((x + 1, y + side + 10 * n), line, fill="black", font=font)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    page.save(path, optimize=True)
+def held_out_figures(painter: Painter, court: Court, asked: list[Wish]) -> dict[str, float] | None:
+    """None where no pair was held out."""
+    if not asked:
+        return None
+    pictures = np.concatenate([painter.paint(wish.prompt(), 1000 + seed) for seed, wish in enumerate(asked)])
+    hits = court.hits(court.ask(pictures), [wish.noun for wish in asked], [wish.style for wish in asked])
+    return {"pairs": len(asked), **{key: share(hit) for key, hit in hits.items()}}
 
 
-NATURAL = (
-    "a red apple",
-    "a cat, blue background",
-    "a photo of a cat",
-    "a dog on a green background",
-    "a yellow star, black background",
-    "a blue heart, pink background",
-    "a red car, white background",
-    "a house, 3d style",
-    "a tree on a blue background",
-    "a green apple, red background",
-    "a sunflower, flat style, white background",
-    "a panda, flat style, orange background",
-    "a fox with a white background",
-    "the moon on a black background",
-    "masterpiece, a fluffy cat sitting, yellow background",
-    "a purple square on a yellow background",
-)
+def weight_figures(painter: Painter, court: Court, asked: list[Wish], plain: np.ndarray) -> dict[str, float]:
+    """Mean probability of the subject when its word is weighted. plain: the pictures without, of seeds from 0 on."""
+    made = {1.0: plain}
+    for weight in (0.5, 1.5):
+        pictures = [painter.paint(wish.prompt(weight), seed) for seed, wish in enumerate(asked)]
+        made[weight] = np.concatenate(pictures)
+    places = [court.nouns.index(wish.noun) for wish in asked]
+    scores = {weight: court.ask(pictures).nouns[range(len(asked)), places] for weight, pictures in made.items()}
+    return {str(weight): round(float(scores[weight].mean()), 4) for weight in sorted(scores)}
 
 
-def run(preset: Preset, count: int = 200) -> None:
-    device = pick_device()
+def negative_figures(painter: Painter, asked: list[Wish], colours: tuple[str, ...]) -> dict[str, float]:
+    """Prompts that name no background: how much of the border has the colour they tend to, and how much is left of it
+    when that colour is the negative prompt, with the same seeds."""
+    rows = []
+    for seed, wish in enumerate(asked):
+        prompt = f"{with_article(wish.noun)}, {wish.style} style"
+        plain = painter.paint(prompt, 3000 + seed)[0]
+        colour = border_colour(plain, colours)[0]
+        steered = painter.paint(prompt, 3000 + seed, negative=f"{colour} background")[0]
+        rows.append((border_share(plain, colour, colours), border_share(steered, colour, colours)))
+    without, with_it = np.mean(rows, axis=0)
+    return {"without": round(float(without), 3), "with": round(float(with_it), 3)}
+
+
+def border_share(picture: np.ndarray, colour: str, colours: tuple[str, ...]) -> float:
+    """Share of the outer 4 px that are nearest to this colour."""
+    edges = picture[:4], picture[-4:], picture[:, :4], picture[:, -4:]
+    pixels = np.concatenate([edge.reshape(-1, 3) for edge in edges]).astype(np.float64)
+    table = np.array([COLOURS[name] for name in colours])
+    nearest = np.linalg.norm(pixels[:, None] - table, axis=2).argmin(1)
+    return float((nearest == colours.index(colour)).mean())
+
+
+def inpainting_figures(painter: Painter, asked: list[Wish], plain: np.ndarray) -> dict[str, float]:
+    """Paint the right half of pictures anew: how much the rest changes, and how much the half does."""
+    mask = np.zeros((painter.side, painter.side), np.uint8)
+    mask[:, painter.side // 2 :] = 255
+    outside, inside = [], []
+    for seed, (before, other) in enumerate(zip(plain, asked[1:] + asked[:1], strict=True)):
+        after = painter.inpaint(before, mask, other.prompt(), 4000 + seed)
+        change = np.abs(before.astype(np.int16) - after)
+        outside.append(int(change[mask == 0].max()))
+        inside.append(float(change[mask > 0].mean()))
+    return {"outside_max": max(outside), "inside_mean": round(float(np.mean(inside)), 1)}
+
+
+def seed_distance(painter: Painter, asked: list[Wish], plain: np.ndarray) -> float:
+    """Mean absolute difference of levels between two seeds of the same prompt."""
+    again = np.concatenate([painter.paint(wish.prompt(), 5000 + seed) for seed, wish in enumerate(asked)])
+    return round(float(np.abs(plain.astype(np.int16) - again).mean()), 1)
+
+
+def natural_prompts(subjects: Subjects, examples: tuple[str, ...], count: int) -> list[str]:
+    """Prompts as people write them, beside the preset's examples."""
+    rng = np.random.default_rng(subjects.preset.seed + 5)
+    shapes = (
+        "{a}", "a photo of {a}", "{a} on a {c} background", "{a}, {s} style, {c} background",
+        "masterpiece, {a}, {c} background", "{a} in {s} style",
+    )  # fmt: skip
+    found = list(examples)
+    for i in range(count - len(examples)):
+        noun = subjects.commonest[int(rng.integers(len(subjects.commonest)))]
+        colour, style = rng.choice(subjects.preset.colours), rng.choice(subjects.preset.styles)
+        found.append(shapes[i % len(shapes)].format(a=with_article(noun), c=colour, s=style))
+    return found
+
+
+def file_figures(checkpoint: Path) -> dict[str, Any]:
+    """What the file itself tells: its metadata, the networks' widths and their parameters."""
+    *networks, facts = load_exported(checkpoint)
+    counts = [sum(p.numel() for p in network.parameters()) for network in networks]
+    parameters = dict(zip(("unet", "vae", "text"), counts, strict=True))
+    return {"checkpoint": checkpoint.name, **facts, "sizes": asdict(sizes_of(checkpoint)), "parameters": parameters}
+
+
+def machine() -> str:
+    if torch.cuda.is_available():
+        return f"{torch.cuda.get_device_name()}, fp32, one at a time"
+    return f"{os.cpu_count()} CPU cores, fp32, one at a time"
+
+
+def run(preset: Preset, checkpoint: Path = CHECKPOINT, out: Path = OUT, effort: Effort | None = None) -> None:
+    """Everything goes into `out`; the document's table is written anew where `out` is the document's folder."""
+    effort = effort or EFFORTS.get(preset.name, Effort())
     art = data.load_art(preset)
-    painter = Painter(preset, device)
-    rng = np.random.default_rng(preset.seed + 3)
-    subjects = data.subject_list(preset, art)
-    figures: dict[str, object] = {"checkpoint": CHECKPOINT.name, **painter.facts}
-    figures["sampler"] = f"Euler (DDIM), {STEPS} steps, CFG {CFG_SCALE}"
-
-    seen = np.stack([data.paint(art, data.draw_scene(preset, rng, s, h)) for _, h, s in subjects])
-    unseen = np.stack([data.general_picture(preset, art, rng, test=True) for _ in range(64)])
-    pairs = [(seen, "subjects"), (unseen, "held-out emoji")]
-    for pictures, name in pairs:
-        again = reconstruct(painter.vae, pictures, device)
-        figures[f"vae_psnr_db, {name}"] = round(psnr(pictures, again), 2)
-        if name == "held-out emoji":
-            both = np.concatenate([np.stack([a, b]) for a, b in zip(pictures[:12], again[:12], strict=True)])
-            sheet(both, ["original", "through the VAE"] * 12, 8, OUT / "vae.png")
-
-    judge, nouns, known = train_judge(preset, art, device)
-    figures["judge_accuracy_on_real_renders"] = known
-    asked = wishes(preset, count)
-    start, rows = time.time(), []
-    for i in range(0, count, 20):
-        rows.append(painter.paint([wish.prompt for wish in asked[i : i + 20]], seed=i))
-    pictures = np.concatenate(rows)
-    figures["pictures_per_s"] = round(count / (time.time() - start), 2)
-    noun_guess, style_guess = ask(judge, pictures, device)
-    borders = [border_colour(picture, preset.colours) for picture in pictures]
-    noun_hit = np.array([nouns[g] == wish.noun for g, wish in zip(noun_guess.tolist(), asked, strict=True)])
-    style_hit = np.array([preset.styles[g] == wish.style for g, wish in zip(style_guess.tolist(), asked, strict=True)])
-    colour_hit = np.array([name == wish.background for (name, _), wish in zip(borders, asked, strict=True)])
-    figures["generated"] = count
-    figures["background_accuracy"] = round(float(colour_hit.mean()), 3)
-    figures["background_distance_rgb"] = round(float(np.mean([distance for _, distance in borders])), 1)
-    figures["noun_accuracy"] = round(float(noun_hit.mean()), 3)
-    figures["style_accuracy"] = round(float(style_hit.mean()), 3)
-    figures["noun_accuracy_of_each"] = {
-        noun: round(float(noun_hit[[wish.noun == noun for wish in asked]].mean()), 2) for noun in nouns
+    subjects, canvas = art.subjects(preset), Canvas(art, pick_device())
+    asked = wishes(subjects, effort.adherence)
+    nouns = list(dict.fromkeys(wish.noun for wish in wishes(subjects, len(subjects.commonest))))
+    court, known = train_court(subjects, art, nouns, effort.judge_steps, canvas.device)
+    print(f"the judge on real renders: {known}", flush=True)
+    figures = file_figures(checkpoint)
+    figures |= {
+        "styles": preset.styles,
+        "colours": preset.colours,
+        "subject_names": subjects.commonest,
+        "all_subjects": len({subject.noun.name for subject in subjects.trained}),
+        "examples": preset.examples,
     }
-
-    sheet(pictures[: 2 * len(nouns)], [wish.prompt for wish in asked[: 2 * len(nouns)]], 8, OUT / "subjects.png")
-    natural = np.concatenate([painter.paint(list(NATURAL), seed=seed) for seed in (1, 2)])
-    sheet(natural, list(NATURAL) * 2, 8, OUT / "prompts.png")
-    (OUT / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
+    figures |= {"sampler": f"{SAMPLER}, {STEPS} steps, CFG {CFG_SCALE:g}", "machine": machine(), "subjects": len(nouns)}
+    figures["vae_psnr_db"] = vae_figures(subjects, canvas, checkpoint, effort, out)
+    figures["judge_on_real_renders"] = known
+    with Painter(checkpoint, preset.native_size) as painter:
+        painter.paint("a cat", 0)  # loading doesn't count
+        found, pictures = adherence(painter, court, asked, preset.colours)
+        figures |= found
+        print(json.dumps({key: value for key, value in found.items() if key != "subject_top1_of_each"}), flush=True)
+        figures["held_out_pairs"] = held_out_figures(painter, court, held_out_wishes(subjects, nouns, effort.held_out))
+        few = effort.weights
+        figures["weights"] = weight_figures(painter, court, asked[:few], pictures[:few])
+        figures["negative"] = negative_figures(painter, asked[: effort.negative], preset.colours)
+        few = effort.inpainting
+        figures["inpainting"] = inpainting_figures(painter, asked[:few], pictures[:few])
+        figures["seeds_mean_distance"] = seed_distance(painter, asked[:few], pictures[:few])
+        natural = natural_prompts(subjects, preset.examples, effort.natural)
+        twice = np.concatenate([painter.paint(prompt, 1, count=2) for prompt in natural])
+    sheet(pictures[: effort.sheet], [wish.prompt() for wish in asked[: effort.sheet]], 8, out / "subjects.png")
+    sheet(twice, [prompt for prompt in natural for _ in range(2)], 8, out / "prompts.png")
+    curves(preset, out / "curves.png")
+    (out / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
     print(json.dumps(figures, indent=2))
+    if out == OUT:
+        update(figures)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel
 
 from .config import LATENT_SCALE, REPOSITORY, STYLES, NetworkSizes, Preset
-from .encode import load_latents
+from .encode import load_whitening
 from .networks import build_text, build_unet, build_vae
 from .unet import load_networks
 from .vae import load_vae
@@ -119,7 +120,6 @@ def fold_latent_scale(vae: AutoencoderKL, shift: Tensor, spread: Tensor) -> None
 def metadata(preset: Preset, step: int) -> dict[str, Any]:
     """What tensor shapes can't tell, and where the pictures came from."""
     sizes = preset.sizes
-    art = sorted({f"{STYLES[word].author}: {STYLES[word].licence}" for word in preset.styles})
     return {
         "name": "Easel Emoji",
         "preset": preset.name,
@@ -130,8 +130,14 @@ def metadata(preset: Preset, step: int) -> dict[str, Any]:
         "text_heads": sizes.text_heads,
         "native_size": preset.native_size,
         "licence": "Apache-2.0",
-        "trained_on": art,
+        "trained_on": sorted({STYLES[word].credit for word in preset.styles}),
+        "examples": list(preset.examples),
     }
+
+
+def whole(number: float) -> float | int:
+    """LDM writes whole multipliers as integers."""
+    return int(number) if number == int(number) else number
 
 
 def sidecar(preset: Preset) -> dict[str, Any]:
@@ -160,7 +166,7 @@ def sidecar(preset: Preset) -> dict[str, Any]:
         "in_channels": 3,
         "out_ch": 3,
         "ch": sizes.vae[0],
-        "ch_mult": [width // sizes.vae[0] for width in sizes.vae],
+        "ch_mult": [whole(width / sizes.vae[0]) for width in sizes.vae],
         "num_res_blocks": 2,
         "attn_resolutions": [],
         "dropout": 0.0,
@@ -215,8 +221,8 @@ def full_text_encoder(preset: Preset, packed: CLIPTextModel, table: Tensor) -> C
 def run(preset: Preset, out: Path = CHECKPOINT) -> None:
     device = torch.device("cpu")
     unet, packed, tokens, step = load_networks(preset, device)
-    vae, latents = load_vae(preset, device), load_latents(preset)
-    fold_latent_scale(vae, latents.shift, latents.spread)
+    vae, whitening = load_vae(preset, device), load_whitening(preset)
+    fold_latent_scale(vae, whitening.shift, whitening.spread)
     text = full_text_encoder(preset, packed, tokens.unpack(packed.get_input_embeddings().weight.detach()))
     state = {key: value.half().contiguous().clone() for key, value in to_ldm(unet, vae, text).items()}
     overflown = [key for key, value in state.items() if not value.isfinite().all()]
@@ -227,15 +233,54 @@ def run(preset: Preset, out: Path = CHECKPOINT) -> None:
     heading = "# For the checkpoint of this name: heads, norm groups and native size can't be seen from its tensors.\n"
     out.with_suffix(".yaml").write_text(heading + yaml.safe_dump(sidecar(preset), sort_keys=False))
     print(f"{out.name}: {out.stat().st_size / 1e6:.1f} MB, {len(state)} tensors, step {step}")
+    print("NOTICE must have these paragraphs and none of another style:\n\n" + notice(preset.styles))
+
+
+def notice(styles: Iterable[str]) -> str:
+    """The paragraphs of NOTICE for what these styles were drawn by."""
+    return "\n".join(STYLES[style].notice for style in styles)
+
+
+def shipped_bytes(sizes: NetworkSizes) -> int:
+    """Of all weights in fp16, the file's header left out."""
+    with torch.device("meta"):
+        networks = build_unet(sizes), build_vae(sizes), build_text(sizes)
+    return sum(2 * p.numel() for network in networks for p in network.parameters())
+
+
+def sizes_of(path: Path) -> NetworkSizes:
+    """Widths, heads and groups of an exported checkpoint, from its sidecar."""
+    params = yaml.safe_load(path.with_suffix(".yaml").read_text())["model"]["params"]
+    unet, vae, text = (
+        params["unet_config"]["params"],
+        params["first_stage_config"]["params"]["ddconfig"],
+        params["cond_stage_config"]["params"],
+    )
+    return NetworkSizes(
+        unet=widths(unet["model_channels"], unet["channel_mult"]),
+        unet_heads=unet["num_heads"],
+        unet_groups=unet["norm_num_groups"],
+        vae=widths(vae["ch"], vae["ch_mult"]),
+        vae_groups=vae["norm_num_groups"],
+        text=text["hidden_size"],
+        text_layers=text["num_hidden_layers"],
+        text_heads=text["num_attention_heads"],
+    )
+
+
+def widths(first: int, factors: list[float]) -> tuple[int, int, int, int]:
+    a, b, c, d = (round(first * factor) for factor in factors)
+    return a, b, c, d
 
 
 def load_exported(
-    sizes: NetworkSizes, path: Path = CHECKPOINT
+    path: Path = CHECKPOINT,
 ) -> tuple[UNet2DConditionModel, AutoencoderKL, CLIPTextModel, dict[str, Any]]:
     """The three networks in float32 from a checkpoint file, and its metadata."""
     with safe_open(path, "pt") as file:
         state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
         facts = json.loads(file.metadata()["easel"])
+    sizes = sizes_of(path)
     unet, vae, text = build_unet(sizes), build_vae(sizes), build_text(sizes)
     from_ldm(state, unet, vae, text)
     return unet.eval(), vae.eval(), text.eval(), facts

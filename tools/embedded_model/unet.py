@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,20 +17,19 @@ from transformers import CLIPTextModel
 
 from webui.prompts.tokenizer import ClipTokenizer
 
-from . import data
-from .captions import Captioner, place_words
+from .captions import Captioner, facts, known_facts
 from .config import Preset
-from .encode import load_latents
-from .loop import Average, Checkpoint, Curve, backward_in_parts, cpu_parts, learning_rate, optimizer_for, set_rate
+from .encode import load_latents, load_whitening, raw_latent
+from .loop import Clock, Training, compiled, feed, fill, load_state, to_device
 from .networks import END, VOCABULARY, build_text, build_unet, pick_device, start_as_skip
 from .sample import ddim_sample
+from .scenes import Scene
 from .tokens import FIRST_WORD, PackedTokens, frame
 from .vae import load_vae, to_pictures
 
 READING_STEPS = 200  # before all else, with the text encoder and the reader alone
 READING_WEIGHT = 0.05
 TIME_SKEW = 0.7  # under 1: more training where there is much noise and the text decides
-UNKNOWN_WORD_SHARE = 0.15  # of captions get a word that we never teach, so that such words do little harm
 
 
 def alpha_bars(steps: int = 1000, start: float = 0.00085, end: float = 0.012) -> Tensor:
@@ -38,29 +38,20 @@ def alpha_bars(steps: int = 1000, start: float = 0.00085, end: float = 0.012) ->
     return torch.cumprod(1 - betas, 0)
 
 
-def used_tokens(preset: Preset, tokenizer: ClipTokenizer, scenes: list[data.Scene], count: int = 20000) -> set[int]:
-    """Ids that occur in many sampled captions."""
-    rng, writer = np.random.default_rng(preset.seed), Captioner(preset)
-    texts = {writer.write(scenes[rng.integers(len(scenes))], rng) for _ in range(count)}
-    words = {word for text in texts for word in text.replace(",", " , ").split()}
-    return {token for word in words for token in tokenizer.encode(word)}
+def used_tokens(writer: Captioner, tokenizer: ClipTokenizer) -> set[int]:
+    """Ids that can occur in captions. CLIP's tokens never span words, so the vocabulary's are all."""
+    return {token for text in writer.vocabulary() for token in tokenizer.encode(text)}
 
 
-def training_tokens(
-    preset: Preset, tokenizer: ClipTokenizer, writer: Captioner, scenes: list[data.Scene], rng: np.random.Generator
-) -> Tensor:
-    """Captions of the scenes with words dropped in and whole captions dropped out. Returns: (B, 77) CLIP ids."""
-    rows = []
-    for scene in scenes:
-        if rng.random() < preset.caption_dropout:
-            rows.append(frame([]))
-            continue
-        ids = tokenizer.encode(writer.write(scene, rng))
-        if rng.random() < UNKNOWN_WORD_SHARE:
-            for _ in range(rng.integers(1, 4)):
-                ids.insert(int(rng.integers(len(ids) + 1)), int(rng.integers(FIRST_WORD, VOCABULARY - 2)))
-        rows.append(frame(ids))
-    return torch.tensor(rows)
+def framed_caption(tokenizer: ClipTokenizer, writer: Captioner, scene: Scene, rng: random.Random) -> list[int]:
+    """77 CLIP ids of a caption of the scene, now and then with strange words in it, or of no caption at all."""
+    if rng.random() < writer.shares.empty:
+        return frame([])
+    ids = tokenizer.encode(writer.write(scene, rng))
+    if rng.random() < writer.shares.unknown:
+        for _ in range(rng.randint(1, 3)):
+            ids.insert(rng.randint(0, len(ids)), rng.randrange(FIRST_WORD, VOCABULARY - 2))
+    return frame(ids)
 
 
 class CaptionReader(nn.Module):
@@ -70,44 +61,40 @@ class CaptionReader(nn.Module):
     Used in training only.
     """
 
-    def __init__(self, width: int, scenes: list[data.Scene]):
+    def __init__(self, preset: Preset):
         super().__init__()
-        facts = [(s.hexcode, s.background, s.style, f"{s.scale} {place_words(s)}") for s in scenes]
-        kinds = [sorted(set(column)) for column in zip(*facts, strict=True)]
-        table = [[kind.index(value) for kind, value in zip(kinds, row, strict=True)] for row in facts]
-        self.labels = torch.tensor(table)  # (scenes, 4) class numbers
-        self.heads = nn.ModuleList(nn.Linear(width, len(kind)) for kind in kinds)
+        self.kinds = [{value: i for i, value in enumerate(values)} for values in known_facts(preset)]
+        self.heads = nn.ModuleList(nn.Linear(preset.sizes.text, len(kind)) for kind in self.kinds)
+
+    def label(self, scene: Scene) -> list[int]:
+        """Class numbers of what a caption of the scene says."""
+        return [kind[fact] for kind, fact in zip(self.kinds, facts(scene), strict=True)]
 
     def loss(self, states: Tensor, ids: Tensor, labels: Tensor) -> Tensor:
-        """states: (B, 77, width). ids: (B, 77) CLIP ids. labels: (B, 4). Read at the text's end and at the last place.
+        """states: (B, 77, width). ids: (B, 77) CLIP ids. labels: (B, 5). Read at the text's end and at the last place.
 
         Empty captions say nothing and don't count.
         """
-        said = ids[:, 1] != END
+        said = (ids[:, 1] != END).float()
         first_end = (ids == END).int().argmax(1)
         rows = torch.arange(len(ids), device=ids.device)
         losses = []
-        for place in (states[rows, first_end][said], states[:, -1][said]):
-            losses += [F.cross_entropy(head(place), labels[said, i]) for i, head in enumerate(self.heads)]
-        return torch.stack(losses).mean()
+        for place in (states[rows, first_end], states[:, -1]):
+            losses += [
+                F.cross_entropy(head(place), labels[:, i], reduction="none") for i, head in enumerate(self.heads)
+            ]
+        return (torch.stack(losses).mean(0) * said).sum() / said.sum().clamp(min=1)
 
 
-def teach_text(
-    text: CLIPTextModel,
-    reader: CaptionReader,
-    tokens: PackedTokens,
-    ids: Tensor,
-    labels: Tensor,
-    optimizers: list[torch.optim.Optimizer],
-) -> None:
-    """One step of reading alone. The denoiser has no gradient here, so its weights stay."""
-    with torch.autocast(ids.device.type, torch.bfloat16):
-        states = text(tokens.pack(ids.cpu()).to(ids.device)).last_hidden_state
-    for optimizer in optimizers:
-        optimizer.zero_grad(set_to_none=True)
-    reader.loss(states.float(), ids, labels).backward()
-    for optimizer in optimizers:
-        optimizer.step()
+def text_states(text: CLIPTextModel, rows: Tensor, skip: bool) -> Tensor:
+    """rows: (B, 77) of the packed table. skip: read the last layer but one, as "Clip skip 2" does.
+
+    Returns: (B, 77, width), through the final norm either way.
+    """
+    if not skip:
+        return text(rows).last_hidden_state
+    hidden = text(rows, output_hidden_states=True).hidden_states[-2]
+    return getattr(text, "text_model", text).final_layer_norm(hidden)  # transformers 5 dropped the inner module
 
 
 def loss_weights(alpha_bar: Tensor, gamma: float, boost: float) -> Tensor:
@@ -122,158 +109,159 @@ def loss_weights(alpha_bar: Tensor, gamma: float, boost: float) -> Tensor:
     return (weights / weights.mean()).float()
 
 
-def denoising_loss(
-    unet: UNet2DConditionModel,
-    text: CLIPTextModel,
-    x0: Tensor,
-    eps: Tensor,
-    t: Tensor,
-    rows: Tensor,
-    abar: Tensor,
-    weights: Tensor,
-    read: Callable[[Tensor], Tensor],
-) -> tuple[Tensor, list[Tensor]]:
-    """x0, eps: (B, 4, s, s). t: (B,). rows: (B, 77) of the packed table. read: text states -> the reader's loss.
+@dataclass(frozen=True)
+class Batch:
+    """picks: (B,) of the latents. ids: (B, 77) CLIP ids. rows: the same in the packed table. labels: the reader's.
 
-    Returns: the loss, and [plain MSE of eps, the reader's loss] to log.
+    even: (B,) in [0, 1), one from each of B equal slices: times of less variance than free draws have.
     """
-    a = abar[t].float()[:, None, None, None]
-    x = (a.sqrt() * x0 + (1 - a).sqrt() * eps).contiguous(memory_format=torch.channels_last)
-    with torch.autocast(x.device.type, torch.bfloat16):
-        cond = text(rows).last_hidden_state
-        predicted = unet(x, t, cond).sample
-    error = (predicted.float() - eps).square().mean(dim=(1, 2, 3))
-    reading = read(cond.float())
-    return (weights[t] * error).mean() + READING_WEIGHT * reading, [error.mean(), reading]
+
+    picks: np.ndarray
+    ids: np.ndarray
+    rows: np.ndarray
+    labels: np.ndarray
+    even: np.ndarray
+    skip: bool
 
 
-def run(preset: Preset) -> None:
-    device = pick_device()
-    parts = cpu_parts(device)
+@dataclass(frozen=True)
+class Learner:
+    """The networks and tables that a step needs."""
+
+    preset: Preset
+    unet: UNet2DConditionModel
+    text: CLIPTextModel
+    reader: CaptionReader
+    tokens: PackedTokens
+
+    def batches(
+        self, scenes: list[Scene], first: int, device: torch.device, count: int, stream: str
+    ) -> Iterator[Batch]:
+        """Batch number `first` of this stream and all after it; each is always the same."""
+        tokenizer, writer, row_of = ClipTokenizer(), Captioner(self.preset), self.tokens.row_of.numpy()
+
+        def make(number: int) -> Batch:
+            rng = random.Random(f"{self.preset.seed} {stream} {number}")
+            picks = [rng.randrange(len(scenes)) for _ in range(count)]
+            ids = np.array([framed_caption(tokenizer, writer, scenes[pick], rng) for pick in picks])
+            labels = np.array([self.reader.label(scenes[pick]) for pick in picks])
+            even = np.array([(place + rng.random()) / count for place in range(count)], np.float32)
+            skip = rng.random() < self.preset.shares.clip_skip
+            return Batch(np.array(picks), ids, row_of[ids], labels, even, skip)
+
+        return feed(make, first, device)
+
+    def loss(
+        self, x0: Tensor, eps: Tensor, abar: Tensor, t: Tensor, weights: Tensor, rows: Tensor, skip: bool,
+        read: Callable[[Tensor], Tensor],
+    ) -> tuple[Tensor, list[Tensor]]:  # fmt: skip
+        """x0, eps: (B, 4, s, s). t: (B,). abar, weights: (B,) of these times. read: text states -> the reader's loss.
+
+        Returns: the loss, and [plain MSE of eps, the reader's loss] to log.
+        """
+        a = abar.float()[:, None, None, None]
+        x = (a.sqrt() * x0 + (1 - a).sqrt() * eps).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(x.device.type, torch.bfloat16):
+            cond = text_states(self.text, rows, skip)
+            predicted = self.unet(x, t, cond).sample
+        error = (predicted.float() - eps).square().mean(dim=(1, 2, 3))
+        reading = read(cond.float())
+        return (weights * error).mean() + READING_WEIGHT * reading, [error.mean(), reading]
+
+    def teach_reading(self, scenes: list[Scene], device: torch.device, rate: float) -> None:
+        """The text encoder and the reader alone, before the denoiser listens."""
+        optimizer = torch.optim.AdamW([*self.text.parameters(), *self.reader.parameters()], rate, betas=(0.9, 0.99))
+        batches = self.batches(scenes, 0, device, 2 * self.preset.unet.batch, "reading")
+        for _ in range(READING_STEPS):
+            batch = next(batches)
+            ids, rows, labels = (to_device(array, device) for array in (batch.ids, batch.rows, batch.labels))
+            with torch.autocast(device.type, torch.bfloat16):
+                states = text_states(self.text, rows, batch.skip)
+            optimizer.zero_grad(set_to_none=True)
+            self.reader.loss(states.float(), ids, labels).backward()
+            optimizer.step()
+
+
+def make_learner(preset: Preset, device: torch.device) -> Learner:
+    """Fresh networks; the tokens are those of the preset's captions."""
     torch.manual_seed(preset.seed)
-    tokenizer = ClipTokenizer()
-    latents = load_latents(preset)
-    x0_all = latents.latents.to(device)
-    tokens = PackedTokens(used_tokens(preset, tokenizer, latents.scenes))
+    tokens = PackedTokens(used_tokens(Captioner(preset), ClipTokenizer()))
     unet = build_unet(preset.sizes)
     start_as_skip(unet)
     unet.to(device, memory_format=torch.channels_last)
-    text = build_text(preset.sizes, tokens.rows).to(device)
     if device.type == "cpu":
         unet.set_attn_processor(AttnProcessor())  # the fused kernel's backward is slower than plain products there
-    writer = Captioner(preset)
+    text = build_text(preset.sizes, tokens.rows).to(device)
+    return Learner(preset, unet, text, CaptionReader(preset).to(device), tokens)
+
+
+def run(preset: Preset, clock: Clock | None = None) -> None:
+    device, clock = pick_device(), clock or Clock()
+    latents, learner = load_latents(preset), make_learner(preset, device)
+    x0_all = latents.latents.to(device)
     abar = alpha_bars().to(device)
     weights = loss_weights(abar, preset.min_snr, preset.noise_boost)
-    optimizer = optimizer_for([unet, text], preset.unet)
-    reader = CaptionReader(preset.sizes.text, latents.scenes).to(device)
-    reader_optimizer = torch.optim.AdamW(reader.parameters(), lr=3e-3)
-    checkpoint = Checkpoint(preset.run / "unet.pt", preset.checkpoint_minutes)
-    curve = Curve(preset.run / "unet.csv", ("step", "rate", "eps_mse", "reading", "samples_per_s"))
-    state = checkpoint.load()
-    if state is None:
-        rng = np.random.default_rng(preset.seed)
-        for _ in range(READING_STEPS):
-            picks = rng.choice(len(latents.scenes), 2 * preset.unet.batch, p=latents.weights)
-            ids = training_tokens(preset, tokenizer, writer, [latents.scenes[i] for i in picks], rng).to(device)
-            teach_text(text, reader, tokens, ids, reader.labels[picks].to(device), [optimizer, reader_optimizer])
-    average = Average([unet, text], preset.ema)
-    step = 0
-    if state:
-        unet.load_state_dict(state["unet"])
-        text.load_state_dict(state["text"])
-        reader.load_state_dict(state["reader"])
-        optimizer.load_state_dict(state["optimizer"])
-        average.weights = [w.to(device) for w in state["average"]]
-        step = state["step"]
-        assert state["tokens"] == tokens.used, "the captions' words changed; start this run anew"
-
-    def save() -> None:
-        checkpoint.save(
-            {
-                "unet": unet.state_dict(),
-                "text": text.state_dict(),
-                "reader": reader.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "average": average.weights,
-                "tokens": tokens.used,
-                "step": step,
-            }
-        )
-
-    checkpoint.watch_for_end()
-    count, seen, losses, since = preset.unet.batch, 0, [], time.time()
-    while step < preset.unet.steps and not checkpoint.ending:
-        rate = learning_rate(preset.unet, step)
-        set_rate(optimizer, rate)
-        rng = np.random.default_rng((preset.seed, step))
-        picks = rng.choice(len(latents.scenes), count, p=latents.weights)
-        ids = training_tokens(preset, tokenizer, writer, [latents.scenes[i] for i in picks], rng)
-        x0 = x0_all[torch.from_numpy(picks).to(device)].float()
-        # one timestep from each of `count` equal slices, for less variance than free draws have; more of the noisy ones
-        even = (np.arange(count) + rng.random(count)) / count
-        t = torch.from_numpy((1000 * even**TIME_SKEW).astype(np.int64))
-        eps = torch.randn(x0.shape, generator=torch.Generator().manual_seed(preset.seed + step))
-        rows, ids, labels = tokens.pack(ids).to(device), ids.to(device), reader.labels[picks].to(device)
-        t, eps = t.to(device), eps.to(device)
+    networks: list[nn.Module] = [learner.unet, learner.text]
+    if not (preset.run / "unet.pt").exists():
+        learner.teach_reading(latents.scenes, device, preset.unet.rate)
+    training = Training(
+        preset, "unet", preset.unet, networks, clock, ("eps_mse", "reading"), learner.reader,
+        {"tokens": learner.tokens.used},
+    )  # fmt: skip
+    compiled(learner.unet, preset.compile)
+    batches = learner.batches(latents.scenes, training.step, device, preset.unet.batch, "unet")
+    random_numbers = torch.Generator(device)
+    for step in training.steps():
+        batch = next(batches)
+        arrays = (batch.picks, batch.ids, batch.rows, batch.labels, batch.even)
+        picks, ids, rows, labels, even = (to_device(array, device) for array in arrays)
+        x0 = x0_all[picks].float()
+        t = (1000 * even**TIME_SKEW).long().clamp(max=999)  # the last slice may round up to 1
+        random_numbers.manual_seed(preset.seed + step)
+        eps = torch.randn(x0.shape, generator=random_numbers, device=device)
 
         def share(part: int) -> tuple[Tensor, list[Tensor]]:
-            mine = slice(part, None, parts)  # noqa: B023
-            return denoising_loss(
-                unet, text, x0[mine], eps[mine], t[mine], rows[mine], abar, weights,  # noqa: B023
-                lambda states: reader.loss(states, ids[mine], labels[mine]),  # noqa: B023
+            mine = slice(part, None, training.parts)
+            return learner.loss(
+                x0[mine], eps[mine], abar[t[mine]], t[mine], weights[t[mine]], rows[mine], batch.skip,  # noqa: B023
+                lambda states: learner.reader.loss(states, ids[mine], labels[mine]),  # noqa: B023
             )  # fmt: skip
 
-        optimizer.zero_grad(set_to_none=True)
-        reader_optimizer.zero_grad(set_to_none=True)
-        error, reading = backward_in_parts(parts, share)
-        torch.nn.utils.clip_grad_norm_([*unet.parameters(), *text.parameters()], 1.0)
-        optimizer.step()
-        reader_optimizer.step()
-        average.update(step)
-        losses.append((error, reading))
-        step, seen = step + 1, seen + count
-        if step % 50 == 0:
-            curve.add(step, rate, *np.mean(losses, axis=0), seen / (time.time() - since))
-            losses, seen, since = [], 0, time.time()
-        if checkpoint.due():
-            save()
-    save()
+        training.learn(share, len(x0))
+    preview(preset)
 
 
 def load_networks(
     preset: Preset, device: torch.device
 ) -> tuple[UNet2DConditionModel, CLIPTextModel, PackedTokens, int]:
     """The trained networks with averaged weights, the text encoder with its packed table, and the step."""
-    state = Checkpoint(preset.run / "unet.pt", 0).load()
+    state = load_state(preset.run / "unet.pt")
     if state is None:
         raise FileNotFoundError(f"no {preset.run / 'unet.pt'}; run the stage unet first")
     tokens = PackedTokens(state["tokens"])
     unet, text = build_unet(preset.sizes), build_text(preset.sizes, tokens.rows)
-    parameters = [*unet.parameters(), *text.parameters()]
-    for parameter, weight in zip(parameters, state["average"], strict=True):
-        parameter.data.copy_(weight)
+    fill([unet, text], state)
     return unet.to(device).eval(), text.to(device).eval(), tokens, state["step"]
 
 
 PREVIEW = (
     "a cat", "a red apple, blue background", "a blue heart, flat style, yellow background",
     "a tree on a pink background", "a photo of a dog, 3d style, green background",
-    "a star, black background, 3d style", "a red car, white background", "a green circle, purple background",
+    "a star, black background, 3d style", "a red car, white background", "three balloons in a meadow, blue sky",
 )  # fmt: skip
 
 
-def preview(preset: Preset, prompts: tuple[str, ...] = PREVIEW, cfg_scale: float = 5.0) -> None:
-    """Write runs/<preset>/unet-<step>.png: a column per prompt, a row per seed."""
+@torch.no_grad()
+def preview(preset: Preset, cfg_scale: float = 5.0) -> None:
+    """Write runs/<preset>/unet.png: a column per prompt, a row per seed."""
     device = pick_device()
-    unet, text, tokens, step = load_networks(preset, device)
-    vae, latents, tokenizer = load_vae(preset, device), load_latents(preset), ClipTokenizer()
-    rows = [frame(tokenizer.encode(p)) for p in (*prompts, "")]
-    with torch.no_grad():
-        cond = text(tokens.pack(torch.tensor(rows)).to(device)).last_hidden_state
-        sheet = []
-        for seed in range(2):
-            noise = torch.randn((len(prompts), *latents.latents.shape[1:]), generator=torch.manual_seed(seed))
-            z = ddim_sample(unet, noise.to(device), cond[:-1], cond[-1:], alpha_bars(), 20, cfg_scale)
-            raw = z * latents.spread.to(device)[:, None, None] + latents.shift.to(device)[:, None, None]
-            sheet.append(np.concatenate(list(to_pictures(vae.decode(raw).sample)), 1))
-    Image.fromarray(np.concatenate(sheet, 0)).save(preset.run / f"unet-{step}.png")
+    unet, text, tokens, _ = load_networks(preset, device)
+    vae, whitening, tokenizer = load_vae(preset, device), load_whitening(preset), ClipTokenizer()
+    rows = [frame(tokenizer.encode(prompt)) for prompt in (*PREVIEW, "")]
+    cond = text(tokens.pack(torch.tensor(rows)).to(device)).last_hidden_state
+    side, sheet = preset.native_size // 8, []
+    for seed in range(2):
+        noise = torch.randn((len(PREVIEW), 4, side, side), generator=torch.manual_seed(seed))
+        white = ddim_sample(unet, noise.to(device), cond[:-1], cond[-1:], alpha_bars(), 20, cfg_scale)
+        sheet.append(np.concatenate(list(to_pictures(vae.decode(raw_latent(white, whitening)).sample)), 1))
+    Image.fromarray(np.concatenate(sheet, 0)).save(preset.run / "unet.png")

@@ -1,8 +1,8 @@
-"""Stage `vae`: train the autoencoder on composites."""
+"""Stage `vae`: train the autoencoder on crops of composites."""
 
 from __future__ import annotations
 
-import time
+import random
 
 import numpy as np
 import torch
@@ -12,9 +12,11 @@ from PIL import Image
 from torch import Tensor
 
 from . import data
+from .canvas import Canvas, Plan, plan_batch
 from .config import Preset
-from .loop import Average, Checkpoint, Curve, backward_in_parts, cpu_parts, learning_rate, optimizer_for, set_rate
+from .loop import Clock, Training, compiled, feed, fill, load_state
 from .networks import build_vae, pick_device, start_as_skip
+from .scenes import Scene, Subjects, draw_scene, general_scene
 
 LATENT_NOISE = 0.1  # of the latent's own spread: the UNet's predictions will be off by about this much
 KL_WEIGHT = 1e-6
@@ -31,24 +33,23 @@ def to_pictures(x: Tensor) -> np.ndarray:
     return ((x.detach().float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
-def training_batch(
-    preset: Preset, art: dict[str, data.Art], subjects: list[tuple[str, str, str]], count: int, rng: np.random.Generator
-) -> np.ndarray:
-    """Returns: (count, S, S, 3) uint8: subjects as the UNet will see them, and a share of any emoji."""
-    pictures = []
-    for _ in range(count):
-        if rng.random() < preset.general_share:
-            pictures.append(data.general_picture(preset, art, rng))
-        else:
-            _, hexcode, style = subjects[rng.integers(len(subjects))]
-            pictures.append(data.paint(art, data.draw_scene(preset, rng, style, hexcode)))
-    return np.stack(pictures)
+def training_scenes(subjects: Subjects, batch: int, count: int) -> list[Scene]:
+    """Batch number `batch`: scenes as the UNet will see them, and a share of any emoji."""
+    rng = random.Random(f"{subjects.preset.seed} vae {batch}")
+    return [
+        general_scene(subjects, "vae", number)
+        if rng.random() < subjects.preset.shares.general
+        else draw_scene(subjects, "vae", number)
+        for number in range(batch * count, (batch + 1) * count)
+    ]
 
 
-def crop(pictures: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
-    """A random square of each picture. pictures: (B, S, S, 3). Returns: (B, side, side, 3)."""
-    corners = rng.integers(0, pictures.shape[1] - side + 1, (len(pictures), 2))
-    return np.stack([p[y : y + side, x : x + side] for p, (y, x) in zip(pictures, corners, strict=True)])
+def crop(pictures: Tensor, side: int, corners: list[tuple[float, float]]) -> Tensor:
+    """A square of each of (B, 3, S, S). corners: where it begins, 0 to 1. Returns: (B, 3, side, side)."""
+    room = pictures.shape[-1] - side + 1
+    places = [(int(y * room), int(x * room)) for y, x in corners]
+    squares = [p[:, y : y + side, x : x + side] for p, (y, x) in zip(pictures, places, strict=True)]
+    return torch.stack(squares).contiguous(memory_format=torch.channels_last)
 
 
 def gradient_loss(a: Tensor, b: Tensor) -> Tensor:
@@ -73,83 +74,65 @@ def reconstruct(vae: AutoencoderKL, pictures: np.ndarray, device: torch.device) 
     return np.concatenate(rows)
 
 
-def vae_loss(vae: AutoencoderKL, x: Tensor, seed: int) -> tuple[Tensor, list[Tensor]]:
-    """x: (B, 3, S, S) in [-1, 1]. Returns: the loss, and [L1, MSE, edges, KL] to log."""
+def vae_loss(vae: AutoencoderKL, x: Tensor, noise: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """x: (B, 3, S, S) in [-1, 1]. noise: (B, 4, S/8, S/8). Returns: the loss, and [L1, MSE, edges, KL] to log."""
     with torch.autocast(x.device.type, torch.bfloat16):
-        posterior = vae.encode(x).latent_dist
-    mean, logvar = posterior.mean.float(), posterior.logvar.float()
-    noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(seed)).to(x.device)
+        moments = vae.quant_conv(vae.encoder(x))
+    mean, logvar = moments.float().chunk(2, dim=1)
+    logvar = logvar.clamp(-30, 20)
     spread = logvar.mul(0.5).exp() + LATENT_NOISE * mean.detach().std()
     with torch.autocast(x.device.type, torch.bfloat16):
-        y = vae.decode(mean + spread * noise).sample.float()
+        y = vae.decoder(vae.post_quant_conv(mean + spread * noise)).float()
     l1, mse, edges = (y - x).abs().mean(), F.mse_loss(y, x), gradient_loss(y, x)
     kl = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).sum(dim=(1, 2, 3)).mean()
     return l1 + mse + edges + KL_WEIGHT * kl, [l1, mse, edges, kl]
 
 
-def run(preset: Preset) -> None:
-    device = pick_device()
-    parts = cpu_parts(device)
+def run(preset: Preset, clock: Clock | None = None) -> None:
+    device, clock = pick_device(), clock or Clock()
     torch.manual_seed(preset.seed)
     art = data.load_art(preset)
-    subjects = data.subject_list(preset, art)
+    subjects, canvas = art.subjects(preset), Canvas(art, device)
     vae = build_vae(preset.sizes)
     start_as_skip(vae)
     vae.to(device, memory_format=torch.channels_last)
-    optimizer = optimizer_for([vae], preset.vae)
-    average = Average([vae], preset.ema)
-    checkpoint = Checkpoint(preset.run / "vae.pt", preset.checkpoint_minutes)
-    curve = Curve(preset.run / "vae.csv", ("step", "rate", "l1", "mse", "edges", "kl", "pictures_per_s"))
-    step = 0
-    if state := checkpoint.load():
-        vae.load_state_dict(state["vae"])
-        optimizer.load_state_dict(state["optimizer"])
-        average.weights = [w.to(device) for w in state["average"]]
-        step = state["step"]
+    training = Training(preset, "vae", preset.vae, [vae], clock, ("l1", "mse", "edges", "kl"))
+    for half in (vae.encoder, vae.decoder):
+        compiled(half, preset.compile)
 
-    def save() -> None:
-        checkpoint.save(
-            {"vae": vae.state_dict(), "optimizer": optimizer.state_dict(), "average": average.weights, "step": step}
-        )
-        samples = training_batch(preset, art, subjects, 16, np.random.default_rng(1))
-        sheet = np.concatenate([samples, reconstruct(vae, samples, device)], 1)
-        Image.fromarray(np.concatenate(list(sheet), 1)).save(preset.run / "vae.png")
+    def batch(number: int) -> tuple[Plan, list[tuple[float, float]]]:
+        rng = random.Random(f"{preset.seed} crops {number}")
+        corners = [(rng.random(), rng.random()) for _ in range(preset.vae.batch)]
+        return plan_batch(art, training_scenes(subjects, number, preset.vae.batch)), corners
 
-    checkpoint.watch_for_end()
-    seen, since = 0, time.time()
-    while step < preset.vae.steps and not checkpoint.ending:
-        rate = learning_rate(preset.vae, step)
-        set_rate(optimizer, rate)
-        rng = np.random.default_rng((preset.seed, step))
-        whole = step >= preset.vae_crop_steps
-        count = preset.vae.batch // 2 if whole else preset.vae.batch
-        pictures = training_batch(preset, art, subjects, count, rng)
-        x = to_tensor(pictures if whole else crop(pictures, preset.vae_crop, rng), device)
-        shares = x.chunk(parts)
-        optimizer.zero_grad(set_to_none=True)
-        figures = backward_in_parts(parts, lambda part: vae_loss(vae, shares[part], step * parts + part))  # noqa: B023
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimizer.step()
-        average.update(step)
-        step, seen = step + 1, seen + len(x)
-        if step % 20 == 0:
-            curve.add(step, rate, *figures, seen / (time.time() - since))
-            seen, since = 0, time.time()
-        if checkpoint.due():
-            save()
-    save()
+    batches = feed(batch, training.step, device)
+    random_numbers = torch.Generator(device)
+    for step in training.steps():
+        plan, corners = next(batches)
+        x = crop(canvas.paint(plan), preset.vae_crop, corners)
+        side = preset.vae_crop // 8
+        random_numbers.manual_seed(preset.seed + step)
+        noise = torch.randn((len(x), 4, side, side), generator=random_numbers, device=device)
+        xs, noises = x.chunk(training.parts), noise.chunk(training.parts)
+        training.learn(lambda part: vae_loss(vae, xs[part], noises[part]), len(x))  # noqa: B023
+    preview(preset, canvas, subjects)
+
+
+def preview(preset: Preset, canvas: Canvas, subjects: Subjects) -> None:
+    """Write runs/<preset>/vae.png: pictures above what the averaged VAE makes of them."""
+    samples = canvas.pictures(training_scenes(subjects, 0, 16))
+    sheet = np.concatenate([samples, reconstruct(load_vae(preset, canvas.device), samples, canvas.device)], 1)
+    rows = np.concatenate(list(sheet[:8]), 1), np.concatenate(list(sheet[8:]), 1)
+    Image.fromarray(np.concatenate(rows, 0)).save(preset.run / "vae.png")
 
 
 def load_vae(preset: Preset, device: torch.device) -> AutoencoderKL:
     """The trained autoencoder with averaged weights, its decoder the sharpened one where there is one."""
     vae = build_vae(preset.sizes)
-    state = Checkpoint(preset.run / "vae.pt", 0).load()
+    state = load_state(preset.run / "vae.pt")
     if state is None:
         raise FileNotFoundError(f"no {preset.run / 'vae.pt'}; run the stage vae first")
-    for parameter, weight in zip(vae.parameters(), state["average"], strict=True):
-        parameter.data.copy_(weight)
-    if later := Checkpoint(preset.run / "decoder.pt", 0).load():
-        parameters = [*vae.decoder.parameters(), *vae.post_quant_conv.parameters()]
-        for parameter, weight in zip(parameters, later["average"], strict=True):
-            parameter.data.copy_(weight)
+    fill([vae], state)
+    if later := load_state(preset.run / "decoder.pt"):
+        fill([vae.decoder, vae.post_quant_conv], later)
     return vae.to(device, memory_format=torch.channels_last).eval()

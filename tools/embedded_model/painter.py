@@ -1,0 +1,73 @@
+"""Pictures from the exported file by Easel's own pipeline: its loader, prompt weighting, sampler and inpainting."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import torch
+from PIL import Image
+from typing_extensions import Self
+
+from webui.app import build_services
+from webui.core.flags import parse_flags
+from webui.core.request import FromImage, GenerationRequest, Inpaint
+from webui.jobs.context import JobContext
+from webui.pipeline.engine import build
+from webui.pipeline.generate import run
+
+SAMPLER, STEPS, CFG_SCALE = "DPM++ 2M", 20, 5.0
+
+
+def png(picture: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "PNG")
+    return file.getvalue()
+
+
+class Painter:
+    """A worker of its own with one checkpoint. Leave it as a context, to clear its folder away."""
+
+    def __init__(self, checkpoint: Path, side: int):
+        self.side = side
+        self._folder = tempfile.TemporaryDirectory(prefix="easel-evaluate-")
+        device = [] if torch.cuda.is_available() else ["--device", "cpu"]
+        given = ["--data-dir", self._folder.name, "--ckpt", str(checkpoint), "--no-half", "--precision", "full"]
+        flags, _ = parse_flags([*given, *device], {})
+        self.services = build_services(flags)
+        self.engine = build(self.services)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.services.checkpoints.close()
+        self._folder.cleanup()
+
+    def paint(self, prompt: str, seed: int, count: int = 1, negative: str = "") -> np.ndarray:
+        """Returns: (count, S, S, 3) uint8, of the seeds from `seed` on."""
+        return self._made(self._request(prompt, seed, count, negative))
+
+    def inpaint(self, picture: np.ndarray, mask: np.ndarray, prompt: str, seed: int) -> np.ndarray:
+        """picture: (S, S, 3) uint8. mask: (S, S) uint8, 255 is painted anew. Returns: (S, S, 3) uint8."""
+        inpaint = Inpaint(mask=png(mask), blur_x=0, blur_y=0)
+        image = FromImage(images=(png(picture),), denoising_strength=0.9, inpaint=inpaint)
+        return self._made(self._request(prompt, seed, 1, "", image))[0]
+
+    def _request(
+        self, prompt: str, seed: int, count: int, negative: str, image: FromImage | None = None
+    ) -> GenerationRequest:
+        return GenerationRequest(
+            prompt=prompt, negative_prompt=negative, sampler=SAMPLER, steps=STEPS, cfg_scale=CFG_SCALE, seed=seed,
+            width=self.side, height=self.side, batch_size=count, image=image, save_samples=False, save_grid=False,
+        )  # fmt: skip
+
+    def _made(self, request: GenerationRequest) -> np.ndarray:
+        made: Sequence[bytes] = [image.data for image in run(self.engine, request, JobContext.alone()).images]
+        return np.stack([np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for data in made])
