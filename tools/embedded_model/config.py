@@ -272,8 +272,8 @@ PRESETS = {
             colours=("white", "black", "gray", "red", "orange", "yellow", "green", "blue", "purple", "pink"),
             examples=(
                 "a red apple, blue background",
-                "a cat, 3d style, yellow background",
-                "a panda, flat style, orange background",
+                "a penguin, flat style, blue background",
+                "a rainbow, flat style, pink background",
             ),
         ),
         Preset(
