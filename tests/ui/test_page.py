@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
@@ -89,3 +90,11 @@ def test_png_info_reads_a_picture_and_sends_it_to_txt2img(visit: Visit, tmp_path
     expect(visit.page.locator("#txt2img_prompt textarea")).to_be_visible()
     expect(visit.page.locator("#txt2img_prompt textarea")).to_have_value("a <i>hat</i>")
     visit.expect_numbers("txt2img", steps=9)
+
+
+def test_a_visitor_quicker_than_the_load_event_has_the_native_size(visit: Visit) -> None:
+    config = httpx.get(f"{visit.url}/config", timeout=60).json()
+    begun = {part["props"].get("elem_id"): part["props"].get("value") for part in config["components"]}
+    sizes = [begun[f"{tab}_{side}"] for tab in ("txt2img", "img2img") for side in ("width", "height")]
+    assert sizes == [visit.number("txt2img_width")] * 4
+    assert 512 not in sizes

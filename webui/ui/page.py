@@ -83,6 +83,8 @@ def build(services: Services) -> gr.Blocks:
         for tab in tabs:
             config.apply(tab.name, tab.fields)
         sizes = [tab.fields[side] for tab in tabs for side in ("width", "height")]
+        for component, side in zip(sizes, _sizes(services, config), strict=True):
+            component.value = side  # for who is quicker than the page's load event
         current = [checkpoint, *(tab.fields["refiner.checkpoint"] for tab in tabs), hint, foot]
         switched = wire_checkpoint(services, checkpoint, refresh, sizes)
         changes = [*switched, *(tab.result_shown for tab in tabs)]
@@ -144,10 +146,15 @@ def _head(assets: str, theme: str | None) -> str:
 
 def _fresh(services: Services, config: UiConfig) -> tuple[Any, ...]:
     """What may have changed since the page was built: every visitor gets it anew."""
-    settings, size = services.settings.snapshot(), current_size(services)
     styles = gr.Dropdown(choices=[style.name for style in services.styles.all()])
-    sizes = (*config.size("txt2img", size), *config.size("img2img", size))
-    return *_current(services), _settings_for_page(settings), styles, styles, *sizes
+    page_settings = _settings_for_page(services.settings.snapshot())
+    return *_current(services), page_settings, styles, styles, *_sizes(services, config)
+
+
+def _sizes(services: Services, config: UiConfig) -> tuple[int, ...]:
+    """Width and height of txt2img, then of img2img, on a fresh page."""
+    size = current_size(services)
+    return *config.size("txt2img", size), *config.size("img2img", size)
 
 
 def _current(services: Services) -> tuple[Any, ...]:
