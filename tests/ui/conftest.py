@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -86,12 +87,12 @@ class Visit:
         for name, value in numbers.items():
             expect(self.page.locator(f"#{tab}_{name} input[type=number]")).to_have_value(str(value))
 
-    def open_list(self, box: str, name: object) -> Locator:
+    def open_list(self, box: str, name: str | re.Pattern[str]) -> Locator:
         """Open a dropdown and return the choice of a name, also one that is only just on its way from the server.
 
         A list that is open shows no choices that come, so it is closed and opened until the choice is there.
         """
-        option = self.page.get_by_role("option", name=name)  # type: ignore[arg-type]
+        option = self.page.get_by_role("option", name=name)
         for _ in range(60):
             self.page.click(box)
             try:

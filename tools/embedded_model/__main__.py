@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import time
+from pathlib import Path
 
-STARTED = time.time()
+from .config import PRESETS, Preset
 
-import argparse  # noqa: E402
-import importlib  # noqa: E402
-from pathlib import Path  # noqa: E402
-
-from .config import PRESETS, Preset  # noqa: E402
-
+STARTED = time.time()  # what takes long to import comes with the stages
 STAGES = ("data", "vae", "encode", "decoder", "unet", "export", "evaluate")
 
 

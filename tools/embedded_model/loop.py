@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import math
 import os
 import signal
@@ -317,26 +318,13 @@ class Batches(Dataset[Any]):
         return self.make(number)
 
 
-class Endless:
-    """The numbers from `first` on."""
-
-    def __init__(self, first: int):
-        self.first = first
-
-    def __iter__(self) -> Iterator[int]:
-        number = self.first
-        while True:
-            yield number
-            number += 1
-
-
 def feed(make: Callable[[int], Any], first: int, device: torch.device) -> Iterator[Any]:
     """make(first), make(first + 1), ...; beside an accelerator made ahead of time by processes of their own."""
     workers = min(14, max(1, (os.cpu_count() or 1) - 2)) if device.type != "cpu" else 0
     loader = DataLoader(
         Batches(make),
         batch_size=None,
-        sampler=Endless(first),  # type: ignore[arg-type]
+        sampler=itertools.count(first),
         num_workers=workers,
         prefetch_factor=6 if workers else None,
         collate_fn=as_it_is,  # arrays stay arrays: tensors would go through a shared file each

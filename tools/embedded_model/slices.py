@@ -13,7 +13,9 @@ import shutil
 import sys
 import tarfile
 import time
+from contextlib import redirect_stdout
 from pathlib import Path
+from typing import TextIO
 
 from .config import Preset
 from .sources import unpack_wheels
@@ -30,7 +32,7 @@ SHEETS = ("vae.png", "unet.png")
 class Tee(io.TextIOBase):
     """Writes to a stream and to a log."""
 
-    def __init__(self, stream: io.TextIOBase, log: Path):
+    def __init__(self, stream: TextIO, log: Path):
         self.stream, self.log = stream, log.open("a", encoding="utf-8")
 
     def write(self, text: str) -> int:
@@ -53,15 +55,12 @@ def run(preset: Preset, minutes: float, last: bool = False, started: float | Non
     deadline = started + 60 * minutes - SAVING_SECONDS
     out = out_folder(preset)
     out.mkdir(parents=True, exist_ok=True)
-    said, sys.stdout = sys.stdout, Tee(sys.stdout, out / "log.txt")  # type: ignore[assignment, arg-type]
-    try:
+    with redirect_stdout(Tee(sys.stdout, out / "log.txt")):
         unpack_wheels(preset)
         importlib.import_module(f"{__package__}.data").run(preset)
         print(f"ready after {time.time() - started:.0f} s", flush=True)
         go_on(preset, deadline, last, out)
         print(f"stopped after {time.time() - started:.0f} s of {60 * minutes:.0f}", flush=True)
-    finally:
-        sys.stdout = said
 
 
 def go_on(preset: Preset, deadline: float, last: bool, out: Path) -> None:
