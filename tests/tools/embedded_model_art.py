@@ -37,7 +37,9 @@ def small_preset(folder: Path) -> Preset:
         decoder=Loop(batch=4, rate=1e-3, minutes=0.02, warmup=2),
         unet=Loop(batch=4, rate=1e-3, minutes=0.05, warmup=2),
         composites=64,
-        shares=Shares(pair=0.2, landscape=0.2, figure=0.2, recolour=0.2, fault=0.1, general=0.3, clip_skip=0.25),
+        shares=Shares(
+            pair=0.2, landscape=0.2, figure=0.2, recolour=0.2, fault=0.1, emphasis=0.2, general=0.3, clip_skip=0.25
+        ),
         examples=("a circle", "a square", "a triangle"),
         checkpoint_minutes=0.005,
         log_every=2,

@@ -36,9 +36,10 @@ from tools.embedded_model.export import (
 from tools.embedded_model.judge import border_colour
 from tools.embedded_model.loop import Clock, Schedule, Training, backward_in_parts, feed, fill, load_state
 from tools.embedded_model.networks import BEGIN, END, VOCABULARY, build_text, build_unet, build_vae, start_as_skip
+from tools.embedded_model.optimizer import Optimizer
 from tools.embedded_model.scenes import RELATIONS, Scene, Subjects, boxes, draw_scene, general_scene, picture_held_out
 from tools.embedded_model.tokens import PackedTokens, frame
-from tools.embedded_model.unet import CaptionReader, alpha_bars, text_states, used_tokens
+from tools.embedded_model.unet import CaptionReader, alpha_bars, framed_caption, text_states, used_tokens
 from tools.embedded_model.words import commonest, is_subject, named_emoji, nouns_of, plural
 from webui.prompts.tokenizer import ClipTokenizer
 
@@ -50,7 +51,7 @@ CPU = replace(PRESETS["cpu"], styles=("3d", "flat"))
 HEART = Scene(style="flat", hexcode="2764", background="green", scale=0.8, x=0.5, y=0.5)
 EVERYTHING = Shares(
     pair=0.15, pattern=0.1, many=0.1, counted=0.1, gradient=0.15, figure=0.2, landscape=0.25, small=0.2, large=0.1,
-    recolour=0.5, fault=0.15, general=0.3, tags=0.3, shuffled=0.3, clip_skip=0.25, held_out=0.05,
+    recolour=0.5, fault=0.15, emphasis=0.3, general=0.3, tags=0.3, shuffled=0.3, clip_skip=0.25, held_out=0.05,
 )  # fmt: skip
 
 
@@ -159,6 +160,7 @@ def test_captions_say_where_a_small_picture_lies():
         (replace(HEART, fault="blurred"), r"blur", 1.0),
         (replace(HEART, fault="jpeg"), r"jpeg|low quality", 1.0),
         (replace(HEART, scale=0.98), r"large|big|huge|close-up", 0.8),
+        (replace(HEART, emphasis=0.5), r"\((heart|love|emotion|[a-z -]+):0\.5\)", 1.0),
     ],
 )  # fmt: skip
 def test_captions_tell_everything_that_a_scene_can_have(scene: Scene, pattern: str, share: float):
@@ -174,12 +176,13 @@ def test_quality_words_only_praise_clean_pictures():
 
 
 def test_the_vocabulary_has_every_word_of_the_captions(rich: Preset):
-    subjects, writer, tokenizer = data.load_art(rich).subjects(rich), Captioner(rich), ClipTokenizer()
-    known, rng = used_tokens(writer, tokenizer), random.Random(0)
+    plain = replace(rich, shares=replace(rich.shares, unknown=0.0))
+    subjects, writer, tokenizer = data.load_art(rich).subjects(rich), Captioner(plain), ClipTokenizer()
+    known, rng = used_tokens(writer, tokenizer) | {BEGIN, END}, random.Random(0)
     for number in range(1500):
-        text = writer.write(draw_scene(subjects, "words", number), rng)
-        missing = [token for token in tokenizer.encode(text) if token not in known]
-        assert not missing, text
+        scene = draw_scene(subjects, "words", number)
+        ids, _ = framed_caption(tokenizer, writer, scene, rng)
+        assert set(ids) <= known, scene
 
 
 # Scenes
@@ -290,6 +293,40 @@ def test_painting_all_kinds_of_scenes_gives_pictures_of_their_own(rich: Preset):
     kinds = {scene.ground for scene in scenes} | {scene.fault for scene in scenes} | {scene.layout for scene in scenes}
     assert {"stripes", "dots", "checkers", "meadow", "night", "beach", "snow", "sunset", "gradient", "blurred", "jpeg",
             "pixelated", "pattern", "many", "left", "beside", "2", "3", "4"} <= kinds  # fmt: skip
+
+
+@pytest.mark.parametrize(("emphasis", "share"), [(0.3, 0.0), (0.65, 0.5), (1.0, 1.0)])
+def test_less_emphasis_paints_the_subject_fainter(rich: Preset, emphasis: float, share: float):
+    canvas = Canvas(data.load_art(rich), torch.device("cpu"))
+    disc = Scene("3d", "1F534", "blue", 0.8, 0.5, 0.5)
+    plain, full, picture = (
+        canvas.pictures([scene])[0].astype(int)
+        for scene in (replace(disc, emphasis=0.0), disc, replace(disc, emphasis=emphasis))
+    )
+    assert np.abs(picture - (plain + share * (full - plain))).max() <= 1
+
+
+def test_more_emphasis_paints_the_subject_larger(rich: Preset):
+    canvas = Canvas(data.load_art(rich), torch.device("cpu"))
+    disc = Scene("3d", "1F534", "blue", 0.8, 0.5, 0.5)
+    sizes = [
+        int((canvas.pictures([replace(disc, emphasis=weight)])[0][..., 0] > 150).sum()) for weight in (1.0, 1.25, 1.6)
+    ]
+    assert sizes[0] * 1.1 < sizes[1]
+    assert sizes[1] * 1.1 < sizes[2]
+
+
+def test_emphasis_weighs_the_subjects_tokens_and_no_others(rich: Preset):
+    writer, tokenizer = Captioner(CPU), ClipTokenizer()
+    cat = replace(HEART, hexcode="1F431", emphasis=0.5)
+    names = {tuple(tokenizer.encode(name)) for name in writer.nouns["1F431"].names}
+    for seed in range(60):
+        ids, weights = framed_caption(tokenizer, writer, cat, random.Random(seed))
+        weighted = tuple(token for token, weight in zip(ids, weights, strict=True) if weight != 1)
+        assert set(weights) <= {0.5, 1.0}
+        assert weighted in names or ids == frame([])
+    _, weights = framed_caption(tokenizer, writer, HEART, random.Random(0))
+    assert weights == [1.0] * 77
 
 
 def test_faults_lose_detail(rich: Preset):
@@ -422,7 +459,45 @@ def test_a_polite_kill_saves_and_ends(tmp_path: Path):
     assert (state["step"], state["done"]) == (3, False)
     again = Training(preset, "vae", Loop(batch=1, rate=0.1, steps=50, warmup=1), [network], Clock(), ("loss",))
     assert again.step == 3
-    assert len(again.optimizer.state_dict()["state"]) == 2
+    assert len(again.optimizer.state_dict()[0]["state"]) == 2
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_muon_moves_matrices_by_orthogonal_steps_and_adamw_the_rest(layout: torch.memory_format):
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Conv2d(16, 24, 3), torch.nn.GroupNorm(4, 24), torch.nn.Conv2d(24, 3, 3))
+    network.to(memory_format=layout)
+    before = [parameter.detach().clone() for parameter in network.parameters()]
+    optimizer = Optimizer([network], rate=1e-2, muon=True, parts=2)
+    optimizer.zero_grad()
+    network(torch.randn(2, 16, 8, 8)).square().sum().backward()
+    optimizer.step()
+    moved = [now.detach() - then for now, then in zip(network.parameters(), before, strict=True)]
+    assert all(change.abs().max() > 0 for change in moved)
+    first = (moved[0] + 1e-2 * 0.01 * before[0]).flatten(1)  # without the decay
+    spread = torch.linalg.svdvals(first)
+    assert spread.max() / spread.min() < 2.5
+    assert torch.allclose(moved[4].abs(), torch.tensor(1e-2), rtol=0.05)  # AdamW's first step: each value as far
+
+
+def test_an_optimizers_state_goes_on_where_it_was():
+    def trained(steps: int, start: tuple[dict, list[dict]] | None = None) -> tuple[torch.nn.Linear, Optimizer]:
+        torch.manual_seed(0)
+        network = torch.nn.Linear(16, 16)
+        optimizer = Optimizer([network], rate=1e-2, muon=True, parts=1)
+        if start:
+            network.load_state_dict(start[0])
+            optimizer.load_state_dict(start[1])
+        for _ in range(steps):
+            optimizer.zero_grad()
+            network(torch.arange(16.0)).square().sum().backward()
+            optimizer.step()
+        return network, optimizer
+
+    whole, _ = trained(4)
+    half, optimizer = trained(2)
+    rest, _ = trained(2, (half.state_dict(), optimizer.state_dict()))
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), rest.parameters(), strict=True))
 
 
 def test_clip_skip_reads_the_layer_before_through_the_final_norm():

@@ -40,7 +40,8 @@ def bare_copy(folder: Path) -> Path:
     shutil.copytree(REPOSITORY / "tools" / "embedded_model", folder / "tools" / "embedded_model", ignore=made)
     (folder / "tests" / "tools").mkdir(parents=True)
     shutil.copy(REPOSITORY / "tests" / "tools" / "embedded_model_art.py", folder / "tests" / "tools")
-    shutil.copytree(REPOSITORY / "webui" / "prompts", folder / "webui" / "prompts", ignore=cached)
+    for package in ("prompts", "core"):
+        shutil.copytree(REPOSITORY / "webui" / package, folder / "webui" / package, ignore=cached)
     return folder
 
 

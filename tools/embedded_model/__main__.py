@@ -10,7 +10,7 @@ from pathlib import Path
 from .config import PRESETS, Preset
 
 STARTED = time.time()  # what takes long to import comes with the stages
-STAGES = ("data", "vae", "encode", "decoder", "unet", "export", "evaluate")
+STAGES = ("data", "vae", "decoder", "encode", "unet", "export", "evaluate")
 
 
 def main(presets: dict[str, Preset] | None = None, words: list[str] | None = None) -> None:

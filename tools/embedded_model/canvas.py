@@ -14,7 +14,7 @@ from torch import Tensor
 from .config import HUES
 from .data import Art
 from .loop import to_device
-from .scenes import FIGURES, LANDSCAPES, Scene, boxes, rgb
+from .scenes import FIGURES, LANDSCAPES, Box, Scene, boxes, rgb
 
 # Landscapes from top to bottom: colours at heights, 0 to 1; two at one height make an edge.
 BANDS: dict[str, tuple[tuple[float, tuple[int, int, int]], ...]] = {
@@ -36,12 +36,14 @@ class Paste:
     """Pictures to lay over the composites at once: no composite twice.
 
     scene, row: (n,) which composite and which picture. box: (n, 3) side and centre over the frame's side.
+    opacity: (n,) of the whole picture, 0 to 1.
     turned: (m,) which of the n are recoloured; by: (m,) degrees. level: how often they are halved first.
     """
 
     scene: np.ndarray
     row: np.ndarray
     box: np.ndarray
+    opacity: np.ndarray
     turned: np.ndarray
     by: np.ndarray
     level: int
@@ -73,7 +75,7 @@ def by_kind(kinds: list[str], skip: str) -> dict[str, np.ndarray]:
 
 def plan_batch(art: Art, scenes: list[Scene]) -> Plan:
     """Raises: KeyError where there is no picture of a scene's emoji in its style."""
-    layers: dict[tuple[int, int], list[tuple[int, int, tuple[float, float, float], float]]] = {}
+    layers: dict[tuple[int, int], list[tuple[int, int, Box, float]]] = {}
     shape, colours = [], []
     for number, scene in enumerate(scenes):
         rng = random.Random(scene.detail)
@@ -83,14 +85,16 @@ def plan_batch(art: Art, scenes: list[Scene]) -> Plan:
             row = art.rows[scene.style, box.hexcode]
             by = HUES[box.colour] - float(art.hues[row]) if box.colour else 0.0
             level = 0 if box.scale >= 0.6 else 1 if box.scale >= 0.3 else 2
-            layers.setdefault((layer, level), []).append((number, row, (box.scale, box.x, box.y), by))
+            layers.setdefault((layer, level), []).append((number, row, box, by))
     pastes = []
     for (_, level), items in sorted(layers.items()):
-        numbers, rows, places, turns = zip(*items, strict=True)
+        numbers, rows, laid, turns = zip(*items, strict=True)
         turned = [i for i, by in enumerate(turns) if by]
         by = np.array([turns[i] for i in turned], np.float32)
-        places_ = np.array(places, np.float32)
-        pastes.append(Paste(np.array(numbers), np.array(rows), places_, np.array(turned, np.int64), by, level))
+        places = np.array([(box.scale, box.x, box.y) for box in laid], np.float32)
+        opacity = np.array([box.opacity for box in laid], np.float32)
+        turned_ = np.array(turned, np.int64)
+        pastes.append(Paste(np.array(numbers), np.array(rows), places, opacity, turned_, by, level))
     return Plan(
         np.array(colours, np.float32) / 255,
         np.array(shape, np.float32),
@@ -153,6 +157,7 @@ class Canvas:
         theta = torch.stack([1 / scale, zero, (1 - 2 * x) / scale, zero, 1 / scale, (1 - 2 * y) / scale], 1)
         grid = F.affine_grid(theta.view(-1, 2, 3), [len(scale), 4, self.size, self.size], align_corners=False)
         placed = F.grid_sample(rgba, grid, mode="bicubic", align_corners=False).clamp(0, 1)
+        placed *= self.moved(paste.opacity)[:, None, None, None]
         return placed[:, :3], placed[:, 3:]
 
     def ground(self, kind: str, colours: Tensor, shape: Tensor) -> Tensor:

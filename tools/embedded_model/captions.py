@@ -102,9 +102,16 @@ class Captioner:
             words |= {*noun.names, *noun.tags, *map(plural, noun.names)}
         return {word.replace("{}", " ").replace("{0}", " ").replace("{1}", " ") for word in words}
 
-    def noun_phrase(self, noun: Noun, rng: random.Random, colour: str = "", size: tuple[str, ...] = ()) -> str:
-        """Such as "small red apple". colour: what it was recoloured to. size: words to choose from."""
+    def noun_phrase(
+        self, noun: Noun, rng: random.Random, colour: str = "", size: tuple[str, ...] = (), emphasis: float = 1.0
+    ) -> str:
+        """Such as "small red apple". colour: what it was recoloured to. size: words to choose from.
+
+        emphasis: a weight of the noun, written as in "red (apple:0.5)".
+        """
         words = [noun.name if rng.random() < 0.8 else rng.choice(noun.names)]
+        if emphasis != 1:
+            words[0] = f"({words[0]}:{emphasis})"
         if colour:
             words.insert(0, colour)
         elif noun.colour and rng.random() < (0.9 if noun.several else 0.25):
@@ -125,7 +132,7 @@ class Captioner:
         if scene.layout:
             return rng.choice(CROWDS[scene.layout]).format(plural(self.noun_phrase(noun, rng, scene.colour)))
         size = SMALL if scene.scale < 0.6 else LARGE if scene.scale >= BIG else ()
-        phrase = self.noun_phrase(noun, rng, scene.colour, size)
+        phrase = self.noun_phrase(noun, rng, scene.colour, size, scene.emphasis)
         text = phrase if rng.random() < 0.15 or phrase.startswith("close-up") else with_article(phrase)
         place = place_words(scene)
         if place and rng.random() < 0.85:

@@ -180,13 +180,17 @@ class NetworkSizes:
 
 @dataclass(frozen=True)
 class Loop:
-    """One training loop: batch size, peak learning rate, and its length, in steps or in minutes of training."""
+    """One training loop: batch size, peak learning rate, and its length, in steps or in minutes of training.
+
+    muon: see `optimizer.Optimizer`.
+    """
 
     batch: int
     rate: float
     steps: int = 0
     minutes: float = 0.0
     warmup: int = 200
+    muon: bool = False
 
 
 @dataclass(frozen=True)
@@ -206,6 +210,7 @@ class Shares:
     small: float = 0.0  # of single subjects: small and anywhere
     large: float = 0.0  # of single subjects: filling the frame
     recolour: float = 0.0  # of the pictures that can be
+    emphasis: float = 0.0  # of single subjects: the words weighted as in "(cat:0.5)", and the picture so
     fault: float = 0.0  # blurred, JPEG, pixelated
     general: float = 0.0  # of the VAE's pictures: any emoji over any colour rather than a captioned scene
     common: float = 0.0  # of draws that go to the 200 commonest subjects beyond their even part
@@ -261,13 +266,13 @@ PRESETS = {
                 vae=(16, 32, 64, 128), vae_groups=4,
                 text=96, text_layers=3, text_heads=4,
             ),
-            vae=Loop(batch=16, steps=6200, rate=1.5e-3, warmup=50),
+            vae=Loop(batch=32, steps=5400, rate=3e-3, warmup=50, muon=True),
             vae_crop=64,
             decoder=Loop(batch=8, steps=700, rate=1e-3, warmup=20),
             unet=Loop(batch=32, steps=3700, rate=1.3e-3, warmup=120),
             composites=5000,
             shift=1 / 16,
-            shares=Shares(small=0.06, general=0.6),
+            shares=Shares(small=0.06, emphasis=0.15, general=0.8),
             ema=0.999,
             colours=("white", "black", "gray", "red", "orange", "yellow", "green", "blue", "purple", "pink"),
             examples=(
@@ -294,8 +299,8 @@ PRESETS = {
             shift=1 / 256,
             shares=Shares(
                 pair=0.10, pattern=0.03, many=0.03, counted=0.05, gradient=0.08, figure=0.08, landscape=0.12,
-                small=0.10, large=0.06, recolour=0.25, fault=0.06, general=0.3, common=0.3, tags=0.2, shuffled=0.2,
-                clip_skip=0.25, unknown=0.05, held_out=0.05,
+                small=0.10, large=0.06, emphasis=0.08, recolour=0.25, fault=0.06, general=0.3, common=0.3, tags=0.2,
+                shuffled=0.2, clip_skip=0.25, unknown=0.05, held_out=0.05,
             ),
             ema=0.999,
             checkpoint_minutes=2.5,

@@ -1,13 +1,10 @@
 """Stage `decoder`: sharpen the VAE's decoder on whole pictures. The encoder, and so the latents, stay as they are.
 
-Independent of the stage `unet`: either may run first, or both at once.
+Independent of the stages `encode` and `unet`: they may run before it, after it, or at once.
 """
 
 from __future__ import annotations
 
-import random
-
-import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
@@ -16,43 +13,43 @@ from torch import Tensor
 from . import data
 from .canvas import Canvas, Plan, plan_batch
 from .config import Preset
-from .encode import load_latents, load_whitening, raw_latent
-from .loop import Clock, Training, compiled, feed, to_device
+from .loop import Clock, Training, compiled, feed
 from .networks import pick_device
-from .vae import LATENT_NOISE, gradient_loss, load_vae
+from .vae import LATENT_NOISE, MSE_WEIGHT, gradient_loss, load_vae, training_scenes
 
 
-def decoding_loss(vae: AutoencoderKL, latent: Tensor, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """latent: (B, 4, s, s) raw. x: (B, 3, S, S) in [-1, 1]. Returns: the loss, and [L1, MSE, edges] to log."""
+def decoding_loss(vae: AutoencoderKL, x: Tensor, noise: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """x: (B, 3, S, S) in [-1, 1]. noise: (B, 4, S/8, S/8). Returns: the loss, and [L1, MSE, edges] to log."""
     with torch.autocast(x.device.type, torch.bfloat16):
-        y = vae.decoder(vae.post_quant_conv(latent)).float()
+        with torch.no_grad():
+            mean = vae.quant_conv(vae.encoder(x)).float().chunk(2, dim=1)[0]
+        y = vae.decoder(vae.post_quant_conv(mean + LATENT_NOISE * mean.std() * noise)).float()
     l1, mse, edges = (y - x).abs().mean(), F.mse_loss(y, x), gradient_loss(y, x)
-    return l1 + mse + edges, [l1, mse, edges]
+    return l1 + MSE_WEIGHT * mse + edges, [l1, mse, edges]
 
 
 def run(preset: Preset, clock: Clock | None = None) -> None:
     device, clock = pick_device(), clock or Clock()
-    art, latents, whitening = data.load_art(preset), load_latents(preset), load_whitening(preset)
-    canvas, white_all = Canvas(art, device), latents.latents.to(device)
+    art = data.load_art(preset)
+    subjects, canvas = art.subjects(preset), Canvas(art, device)
     vae = load_vae(preset, device).requires_grad_(False).train()
     trained = [vae.decoder, vae.post_quant_conv]
     for module in trained:
         module.requires_grad_(True)
     training = Training(preset, "decoder", preset.decoder, trained, clock, ("l1", "mse", "edges"))
-    compiled(vae.decoder, preset.compile)
+    for half in (vae.encoder, vae.decoder):
+        compiled(half, preset.compile)
+    count = preset.decoder.batch
 
-    def batch(number: int) -> tuple[np.ndarray, Plan]:
-        rng = random.Random(f"{preset.seed} decoder {number}")
-        picks = [rng.randrange(len(latents.scenes)) for _ in range(preset.decoder.batch)]
-        return np.array(picks), plan_batch(art, [latents.scenes[pick] for pick in picks])
+    def batch(number: int) -> Plan:
+        return plan_batch(art, training_scenes(subjects, number, count, "decoder"))
 
     batches = feed(batch, training.step, device)
     random_numbers = torch.Generator(device)
     for step in training.steps():
-        picks, plan = next(batches)
-        x, white = canvas.paint(plan), white_all[to_device(picks, device)].float()
+        x = canvas.paint(next(batches))
         random_numbers.manual_seed(preset.seed + step)
-        white += LATENT_NOISE * torch.randn(white.shape, generator=random_numbers, device=device)
-        latent = raw_latent(white, whitening)
-        xs, ls = x.chunk(training.parts), latent.chunk(training.parts)
-        training.learn(lambda part: decoding_loss(vae, ls[part], xs[part]), len(x))  # noqa: B023
+        side = preset.native_size // 8
+        noise = torch.randn((count, 4, side, side), generator=random_numbers, device=device)
+        xs, noises = x.chunk(training.parts), noise.chunk(training.parts)
+        training.learn(lambda part: decoding_loss(vae, xs[part], noises[part]), count)  # noqa: B023

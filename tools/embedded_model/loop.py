@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from .config import Loop, Preset
+from .optimizer import Optimizer
 
 
 class Clock:
@@ -73,16 +74,6 @@ class Schedule:
             return self.loop.steps
         seconds = time.time() - self.began
         return round(step + (self.planned - self.minutes) * 60 * (step - self.first_step) / max(seconds, 1e-9))
-
-
-def optimizer_for(networks: list[nn.Module], rate: float) -> torch.optim.AdamW:
-    """AdamW; matrices decay, biases and norms don't."""
-    parameters = [p for network in networks for p in network.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": 0.01},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.99), fused=True)
 
 
 def cpu_parts(device: torch.device) -> int:
@@ -195,7 +186,8 @@ class Training:
         self.path = preset.run / f"{name}.pt"
         self.device = next(networks[0].parameters()).device
         self.parts = cpu_parts(self.device)
-        self.optimizer = optimizer_for([*networks, *([extra] if extra else [])], loop.rate)
+        trained = [*networks, *([extra] if extra else [])]
+        self.optimizer = Optimizer(trained, loop.rate, loop.muon, self.parts)
         self.curve = Curve(preset.run / f"{name}.csv", ("step", "minutes", "rate", *columns, "samples_per_s"))
         self.step, state = 0, load_state(self.path)
         if state:
@@ -239,9 +231,7 @@ class Training:
         told = False
         try:
             while not self.ending and self.clock.left > 0 and self.schedule.progress(self.step) < 1:
-                rate = self.schedule.rate(self.step)
-                for group in self.optimizer.param_groups:
-                    group["lr"] = rate
+                self.optimizer.set_rate(self.schedule.rate(self.step))
                 yield self.step
                 if not told and time.time() - begun > 60:
                     told = True
@@ -256,7 +246,7 @@ class Training:
 
     def learn(self, loss_of: Callable[[int], tuple[Tensor, list[Tensor]]], samples: int) -> None:
         """One step. loss_of(part): see `backward_in_parts`. Nothing here waits for the device but the log."""
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         figures = backward_in_parts(self.parts, loss_of)
         torch.nn.utils.clip_grad_norm_([p for n in self.networks for p in n.parameters() if p.grad is not None], 1.0)
         self.optimizer.step()

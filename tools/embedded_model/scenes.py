@@ -40,18 +40,20 @@ class Scene:
     layout: str = ""  # a key of RELATIONS, "pattern", "many", or a number of COUNTED as text
     other: str = ""  # hexcode of the second subject, where the layout is a relation
     fault: str = ""  # one of FAULTS
+    emphasis: float = 1.0  # the weight of the subject's words: under 1 it is fainter, over 1 larger
     detail: int = 0  # seeds what no word tells: where stars and pictures in a crowd lie
 
 
 @dataclass(frozen=True)
 class Box:
-    """One picture in a scene; x, y: its centre, scale: its side, all over the frame's."""
+    """One picture in a scene; x, y: its centre, scale: its side, all over the frame's. opacity: 0 to 1."""
 
     hexcode: str
     colour: str
     scale: float
     x: float
     y: float
+    opacity: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,15 @@ def scene_of(subjects: Subjects, subject: Subject, rng: random.Random) -> Scene:
         other=other,
         fault=rng.choice(FAULTS) if rng.random() < shares.fault else "",
         detail=rng.randrange(1 << 20) if layout or ground != "plain" else 0,
+        emphasis=draw_emphasis(shares, rng) if not layout and scale == SINGLE else 1.0,
     )
+
+
+def draw_emphasis(shares: Shares, rng: random.Random) -> float:
+    """A weight for the subject's words: mostly 1, else more often under it than over, as there is more to learn."""
+    if rng.random() >= shares.emphasis:
+        return 1.0
+    return round(rng.uniform(0.4, 0.95) if rng.random() < 0.7 else rng.uniform(1.1, 1.6), 2)
 
 
 def draw_layout(subjects: Subjects, subject: Subject, rng: random.Random) -> tuple[str, str]:
@@ -233,7 +243,7 @@ def boxes(scene: Scene) -> Iterator[Box]:
     """Where each picture of the scene lies, in the order of pasting."""
     rng = random.Random(scene.detail)
     if not scene.layout:
-        yield Box(scene.hexcode, scene.colour, scene.scale, scene.x, scene.y)
+        yield emphasised(scene)
     elif scene.layout in RELATIONS:
         right, down = RELATIONS[scene.layout]
         scale = 0.46
@@ -251,6 +261,14 @@ def boxes(scene: Scene) -> Iterator[Box]:
             yield Box(scene.hexcode, scene.colour, rng.uniform(0.26, 0.36), x, y)
     else:
         yield from row_of(scene, int(scene.layout))
+
+
+def emphasised(scene: Scene) -> Box:
+    """The single subject as its words' weight has it: gone at 0.3, fully there at 1, filling the frame from 1.5 on."""
+    opacity = min(1.0, max(0.0, (scene.emphasis - 0.3) / 0.7))
+    growth = min(1.0, max(0.0, (scene.emphasis - 1) / 0.5))
+    scale = max(scene.scale, scene.scale + growth * (BIG - scene.scale))
+    return Box(scene.hexcode, scene.colour, scale, scene.x, scene.y, opacity)
 
 
 def row_of(scene: Scene, count: int) -> Iterator[Box]:

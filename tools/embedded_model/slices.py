@@ -24,7 +24,7 @@ PART = 15 * 2**20  # bytes of one part
 PARTS = 4
 SAVING_SECONDS = 25.0  # kept for the last save, previews and the way out
 SHORTEST = 60.0  # seconds; a stage isn't begun for less
-ORDER = ("vae", "encode", "decoder", "unet")
+ORDER = ("vae", "decoder", "encode", "unet")
 TRAVELS = ("vae.pt", "decoder.pt", "unet.pt", "whitening.pt")
 SHEETS = ("vae.png", "unet.png")
 
@@ -89,7 +89,7 @@ def due(preset: Preset) -> str | None:
     left = [stage for stage in ORDER if stage != "encode" and not is_done(preset, stage)]
     if not left:
         return None
-    if left[0] != "vae" and not (preset.run / "latents.pt").exists():
+    if left[0] == "unet" and not (preset.run / "latents.pt").exists():
         return "encode"
     return left[0]
 

@@ -15,13 +15,14 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
+from webui.prompts.attention import Weighted, parse_attention
 from webui.prompts.tokenizer import ClipTokenizer
 
 from .captions import Captioner, facts, known_facts
 from .config import Preset
 from .encode import load_latents, load_whitening, raw_latent
 from .loop import Clock, Training, compiled, feed, fill, load_state, to_device
-from .networks import END, VOCABULARY, build_text, build_unet, pick_device, start_as_skip
+from .networks import END, TOKENS, VOCABULARY, build_text, build_unet, pick_device, start_as_skip
 from .sample import ddim_sample
 from .scenes import Scene
 from .tokens import FIRST_WORD, PackedTokens, frame
@@ -43,15 +44,21 @@ def used_tokens(writer: Captioner, tokenizer: ClipTokenizer) -> set[int]:
     return {token for text in writer.vocabulary() for token in tokenizer.encode(text)}
 
 
-def framed_caption(tokenizer: ClipTokenizer, writer: Captioner, scene: Scene, rng: random.Random) -> list[int]:
-    """77 CLIP ids of a caption of the scene, now and then with strange words in it, or of no caption at all."""
+def framed_caption(
+    tokenizer: ClipTokenizer, writer: Captioner, scene: Scene, rng: random.Random
+) -> tuple[list[int], list[float]]:
+    """77 CLIP ids of a caption of the scene, now and then with strange words in it, or of no caption at all; and 77
+    weights of the tokens."""
     if rng.random() < writer.shares.empty:
-        return frame([])
-    ids = tokenizer.encode(writer.write(scene, rng))
+        return frame([]), [1.0] * TOKENS
+    text = writer.write(scene, rng)
+    pieces = parse_attention(text) if scene.emphasis != 1 else [Weighted(text, 1.0)]
+    words = [(token, piece.weight) for piece in pieces for token in tokenizer.encode(piece.text)]
     if rng.random() < writer.shares.unknown:
         for _ in range(rng.randint(1, 3)):
-            ids.insert(rng.randint(0, len(ids)), rng.randrange(FIRST_WORD, VOCABULARY - 2))
-    return frame(ids)
+            words.insert(rng.randint(0, len(words)), (rng.randrange(FIRST_WORD, VOCABULARY - 2), 1.0))
+    ids, weights = zip(*words, strict=True)
+    return frame(list(ids)), [1.0, *weights, *[1.0] * TOKENS][:TOKENS]
 
 
 class CaptionReader(nn.Module):
@@ -113,12 +120,15 @@ def loss_weights(alpha_bar: Tensor, gamma: float, boost: float) -> Tensor:
 class Batch:
     """picks: (B,) of the latents. ids: (B, 77) CLIP ids. rows: the same in the packed table. labels: the reader's.
 
+    weights: (B, 77) of the tokens, 1 where a caption weighs no word.
+
     even: (B,) in [0, 1), one from each of B equal slices: times of less variance than free draws have.
     """
 
     picks: np.ndarray
     ids: np.ndarray
     rows: np.ndarray
+    weights: np.ndarray
     labels: np.ndarray
     even: np.ndarray
     skip: bool
@@ -143,27 +153,30 @@ class Learner:
         def make(number: int) -> Batch:
             rng = random.Random(f"{self.preset.seed} {stream} {number}")
             picks = [rng.randrange(len(scenes)) for _ in range(count)]
-            ids = np.array([framed_caption(tokenizer, writer, scenes[pick], rng) for pick in picks])
+            framed = [framed_caption(tokenizer, writer, scenes[pick], rng) for pick in picks]
+            ids = np.array([ids for ids, _ in framed])
+            weights = np.array([weights for _, weights in framed], np.float32)
             labels = np.array([self.reader.label(scenes[pick]) for pick in picks])
             even = np.array([(place + rng.random()) / count for place in range(count)], np.float32)
             skip = rng.random() < self.preset.shares.clip_skip
-            return Batch(np.array(picks), ids, row_of[ids], labels, even, skip)
+            return Batch(np.array(picks), ids, row_of[ids], weights, labels, even, skip)
 
         return feed(make, first, device)
 
     def loss(
-        self, x0: Tensor, eps: Tensor, abar: Tensor, t: Tensor, weights: Tensor, rows: Tensor, skip: bool,
-        read: Callable[[Tensor], Tensor],
+        self, x0: Tensor, eps: Tensor, abar: Tensor, t: Tensor, weights: Tensor, rows: Tensor, emphasis: Tensor,
+        skip: bool, read: Callable[[Tensor], Tensor],
     ) -> tuple[Tensor, list[Tensor]]:  # fmt: skip
-        """x0, eps: (B, 4, s, s). t: (B,). abar, weights: (B,) of these times. read: text states -> the reader's loss.
+        """x0, eps: (B, 4, s, s). t: (B,). abar, weights: (B,) of these times. emphasis: (B, 77) of the tokens.
 
-        Returns: the loss, and [plain MSE of eps, the reader's loss] to log.
+        read: text states -> the reader's loss. The mean that the web UI restores after weighting stays as it is here:
+        that makes about one percent. Returns: the loss, and [plain MSE of eps, the reader's loss] to log.
         """
         a = abar.float()[:, None, None, None]
         x = (a.sqrt() * x0 + (1 - a).sqrt() * eps).contiguous(memory_format=torch.channels_last)
         with torch.autocast(x.device.type, torch.bfloat16):
             cond = text_states(self.text, rows, skip)
-            predicted = self.unet(x, t, cond).sample
+            predicted = self.unet(x, t, cond * emphasis[:, :, None].to(cond.dtype)).sample
         error = (predicted.float() - eps).square().mean(dim=(1, 2, 3))
         reading = read(cond.float())
         return (weights * error).mean() + READING_WEIGHT * reading, [error.mean(), reading]
@@ -213,8 +226,8 @@ def run(preset: Preset, clock: Clock | None = None) -> None:
     random_numbers = torch.Generator(device)
     for step in training.steps():
         batch = next(batches)
-        arrays = (batch.picks, batch.ids, batch.rows, batch.labels, batch.even)
-        picks, ids, rows, labels, even = (to_device(array, device) for array in arrays)
+        arrays = (batch.picks, batch.ids, batch.rows, batch.weights, batch.labels, batch.even)
+        picks, ids, rows, emphasis, labels, even = (to_device(array, device) for array in arrays)
         x0 = x0_all[picks].float()
         t = (1000 * even**TIME_SKEW).long().clamp(max=999)  # the last slice may round up to 1
         random_numbers.manual_seed(preset.seed + step)
@@ -223,7 +236,8 @@ def run(preset: Preset, clock: Clock | None = None) -> None:
         def share(part: int) -> tuple[Tensor, list[Tensor]]:
             mine = slice(part, None, training.parts)
             return learner.loss(
-                x0[mine], eps[mine], abar[t[mine]], t[mine], weights[t[mine]], rows[mine], batch.skip,  # noqa: B023
+                x0[mine], eps[mine], abar[t[mine]], t[mine], weights[t[mine]], rows[mine], emphasis[mine],  # noqa: B023
+                batch.skip,  # noqa: B023
                 lambda states: learner.reader.loss(states, ids[mine], labels[mine]),  # noqa: B023
             )  # fmt: skip
 

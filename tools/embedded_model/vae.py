@@ -20,6 +20,7 @@ from .scenes import Scene, Subjects, draw_scene, general_scene
 
 LATENT_NOISE = 0.1  # of the latent's own spread: the UNet's predictions will be off by about this much
 KL_WEIGHT = 1e-6
+MSE_WEIGHT = 3.0  # beside L1 and edges at 1: what is far off counts
 
 
 def to_tensor(pictures: np.ndarray, device: torch.device) -> Tensor:
@@ -33,13 +34,13 @@ def to_pictures(x: Tensor) -> np.ndarray:
     return ((x.detach().float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
-def training_scenes(subjects: Subjects, batch: int, count: int) -> list[Scene]:
+def training_scenes(subjects: Subjects, batch: int, count: int, stream: str = "vae") -> list[Scene]:
     """Batch number `batch`: scenes as the UNet will see them, and a share of any emoji."""
-    rng = random.Random(f"{subjects.preset.seed} vae {batch}")
+    rng = random.Random(f"{subjects.preset.seed} {stream} {batch}")
     return [
-        general_scene(subjects, "vae", number)
+        general_scene(subjects, stream, number)
         if rng.random() < subjects.preset.shares.general
-        else draw_scene(subjects, "vae", number)
+        else draw_scene(subjects, stream, number)
         for number in range(batch * count, (batch + 1) * count)
     ]
 
@@ -85,7 +86,7 @@ def vae_loss(vae: AutoencoderKL, x: Tensor, noise: Tensor) -> tuple[Tensor, list
         y = vae.decoder(vae.post_quant_conv(mean + spread * noise)).float()
     l1, mse, edges = (y - x).abs().mean(), F.mse_loss(y, x), gradient_loss(y, x)
     kl = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).sum(dim=(1, 2, 3)).mean()
-    return l1 + mse + edges + KL_WEIGHT * kl, [l1, mse, edges, kl]
+    return l1 + MSE_WEIGHT * mse + edges + KL_WEIGHT * kl, [l1, mse, edges, kl]
 
 
 def run(preset: Preset, clock: Clock | None = None) -> None:

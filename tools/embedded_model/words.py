@@ -197,4 +197,4 @@ def plural(noun: str) -> str:
 
 
 def with_article(phrase: str) -> str:
-    return ("an " if phrase[:1] in "aeiou" else "a ") + phrase
+    return ("an " if phrase.lstrip("(")[:1] in "aeiou" else "a ") + phrase
