@@ -17,7 +17,7 @@ from webui.core.flags import parse_flags
 from webui.core.request import GenerationRequest, GenerationResult, HiresFix
 from webui.jobs.context import JobContext
 from webui.models.families.base import LoadedModel
-from webui.models.networks.patches import Strength
+from webui.models.networks.matching import Strength
 from webui.pipeline.engine import Engine, build
 from webui.pipeline.generate import run
 from webui.pipeline.networks import strengths

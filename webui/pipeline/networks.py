@@ -21,7 +21,8 @@ from webui.models.families.base import LoadedModel
 from webui.models.networks.embeddings import Embedding, embedding_of, read_embedding
 from webui.models.networks.files import LoraFile, read_lora
 from webui.models.networks.hypernetworks import Hypernetwork, read_hypernetwork
-from webui.models.networks.patches import Applied, Matched, Strength, WeightPatches, match
+from webui.models.networks.matching import Applied, Matched, Strength, match
+from webui.models.networks.patches import WeightPatches
 from webui.prompts.chunks import EmbeddingMatch, EmbeddingNames, names_within
 from webui.prompts.networks import NetworkTag, cut_networks
 from webui.prompts.tokenizer import Tokenizer

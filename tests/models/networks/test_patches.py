@@ -17,8 +17,9 @@ from webui.models.devices import placement_on_cpu
 from webui.models.families.base import LoadedModel
 from webui.models.memory import arrange
 from webui.models.networks.files import LoraFile
+from webui.models.networks.matching import Applied, Matched, Strength, match
 from webui.models.networks.names import Target
-from webui.models.networks.patches import Applied, Matched, Strength, WeightPatches, match
+from webui.models.networks.patches import WeightPatches
 from webui.models.registry import open_checkpoint
 
 Described = Callable[[Path], Checkpoint]
@@ -93,6 +94,15 @@ def network(patches: WeightPatches, **modules: dict[str, Tensor]) -> Matched:
 def parameters(model: LoadedModel) -> dict[str, nn.Parameter]:
     parts = {"unet": model.unet, **{encoder.name: encoder.module for encoder in model.text_encoders}}
     return {f"{part}.{name}": value for part, module in parts.items() for name, value in module.named_parameters()}
+
+
+def answer_of(patches: WeightPatches, name: str) -> Tensor:
+    """What a linear layer makes of one question, always the same."""
+    target = module(patches, name)
+    question = torch.randn(2, 7, weight_of(patches, name).shape[1], generator=torch.Generator().manual_seed(7))
+    with torch.no_grad():
+        answer: Tensor = target(question.to(weight_of(patches, name).dtype))
+    return answer
 
 
 def digest(model: LoadedModel) -> str:
@@ -180,15 +190,57 @@ def test_what_multiplies_the_weight_sees_what_came_before_it(patches: WeightPatc
 
 def test_text_and_picture_have_their_own_strength(patches: WeightPatches) -> None:
     modules = {name: low_rank(weight_of(patches, name)) for name in (PROJECT, TEXT)}
-    before = {name: weight_of(patches, name) for name in modules}
+    before = {name: answer_of(patches, name) for name in modules}
     patches.apply([Applied(network(patches, **modules), Strength(text=0.0, unet=1.0))])
-    assert weight_of(patches, TEXT) is not before[PROJECT]
-    assert torch.equal(weight_of(patches, TEXT), before[TEXT])
-    assert not torch.equal(weight_of(patches, PROJECT), before[PROJECT])
+    assert torch.equal(answer_of(patches, TEXT), before[TEXT])
+    assert not torch.equal(answer_of(patches, PROJECT), before[PROJECT])
     patches.apply([Applied(network(patches, **modules), Strength(text=1.0, unet=0.0))])
-    assert not torch.equal(weight_of(patches, TEXT), before[TEXT])
-    assert torch.equal(weight_of(patches, PROJECT), before[PROJECT])
+    assert not torch.equal(answer_of(patches, TEXT), before[TEXT])
+    assert torch.equal(answer_of(patches, PROJECT), before[PROJECT])
     patches.remove()
+
+
+@pytest.mark.parametrize("strengths", [(0.7,), (0.7, 0.7), (0.7, -1.2)])
+def test_low_rank_networks_on_text_are_computed_beside_the_weight(
+    patches: WeightPatches, strengths: tuple[float, ...]
+) -> None:
+    before, bare = weight_of(patches, TEXT), answer_of(patches, TEXT)
+    modules = [low_rank(before, 2 + n) | {"alpha": torch.tensor(1.5)} for n in range(len(strengths))]
+    items = [
+        Applied(network(patches, **{TEXT: tensors}), Strength(text=strength))
+        for tensors, strength in zip(modules, strengths, strict=True)
+    ]
+    merged = before.clone()
+    for item in items:
+        (delta,) = item.network.deltas.values()
+        difference = delta.of_weight(before)
+        assert difference is not None
+        merged = merged + difference * item.strength.text
+    patches.apply(items)
+    ours, target = answer_of(patches, TEXT), module(patches, TEXT)
+    assert weight_of(patches, TEXT).data_ptr() == before.data_ptr()
+    patches.remove()
+    assert torch.equal(answer_of(patches, TEXT), bare)
+    weight = target.weight
+    target.weight = nn.Parameter(merged, requires_grad=False)
+    expected = answer_of(patches, TEXT)
+    target.weight = weight  # type: ignore[assignment]
+    assert torch.allclose(ours, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_networks_on_text_that_are_more_than_low_rank_are_merged(patches: WeightPatches) -> None:
+    before = weight_of(patches, TEXT).clone()
+    low, tripled = low_rank(before), {"weight": torch.full((before.shape[0],), 2.0), "on_input": torch.tensor(False)}
+    both = [Applied(network(patches, **{TEXT: tensors}), Strength()) for tensors in (low, tripled)]
+    patches.apply(both[:1])
+    alone = answer_of(patches, TEXT)
+    patches.apply(both)
+    difference = both[0].network.deltas[target_of(patches, TEXT)].of_weight(before)
+    assert torch.allclose(weight_of(patches, TEXT), 3 * (before + difference), atol=1e-5)
+    patches.apply(both[:1])
+    assert torch.equal(answer_of(patches, TEXT), alone)
+    patches.remove()
+    assert torch.equal(weight_of(patches, TEXT), before)
 
 
 def test_the_same_set_again_is_no_work(patches: WeightPatches) -> None:
@@ -214,13 +266,14 @@ def test_a_set_that_was_on_before_comes_back_without_being_computed(patches: Wei
         for wanted in (first, second, []):
             patches.apply(wanted)
             target = module(patches, PROJECT)
-            seen.append((target.weight, target.bias, target.weight._version, weight_of(patches, TEXT), patches.misfits))
+            seen.append((target.weight, target.bias, target.weight._version, answer_of(patches, TEXT), patches.misfits))
     for before, now in zip(seen[:3], seen[3:], strict=True):
         assert now[0] is before[0], "the very parameter, not a new one"
         assert now[1] is before[1]
         assert now[2] == before[2], "nothing was written into it"
         assert torch.equal(now[3], before[3])
         assert now[4] == before[4]
+    assert not torch.equal(seen[0][3], seen[1][3])
     assert seen[1][4] == {"x": 1}
     assert torch.equal(weight_of(patches, PROJECT), bare)
     patches.release()
