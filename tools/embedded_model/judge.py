@@ -15,7 +15,7 @@ from .canvas import Canvas, Plan, plan_batch
 from .config import COLOURS
 from .data import Art, shrunk
 from .loop import feed
-from .scenes import SINGLE, Scene, Subjects
+from .scenes import BIG, SINGLE, Scene, Subjects
 from .vae import to_tensor
 
 SIDE = 64  # px, what the classifier sees
@@ -88,7 +88,8 @@ class Lesson:
 
 
 def lessons(subjects: Subjects, art: Art, nouns: list[str], batch: int, device: torch.device) -> Iterator[Lesson]:
-    """Single subjects on plain colours, every noun as likely, held-out pairs too: the judge may know those."""
+    """Single subjects on plain colours, up to the largest, every noun as likely, held-out pairs too: the judge may know
+    those."""
     styles = subjects.preset.styles
     by_noun: dict[str, list[tuple[str, str]]] = {noun: [] for noun in nouns}
     for code, style in subjects.general:
@@ -102,7 +103,8 @@ def lessons(subjects: Subjects, art: Art, nouns: list[str], batch: int, device: 
             noun = rng.choice(nouns)
             code, style = rng.choice(by_noun[noun])
             x, y = (0.5 + rng.uniform(-0.08, 0.08) for _ in range(2))
-            scenes.append(Scene(style, code, rng.choice(subjects.preset.colours), SINGLE, x, y))
+            side = rng.uniform(SINGLE - 0.1, BIG)
+            scenes.append(Scene(style, code, rng.choice(subjects.preset.colours), side, x, y))
             classes.append(nouns.index(noun))
         return Lesson(plan_batch(art, scenes), classes, [styles.index(scene.style) for scene in scenes])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -308,6 +309,28 @@ def test_of_sets_that_are_off_only_as_many_are_kept_as_the_limit_allows(model: L
     assert module(expected, PROJECT).weight is other, "nothing is kept, so the memory is the same"
     assert torch.equal(weight_of(expected, PROJECT), now)
     expected.remove()
+
+
+@pytest.mark.parametrize("kept", [0.0, 1.5, 9.0])
+def test_sets_are_the_same_whatever_memory_was_made_ready_for_them(narrow: LoadedModel, kept: float) -> None:
+    size = sum(target_of(WeightPatches(narrow), name).weight.nbytes for name in (PROJECT, CONV))
+    patches, plain = WeightPatches(narrow, kept_bytes=int(kept * size)), WeightPatches(narrow, kept_bytes=0)
+    names = [(PROJECT, CONV), (PROJECT,), (CONV,), (PROJECT, CONV), (), (PROJECT, CONV)]
+    sets = [
+        [Applied(network(patches, **{name: low_rank(weight_of(patches, name)) for name in some}), Strength(unet=0.3))]
+        for some in names
+    ]
+    ours = []
+    for wanted in (*sets, *sets):
+        patches.apply(wanted)
+        ours.append([weight_of(patches, name).clone() for name in (PROJECT, CONV)])
+        time.sleep(0.02)  # in which memory is made ready
+    patches.remove()
+    for wanted, (project, conv) in zip((*sets, *sets), ours, strict=True):
+        plain.apply(wanted)
+        assert torch.equal(weight_of(plain, PROJECT), project)
+        assert torch.equal(weight_of(plain, CONV), conv)
+    plain.remove()
 
 
 def test_a_bias_stays_when_the_weight_no_longer_changes(patches: WeightPatches) -> None:

@@ -68,6 +68,7 @@ class Layer:
         self.weight = target.weight
         self.bias: nn.Parameter | None = getattr(target.module, "bias", None)
         self._new_weight: nn.Parameter | None = None
+        self._is_copy = False
         self._branch: SideBranch | None = None
         self._hook: RemovableHandle | None = None
 
@@ -85,9 +86,12 @@ class Layer:
         self._put_bias(self.bias if part.bias is None else part.bias)
         self._put_branch(part.branch)
 
-    def compute_into(self, spare: StandIn | None) -> None:
-        """Leave what is in place as it is: what is computed next goes elsewhere, into `spare` if there is one."""
-        self._new_weight = None if spare is None else spare.weight
+    def compute_into(self, spare: nn.Parameter | None, *, is_copy: bool = False) -> None:
+        """Leave what is in place as it is: what is computed next goes elsewhere, into `spare` if there is one.
+
+        is_copy: it has the original weight's values.
+        """
+        self._new_weight, self._is_copy = spare, is_copy
 
     def restore(self) -> None:
         """Put the original parameters back, where the module is now."""
@@ -144,8 +148,8 @@ class Layer:
 
     def _takes(self, delta: LowRank) -> bool:
         """Whether `_add_factors` can do it."""
-        rows, columns = self.weight.shape[0], self.weight[0].numel()
-        return delta.is_plain and delta.up.shape[0] == rows and delta.down[0].numel() == columns
+        rows, rank = self.weight.shape[0], delta.down.shape[0]
+        return delta.is_plain and delta.up.shape[0] == rows and delta.down.numel() * rows == rank * self.weight.numel()
 
     def _add_factors(self, base: Tensor, parts: Sequence[tuple[Applied, LowRank]]) -> None:
         """W + [up_1 up_2 ...] @ [down_1; down_2; ...], all networks in one product.
@@ -158,7 +162,8 @@ class Layer:
         up, down, scale = self._factors(parts, base.dtype if direct else torch.float32)
         flat = _flat(base)
         if direct and new.device == base.device:
-            torch.addmm(flat, up, down, alpha=scale, out=_flat(new.data))
+            into = _flat(new.data)
+            torch.addmm(into if self._is_copy else flat, up, down, alpha=scale, out=into)
             self.target.put(new)
         else:
             self._set_weight(_unflat(torch.addmm(flat.to(up.dtype), up, down, alpha=scale), base))

@@ -13,6 +13,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import psutil
+from torch import nn
 
 from webui.models.devices import free_bytes
 from webui.models.families.base import LoadedModel
@@ -21,7 +22,7 @@ from webui.models.networks.layers import Layer, StandIn
 from webui.models.networks.matching import Applied, Strength
 from webui.models.networks.names import NameTable, Target
 from webui.models.networks.spare import SpareMemory
-from webui.models.parallel import on_every_core
+from webui.models.parallel import Cores
 
 RESERVE = 2 << 30
 """Bytes that computing wants on a device beside the weights."""
@@ -56,6 +57,7 @@ class WeightPatches:
         self.table = NameTable(model)
         self.misfits: Mapping[str, int] = {}
         self._device = model.device
+        self._cores = Cores(self._device)
         if kept_bytes is None:
             kept_bytes = int(psutil.virtual_memory().total * KEPT_SHARE) if self._device.type == "cpu" else 0
         self._kept_bytes = kept_bytes
@@ -121,30 +123,33 @@ class WeightPatches:
                     plan.setdefault(target, []).append((item, delta))
         self._restore_all_but(plan)
         stays = self._has_room(plan)
-        spare = self._make_room(sum(target.weight.nbytes for target in plan))
+        copies = self._spare.take()
+        used = self._make_room(sum(target.weight.nbytes for target in plan if target not in copies))
 
         def change(target: Target) -> list[str]:
             layer = self._layer(target)
-            layer.compute_into(spare.pop(target, None))
+            copy = copies.pop(target, None)
+            layer.compute_into(used.pop(target, None) if copy is None else copy, is_copy=copy is not None)
             misfits = layer.change(plan[target])
             if not stays:
                 layer.store_original()
             return misfits
 
-        misfits = Counter(name for names in on_every_core(self._device, change, plan) for name in names)
-        self._be_ready_for_another(spare)
+        misfits = Counter(name for names in self._cores.map(change, plan) for name in names)
+        if self._kept_bytes and self._device.type == "cpu":
+            self._be_ready_for_another(used | copies)
         return dict(misfits)
 
-    def _be_ready_for_another(self, left: Mapping[Target, StandIn]) -> None:
-        """Have memory for the next set: what is left of an old one, or new if what is on now may then be kept."""
-        if left and self._kept_bytes:
-            self._spare.keep(left)
-            return
-        weights = {layer.target: layer.weight for layer in self._layers.values() if layer.stand_in.weight is not None}
-        size = sum(weight.nbytes for weight in weights.values())
-        fits = sum(kept.bytes for kept in self._kept.values()) + size <= self._kept_bytes
-        if fits and free_bytes(self._device) > size + RESERVE:
-            self._spare.prepare(weights)
+    def _be_ready_for_another(self, used: Mapping[Target, nn.Parameter]) -> None:
+        """Have copies of weights for the next set: in what is left of an old one, and more if this one may be kept."""
+        merged = [layer for layer in self._layers.values() if layer.stand_in.weight is not None]
+        originals = {layer.target: layer.weight for layer in merged}
+        more = {target: weight for target, weight in originals.items() if target not in used}
+        needed = sum(weight.nbytes for weight in more.values())
+        size = sum(weight.nbytes for weight in originals.values()) + sum(kept.bytes for kept in self._kept.values())
+        if size > self._kept_bytes or free_bytes(self._device) < needed + RESERVE:
+            more = {}
+        self._spare.prepare({target: originals.get(target, target.weight) for target in used} | more, used)
 
     def _layer(self, target: Target) -> Layer:
         return self._layers.setdefault(target, Layer(target, self._device))
@@ -153,20 +158,19 @@ class WeightPatches:
         for target in [target for target in self._layers if target not in targets]:
             self._layers.pop(target).restore()
 
-    def _make_room(self, needed: int) -> dict[Target, StandIn]:
+    def _make_room(self, needed: int) -> dict[Target, nn.Parameter]:
         """Let go of sets until those that are left are within the limit and `needed` more bytes fit beside them.
 
-        Returns: what they were made of, to compute into.
+        Returns: their parameters, to compute into.
         """
-        spare = self._spare.take()
-        needed -= sum(part.bytes for part in spare.values())
+        used: dict[Target, nn.Parameter] = {}
         free = free_bytes(self._device) - RESERVE if self._kept else 0
         size = sum(kept.bytes for kept in self._kept.values())
         while self._kept and (size > self._kept_bytes or free < needed):
             _, oldest = self._kept.popitem(last=False)
             size, free = size - oldest.bytes, free + oldest.bytes
-            spare |= {target: part for target, part in oldest.parts.items() if part.weight is not None}
-        return spare
+            used |= {target: part.weight for target, part in oldest.parts.items() if part.weight is not None}
+        return used
 
     def _has_room(self, plan: Iterable[Target]) -> bool:
         """Whether the device can hold the originals beside what stands in for them."""
