@@ -1,7 +1,8 @@
 """Seconds to switch a loaded SD 1.5 from five rank-16 LoRAs to five others, between two jobs.
 
 "switch": to a set that was on before. "new set": to one that has to be computed, its files read before. Between two
-there is a pause, as a job would make it.
+there is a pause, as a job would make it. "products": the bare matrix products of such a set, into one buffer; by them a
+slow hour of the machine is told.
 """
 
 from __future__ import annotations
@@ -9,10 +10,15 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench.measure import Bar, Report, Sample, Series, Stopwatch, conditions
 from bench.step import DTYPE_FLAGS, a_model, add_model_options
+
+if TYPE_CHECKING:
+    import torch
 
 SWITCH = 0.2
 FILES, RANK = 5, 16
@@ -33,7 +39,7 @@ def run(options: argparse.Namespace) -> Report:
 
     report = Report("loras", {"rounds": options.rounds, "files": FILES, "rank": RANK}, conditions())
     report.setup |= {"torch": torch.__version__, "threads": torch.get_num_threads(), "small": options.small}
-    titles = ("read", "new set", "switch", "same again", "take off", "put on")
+    titles = ("read", "new set", "products", "switch", "same again", "take off", "put on")
     series = {title: Series(title) for title in titles}
     with a_model(options) as checkpoint, tempfile.TemporaryDirectory(prefix="easel-loras-") as folder:
         arm = EaselArm(checkpoint, 256, (*DTYPE_FLAGS[options.dtype], "--lora-dir", folder))
@@ -58,6 +64,7 @@ def run(options: argparse.Namespace) -> Report:
         series["read"].samples = [use(one) for one in sets]
         for number in range(options.rounds):
             series["new set"].samples.append(use(a_set(0, 0.3 + number / 100)))
+            series["products"].samples.append(products(arm.model))
             for one in sets:
                 series["switch"].samples.append(use(one))
                 series["same again"].samples.append(use(one))
@@ -68,6 +75,33 @@ def run(options: argparse.Namespace) -> Report:
     return report
 
 
+def lora_layers(model: object) -> Iterator[tuple[str, torch.nn.Module]]:
+    """What kohya's trainer changes by default, by the names that it writes."""
+    unet, text = model.unet, model.text_encoders[0].module  # type: ignore[attr-defined]
+    for prefix, part in (("lora_unet_", unet), ("lora_te_text_model_", text)):
+        for name, module in part.named_modules():
+            weight = getattr(module, "weight", None)
+            inside = prefix != "lora_unet_" or "attentions" in name
+            if weight is not None and weight.ndim >= 2 and inside and "embedding" not in name:
+                yield prefix + name.removeprefix("text_model.").replace(".", "_"), module
+
+
+def products(model: object) -> Sample:
+    """All layers' factors multiplied, as one network of the set's rank, with all threads at each."""
+    import torch
+
+    dtype, weights = model.dtype, [module.weight for _, module in lora_layers(model)]  # type: ignore[attr-defined]
+    rank = FILES * RANK
+    up = torch.ones(max(len(weight) for weight in weights), rank, dtype=dtype)
+    down = torch.ones(rank, max(weight[0].numel() for weight in weights), dtype=dtype)
+    into = torch.ones(max(weight.numel() for weight in weights), dtype=dtype)
+    watch = Stopwatch()
+    for weight in weights:
+        rows, columns = len(weight), weight[0].numel()
+        torch.mm(up[:rows], down[:, :columns], out=into[: rows * columns].view(rows, columns))
+    return watch.lap()
+
+
 def write_lora(path: Path, model: object, seed: int) -> None:
     """A LoRA in fp16 for every layer of attention and feed-forward."""
     import torch
@@ -75,16 +109,10 @@ def write_lora(path: Path, model: object, seed: int) -> None:
 
     random = torch.Generator().manual_seed(seed)
     tensors = {}
-    unet, text = model.unet, model.text_encoders[0].module  # type: ignore[attr-defined]
-    for prefix, part in (("lora_unet_", unet), ("lora_te_text_model_", text)):
-        for name, module in part.named_modules():
-            weight = getattr(module, "weight", None)
-            inside = prefix != "lora_unet_" or "attentions" in name
-            if weight is None or weight.ndim < 2 or not inside or "embedding" in name:
-                continue
-            key = prefix + name.removeprefix("text_model.").replace(".", "_")
-            rest = weight.shape[2:]
-            tensors[f"{key}.lora_up.weight"] = torch.randn(weight.shape[0], RANK, *[1 for _ in rest], generator=random)
-            tensors[f"{key}.lora_down.weight"] = torch.randn(RANK, *weight.shape[1:], generator=random) * 1e-3
-            tensors[f"{key}.alpha"] = torch.tensor(float(RANK))
+    for key, module in lora_layers(model):
+        weight = module.weight
+        rest = weight.shape[2:]
+        tensors[f"{key}.lora_up.weight"] = torch.randn(weight.shape[0], RANK, *[1 for _ in rest], generator=random)
+        tensors[f"{key}.lora_down.weight"] = torch.randn(RANK, *weight.shape[1:], generator=random) * 1e-3
+        tensors[f"{key}.alpha"] = torch.tensor(float(RANK))
     save_file({key: tensor.half() for key, tensor in tensors.items()}, path)
