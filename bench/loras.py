@@ -20,6 +20,8 @@ from bench.step import DTYPE_FLAGS, a_model, add_model_options
 if TYPE_CHECKING:
     import torch
 
+    from webui.models.families.base import LoadedModel
+
 SWITCH = 0.2
 FILES, RANK = 5, 16
 
@@ -75,9 +77,9 @@ def run(options: argparse.Namespace) -> Report:
     return report
 
 
-def lora_layers(model: object) -> Iterator[tuple[str, torch.nn.Module]]:
+def lora_layers(model: LoadedModel) -> Iterator[tuple[str, torch.nn.Module]]:
     """What kohya's trainer changes by default, by the names that it writes."""
-    unet, text = model.unet, model.text_encoders[0].module  # type: ignore[attr-defined]
+    unet, text = model.unet, model.text_encoders[0].module
     for prefix, part in (("lora_unet_", unet), ("lora_te_text_model_", text)):
         for name, module in part.named_modules():
             weight = getattr(module, "weight", None)
@@ -86,11 +88,11 @@ def lora_layers(model: object) -> Iterator[tuple[str, torch.nn.Module]]:
                 yield prefix + name.removeprefix("text_model.").replace(".", "_"), module
 
 
-def products(model: object) -> Sample:
+def products(model: LoadedModel) -> Sample:
     """All layers' factors multiplied, as one network of the set's rank, with all threads at each."""
     import torch
 
-    dtype, weights = model.dtype, [module.weight for _, module in lora_layers(model)]  # type: ignore[attr-defined]
+    dtype, weights = model.dtype, [module.weight for _, module in lora_layers(model)]
     rank = FILES * RANK
     up = torch.ones(max(len(weight) for weight in weights), rank, dtype=dtype)
     down = torch.ones(rank, max(weight[0].numel() for weight in weights), dtype=dtype)
@@ -102,7 +104,7 @@ def products(model: object) -> Sample:
     return watch.lap()
 
 
-def write_lora(path: Path, model: object, seed: int) -> None:
+def write_lora(path: Path, model: LoadedModel, seed: int) -> None:
     """A LoRA in fp16 for every layer of attention and feed-forward."""
     import torch
     from safetensors.torch import save_file

@@ -5,6 +5,8 @@ Independent of the stages `encode` and `unet`: they may run before it, after it,
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
@@ -15,7 +17,7 @@ from .canvas import Canvas, Plan, plan_batch
 from .config import Preset
 from .loop import Clock, Training, compiled, feed
 from .networks import pick_device
-from .vae import LATENT_NOISE, MSE_WEIGHT, gradient_loss, load_vae, training_scenes
+from .vae import LATENT_NOISE, MSE_WEIGHT, gradient_loss, load_vae, share_loss, training_scenes
 
 
 def decoding_loss(vae: AutoencoderKL, x: Tensor, noise: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -52,4 +54,4 @@ def run(preset: Preset, clock: Clock | None = None) -> None:
         side = preset.native_size // 8
         noise = torch.randn((count, 4, side, side), generator=random_numbers, device=device)
         xs, noises = x.chunk(training.parts), noise.chunk(training.parts)
-        training.learn(lambda part: decoding_loss(vae, xs[part], noises[part]), count)  # noqa: B023
+        training.learn(partial(share_loss, decoding_loss, vae, xs, noises), count)

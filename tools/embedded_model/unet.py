@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -181,6 +182,15 @@ class Learner:
         reading = read(cond.float())
         return (weights * error).mean() + READING_WEIGHT * reading, [error.mean(), reading]
 
+    def share_loss(
+        self, tensors: Sequence[Tensor], said: tuple[Tensor, Tensor], skip: bool, parts: int, part: int
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The loss of one of `parts` shares of a batch. tensors: what `loss` takes first. said: ids and labels."""
+        mine = slice(part, None, parts)
+        ids, labels = (tensor[mine] for tensor in said)
+        shares = (tensor[mine] for tensor in tensors)
+        return self.loss(*shares, skip, lambda states: self.reader.loss(states, ids, labels))
+
     def teach_reading(self, scenes: list[Scene], device: torch.device, rate: float) -> None:
         """The text encoder and the reader alone, before the denoiser listens."""
         optimizer = torch.optim.AdamW([*self.text.parameters(), *self.reader.parameters()], rate, betas=(0.9, 0.99))
@@ -232,16 +242,8 @@ def run(preset: Preset, clock: Clock | None = None) -> None:
         t = (1000 * even**TIME_SKEW).long().clamp(max=999)  # the last slice may round up to 1
         random_numbers.manual_seed(preset.seed + step)
         eps = torch.randn(x0.shape, generator=random_numbers, device=device)
-
-        def share(part: int) -> tuple[Tensor, list[Tensor]]:
-            mine = slice(part, None, training.parts)
-            return learner.loss(
-                x0[mine], eps[mine], abar[t[mine]], t[mine], weights[t[mine]], rows[mine], emphasis[mine],  # noqa: B023
-                batch.skip,  # noqa: B023
-                lambda states: learner.reader.loss(states, ids[mine], labels[mine]),  # noqa: B023
-            )  # fmt: skip
-
-        training.learn(share, len(x0))
+        tensors = (x0, eps, abar[t], t, weights[t], rows, emphasis)
+        training.learn(partial(learner.share_loss, tensors, (ids, labels), batch.skip, training.parts), len(x0))
     preview(preset)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -89,6 +91,14 @@ def vae_loss(vae: AutoencoderKL, x: Tensor, noise: Tensor) -> tuple[Tensor, list
     return l1 + MSE_WEIGHT * mse + edges + KL_WEIGHT * kl, [l1, mse, edges, kl]
 
 
+def share_loss(
+    loss: Callable[[AutoencoderKL, Tensor, Tensor], tuple[Tensor, list[Tensor]]],
+    vae: AutoencoderKL, xs: Sequence[Tensor], noises: Sequence[Tensor], part: int,
+) -> tuple[Tensor, list[Tensor]]:  # fmt: skip
+    """The loss of one share of a batch. xs, noises: of all shares."""
+    return loss(vae, xs[part], noises[part])
+
+
 def run(preset: Preset, clock: Clock | None = None) -> None:
     device, clock = pick_device(), clock or Clock()
     torch.manual_seed(preset.seed)
@@ -115,7 +125,7 @@ def run(preset: Preset, clock: Clock | None = None) -> None:
         random_numbers.manual_seed(preset.seed + step)
         noise = torch.randn((len(x), 4, side, side), generator=random_numbers, device=device)
         xs, noises = x.chunk(training.parts), noise.chunk(training.parts)
-        training.learn(lambda part: vae_loss(vae, xs[part], noises[part]), len(x))  # noqa: B023
+        training.learn(partial(share_loss, vae_loss, vae, xs, noises), len(x))
     preview(preset, canvas, subjects)
 
 

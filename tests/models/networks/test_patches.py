@@ -218,14 +218,14 @@ def test_low_rank_networks_on_text_are_computed_beside_the_weight(
         assert difference is not None
         merged = merged + difference * item.strength.text
     patches.apply(items)
-    ours, target = answer_of(patches, TEXT), module(patches, TEXT)
+    ours, target = answer_of(patches, TEXT), target_of(patches, TEXT)
     assert weight_of(patches, TEXT).data_ptr() == before.data_ptr()
     patches.remove()
     assert torch.equal(answer_of(patches, TEXT), bare)
     weight = target.weight
-    target.weight = nn.Parameter(merged, requires_grad=False)
+    target.put(nn.Parameter(merged, requires_grad=False))
     expected = answer_of(patches, TEXT)
-    target.weight = weight  # type: ignore[assignment]
+    target.put(weight)
     assert torch.allclose(ours, expected, rtol=1e-5, atol=1e-5)
 
 
