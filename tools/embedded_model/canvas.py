@@ -36,14 +36,12 @@ class Paste:
     """Pictures to lay over the composites at once: no composite twice.
 
     scene, row: (n,) which composite and which picture. box: (n, 3) side and centre over the frame's side.
-    opacity: (n,) of the whole picture, 0 to 1.
     turned: (m,) which of the n are recoloured; by: (m,) degrees. level: how often they are halved first.
     """
 
     scene: np.ndarray
     row: np.ndarray
     box: np.ndarray
-    opacity: np.ndarray
     turned: np.ndarray
     by: np.ndarray
     level: int
@@ -92,9 +90,8 @@ def plan_batch(art: Art, scenes: list[Scene]) -> Plan:
         turned = [i for i, by in enumerate(turns) if by]
         by = np.array([turns[i] for i in turned], np.float32)
         places = np.array([(box.scale, box.x, box.y) for box in laid], np.float32)
-        opacity = np.array([box.opacity for box in laid], np.float32)
         turned_ = np.array(turned, np.int64)
-        pastes.append(Paste(np.array(numbers), np.array(rows), places, opacity, turned_, by, level))
+        pastes.append(Paste(np.array(numbers), np.array(rows), places, turned_, by, level))
     return Plan(
         np.array(colours, np.float32) / 255,
         np.array(shape, np.float32),
@@ -157,7 +154,6 @@ class Canvas:
         theta = torch.stack([1 / scale, zero, (1 - 2 * x) / scale, zero, 1 / scale, (1 - 2 * y) / scale], 1)
         grid = F.affine_grid(theta.view(-1, 2, 3), [len(scale), 4, self.size, self.size], align_corners=False)
         placed = F.grid_sample(rgba, grid, mode="bicubic", align_corners=False).clamp(0, 1)
-        placed *= self.moved(paste.opacity)[:, None, None, None]
         return placed[:, :3], placed[:, 3:]
 
     def ground(self, kind: str, colours: Tensor, shape: Tensor) -> Tensor:

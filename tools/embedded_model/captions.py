@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
+import re
 
 from .config import COLOURS, HUES, STYLES, Preset
 from .scenes import BIG, FIGURES, LANDSCAPES, RELATIONS, Scene
-from .words import Noun, nouns_of, plural, with_article
+from .words import MARKS, Noun, nouns_of, plural, with_article
 
 OPENINGS = (
     "a photo of",
@@ -103,15 +104,15 @@ class Captioner:
         return {word.replace("{}", " ").replace("{0}", " ").replace("{1}", " ") for word in words}
 
     def noun_phrase(
-        self, noun: Noun, rng: random.Random, colour: str = "", size: tuple[str, ...] = (), emphasis: float = 1.0
+        self, noun: Noun, rng: random.Random, colour: str = "", size: tuple[str, ...] = (), mark: bool = False
     ) -> str:
         """Such as "small red apple". colour: what it was recoloured to. size: words to choose from.
 
-        emphasis: a weight of the noun, written as in "red (apple:0.5)".
+        mark: put the noun between MARKS.
         """
         words = [noun.name if rng.random() < 0.8 else rng.choice(noun.names)]
-        if emphasis != 1:
-            words[0] = f"({words[0]}:{emphasis})"
+        if mark:
+            words[0] = words[0].join(MARKS)
         if colour:
             words.insert(0, colour)
         elif noun.colour and rng.random() < (0.9 if noun.several else 0.25):
@@ -132,7 +133,7 @@ class Captioner:
         if scene.layout:
             return rng.choice(CROWDS[scene.layout]).format(plural(self.noun_phrase(noun, rng, scene.colour)))
         size = SMALL if scene.scale < 0.6 else LARGE if scene.scale >= BIG else ()
-        phrase = self.noun_phrase(noun, rng, scene.colour, size, scene.emphasis)
+        phrase = self.noun_phrase(noun, rng, scene.colour, size, mark=True)
         text = phrase if rng.random() < 0.15 or phrase.startswith("close-up") else with_article(phrase)
         place = place_words(scene)
         if place and rng.random() < 0.85:
@@ -151,6 +152,15 @@ class Captioner:
         return rng.choice(BACKGROUNDS).format(colour)
 
     def write(self, scene: Scene, rng: random.Random) -> str:
+        """The caption as plain text."""
+        return "".join(text for text, _ in self.pieces(scene, rng))
+
+    def pieces(self, scene: Scene, rng: random.Random) -> list[tuple[str, bool]]:
+        """The caption in pieces, and which of them is the one subject's noun."""
+        parts = re.split("|".join(MARKS), self._marked(scene, rng))
+        return [(part, place % 2 == 1) for place, part in enumerate(parts)]
+
+    def _marked(self, scene: Scene, rng: random.Random) -> str:
         text = self.head(scene, rng)
         if rng.random() < 0.3:
             text = f"{rng.choice(OPENINGS)} {text}"

@@ -40,20 +40,19 @@ class Scene:
     layout: str = ""  # a key of RELATIONS, "pattern", "many", or a number of COUNTED as text
     other: str = ""  # hexcode of the second subject, where the layout is a relation
     fault: str = ""  # one of FAULTS
-    emphasis: float = 1.0  # the weight of the subject's words: under 1 it is fainter, over 1 larger
+    emphasis: float = 1.0  # the weight of the subject's words: under 1 it is smaller, over 1 larger
     detail: int = 0  # seeds what no word tells: where stars and pictures in a crowd lie
 
 
 @dataclass(frozen=True)
 class Box:
-    """One picture in a scene; x, y: its centre, scale: its side, all over the frame's. opacity: 0 to 1."""
+    """One picture in a scene; x, y: its centre, scale: its side, all over the frame's."""
 
     hexcode: str
     colour: str
     scale: float
     x: float
     y: float
-    opacity: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -264,11 +263,10 @@ def boxes(scene: Scene) -> Iterator[Box]:
 
 
 def emphasised(scene: Scene) -> Box:
-    """The single subject as its words' weight has it: gone at 0.3, fully there at 1, filling the frame from 1.5 on."""
-    opacity = min(1.0, max(0.0, (scene.emphasis - 0.3) / 0.7))
-    growth = min(1.0, max(0.0, (scene.emphasis - 1) / 0.5))
-    scale = max(scene.scale, scene.scale + growth * (BIG - scene.scale))
-    return Box(scene.hexcode, scene.colour, scale, scene.x, scene.y, opacity)
+    """The single subject as its words' weight has it: half as large at 0.5, filling the frame from 1.5 on."""
+    growth = min(1.0, (scene.emphasis - 1) / 0.5)
+    scale = scene.scale * scene.emphasis if growth <= 0 else max(scene.scale, SINGLE + growth * (BIG - SINGLE))
+    return Box(scene.hexcode, scene.colour, scale, scene.x, scene.y)
 
 
 def row_of(scene: Scene, count: int) -> Iterator[Box]:

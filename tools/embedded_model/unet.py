@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,7 +16,6 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
-from webui.prompts.attention import Weighted, parse_attention
 from webui.prompts.tokenizer import ClipTokenizer
 
 from .captions import Captioner, facts, known_facts
@@ -31,6 +30,8 @@ from .vae import load_vae, to_pictures
 
 READING_STEPS = 200  # before all else, with the text encoder and the reader alone
 READING_WEIGHT = 0.05
+ECHO_WEIGHT = 0.5  # see `echo`
+UNKNOWN_ROW = 0  # of the packed table
 TIME_SKEW = 0.7  # under 1: more training where there is much noise and the text decides
 
 
@@ -47,19 +48,18 @@ def used_tokens(writer: Captioner, tokenizer: ClipTokenizer) -> set[int]:
 
 def framed_caption(
     tokenizer: ClipTokenizer, writer: Captioner, scene: Scene, rng: random.Random
-) -> tuple[list[int], list[float]]:
-    """77 CLIP ids of a caption of the scene, now and then with strange words in it, or of no caption at all; and 77
-    weights of the tokens."""
+) -> tuple[list[int], list[bool]]:
+    """77 CLIP ids of a caption of the scene, now and then with strange words in it, or of no caption at all; and which
+    of them are the one subject's noun."""
     if rng.random() < writer.shares.empty:
-        return frame([]), [1.0] * TOKENS
-    text = writer.write(scene, rng)
-    pieces = parse_attention(text) if scene.emphasis != 1 else [Weighted(text, 1.0)]
-    words = [(token, piece.weight) for piece in pieces for token in tokenizer.encode(piece.text)]
+        return frame([]), [False] * TOKENS
+    pieces = writer.pieces(scene, rng)
+    words = [(token, is_noun) for text, is_noun in pieces for token in tokenizer.encode(text)]
     if rng.random() < writer.shares.unknown:
         for _ in range(rng.randint(1, 3)):
-            words.insert(rng.randint(0, len(words)), (rng.randrange(FIRST_WORD, VOCABULARY - 2), 1.0))
-    ids, weights = zip(*words, strict=True)
-    return frame(list(ids)), [1.0, *weights, *[1.0] * TOKENS][:TOKENS]
+            words.insert(rng.randint(0, len(words)), (rng.randrange(FIRST_WORD, VOCABULARY - 2), False))
+    ids, nouns = zip(*words, strict=True)
+    return frame(list(ids)), [False, *nouns, *[False] * TOKENS][:TOKENS]
 
 
 class CaptionReader(nn.Module):
@@ -79,18 +79,15 @@ class CaptionReader(nn.Module):
         return [kind[fact] for kind, fact in zip(self.kinds, facts(scene), strict=True)]
 
     def loss(self, states: Tensor, ids: Tensor, labels: Tensor) -> Tensor:
-        """states: (B, 77, width). ids: (B, 77) CLIP ids. labels: (B, 5). Read at the text's end and at the last place.
+        """states: (B, 77, width). ids: (B, 77) CLIP ids. labels: (B, 5). Reads the mean over the words.
 
         Empty captions say nothing and don't count.
         """
         said = (ids[:, 1] != END).float()
-        first_end = (ids == END).int().argmax(1)
-        rows = torch.arange(len(ids), device=ids.device)
-        losses = []
-        for place in (states[rows, first_end], states[:, -1]):
-            losses += [
-                F.cross_entropy(head(place), labels[:, i], reduction="none") for i, head in enumerate(self.heads)
-            ]
+        words = (~is_padding(ids)).float()
+        words[:, 0] = 0
+        mean = (states * words[:, :, None]).sum(1) / words.sum(1, keepdim=True).clamp(min=1)
+        losses = [F.cross_entropy(head(mean), labels[:, i], reduction="none") for i, head in enumerate(self.heads)]
         return (torch.stack(losses).mean(0) * said).sum() / said.sum().clamp(min=1)
 
 
@@ -103,6 +100,22 @@ def text_states(text: CLIPTextModel, rows: Tensor, skip: bool) -> Tensor:
         return text(rows).last_hidden_state
     hidden = text(rows, output_hidden_states=True).hidden_states[-2]
     return getattr(text, "text_model", text).final_layer_norm(hidden)  # transformers 5 dropped the inner module
+
+
+def is_padding(ids: Tensor) -> Tensor:
+    """ids: (B, 77) CLIP ids. Returns: (B, 77), whether the text has ended there."""
+    return (ids == END).cumsum(1) > 0
+
+
+def echo(states: Tensor, without: Tensor, nouns: Tensor) -> Tensor:
+    """How much of the noun sounds on in all other tokens; mean square.
+
+    CLIP's states see all words before them, so the last words and the padding could tell the subject as well as its
+    noun does. A weight reaches the noun alone: for `(cat:0.5)` to have an effect, no other token may tell it.
+    states, without: (B, 77, width), the latter of the captions with the noun hidden. nouns: (B, 77).
+    """
+    others = (~nouns).float()
+    return ((states - without).square().mean(2) * others).sum() / others.sum()
 
 
 def loss_weights(alpha_bar: Tensor, gamma: float, boost: float) -> Tensor:
@@ -121,7 +134,7 @@ def loss_weights(alpha_bar: Tensor, gamma: float, boost: float) -> Tensor:
 class Batch:
     """picks: (B,) of the latents. ids: (B, 77) CLIP ids. rows: the same in the packed table. labels: the reader's.
 
-    weights: (B, 77) of the tokens, 1 where a caption weighs no word.
+    nouns: (B, 77), the one subject's. weights: (B, 77) of the tokens, 1 where a caption weighs no word.
 
     even: (B,) in [0, 1), one from each of B equal slices: times of less variance than free draws have.
     """
@@ -129,10 +142,33 @@ class Batch:
     picks: np.ndarray
     ids: np.ndarray
     rows: np.ndarray
+    nouns: np.ndarray
     weights: np.ndarray
     labels: np.ndarray
     even: np.ndarray
     skip: bool
+
+
+@dataclass(frozen=True)
+class Texts:
+    """A batch's captions on the device; see `Batch`. emphasis: the tokens' weights."""
+
+    ids: Tensor
+    rows: Tensor
+    nouns: Tensor
+    emphasis: Tensor
+    labels: Tensor
+    skip: bool
+
+    @classmethod
+    def of(cls, batch: Batch, device: torch.device) -> Texts:
+        arrays = (batch.ids, batch.rows, batch.nouns, batch.weights, batch.labels)
+        return cls(*(to_device(array, device) for array in arrays), batch.skip)
+
+    def share(self, mine: slice) -> Texts:
+        return Texts(
+            self.ids[mine], self.rows[mine], self.nouns[mine], self.emphasis[mine], self.labels[mine], self.skip
+        )
 
 
 @dataclass(frozen=True)
@@ -156,53 +192,60 @@ class Learner:
             picks = [rng.randrange(len(scenes)) for _ in range(count)]
             framed = [framed_caption(tokenizer, writer, scenes[pick], rng) for pick in picks]
             ids = np.array([ids for ids, _ in framed])
-            weights = np.array([weights for _, weights in framed], np.float32)
+            nouns = np.array([nouns for _, nouns in framed])
+            emphasis = np.array([[scenes[pick].emphasis] for pick in picks], np.float32)
+            weights = np.where(nouns, emphasis, np.float32(1))
             labels = np.array([self.reader.label(scenes[pick]) for pick in picks])
             even = np.array([(place + rng.random()) / count for place in range(count)], np.float32)
             skip = rng.random() < self.preset.shares.clip_skip
-            return Batch(np.array(picks), ids, row_of[ids], weights, labels, even, skip)
+            return Batch(np.array(picks), ids, row_of[ids], nouns, weights, labels, even, skip)
 
         return feed(make, first, device)
 
-    def loss(
-        self, x0: Tensor, eps: Tensor, abar: Tensor, t: Tensor, weights: Tensor, rows: Tensor, emphasis: Tensor,
-        skip: bool, read: Callable[[Tensor], Tensor],
-    ) -> tuple[Tensor, list[Tensor]]:  # fmt: skip
-        """x0, eps: (B, 4, s, s). t: (B,). abar, weights: (B,) of these times. emphasis: (B, 77) of the tokens.
+    def states(self, texts: Texts) -> tuple[Tensor, Tensor]:
+        """Returns: the text encoder's states (B, 77, width), unweighted, and what they lack by the reader's loss and by
+        `echo`."""
+        with torch.autocast(texts.rows.device.type, torch.bfloat16):
+            states = text_states(self.text, texts.rows, texts.skip).float()
+            with torch.no_grad():
+                without = text_states(self.text, texts.rows.masked_fill(texts.nouns, UNKNOWN_ROW), texts.skip).float()
+        reading = self.reader.loss(states, texts.ids, texts.labels)
+        return states, torch.stack([reading, echo(states, without, texts.nouns)])
 
-        read: text states -> the reader's loss. The mean that the web UI restores after weighting stays as it is here:
-        that makes about one percent. Returns: the loss, and [plain MSE of eps, the reader's loss] to log.
+    def loss(
+        self, x0: Tensor, eps: Tensor, abar: Tensor, t: Tensor, weights: Tensor, texts: Texts
+    ) -> tuple[Tensor, list[Tensor]]:
+        """x0, eps: (B, 4, s, s). t: (B,). abar, weights: (B,) of these times.
+
+        The mean that the web UI restores after weighting stays as it is here: that makes about one percent.
+        Returns: the loss, and [plain MSE of eps, the reader's loss, `echo`] to log.
         """
         a = abar.float()[:, None, None, None]
         x = (a.sqrt() * x0 + (1 - a).sqrt() * eps).contiguous(memory_format=torch.channels_last)
+        states, lacks = self.states(texts)
         with torch.autocast(x.device.type, torch.bfloat16):
-            cond = text_states(self.text, rows, skip)
-            predicted = self.unet(x, t, cond * emphasis[:, :, None].to(cond.dtype)).sample
+            predicted = self.unet(x, t, states * texts.emphasis[:, :, None]).sample
         error = (predicted.float() - eps).square().mean(dim=(1, 2, 3))
-        reading = read(cond.float())
-        return (weights * error).mean() + READING_WEIGHT * reading, [error.mean(), reading]
+        return (weights * error).mean() + lacking(lacks), [error.mean(), *lacks]
 
-    def share_loss(
-        self, tensors: Sequence[Tensor], said: tuple[Tensor, Tensor], skip: bool, parts: int, part: int
-    ) -> tuple[Tensor, list[Tensor]]:
-        """The loss of one of `parts` shares of a batch. tensors: what `loss` takes first. said: ids and labels."""
+    def share_loss(self, tensors: Sequence[Tensor], texts: Texts, parts: int, part: int) -> tuple[Tensor, list[Tensor]]:
+        """The loss of one of `parts` shares of a batch. tensors: what `loss` takes first."""
         mine = slice(part, None, parts)
-        ids, labels = (tensor[mine] for tensor in said)
-        shares = (tensor[mine] for tensor in tensors)
-        return self.loss(*shares, skip, lambda states: self.reader.loss(states, ids, labels))
+        return self.loss(*(tensor[mine] for tensor in tensors), texts.share(mine))
 
     def teach_reading(self, scenes: list[Scene], device: torch.device, rate: float) -> None:
         """The text encoder and the reader alone, before the denoiser listens."""
         optimizer = torch.optim.AdamW([*self.text.parameters(), *self.reader.parameters()], rate, betas=(0.9, 0.99))
         batches = self.batches(scenes, 0, device, 2 * self.preset.unet.batch, "reading")
         for _ in range(READING_STEPS):
-            batch = next(batches)
-            ids, rows, labels = (to_device(array, device) for array in (batch.ids, batch.rows, batch.labels))
-            with torch.autocast(device.type, torch.bfloat16):
-                states = text_states(self.text, rows, batch.skip)
             optimizer.zero_grad(set_to_none=True)
-            self.reader.loss(states.float(), ids, labels).backward()
+            lacking(self.states(Texts.of(next(batches), device))[1]).backward()
             optimizer.step()
+
+
+def lacking(lacks: Tensor) -> Tensor:
+    """The weighted sum of the two."""
+    return READING_WEIGHT * lacks[0] + ECHO_WEIGHT * lacks[1]
 
 
 def make_learner(preset: Preset, device: torch.device) -> Learner:
@@ -228,7 +271,7 @@ def run(preset: Preset, clock: Clock | None = None) -> None:
     if not (preset.run / "unet.pt").exists():
         learner.teach_reading(latents.scenes, device, preset.unet.rate)
     training = Training(
-        preset, "unet", preset.unet, networks, clock, ("eps_mse", "reading"), learner.reader,
+        preset, "unet", preset.unet, networks, clock, ("eps_mse", "reading", "echo"), learner.reader,
         {"tokens": learner.tokens.used},
     )  # fmt: skip
     compiled(learner.unet, preset.compile)
@@ -236,14 +279,12 @@ def run(preset: Preset, clock: Clock | None = None) -> None:
     random_numbers = torch.Generator(device)
     for step in training.steps():
         batch = next(batches)
-        arrays = (batch.picks, batch.ids, batch.rows, batch.weights, batch.labels, batch.even)
-        picks, ids, rows, emphasis, labels, even = (to_device(array, device) for array in arrays)
+        picks, even, texts = to_device(batch.picks, device), to_device(batch.even, device), Texts.of(batch, device)
         x0 = x0_all[picks].float()
         t = (1000 * even**TIME_SKEW).long().clamp(max=999)  # the last slice may round up to 1
         random_numbers.manual_seed(preset.seed + step)
         eps = torch.randn(x0.shape, generator=random_numbers, device=device)
-        tensors = (x0, eps, abar[t], t, weights[t], rows, emphasis)
-        training.learn(partial(learner.share_loss, tensors, (ids, labels), batch.skip, training.parts), len(x0))
+        training.learn(partial(learner.share_loss, (x0, eps, abar[t], t, weights[t]), texts, training.parts), len(x0))
     preview(preset)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from .config import COLOURS, Preset
 
 COMMON = 200  # how many subjects "the commonest" are
+MARKS = ("\x02", "\x03")  # stand around a noun until its caption is cut into pieces
 
 SYNONYMS = {
     "cat": ("kitten", "cat face", "kitty"),
@@ -197,4 +198,5 @@ def plural(noun: str) -> str:
 
 
 def with_article(phrase: str) -> str:
-    return ("an " if phrase.lstrip("(")[:1] in "aeiou" else "a ") + phrase
+    """phrase: its first word may be between MARKS."""
+    return ("an " if phrase.lstrip(MARKS[0])[:1] in "aeiou" else "a ") + phrase
