@@ -7,6 +7,7 @@ import re
 import shutil
 from typing import Any
 
+import httpx
 from playwright.sync_api import expect
 
 from tests.ui.conftest import Visit
@@ -61,6 +62,18 @@ def test_a_page_reloaded_meanwhile_finds_the_running_job_again(visit: Visit) -> 
     visit.interrupt()
     visit.picture_width()
     expect(visit.page.locator(INFO)).to_contain_text("still running")
+
+
+def test_a_page_reloaded_before_its_job_arrives_finds_it(visit: Visit) -> None:
+    visit.page.evaluate("localStorage.setItem('txt2img_task_id', 'task(late)')")
+    visit.reload()
+    with visit.page.expect_response("**/internal/progress") as asked:
+        pass
+    assert not asked.value.json()["active"]
+    body = {"prompt": "arrived late", "steps": 1, "width": 64, "height": 64, "force_task_id": "task(late)"}
+    httpx.post(f"{visit.url}/sdapi/v1/txt2img", json=body, timeout=60).raise_for_status()
+    assert visit.picture_width() == 64
+    expect(visit.page.locator(INFO)).to_contain_text("arrived late")
 
 
 def test_interrupt_ends_the_job_with_the_picture_so_far(visit: Visit) -> None:

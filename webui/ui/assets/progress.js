@@ -7,6 +7,7 @@ const TITLE = document.title;
 const FAST = 300; // milliseconds between polls of a young job
 const YOUNG = 5000;
 const GIVE_UP = 40000; // without any sign of the job
+const ON_ITS_WAY = 10000; // for a job to arrive at the server after its page was reloaded
 const CRASHED = "easel_crashed_job";
 const watched = new Map(); // tab -> {id, accepted, stop}
 const shown = new Map(); // tab -> id of the job that ended last, whose pictures are on the page
@@ -40,19 +41,30 @@ export function notSubmitted(tab) {
   forget(tab);
 }
 
-// Takes up a job that ran, or ended, while the page was away.
+// Takes up a job that ran, or ended, while the page was away. One that the server doesn't know may be on its way there
+// still, when the page was reloaded right after the click.
 export async function resume(tab) {
   const id = recall(localStorage, key(tab));
   if (!id || watched.has(tab)) return;
-  const state = await ask(id, -1);
+  const crashed = recall(sessionStorage, CRASHED) === id;
+  const until = crashed ? 0 : Date.now() + ON_ITS_WAY;
+  let state = await ask(id, -1);
+  while (state && !isKnown(state) && Date.now() < until) {
+    await sleep(FAST);
+    if (recall(localStorage, key(tab)) !== id || watched.has(tab)) return;
+    state = await ask(id, -1);
+  }
   offer(tab, state === null);
-  if (state && (state.active || state.queued || state.completed)) watch(tab, id, true);
-  else if (state) {
+  if (!state) return;
+  if (isKnown(state)) {
+    watch(tab, id, true);
+  } else {
     forget(tab);
-    const crashed = recall(sessionStorage, CRASHED) === id;
     say(tab, crashed ? "The server restarted during this job; finished pictures are in the outputs folder." : "");
   }
 }
+
+const isKnown = (state) => state.active || state.queued || state.completed;
 
 async function watch(tab, id, accepted = false) {
   const job = { id, accepted, stopped: false };
