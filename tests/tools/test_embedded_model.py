@@ -304,6 +304,19 @@ def test_emphasis_sets_the_size_of_the_subject(rich: Preset):
     assert widths[1] == pytest.approx(widths[3] / 2, abs=1)
 
 
+def test_what_is_emphasised_comes_whole_into_the_middle(rich: Preset):
+    canvas = Canvas(data.load_art(rich), torch.device("cpu"))
+    corner = Scene("3d", "1F534", "blue", 0.8, 0.7, 0.7)
+    there, here = (
+        canvas.pictures([replace(corner, emphasis=weight)])[0, ..., 0].astype(int) > 150 for weight in (1.0, 1.5)
+    )
+    assert there[-1].any()
+    assert not there[0].any()
+    assert not here[[0, -1]].any()
+    assert here.sum() > 1.2 * there.sum()
+    assert np.abs(here.astype(int) - here[::-1, ::-1]).mean() < 0.02
+
+
 @pytest.mark.parametrize("emphasis", [0.5, 1.0])
 def test_emphasis_weighs_the_subjects_noun_and_no_other_token(rich: Preset, emphasis: float):
     writer, tokenizer = Captioner(CPU), ClipTokenizer()

@@ -56,7 +56,7 @@ class Effort:
     natural: int = 16
 
 
-EFFORTS = {"cpu": Effort(adherence=144, judge_steps=600), "full": Effort(judge_steps=4000)}
+EFFORTS = {"cpu": Effort(adherence=144, judge_steps=1200), "full": Effort(judge_steps=4000)}
 
 
 def wishes(subjects: Subjects, count: int) -> list[Wish]:

@@ -15,10 +15,11 @@ from .canvas import Canvas, Plan, plan_batch
 from .config import COLOURS
 from .data import Art, shrunk
 from .loop import feed
-from .scenes import BIG, SINGLE, Scene, Subjects
+from .scenes import Scene, Subjects
 from .vae import to_tensor
 
 SIDE = 64  # px, what the classifier sees
+SIZES = (0.3, 1.1)  # sides of a subject's box over the frame's: all that words and weights ask for, and a little more
 
 
 class Judge(nn.Module):
@@ -88,8 +89,7 @@ class Lesson:
 
 
 def lessons(subjects: Subjects, art: Art, nouns: list[str], batch: int, device: torch.device) -> Iterator[Lesson]:
-    """Single subjects on plain colours, up to the largest, every noun as likely, held-out pairs too: the judge may know
-    those."""
+    """Single subjects on plain colours in all sizes, every noun as likely, held-out pairs too: those it may know."""
     styles = subjects.preset.styles
     by_noun: dict[str, list[tuple[str, str]]] = {noun: [] for noun in nouns}
     for code, style in subjects.general:
@@ -103,7 +103,7 @@ def lessons(subjects: Subjects, art: Art, nouns: list[str], batch: int, device: 
             noun = rng.choice(nouns)
             code, style = rng.choice(by_noun[noun])
             x, y = (0.5 + rng.uniform(-0.08, 0.08) for _ in range(2))
-            side = rng.uniform(SINGLE - 0.1, BIG)
+            side = rng.uniform(*SIZES)
             scenes.append(Scene(style, code, rng.choice(subjects.preset.colours), side, x, y))
             classes.append(nouns.index(noun))
         return Lesson(plan_batch(art, scenes), classes, [styles.index(scene.style) for scene in scenes])

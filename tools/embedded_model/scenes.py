@@ -17,6 +17,7 @@ from .words import Noun, commonest, nouns_of
 GOLDEN = 0.6180339887498949
 HOLD_OUT_EVERY = 25  # one general emoji in so many is never shown to the VAE
 SINGLE, BIG, SMALL = 0.8, 0.98, 0.45  # sides of a picture's box over the frame's
+WHOLE = 0.92  # as large as it gets with air around it
 COUNTED = (2, 3, 4)
 RELATIONS = {"left": (-1, 0), "right": (1, 0), "above": (0, -1), "below": (0, 1), "beside": (-1, 0)}
 FIGURES = ("stripes", "dots", "checkers")
@@ -40,7 +41,7 @@ class Scene:
     layout: str = ""  # a key of RELATIONS, "pattern", "many", or a number of COUNTED as text
     other: str = ""  # hexcode of the second subject, where the layout is a relation
     fault: str = ""  # one of FAULTS
-    emphasis: float = 1.0  # the weight of the subject's words: under 1 it is smaller, over 1 larger
+    emphasis: float = 1.0  # the weight of the subject's words; see `emphasised`
     detail: int = 0  # seeds what no word tells: where stars and pictures in a crowd lie
 
 
@@ -263,10 +264,12 @@ def boxes(scene: Scene) -> Iterator[Box]:
 
 
 def emphasised(scene: Scene) -> Box:
-    """The single subject as its words' weight has it: half as large at 0.5, filling the frame from 1.5 on."""
-    growth = min(1.0, (scene.emphasis - 1) / 0.5)
-    scale = scene.scale * scene.emphasis if growth <= 0 else max(scene.scale, SINGLE + growth * (BIG - SINGLE))
-    return Box(scene.hexcode, scene.colour, scale, scene.x, scene.y)
+    """The single subject as its words' weight has it: half as large at 0.5; large, whole and centred from 1.5 on."""
+    growth = min(1.0, max(0.0, (scene.emphasis - 1) / 0.5))
+    scale = scene.scale * min(1.0, scene.emphasis)
+    scale += growth * max(0.0, WHOLE - scale)
+    x, y = (0.5 + (1 - growth) * (place - 0.5) for place in (scene.x, scene.y))
+    return Box(scene.hexcode, scene.colour, scale, x, y)
 
 
 def row_of(scene: Scene, count: int) -> Iterator[Box]:
