@@ -169,8 +169,12 @@ class Captioner:
             tail.append(", " + rng.choice(STYLE_WORDS[scene.style]))
         if scene.fault:
             tail.append(", " + rng.choice(FAULT_WORDS[scene.fault]))
-        elif rng.random() < 0.08:
-            tail.append(", " + rng.choice(QUALITY))
+        elif rng.random() < 0.1:
+            praise = rng.choice(QUALITY)
+            if rng.random() < 0.5:
+                text = f"{praise}, {text}"
+            else:
+                tail.append(f", {praise}")
         tags = self.nouns[scene.hexcode].tags
         if tags and rng.random() < self.shares.tags:
             tail.append(", " + rng.choice(tags))

@@ -34,7 +34,8 @@ def table(figures: dict[str, Any]) -> str:
     if weights:
         rows.append(
             (
-                "the classifier's mean probability of the subject at `(word:0.5)`, `(word:1.0)`, `(word:1.5)`",
+                "the classifier's mean probability of the subject at `(word:0.5)`, `(word:1.0)`, `(word:1.5)`, every "
+                "other prompt for a small one",
                 ", ".join(f"{weights[key]:.3f}" for key in ("0.5", "1.0", "1.5")),
             )
         )

@@ -272,7 +272,7 @@ PRESETS = {
             unet=Loop(batch=32, steps=7000, rate=2e-3, warmup=60, muon=True),
             composites=7000,
             shift=1 / 16,
-            shares=Shares(small=0.06, emphasis=0.3, general=0.8),
+            shares=Shares(small=0.15, emphasis=0.35, general=0.8, shuffled=0.1),
             ema=0.999,
             colours=("white", "black", "gray", "red", "orange", "yellow", "green", "blue", "purple", "pink"),
             examples=(

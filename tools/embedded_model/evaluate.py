@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +33,13 @@ class Wish:
     noun: str
     style: str
     background: str
+    size: str = ""
 
     def prompt(self, weight: float = 1.0) -> str:
-        noun = with_article(self.noun)
-        if weight != 1.0:
-            noun = f"{noun.split(' ')[0]} ({self.noun}:{weight})"
-        return f"{noun}, {self.style} style, {self.background} background"
+        size = f"{self.size} " if self.size else ""
+        noun = self.noun if weight == 1.0 else f"({self.noun}:{weight})"
+        article = with_article(size + self.noun).split(" ")[0]
+        return f"{article} {size}{noun}, {self.style} style, {self.background} background"
 
 
 @dataclass(frozen=True)
@@ -134,15 +135,19 @@ def held_out_figures(painter: Painter, court: Court, asked: list[Wish]) -> dict[
     return {"pairs": len(asked), **{key: share(hit) for key, hit in hits.items()}}
 
 
-def weight_figures(painter: Painter, court: Court, asked: list[Wish], plain: np.ndarray) -> dict[str, float]:
-    """Mean probability of the subject when its word is weighted. plain: the pictures without, of seeds from 0 on."""
-    made = {1.0: plain}
-    for weight in (0.5, 1.5):
-        pictures = [painter.paint(wish.prompt(weight), seed) for seed, wish in enumerate(asked)]
-        made[weight] = np.concatenate(pictures)
+def weight_figures(painter: Painter, court: Court, asked: list[Wish]) -> dict[str, float]:
+    """Mean probability of the subject by the weight of its word.
+
+    Every other prompt asks for a small one: of a subject in the usual size the judge may be as sure as it can be, so
+    that its probability shows no more of a weight over 1.
+    """
+    asked = [replace(wish, size="small") if number % 2 else wish for number, wish in enumerate(asked)]
     places = [court.nouns.index(wish.noun) for wish in asked]
-    scores = {weight: court.ask(pictures).nouns[range(len(asked)), places] for weight, pictures in made.items()}
-    return {str(weight): round(float(scores[weight].mean()), 4) for weight in sorted(scores)}
+    scores = {}
+    for weight in (0.5, 1.0, 1.5):
+        pictures = np.concatenate([painter.paint(wish.prompt(weight), seed) for seed, wish in enumerate(asked)])
+        scores[str(weight)] = round(float(court.ask(pictures).nouns[range(len(asked)), places].mean()), 4)
+    return scores
 
 
 def negative_figures(painter: Painter, asked: list[Wish], colours: tuple[str, ...]) -> dict[str, float]:
@@ -242,8 +247,7 @@ def run(preset: Preset, checkpoint: Path = CHECKPOINT, out: Path = OUT, effort: 
         figures |= found
         print(json.dumps({key: value for key, value in found.items() if key != "subject_top1_of_each"}), flush=True)
         figures["held_out_pairs"] = held_out_figures(painter, court, held_out_wishes(subjects, nouns, effort.held_out))
-        few = effort.weights
-        figures["weights"] = weight_figures(painter, court, asked[:few], pictures[:few])
+        figures["weights"] = weight_figures(painter, court, asked[: effort.weights])
         figures["negative"] = negative_figures(painter, asked[: effort.negative], preset.colours)
         few = effort.inpainting
         figures["inpainting"] = inpainting_figures(painter, asked[:few], pictures[:few])

@@ -172,7 +172,7 @@ def scene_of(subjects: Subjects, subject: Subject, rng: random.Random) -> Scene:
         other=other,
         fault=rng.choice(FAULTS) if rng.random() < shares.fault else "",
         detail=rng.randrange(1 << 20) if layout or ground != "plain" else 0,
-        emphasis=draw_emphasis(shares, rng) if not layout and scale == SINGLE else 1.0,
+        emphasis=draw_emphasis(shares, rng) if not layout and scale != BIG else 1.0,
     )
 
 
@@ -180,7 +180,7 @@ def draw_emphasis(shares: Shares, rng: random.Random) -> float:
     """A weight for the subject's words: mostly 1, else more often under it than over, as there is more to learn."""
     if rng.random() >= shares.emphasis:
         return 1.0
-    return round(rng.uniform(0.4, 0.95) if rng.random() < 0.7 else rng.uniform(1.1, 1.6), 2)
+    return round(rng.uniform(0.4, 0.95) if rng.random() < 0.6 else rng.uniform(1.1, 1.6), 2)
 
 
 def draw_layout(subjects: Subjects, subject: Subject, rng: random.Random) -> tuple[str, str]:
@@ -264,11 +264,11 @@ def boxes(scene: Scene) -> Iterator[Box]:
 
 
 def emphasised(scene: Scene) -> Box:
-    """The single subject as its words' weight has it: half as large at 0.5; large, whole and centred from 1.5 on."""
-    growth = min(1.0, max(0.0, (scene.emphasis - 1) / 0.5))
-    scale = scene.scale * min(1.0, scene.emphasis)
-    scale += growth * max(0.0, WHOLE - scale)
-    x, y = (0.5 + (1 - growth) * (place - 0.5) for place in (scene.x, scene.y))
+    """The single subject as large as its words' weight makes it; a weight over 1 leaves it whole and in the frame."""
+    if scene.emphasis <= 1:
+        return Box(scene.hexcode, scene.colour, scene.scale * scene.emphasis, scene.x, scene.y)
+    scale = max(scene.scale, min(scene.scale * scene.emphasis, WHOLE))
+    x, y = (min(max(place, scale / 2), 1 - scale / 2) for place in (scene.x, scene.y))
     return Box(scene.hexcode, scene.colour, scale, x, y)
 
 
