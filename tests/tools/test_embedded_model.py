@@ -37,7 +37,17 @@ from tools.embedded_model.judge import border_colour
 from tools.embedded_model.loop import Clock, Schedule, Training, backward_in_parts, feed, fill, load_state
 from tools.embedded_model.networks import BEGIN, END, VOCABULARY, build_text, build_unet, build_vae, start_as_skip
 from tools.embedded_model.optimizer import Optimizer
-from tools.embedded_model.scenes import RELATIONS, Scene, Subjects, boxes, draw_scene, general_scene, picture_held_out
+from tools.embedded_model.scenes import (
+    RELATIONS,
+    SMALL,
+    Scene,
+    Subjects,
+    boxes,
+    draw_scene,
+    general_scene,
+    picture_held_out,
+    place_single,
+)
 from tools.embedded_model.tokens import PackedTokens, frame
 from tools.embedded_model.unet import CaptionReader, alpha_bars, echo, framed_caption, text_states, used_tokens
 from tools.embedded_model.words import commonest, is_subject, named_emoji, nouns_of, plural
@@ -315,6 +325,19 @@ def test_what_is_emphasised_stays_whole(rich: Preset, side: float):
     assert after.sum() > 1.3 * before.sum()
     rows, columns = after.any(1).sum(), after.any(0).sum()
     assert rows == pytest.approx(columns, abs=1), "a disc is cut off"
+    edges = np.concatenate([after[0], after[-1], after[:, 0], after[:, -1]])
+    assert not edges.any(), "no air around it"
+
+
+def test_small_subjects_lie_in_the_middle_as_often_as_elsewhere():
+    rng = random.Random(0)
+    places = [place_single(CPU, rng) for _ in range(20_000)]
+    small = [(x, y) for scale, x, y in places if scale == SMALL]
+    assert len(small) == pytest.approx(20_000 * CPU.shares.small, rel=0.1)
+    counts = Counter(small)
+    assert len(counts) == 9
+    assert counts.pop((0.5, 0.5)) / len(small) == pytest.approx(0.5 + 0.5 / 9, abs=0.03)
+    assert min(counts.values()) > 0.5 * max(counts.values())
 
 
 @pytest.mark.parametrize("emphasis", [0.5, 1.0])

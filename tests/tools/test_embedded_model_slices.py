@@ -125,7 +125,7 @@ def test_pack_slices_export_and_evaluate_make_a_measured_checkpoint(tmp_path: Pa
     assert figures["native_size"] == SIDE
     assert figures["sampler"] == "DPM++ 2M, 20 steps, CFG 5"
     assert 0 <= figures["subject_top1"] <= figures["subject_top5"] <= 1
-    assert set(figures["weights"]) == {"0.5", "1.0", "1.5"}
+    assert set(figures["weights"]) == set(figures["weights_small"]) == {"0.5", "1.0", "1.5"}
     assert figures["inpainting"]["outside_max"] == 0
     assert figures["inpainting"]["inside_mean"] > 0
     assert figures["seeds_mean_distance"] > 0

@@ -19,7 +19,7 @@ def percent(share: float) -> str:
 
 def table(figures: dict[str, Any]) -> str:
     """What was measured, as Markdown."""
-    real, weights = figures["judge_on_real_renders"], figures["weights"]
+    real = figures["judge_on_real_renders"]
     rows = [
         (f"a classifier trained on real renders sees the subject asked for, of {figures['subjects']} "
          f"({percent(real['top1'])} on real renders)", percent(figures["subject_top1"])),
@@ -31,14 +31,10 @@ def table(figures: dict[str, Any]) -> str:
     if held := figures.get("held_out_pairs"):
         name = f"subject, style of {held['pairs']} pairs of subject and style that were held out"
         rows.append((name, f"{percent(held['top1'])}, {percent(held['style'])}"))
-    if weights:
-        rows.append(
-            (
-                "the classifier's mean probability of the subject at `(word:0.5)`, `(word:1.0)`, `(word:1.5)`, every "
-                "other prompt for a small one",
-                ", ".join(f"{weights[key]:.3f}" for key in ("0.5", "1.0", "1.5")),
-            )
-        )
+    for key, subject in (("weights", "the subject"), ("weights_small", "a subject asked for as small")):
+        probabilities = ", ".join(f"{figures[key][weight]:.3f}" for weight in ("0.5", "1.0", "1.5"))
+        name = f"the classifier's mean probability of {subject} at `(word:0.5)`, `(word:1.0)`, `(word:1.5)`"
+        rows.append((name, probabilities))
     if negative := figures.get("negative"):
         name = "share of border pixels in the colour a prompt tends to, without and with that colour as negative prompt"
         rows.append((name, f"{percent(negative['without'])}, {percent(negative['with'])}"))

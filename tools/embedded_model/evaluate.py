@@ -136,12 +136,7 @@ def held_out_figures(painter: Painter, court: Court, asked: list[Wish]) -> dict[
 
 
 def weight_figures(painter: Painter, court: Court, asked: list[Wish]) -> dict[str, float]:
-    """Mean probability of the subject by the weight of its word.
-
-    Every other prompt asks for a small one: of a subject in the usual size the judge may be as sure as it can be, so
-    that its probability shows no more of a weight over 1.
-    """
-    asked = [replace(wish, size="small") if number % 2 else wish for number, wish in enumerate(asked)]
+    """Mean probability of the subject by the weight of its word."""
     places = [court.nouns.index(wish.noun) for wish in asked]
     scores = {}
     for weight in (0.5, 1.0, 1.5):
@@ -247,7 +242,10 @@ def run(preset: Preset, checkpoint: Path = CHECKPOINT, out: Path = OUT, effort: 
         figures |= found
         print(json.dumps({key: value for key, value in found.items() if key != "subject_top1_of_each"}), flush=True)
         figures["held_out_pairs"] = held_out_figures(painter, court, held_out_wishes(subjects, nouns, effort.held_out))
-        figures["weights"] = weight_figures(painter, court, asked[: effort.weights])
+        weighed = asked[: effort.weights]
+        figures["weights"] = weight_figures(painter, court, weighed)
+        # Of a subject in its usual size the judge may be as sure as it can be; of a small one there is more to gain.
+        figures["weights_small"] = weight_figures(painter, court, [replace(wish, size="small") for wish in weighed])
         figures["negative"] = negative_figures(painter, asked[: effort.negative], preset.colours)
         few = effort.inpainting
         figures["inpainting"] = inpainting_figures(painter, asked[:few], pictures[:few])

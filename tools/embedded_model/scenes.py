@@ -206,8 +206,11 @@ def draw_ground(shares: Shares, rng: random.Random) -> str:
 
 
 def place_single(preset: Preset, rng: random.Random) -> tuple[float, float, float]:
-    """Scale and centre of a single subject. Small ones lie in a third of the frame, others near the middle."""
+    """Scale and centre of a single subject. Small ones lie in the middle as often as in any third of the frame, others
+    near the middle."""
     size = choose(rng, [("small", preset.shares.small), ("large", preset.shares.large)])
+    if size == "small" and rng.random() < 0.5:
+        return SMALL, 0.5, 0.5
     if size == "small":
         return SMALL, 0.5 + 0.25 * rng.randint(-1, 1), 0.5 + 0.25 * rng.randint(-1, 1)
     if size == "large":
@@ -264,11 +267,12 @@ def boxes(scene: Scene) -> Iterator[Box]:
 
 
 def emphasised(scene: Scene) -> Box:
-    """The single subject as large as its words' weight makes it; a weight over 1 leaves it whole and in the frame."""
+    """The single subject as large as its words' weight makes it; over 1 it stays whole, with air around it."""
     if scene.emphasis <= 1:
         return Box(scene.hexcode, scene.colour, scene.scale * scene.emphasis, scene.x, scene.y)
     scale = max(scene.scale, min(scene.scale * scene.emphasis, WHOLE))
-    x, y = (min(max(place, scale / 2), 1 - scale / 2) for place in (scene.x, scene.y))
+    reach = max(0.0, WHOLE - scale) / 2
+    x, y = (min(max(place, 0.5 - reach), 0.5 + reach) for place in (scene.x, scene.y))
     return Box(scene.hexcode, scene.colour, scale, x, y)
 
 
