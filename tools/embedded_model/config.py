@@ -269,7 +269,7 @@ PRESETS = {
             vae=Loop(batch=32, steps=5400, rate=3e-3, warmup=50, muon=True),
             vae_crop=64,
             decoder=Loop(batch=8, steps=400, rate=6e-4, warmup=20),
-            unet=Loop(batch=32, steps=7700, rate=2e-3, warmup=60, muon=True),
+            unet=Loop(batch=32, steps=10_400, rate=2e-3, warmup=60, muon=True),
             composites=7000,
             shift=1 / 16,
             shares=Shares(small=0.15, emphasis=0.35, general=0.8, shuffled=0.1),
