@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import re
@@ -329,7 +330,7 @@ def test_what_is_emphasised_stays_whole(rich: Preset, side: float):
     assert not edges.any(), "no air around it"
 
 
-def test_small_subjects_lie_in_the_middle_as_often_as_elsewhere():
+def test_half_of_the_small_subjects_lie_in_the_middle():
     rng = random.Random(0)
     places = [place_single(CPU, rng) for _ in range(20_000)]
     small = [(x, y) for scale, x, y in places if scale == SMALL]
@@ -690,6 +691,22 @@ def test_notice_names_exactly_the_art_that_the_shipped_file_learned_from():
     for style in STYLES.values():
         assert (notice([style.word]) in text) == (style.credit in trained_on), style.word
         assert (f"{style.package} {style.version}" in text) == (style.credit in trained_on), style.word
+
+
+def test_the_figures_are_of_the_shipped_file_and_hold_its_bars():
+    figures = json.loads(card.FIGURES.read_text())
+    assert figures["sha256"] == hashlib.sha256(CHECKPOINT.read_bytes()).hexdigest()
+    assert figures["sampler"] == "DPM++ 2M, 20 steps, CFG 5"
+    assert figures["vae_psnr_db"]["held_out"] >= 26
+    assert figures["subject_top1"] >= 0.8
+    assert figures["subject_top5"] >= 0.9
+    assert figures["style"] >= 0.8
+    assert figures["background"] >= 0.9
+    for weights in (figures["weights"], figures["weights_small"]):
+        assert weights["0.5"] < weights["1.0"] < weights["1.5"]
+    assert figures["negative"]["with"] < figures["negative"]["without"]
+    assert figures["inpainting"]["outside_max"] == 0
+    assert figures["seeds_mean_distance"] > 0
 
 
 def test_the_document_quotes_the_figures():

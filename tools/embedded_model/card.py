@@ -28,29 +28,24 @@ def table(figures: dict[str, Any]) -> str:
         ("the border's colour is nearest to the one asked for "
          f"(mean distance {figures['background_distance_rgb']:.0f} of 441 in RGB)", percent(figures["background"])),
     ]  # fmt: skip
-    if held := figures.get("held_out_pairs"):
+    if held := figures["held_out_pairs"]:
         name = f"subject, style of {held['pairs']} pairs of subject and style that were held out"
         rows.append((name, f"{percent(held['top1'])}, {percent(held['style'])}"))
     for key, subject in (("weights", "the subject"), ("weights_small", "a subject asked for as small")):
         probabilities = ", ".join(f"{figures[key][weight]:.3f}" for weight in ("0.5", "1.0", "1.5"))
         name = f"the classifier's mean probability of {subject} at `(word:0.5)`, `(word:1.0)`, `(word:1.5)`"
         rows.append((name, probabilities))
-    if negative := figures.get("negative"):
-        name = "share of border pixels in the colour a prompt tends to, without and with that colour as negative prompt"
-        rows.append((name, f"{percent(negative['without'])}, {percent(negative['with'])}"))
-    if inpainting := figures.get("inpainting"):
-        name = "inpainting: greatest change of a level outside of the mask, mean change inside (0 to 255)"
-        rows.append((name, f"{inpainting['outside_max']}, {inpainting['inside_mean']:.1f}"))
-    if "seeds_mean_distance" in figures:
-        rows.append(
-            ("mean change of a level from one seed to the next (0 to 255)", f"{figures['seeds_mean_distance']:.1f}")
-        )
-    vae = figures["vae_psnr_db"]
+    negative, inpainting, vae = figures["negative"], figures["inpainting"], figures["vae_psnr_db"]
     rows += [
+        ("share of border pixels in the colour a prompt tends to, without and with that colour as negative prompt",
+         f"{percent(negative['without'])}, {percent(negative['with'])}"),
+        ("inpainting: greatest change of a level outside of the mask, mean change inside (0 to 255)",
+         f"{inpainting['outside_max']}, {inpainting['inside_mean']:.1f}"),
+        ("mean change of a level from one seed to the next (0 to 255)", f"{figures['seeds_mean_distance']:.1f}"),
         ("VAE, composites of the subjects, PSNR", f"{vae['subjects']:.1f} dB"),
         ("VAE, emoji it never saw, PSNR", f"{vae['held_out']:.1f} dB"),
         (f"pictures a second, {figures['machine']}", f"{figures['pictures_per_s']:.2f}"),
-    ]
+    ]  # fmt: skip
     lines = [f"{figures['generated']} pictures, {figures['sampler']}, {figures['native_size']} px:", ""]
     lines += ["| measured | figure |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]
     return "\n".join(lines) + "\n"

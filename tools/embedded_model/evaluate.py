@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -100,10 +101,16 @@ def vae_figures(subjects: Subjects, canvas: Canvas, checkpoint: Path, effort: Ef
     return {"subjects": round(psnr(seen, seen_again), 2), "held_out": round(psnr(unseen, again), 2)}
 
 
+def painted(painter: Painter, asked: list[Wish], first_seed: int = 0, weight: float = 1.0) -> np.ndarray:
+    """Returns: (B, S, S, 3) uint8, a picture of each wish, each with the next seed."""
+    prompts = [wish.prompt(weight) for wish in asked]
+    return np.concatenate([painter.paint(prompt, seed) for seed, prompt in enumerate(prompts, first_seed)])
+
+
 def adherence(painter: Painter, court: Court, asked: list[Wish], colours: tuple[str, ...]) -> tuple[dict, np.ndarray]:
     """Returns: the shares of pictures with the right subject, style and background, and the pictures."""
     start = time.time()
-    pictures = np.concatenate([painter.paint(wish.prompt(), seed) for seed, wish in enumerate(asked)])
+    pictures = painted(painter, asked)
     seconds = time.time() - start
     hits = court.hits(court.ask(pictures), [wish.noun for wish in asked], [wish.style for wish in asked])
     borders = [border_colour(picture, colours) for picture in pictures]
@@ -130,19 +137,18 @@ def held_out_figures(painter: Painter, court: Court, asked: list[Wish]) -> dict[
     """None where no pair was held out."""
     if not asked:
         return None
-    pictures = np.concatenate([painter.paint(wish.prompt(), 1000 + seed) for seed, wish in enumerate(asked)])
-    hits = court.hits(court.ask(pictures), [wish.noun for wish in asked], [wish.style for wish in asked])
+    hits = court.hits(
+        court.ask(painted(painter, asked, 1000)), [wish.noun for wish in asked], [wish.style for wish in asked]
+    )
     return {"pairs": len(asked), **{key: share(hit) for key, hit in hits.items()}}
 
 
-def weight_figures(painter: Painter, court: Court, asked: list[Wish]) -> dict[str, float]:
-    """Mean probability of the subject by the weight of its word."""
+def weight_figures(painter: Painter, court: Court, asked: list[Wish], plain: np.ndarray) -> dict[str, float]:
+    """Mean probability of the subject by the weight of its word. plain: what `painted` makes of them at weight 1."""
+    made = {0.5: painted(painter, asked, weight=0.5), 1.0: plain, 1.5: painted(painter, asked, weight=1.5)}
     places = [court.nouns.index(wish.noun) for wish in asked]
-    scores = {}
-    for weight in (0.5, 1.0, 1.5):
-        pictures = np.concatenate([painter.paint(wish.prompt(weight), seed) for seed, wish in enumerate(asked)])
-        scores[str(weight)] = round(float(court.ask(pictures).nouns[range(len(asked)), places].mean()), 4)
-    return scores
+    scores = {weight: court.ask(pictures).nouns[range(len(asked)), places] for weight, pictures in made.items()}
+    return {str(weight): round(float(score.mean()), 4) for weight, score in scores.items()}
 
 
 def negative_figures(painter: Painter, asked: list[Wish], colours: tuple[str, ...]) -> dict[str, float]:
@@ -183,7 +189,7 @@ def inpainting_figures(painter: Painter, asked: list[Wish], plain: np.ndarray) -
 
 def seed_distance(painter: Painter, asked: list[Wish], plain: np.ndarray) -> float:
     """Mean absolute difference of levels between two seeds of the same prompt."""
-    again = np.concatenate([painter.paint(wish.prompt(), 5000 + seed) for seed, wish in enumerate(asked)])
+    again = painted(painter, asked, 5000)
     return round(float(np.abs(plain.astype(np.int16) - again).mean()), 1)
 
 
@@ -203,11 +209,14 @@ def natural_prompts(subjects: Subjects, examples: tuple[str, ...], count: int) -
 
 
 def file_figures(checkpoint: Path) -> dict[str, Any]:
-    """What the file itself tells: its metadata, the networks' widths and their parameters."""
+    """What the file itself tells: its metadata, the networks' widths and their parameters; and its SHA-256, by which
+    figures are known to be of this file."""
     *networks, facts = load_exported(checkpoint)
+    digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
     counts = [sum(p.numel() for p in network.parameters()) for network in networks]
     parameters = dict(zip(("unet", "vae", "text"), counts, strict=True))
-    return {"checkpoint": checkpoint.name, **facts, "sizes": asdict(sizes_of(checkpoint)), "parameters": parameters}
+    own = {"checkpoint": checkpoint.name, "sha256": digest}
+    return {**own, **facts, "sizes": asdict(sizes_of(checkpoint)), "parameters": parameters}
 
 
 def machine() -> str:
@@ -242,10 +251,11 @@ def run(preset: Preset, checkpoint: Path = CHECKPOINT, out: Path = OUT, effort: 
         figures |= found
         print(json.dumps({key: value for key, value in found.items() if key != "subject_top1_of_each"}), flush=True)
         figures["held_out_pairs"] = held_out_figures(painter, court, held_out_wishes(subjects, nouns, effort.held_out))
-        weighed = asked[: effort.weights]
-        figures["weights"] = weight_figures(painter, court, weighed)
+        few = effort.weights
+        figures["weights"] = weight_figures(painter, court, asked[:few], pictures[:few])
         # Of a subject in its usual size the judge may be as sure as it can be; of a small one there is more to gain.
-        figures["weights_small"] = weight_figures(painter, court, [replace(wish, size="small") for wish in weighed])
+        little = [replace(wish, size="small") for wish in asked[:few]]
+        figures["weights_small"] = weight_figures(painter, court, little, painted(painter, little))
         figures["negative"] = negative_figures(painter, asked[: effort.negative], preset.colours)
         few = effort.inpainting
         figures["inpainting"] = inpainting_figures(painter, asked[:few], pictures[:few])

@@ -206,8 +206,8 @@ def draw_ground(shares: Shares, rng: random.Random) -> str:
 
 
 def place_single(preset: Preset, rng: random.Random) -> tuple[float, float, float]:
-    """Scale and centre of a single subject. Small ones lie in the middle as often as in any third of the frame, others
-    near the middle."""
+    """Scale and centre of a single subject. Half of the small ones lie in the middle, half in any third of the frame;
+    others near the middle."""
     size = choose(rng, [("small", preset.shares.small), ("large", preset.shares.large)])
     if size == "small" and rng.random() < 0.5:
         return SMALL, 0.5, 0.5
