@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from webui.core.flags import EXIT_BAD_FLAG, STARTED_IN, BadFlag, Flags, flag_parser, parse_flags
-from webui.core.supervision import Supervisor, cause_of_death
+from webui.process.supervision import Supervisor, cause_of_death
 
 ROOT = Path(__file__).resolve().parent
 OLDEST, NEWEST = (3, 10), (3, 13)
@@ -105,7 +105,7 @@ def import_install(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """`launch.py import`: take over another install and tell what was done. Returns: the exit status."""
     from webui.core.errors import WebuiError
     from webui.core.paths import Paths
-    from webui.desk import importing
+    from webui.services import importing
 
     words = [word for word in arguments if word != "--dry-run"]
     dry_run = len(words) < len(arguments)

@@ -22,7 +22,7 @@ from webui.jobs.context import JobContext
 from webui.models.families.base import LoadedModel
 from webui.pipeline.engine import build
 from webui.pipeline.generate import Job, Report, run_pass
-from webui.pipeline.save import Saver
+from webui.pipeline.saving.saver import Saver
 
 T = TypeVar("T")
 CFG_SCALE = 7.0

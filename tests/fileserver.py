@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from webui.core.egress import Egress
+from webui.net.egress import Egress
 
 CERTIFICATES = Path(__file__).parent / "fixtures" / "egress"
 

@@ -20,11 +20,13 @@ LAYERS = {
     "diffusion": ("core",),
     "jobs": ("core",),
     "extensions": ("core",),
+    "net": ("core",),
+    "process": ("core",),
     "models": ("core", "catalog", "diffusion"),
     "pipeline": ("core", "catalog", "prompts", "diffusion", "models", "extensions", "jobs"),
-    "desk": ("core", "catalog", "prompts", "jobs", "extensions"),
-    "ui": ("core", "catalog", "jobs", "extensions", "desk"),
-    "api": ("core", "catalog", "jobs", "extensions", "desk"),
+    "services": ("core", "catalog", "prompts", "jobs", "extensions", "net"),
+    "ui": ("core", "catalog", "jobs", "extensions", "services"),
+    "api": ("core", "catalog", "jobs", "extensions", "services"),
 }
 # Heavy packages, and the only packages of ours that may load them.
 HEAVY = {
@@ -126,7 +128,7 @@ def test_built_in_extensions_import_the_extension_api_only(path: Path) -> None:
         ("webui.ui.txt2img", "def click():\n    from webui.pipeline import generate"),
         ("webui.api.progress", "from ..models import manager"),
         ("webui.api.progress", "import importlib\nimportlib.import_module('webui.diffusion.samplers')"),
-        ("webui.desk.generate", "import gradio as gr"),
+        ("webui.services.generate", "import gradio as gr"),
         ("webui.prompts.tokenizer", "from transformers import CLIPTokenizerFast"),
         ("webui.models.manager", "from webui.jobs import runner"),
         ("webui.core.hooks", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import webui.models.manager"),
@@ -143,7 +145,7 @@ def test_a_forbidden_import_is_found(module: str, source: str) -> None:
     [
         ("webui.core.request", "from .params import Params\nfrom webui.core import errors\nimport json"),
         ("webui.pipeline.generate", "import torch\nfrom webui.jobs.context import JobContext"),
-        ("webui.ui.txt2img", "import gradio\nfrom webui.desk.services import Services"),
+        ("webui.ui.txt2img", "import gradio\nfrom webui.services.services import Services"),
         ("webui.core.hooks", "if TYPE_CHECKING:\n    from torch import Tensor"),
         ("webui.app", "import gradio, torch\nimport webui.pipeline.engine"),
     ],

@@ -35,17 +35,17 @@ from webui.core.layouts import folders_of, listed_folders
 from webui.core.paths import Paths
 from webui.core.settings import SettingsStore, frozen_keys
 from webui.core.settings_table import SETTINGS
-from webui.core.supervision import (
+from webui.extensions.loader import load_extensions
+from webui.jobs.runner import JobRunner
+from webui.process.supervision import (
     EXIT_FAILED_START,
     announce_ready,
     restart_count,
     watch_supervisor,
 )
-from webui.desk.services import Parts, Services
-from webui.extensions.loader import load_extensions
-from webui.jobs.runner import JobRunner
 from webui.prompts.styles import StyleStore
 from webui.prompts.tokenizer import ClipTokenizer
+from webui.services.services import Parts, Services
 
 log = logging.getLogger("easel")
 
@@ -54,7 +54,7 @@ OTHER_PORTS = 100
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until stopped. Returns the exit status; see webui.core.supervision."""
+    """Serve until stopped. Returns the exit status; see webui.process.supervision."""
     try:
         flags, warnings = parse_flags(list(sys.argv[1:] if argv is None else argv), os.environ)
     except BadFlag as error:

@@ -20,7 +20,7 @@ from tests.tiny import tiny_checkpoint
 from webui.api.guard import Guard
 from webui.app import build_app, build_services
 from webui.core.flags import parse_flags
-from webui.desk.services import Services
+from webui.services.services import Services
 
 FLAGS = ["--no-half", "--precision", "full", "--device", "cpu"]
 

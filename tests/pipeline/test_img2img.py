@@ -27,8 +27,8 @@ from webui.core.request import (
     SoftInpainting,
 )
 from webui.jobs.context import JobContext
-from webui.pipeline import loopback
 from webui.pipeline.engine import Engine, build
+from webui.pipeline.from_image import loopback
 from webui.pipeline.generate import run
 
 

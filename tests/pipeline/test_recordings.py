@@ -20,9 +20,9 @@ from webui.core.flags import parse_flags
 from webui.core.request import GenerationResult
 from webui.jobs.context import JobContext
 from webui.pipeline.engine import Engine, build
+from webui.pipeline.from_image.loopback import denoising_strength
+from webui.pipeline.from_image.loopback import run as run_loops
 from webui.pipeline.generate import run
-from webui.pipeline.loopback import denoising_strength
-from webui.pipeline.loopback import run as run_loops
 
 CASES = [
     "sampler-dpmpp_2m",

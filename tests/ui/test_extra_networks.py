@@ -12,7 +12,7 @@ import httpx
 import pytest
 from playwright.sync_api import Locator, expect
 
-from tests.desk.test_cards import lora, picture
+from tests.services.test_cards import lora, picture
 from tests.tiny import tiny_checkpoint
 from tests.ui.conftest import Visit
 from tools.random_checkpoint import TINY

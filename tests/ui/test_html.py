@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from webui.desk.reproduce import Fact, Reproduction
+from webui.services.reproduce import Fact, Reproduction
 from webui.ui import html
 
 

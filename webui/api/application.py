@@ -20,7 +20,7 @@ from webui.api.timing import ProcessTime
 from webui.api.vaes import vaes_router
 from webui.api.waiting import Waiters
 from webui.core.version import VERSION
-from webui.desk.services import Services
+from webui.services.services import Services
 
 
 def build_api(services: Services) -> FastAPI:

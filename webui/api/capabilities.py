@@ -8,8 +8,8 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from webui.desk.capabilities import CHOSEN, offer_of
-from webui.desk.services import Services
+from webui.services.capabilities import CHOSEN, offer_of
+from webui.services.services import Services
 
 
 class CapabilitiesAnswer(BaseModel):

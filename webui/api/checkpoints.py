@@ -7,8 +7,8 @@ from typing import Any
 from fastapi import APIRouter
 
 from webui.api.waiting import Waiters
-from webui.desk.generation import LOAD
-from webui.desk.services import Services
+from webui.services.generation import LOAD
+from webui.services.services import Services
 
 UNLOAD = "webui.pipeline.load:unload"
 

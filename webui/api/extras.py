@@ -14,9 +14,9 @@ from webui.api.schema import api_fields
 from webui.api.waiting import Waiters
 from webui.core.extras import MOST_PICTURES, ExtrasRequest, PictureSource
 from webui.core.request import GenerationResult
-from webui.desk.extras import submit_extras
-from webui.desk.generation import generation_result
-from webui.desk.services import Services
+from webui.services.extras import submit_extras
+from webui.services.generation import generation_result
+from webui.services.services import Services
 
 
 class FileData(BaseModel):

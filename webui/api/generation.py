@@ -16,10 +16,10 @@ from webui.api.options import CHECKPOINT, allowed_changes, change_settings
 from webui.api.schema import GIVEN_PICTURES, Body, ImageToImageBody, TextToImageBody, filled_in, request_of
 from webui.api.waiting import Waiters
 from webui.core.request import GenerationResult
-from webui.desk.forms import OVERRIDES, overrides_from_lines
-from webui.desk.generation import generation_result, submit_generation
-from webui.desk.infotexts import form_from_infotext
-from webui.desk.services import Services
+from webui.services.forms import OVERRIDES, overrides_from_lines
+from webui.services.generation import generation_result, submit_generation
+from webui.services.infotexts import form_from_infotext
+from webui.services.services import Services
 
 ID_LETTERS = string.ascii_uppercase + string.digits
 

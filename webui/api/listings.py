@@ -12,7 +12,7 @@ from fastapi import APIRouter
 from webui.api.schema import LOOPBACK, SOFT_INPAINTING
 from webui.core.choices import IMAGE_UPSCALERS, LATENT_UPSCALERS, SAMPLERS, SCHEDULERS
 from webui.core.flags import flag_parser
-from webui.desk.services import Services
+from webui.services.services import Services
 
 SECRET_FLAGS = frozenset({"gradio_auth", "gradio_auth_path", "api_auth", "ngrok", "ngrok_options", "tls_keyfile"})
 NOT_A1111S = frozenset({"credentials", "api_credentials", "port_given"})

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from webui.catalog.networks import EmbeddingFacts
-from webui.desk.services import Services
+from webui.services.services import Services
 
 
 def networks_router(services: Services) -> APIRouter:

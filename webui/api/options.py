@@ -11,8 +11,8 @@ from webui.api.waiting import Waiters
 from webui.catalog.vaes import AUTOMATIC, NONE
 from webui.core.errors import InvalidRequest, NotFound, Refused
 from webui.core.settings import Setting
-from webui.desk.generation import choose_checkpoint
-from webui.desk.services import Services
+from webui.services.generation import choose_checkpoint
+from webui.services.services import Services
 
 CHECKPOINT = "sd_model_checkpoint"
 VAE = "sd_vae"

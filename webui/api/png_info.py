@@ -9,8 +9,8 @@ from pydantic import BaseModel, Field
 
 from webui.api.images import picture_bytes
 from webui.core.pictures import read_infotext
-from webui.desk.infotexts import fields_of
-from webui.desk.services import Services
+from webui.services.infotexts import fields_of
+from webui.services.services import Services
 
 
 class PictureBody(BaseModel):

@@ -12,8 +12,8 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from webui.core.errors import NotFound
-from webui.desk.services import Services
 from webui.jobs.progress import Progress
+from webui.services.services import Services
 
 IDLE_STATE = {
     "skipped": False,

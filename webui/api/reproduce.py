@@ -10,8 +10,8 @@ from pydantic import BaseModel, Field
 from webui.api.images import picture_bytes
 from webui.core.errors import InvalidRequest
 from webui.core.pictures import read_infotext
-from webui.desk.reproduce import check
-from webui.desk.services import Services
+from webui.services.reproduce import check
+from webui.services.services import Services
 
 State = Literal["same", "different", "unknown"]
 

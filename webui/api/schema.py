@@ -18,7 +18,7 @@ from webui.core.choices import find_sampler
 from webui.core.errors import InvalidRequest, nearest
 from webui.core.params import Params, nested_group
 from webui.core.request import MAX_SIDE, GenerationRequest, Loopback, SoftInpainting
-from webui.desk.forms import EXTENSIONS
+from webui.services.forms import EXTENSIONS
 
 HIRES_DENOISING = 0.75  # A1111's API default; its page has 0.7
 TAKES_NO_SCRIPTS = {"", "none"}
@@ -146,7 +146,7 @@ def request_of(body: Body, extensions: Sequence[type[Params]]) -> GenerationRequ
 def filled_in(body: Body, form: Mapping[str, Any]) -> Body:
     """The body with the fields that it leaves open taken from a form, such as an infotext describes.
 
-    form: values by dotted path in the request, as `webui.desk.forms` has them.
+    form: values by dotted path in the request, as `webui.services.forms` has them.
     Raises: InvalidRequest for a value that the body's field refuses.
     """
     given = body.model_fields_set

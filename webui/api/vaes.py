@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from webui.desk.services import Services
+from webui.services.services import Services
 
 
 def vaes_router(services: Services) -> APIRouter:

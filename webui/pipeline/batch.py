@@ -17,8 +17,8 @@ from webui.core.pictures import read_infotext
 from webui.core.request import GenerationRequest, GenerationResult, ResultImage
 from webui.jobs.context import JobContext
 from webui.pipeline.engine import Engine
+from webui.pipeline.from_image.image_input import decoded
 from webui.pipeline.generate import run as generate
-from webui.pipeline.image_input import decoded
 from webui.pipeline.plan import LAST_SEED
 
 PER_PICTURE = ("all_prompts", "all_negative_prompts", "all_seeds", "all_subseeds", "infotexts")

@@ -21,14 +21,14 @@ from webui.models.manager import ModelManager
 from webui.models.vae_shelf import VaeShelf
 from webui.pipeline.networks import NetworkShelf
 from webui.pipeline.plan import GenerationPlan, make_plan
-from webui.pipeline.provenance import provenance_at
+from webui.pipeline.saving.provenance import provenance_at
 from webui.pipeline.vaes import with_vaes
 from webui.prompts.styles import StyleStore
 from webui.prompts.tokenizer import Tokenizer
 
 
 class Parts(Protocol):
-    """What the engine is built from; `webui.desk.services.Parts` has it all."""
+    """What the engine is built from; `webui.services.services.Parts` has it all."""
 
     @property
     def flags(self) -> Flags: ...

@@ -18,8 +18,8 @@ from webui.core.pictures import MIME, PARAMETERS, decoded_picture, read_infotext
 from webui.core.request import GenerationResult, ResultImage
 from webui.core.settings import Settings
 from webui.pipeline.engine import Engine
-from webui.pipeline.names import safe_part
-from webui.pipeline.picture_files import encoded, write_picture
+from webui.pipeline.saving.names import safe_part
+from webui.pipeline.saving.picture_files import encoded, write_picture
 from webui.pipeline.upscaling import upscale
 
 if TYPE_CHECKING:

@@ -23,24 +23,24 @@ from webui.diffusion.schedules import ConsistencyTable
 from webui.models.attention import attention_computed
 from webui.models.families.base import LoadedModel
 from webui.models.token_merging import merged_tokens
-from webui.pipeline.blending import KeepOutsideMask
-from webui.pipeline.compositing import Picture, composed
 from webui.pipeline.conditioning import StepCount, TextEncoding, TextOptions
 from webui.pipeline.economy import enduring
 from webui.pipeline.engine import Engine
 from webui.pipeline.fit import require_fit, require_handover, without_effect
-from webui.pipeline.image_input import decoded, pixels_hash
+from webui.pipeline.from_image.blending import KeepOutsideMask
+from webui.pipeline.from_image.compositing import Picture, composed
+from webui.pipeline.from_image.image_input import decoded, pixels_hash
+from webui.pipeline.from_image.model_input import input_channels
+from webui.pipeline.from_image.source import BLANK_MASK, Source, encoded, inpaint_fields, make_canvas, make_masking
 from webui.pipeline.job import Job, Report
 from webui.pipeline.latents import Latents, noise_table, sample, upscaled
-from webui.pipeline.model_input import input_channels
 from webui.pipeline.networks import InUse, networks_on, report_embeddings
 from webui.pipeline.plan import GenerationPlan, HiresPlan, SamplingPlan, expanded
 from webui.pipeline.postprocess import cropped_to, resized, to_image, to_tensor
 from webui.pipeline.refiner import RefinerSwitch, refines
 from webui.pipeline.report import job_info, report_guidance, report_model, report_options, report_refiner
-from webui.pipeline.results import mask_pictures, remember, save_before_hires, save_uncorrected, saved, with_grid
-from webui.pipeline.save import Saver
-from webui.pipeline.source import BLANK_MASK, Source, encoded, inpaint_fields, make_canvas, make_masking
+from webui.pipeline.saving.results import mask_pictures, remember, save_before_hires, save_uncorrected, saved, with_grid
+from webui.pipeline.saving.saver import Saver
 from webui.prompts.networks import cut_networks
 
 if TYPE_CHECKING:

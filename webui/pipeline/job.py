@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from webui.pipeline.engine import Engine
+from webui.pipeline.from_image.source import Source
 from webui.pipeline.plan import GenerationPlan
-from webui.pipeline.save import Saver
-from webui.pipeline.source import Source
+from webui.pipeline.saving.saver import Saver
 
 if TYPE_CHECKING:
     from webui.jobs.context import JobContext

@@ -9,8 +9,8 @@ import gradio as gr
 from gradio.components import Component
 from gradio.events import Dependency
 
-from webui.desk.capabilities import Offer, current_offer
-from webui.desk.services import Services
+from webui.services.capabilities import Offer, current_offer
+from webui.services.services import Services
 from webui.ui.widgets import QUIET
 
 NEEDS_NEGATIVE = ("negative_prompt", "cfg_scale", "hires.negative_prompt")

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Response
 
 from webui.core.errors import InvalidRequest
-from webui.desk.cards import Cards
-from webui.desk.services import Services
+from webui.services.cards import Cards
+from webui.services.services import Services
 
 PREVIEW_HEADERS = {
     "Content-Security-Policy": "sandbox; default-src 'none'",

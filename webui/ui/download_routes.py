@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body
 
-from webui.desk.downloads import Downloads, check_allowed
-from webui.desk.services import Services
+from webui.services.downloads import Downloads, check_allowed
+from webui.services.services import Services
 
 
 def download_routes(services: Services, downloads: Downloads) -> APIRouter:

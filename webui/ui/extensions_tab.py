@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gradio as gr
 
-from webui.desk.services import Services
 from webui.extensions.host import Extension
+from webui.services.services import Services
 from webui.ui.html import escape, sentences
 
 DOWNLOADS = (

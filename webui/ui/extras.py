@@ -11,10 +11,10 @@ from gradio.components import Component
 from webui.core.choices import IMAGE_UPSCALERS
 from webui.core.errors import InvalidRequest, WebuiError
 from webui.core.extras import SCALE_BY, SCALE_TO, ExtrasRequest, PictureSource
-from webui.desk import generation
-from webui.desk.extras import pictures_in, submit_extras
-from webui.desk.folders import folder_of
-from webui.desk.services import Services
+from webui.services import generation
+from webui.services.extras import pictures_in, submit_extras
+from webui.services.folders import folder_of
+from webui.services.services import Services
 from webui.ui.html import escape
 from webui.ui.output import OutputPanel
 from webui.ui.tab import Update, accepted, refused

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from webui.core.errors import WebuiError
-from webui.desk.services import Services
-from webui.desk.versions import versions
+from webui.services.services import Services
+from webui.services.versions import versions
 from webui.ui.html import escape
 
 DOT = "&ensp;•&ensp;"

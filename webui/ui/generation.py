@@ -21,7 +21,7 @@ from webui.core.choices import (
 from webui.core.params import Params
 from webui.core.request import GenerationRequest
 from webui.core.settings import Settings
-from webui.desk.forms import EXTENSIONS, OVERRIDES
+from webui.services.forms import EXTENSIONS, OVERRIDES
 from webui.ui.widgets import InputAccordion, input_accordion, specs_by_path, tool, widget
 
 SAMPLER_NAMES = [sampler.name for sampler in SAMPLERS]
@@ -32,7 +32,7 @@ SPECS = specs_by_path(GenerationRequest)
 class ParameterColumn:
     """Places parameters and remembers where: a tab calls the pieces in the order it wants to show them.
 
-    fields: dotted parameter path -> component, the form of `webui.desk.forms`.
+    fields: dotted parameter path -> component, the form of `webui.services.forms`.
     """
 
     reuse_seed: gr.Button

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from html import escape
 
 from webui.core.request import GenerationResult
-from webui.desk.reproduce import Reproduction
+from webui.services.reproduce import Reproduction
 
 MARKS = {"same": "✓", "different": "✗", "unknown": "?"}
 """How a fact of a reproduction looks."""

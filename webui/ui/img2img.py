@@ -9,11 +9,11 @@ import gradio as gr
 
 from webui.core.errors import InvalidRequest, WebuiError
 from webui.core.image_choices import BY_FIELD
-from webui.desk import drawings
-from webui.desk.batches import submit_batch
-from webui.desk.forms import request_from_form
-from webui.desk.generation import submit_generation
-from webui.desk.services import Services
+from webui.services import drawings
+from webui.services.batches import submit_batch
+from webui.services.forms import request_from_form
+from webui.services.generation import submit_generation
+from webui.services.services import Services
 from webui.ui import html
 from webui.ui.generation import SPECS, ParameterColumn
 from webui.ui.later import later

@@ -11,8 +11,8 @@ from gradio.components import Component
 
 from webui.core.errors import WebuiError
 from webui.core.merging import ADD_DIFFERENCE, CONFIG_SOURCES, METHODS, OVERWRITE, WEIGHTED_SUM, MergeRequest
-from webui.desk.merging import read_metadata, submit_merge
-from webui.desk.services import Services
+from webui.services.merging import read_metadata, submit_merge
+from webui.services.services import Services
 from webui.ui.html import escape, paragraphs, problem
 from webui.ui.tab import Update
 from webui.ui.widgets import QUIET, specs_by_path, tool, widget

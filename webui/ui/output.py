@@ -12,8 +12,8 @@ from gradio.processing_utils import save_bytes_to_cache
 
 from webui.core.errors import InvalidRequest, WebuiError
 from webui.core.request import ResultImage
-from webui.desk import generation, saving
-from webui.desk.services import Services
+from webui.services import generation, saving
+from webui.services.services import Services
 from webui.ui import html
 from webui.ui.widgets import QUIET, tool
 

@@ -13,9 +13,9 @@ from fastapi import Depends, FastAPI
 from fastapi.staticfiles import StaticFiles
 
 from webui.core.settings import Settings
-from webui.desk.downloads import Downloads, downloads_folders
-from webui.desk.hints import first_run_hint
-from webui.desk.services import Services
+from webui.services.downloads import Downloads, downloads_folders
+from webui.services.hints import first_run_hint
+from webui.services.services import Services
 from webui.ui import extra_networks, html
 from webui.ui.capabilities import wire_capabilities
 from webui.ui.card_routes import card_routes

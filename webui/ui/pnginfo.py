@@ -9,8 +9,8 @@ import gradio as gr
 
 from webui.core.errors import WebuiError
 from webui.core.pictures import read_infotext
-from webui.desk.reproduce import check
-from webui.desk.services import Services
+from webui.services.reproduce import check
+from webui.services.services import Services
 from webui.ui.extras import Extras
 from webui.ui.html import escape, paragraphs, problem, reproduction
 from webui.ui.img2img import Img2Img

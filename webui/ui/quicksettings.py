@@ -17,10 +17,10 @@ from gradio.events import Dependency
 
 from webui.core.errors import WebuiError
 from webui.core.settings import Setting
-from webui.desk.choices import choices_of
-from webui.desk.generation import choose_checkpoint
-from webui.desk.native_size import USUAL, native_size
-from webui.desk.services import Services
+from webui.services.choices import choices_of
+from webui.services.generation import choose_checkpoint
+from webui.services.native_size import USUAL, native_size
+from webui.services.services import Services
 from webui.ui import html
 from webui.ui.widgets import QUIET, tool
 

@@ -9,8 +9,8 @@ import gradio as gr
 from gradio.components import Component
 
 from webui.core.errors import WebuiError
-from webui.desk.drawings import picture_size, scaled_size
-from webui.desk.infotexts import form_from_infotext
+from webui.services.drawings import picture_size, scaled_size
+from webui.services.infotexts import form_from_infotext
 from webui.ui.html import escape
 from webui.ui.img2img import Img2Img
 from webui.ui.output import OutputPanel

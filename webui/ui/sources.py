@@ -20,9 +20,9 @@ from webui.core.batch import TAKEN_FROM_PICTURES, PictureBatch
 from webui.core.errors import InvalidRequest
 from webui.core.request import GenerationRequest
 from webui.core.settings import Settings
-from webui.desk.batches import BatchFolders, batch_of_files, batch_of_folder
-from webui.desk.drawings import Drawing, drawing_of
-from webui.desk.services import Services
+from webui.services.batches import BatchFolders, batch_of_files, batch_of_folder
+from webui.services.drawings import Drawing, drawing_of
+from webui.services.services import Services
 
 IMG2IMG, SKETCH, INPAINT, INPAINT_SKETCH, INPAINT_UPLOAD, BATCH = MODES = (
     "img2img",

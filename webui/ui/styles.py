@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from webui.core.errors import WebuiError
-from webui.desk.services import Services
+from webui.services.services import Services
 from webui.ui.html import escape
 from webui.ui.widgets import QUIET, tool
 

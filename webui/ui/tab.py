@@ -17,13 +17,13 @@ from gradio.components import Component
 from gradio.events import Dependency
 
 from webui.core.errors import WebuiError
-from webui.desk import generation
-from webui.desk.dropped import read_dropped
-from webui.desk.forms import OVERRIDES, request_from_form
-from webui.desk.infotexts import form_from_infotext, last_infotext
-from webui.desk.reproduce import check
-from webui.desk.services import Services
-from webui.desk.tokens import count_prompt_tokens
+from webui.services import generation
+from webui.services.dropped import read_dropped
+from webui.services.forms import OVERRIDES, request_from_form
+from webui.services.infotexts import form_from_infotext, last_infotext
+from webui.services.reproduce import check
+from webui.services.services import Services
+from webui.services.tokens import count_prompt_tokens
 from webui.ui import html
 from webui.ui.extra_networks import build_extra_networks
 from webui.ui.generation import ParameterColumn

@@ -5,8 +5,8 @@ from __future__ import annotations
 import gradio as gr
 
 from webui.core.errors import WebuiError
-from webui.desk.infotexts import form_from_infotext
-from webui.desk.services import Services
+from webui.services.infotexts import form_from_infotext
+from webui.services.services import Services
 from webui.ui.generation import ParameterColumn
 from webui.ui.tab import GenerationTab, Update, accepted, refused
 

@@ -1,0 +1,93 @@
+"""Finished pictures saved and handed over, with what else belongs to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from webui.core.errors import WebuiError
+from webui.core.files import write_atomic
+from webui.core.request import ResultImage
+from webui.pipeline.from_image.compositing import Picture
+from webui.pipeline.from_image.masks import composite
+from webui.pipeline.infotext import image_infotext
+from webui.pipeline.job import Job
+from webui.pipeline.postprocess import grid_rows, make_grid
+
+
+def remember(job: Job) -> None:
+    """Keep the job's infotext in params.txt, before anything can go wrong, for the page's "read the last one"."""
+    if job.engine.flags.no_prompt_history:
+        return
+    try:
+        write_atomic(job.engine.paths.params_txt, image_infotext(job.plan, 0, job.report.fields).encode())
+    except OSError as error:
+        job.report.comment(f"The prompt can't be kept in {job.engine.paths.params_txt}: {error.strerror}.")
+
+
+def save_before_hires(job: Job, pictures: Sequence[Image.Image], indices: range) -> None:
+    """Keep the first pass's pictures, if that is wished."""
+    if not job.plan.settings["save_images_before_highres_fix"] or not job.plan.request.save_samples:
+        return
+    for index, picture in zip(indices, pictures, strict=True):
+        text = image_infotext(job.plan, index, job.report.fields)
+        job.saver.sample(picture, index, text, suffix="-before-highres-fix")
+
+
+def is_kept(job: Job, picture: Picture) -> bool:
+    """Whether files of the picture are wished: those cut short only by setting."""
+    return job.plan.request.save_samples and (picture.complete or job.plan.settings["save_incomplete_images"])
+
+
+def saved(job: Job, picture: Picture, finished: Image.Image, index: int) -> ResultImage:
+    """A picture of the job with its text, saved if that is wished and can be done. finished: after all processing."""
+    text = image_infotext(job.plan, index, job.report.fields)
+    save = is_kept(job, picture) and job.plan.settings["samples_save"]
+    try:
+        result = job.saver.sample(finished, index, text, save=save)
+    except WebuiError as error:
+        job.report.comment(str(error))
+        result = job.saver.sample(finished, index, text, save=False)
+    if result.path is not None:
+        job.engine.host.image_saved(Path(result.path), finished, job.plan)
+    return result
+
+
+def mask_pictures(job: Job, picture: Picture, index: int) -> list[ResultImage]:
+    """The mask and what was painted in it, those that the settings want shown; they save them, too."""
+    if picture.mask is None or picture.painted is None:
+        return []
+    settings, shown = job.plan.settings, []
+    text = image_infotext(job.plan, index, job.report.fields)
+    for kind, suffix in (("mask", "-mask"), ("mask_composite", "-mask-composite")):
+        kept, returned = settings[f"save_{kind}"] and is_kept(job, picture), settings[f"return_{kind}"]
+        if not kept and not returned:
+            continue
+        made = picture.mask.convert("RGB") if kind == "mask" else composite(picture.painted, picture.mask)
+        if kept:
+            job.saver.sample(made, index, text, suffix=suffix)
+        if returned:
+            shown.append(job.saver.sample(made, index, "", save=False))
+    return shown
+
+
+def save_uncorrected(job: Job, picture: Picture, index: int) -> None:
+    """Keep the picture as it was before colour correction, if that is wished."""
+    wanted = is_kept(job, picture) and job.plan.settings["save_images_before_color_correction"]
+    if wanted and picture.uncorrected is not None:
+        text = image_infotext(job.plan, index, job.report.fields)
+        job.saver.sample(picture.uncorrected, index, text, suffix="-before-color-correction")
+
+
+def with_grid(job: Job, pictures: Sequence[Image.Image], results: list[ResultImage]) -> list[ResultImage]:
+    """The results, a grid of the pictures in front if that is wished."""
+    settings = job.plan.settings
+    if not (settings["return_grid"] or settings["grid_save"]):
+        return results
+    rows = grid_rows(len(pictures), job.plan.request.batch_size, settings)
+    grid = make_grid(pictures, rows, settings["grid_background_color"])
+    text = image_infotext(job.plan, 0, job.report.fields)
+    saved = job.saver.grid(grid, text, save=job.plan.request.save_grid)
+    return [saved, *results] if settings["return_grid"] else results

@@ -1,0 +1,147 @@
+"""Pictures onto the disk: where, under which name, with which text in them."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from PIL import Image
+
+from webui.core.files import write_atomic
+from webui.core.paths import Paths
+from webui.core.pictures import MIME, PARAMETERS
+from webui.core.provenance import CHUNK, Provenance
+from webui.core.request import ResultImage
+from webui.pipeline.plan import GenerationPlan
+from webui.pipeline.saving.names import NameFacts, fill_pattern, safe_part
+from webui.pipeline.saving.picture_files import Encoded, encoded, write_jpg_copy, write_picture
+
+
+class Saver:
+    """Saves the pictures of one job.
+
+    provenance: written into each beside its infotext; None leaves it out.
+    """
+
+    def __init__(
+        self, plan: GenerationPlan, paths: Paths, job_timestamp: str, provenance: Provenance | None = None
+    ) -> None:
+        self.plan = plan
+        self.paths = paths
+        self.settings = plan.settings
+        self.job_timestamp = job_timestamp
+        self.further = {CHUNK: provenance.to_text()} if provenance else {}
+
+    def sample(
+        self, image: Image.Image, index: int, infotext: str, *, suffix: str = "", save: bool = True
+    ) -> ResultImage:
+        """One picture of the job, saved when `save`. suffix: e.g. "-before-highres-fix"."""
+        picture = self._encoded(image, infotext)
+        path = None
+        if save:
+            folder = self._folder("outdir_samples", f"outdir_{self.plan.request.mode}_samples")
+            facts = self._facts(index, picture.data)
+            if self.settings["save_to_dirs"]:
+                folder = folder / self._subfolder(facts)
+            pattern = self.settings["samples_filename_pattern"]
+            pattern = pattern or ("[seed]" if self.settings["save_to_dirs"] else "[seed]-[prompt_spaces]")
+            name = fill_pattern(pattern, facts)
+            numbered = self.settings["save_images_add_number"] or not name
+            name = (f"-{name}" if numbered else name) + suffix
+            path = write_picture(folder, name, picture, self.settings, numbered=numbered)
+            write_jpg_copy(path, image, picture, self.settings)
+            self._write_text(path, infotext)
+        return _result(image, picture, infotext, path)
+
+    def grid(self, image: Image.Image, infotext: str, *, save: bool) -> ResultImage:
+        """The grid of the whole job."""
+        picture = self._encoded(image, infotext, grid=True)
+        path = None
+        if save and self.settings["grid_save"]:
+            folder = self._folder("outdir_grids", f"outdir_{self.plan.request.mode}_grids")
+            facts = self._facts(0, picture.data)
+            if self.settings["grid_save_to_dirs"]:
+                folder = folder / self._subfolder(facts)
+            name = "-" + fill_pattern("[seed]", facts) if self.settings["grid_extended_filename"] else ""
+            path = write_picture(folder, name, picture, self.settings, numbered=True, basename="grid")
+            write_jpg_copy(path, image, picture, self.settings)
+        return _result(image, picture, infotext, path, is_grid=True)
+
+    def input_picture(self, image: Image.Image, name: str) -> None:
+        """A picture that img2img starts from, once under its name."""
+        folder = self.paths.data / self.settings["outdir_init_images"]
+        if not any(folder.glob(f"{name}.*")):
+            write_picture(folder, name, encoded(image, {}, self.settings), self.settings, numbered=False)
+
+    def _encoded(self, image: Image.Image, infotext: str, *, grid: bool = False) -> Encoded:
+        return encoded(image, {PARAMETERS: infotext, **self.further}, self.settings, grid=grid)
+
+    def _folder(self, shared: str, own: str) -> Path:
+        chosen = self.settings[shared] or self.settings[own]
+        return self.paths.data / chosen
+
+    def _subfolder(self, facts: NameFacts) -> Path:
+        pattern = self.settings["directories_filename_pattern"] or "[prompt_words]"
+        parts = (part for part in re.split(r"[/\\]", fill_pattern(pattern, facts)))
+        return Path(*(safe_part(part) for part in parts if part.strip(" .")))
+
+    def _write_text(self, path: Path, infotext: str) -> None:
+        if self.settings["save_txt"] and infotext:
+            write_atomic(path.with_suffix(".txt"), f"{infotext}\n".encode())
+
+    def _facts(self, index: int, data: bytes) -> NameFacts:
+        plan, first, batch_size = self.plan, self.plan.first, self.plan.request.batch_size
+        count = len(plan.seeds)
+        schedule = "" if first.schedule.name == "automatic" else first.schedule.label
+        values: Mapping[str, str | None] = {
+            "seed": str(plan.seeds[index]),
+            "seed_first": str(plan.seeds[0]),
+            "seed_last": None if count == 1 else str(plan.seeds[-1]),
+            "steps": str(first.steps),
+            "cfg": str(plan.request.cfg_scale),
+            "width": str(plan.hires.sampling.width if plan.hires else first.width),
+            "height": str(plan.hires.sampling.height if plan.hires else first.height),
+            "styles": ", ".join(plan.request.styles) or "None",
+            "sampler": first.sampler.name,
+            "scheduler": first.schedule.label,
+            "sampler_scheduler": f"{first.sampler.name} {schedule}".strip(),
+            "model_hash": first.checkpoint.shorthash or "",
+            "model_name": first.checkpoint.model_name,
+            "job_timestamp": self.job_timestamp,
+            "batch_number": None if batch_size == 1 else str(index % batch_size + 1),
+            "batch_size": str(batch_size),
+            "generation_number": None if count == 1 else str(index + 1),
+            "clip_skip": str(plan.clip_skip),
+            "denoising": _text_of(plan.hires.sampling.denoise if plan.hires else first.denoise),
+            "user": plan.request.user,
+            "vae_filename": _vae_filename(plan),
+            "basename": "",
+        }
+        return NameFacts(
+            values=values,
+            prompt=first.prompts[index],
+            prompt_without_styles=plan.request.prompt,
+            negative_prompt=plan.request.negative_prompt,
+            image_bytes=lambda: data,
+            now=datetime.datetime.now(),
+            max_prompt_words=self.settings["directories_max_prompt_words"],
+        )
+
+
+def _text_of(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _result(
+    image: Image.Image, picture: Encoded, infotext: str, path: Path | None, *, is_grid: bool = False
+) -> ResultImage:
+    mime = MIME[picture.format]
+    return ResultImage(picture.data, mime, infotext, image.width, image.height, str(path) if path else None, is_grid)
+
+
+def _vae_filename(plan: GenerationPlan) -> str:
+    """The name of the VAE's file up to its first dot."""
+    vae = plan.vae_of(plan.first.checkpoint).file
+    return vae.name.lstrip(".").split(".")[0] if vae else "None"

@@ -1,0 +1,32 @@
+"""Starting the job of the Extras tab, and which pictures a folder holds."""
+
+from __future__ import annotations
+
+from webui.core.errors import InvalidRequest, NotFound
+from webui.core.extras import MOST_PICTURES, ExtrasRequest, PictureSource
+from webui.services.folders import folder_of
+from webui.services.services import Services
+
+EXTRAS = "webui.pipeline.extras:run"
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff")
+
+
+def submit_extras(services: Services, request: ExtrasRequest, job_id: str | None = None) -> str:
+    """Queue the request; returns the job's id. Raises: InvalidRequest for a taken id, TooManyJobs."""
+    return services.jobs.submit(EXTRAS, request, job_id=job_id, title="extras")
+
+
+def pictures_in(services: Services, folder: str) -> tuple[PictureSource, ...]:
+    """The pictures of a folder, by name. Raises: as `folder_of`, InvalidRequest when it holds none, or too many."""
+    place = folder_of(services, folder)
+    if not place.is_dir():
+        raise NotFound(f'There is no folder "{folder}" on the machine that runs Easel.')
+    try:
+        files = sorted(file for file in place.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
+    except OSError as error:
+        raise InvalidRequest(f"The folder {place} can't be read: {error.strerror}.") from error
+    if not files:
+        raise InvalidRequest(f"The folder {place} holds no pictures ({', '.join(SUFFIXES)}).")
+    if len(files) > MOST_PICTURES:
+        raise InvalidRequest(f"The folder {place} holds {len(files)} pictures; at most {MOST_PICTURES} go at once.")
+    return tuple(PictureSource(file.name, path=file) for file in files)

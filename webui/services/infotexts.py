@@ -1,0 +1,189 @@
+"""From the text that describes a picture to the form that would make it again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from webui.core import infotext
+from webui.core.choices import (
+    IMAGE_UPSCALERS,
+    LATENT_UPSCALERS,
+    SAME_CHECKPOINT,
+    SAME_SAMPLER,
+    SAME_SCHEDULER,
+    find_sampler,
+    find_scheduler,
+)
+from webui.core.errors import InvalidRequest, WebuiError
+from webui.core.image_choices import BY_FIELD
+from webui.core.params import ParamSpec
+from webui.core.request import GenerationRequest
+from webui.core.settings import Settings
+from webui.prompts.attention import uses_emphasis
+from webui.services.forms import EXTENSIONS, OVERRIDES, value_from_text
+from webui.services.networks import with_local_names
+from webui.services.services import Services
+
+Mode = Literal["txt2img", "img2img"]
+
+ELSEWHERE: Mapping[str, str] = {
+    "Prompt": "prompt",
+    "Negative prompt": "negative_prompt",
+    "Size-1": "width",
+    "Size-2": "height",
+    "Batch size": "batch_size",
+    "Hires resize-1": "hires.resize_width",
+    "Hires resize-2": "hires.resize_height",
+    "Seed resize from-1": "variation.resize_from_width",
+    "Seed resize from-2": "variation.resize_from_height",
+}
+"""Keys of an infotext that no single parameter declares, and the field each fills."""
+
+NOT_IN: Mapping[Mode, tuple[str, ...]] = {"txt2img": ("image", "loopback"), "img2img": ("hires",)}
+"""Groups of parameters that a tab has no fields for."""
+
+NEVER_OVERRIDDEN = ("sd_model_checkpoint",)
+"""A1111's `disable_weights_auto_swap`, on by default, keeps an infotext from changing the model."""
+
+
+def last_infotext(services: Services) -> str:
+    """The infotext of the last generation, from params.txt. Raises: InvalidRequest when there is none."""
+    try:
+        return services.paths.params_txt.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        sentence = "The prompt is empty and nothing has been generated yet, so there is nothing to read."
+        raise InvalidRequest(sentence) from None
+
+
+def fields_of(text: str, services: Services) -> dict[str, Any]:
+    """The fields of an infotext by their keys, read as the settings say: styles, old versions, fields to skip."""
+    settings = services.settings.snapshot()
+    found = infotext.parse(
+        text,
+        styles=services.styles,
+        styles_mode=settings["infotext_styles"],
+        uses_emphasis=uses_emphasis,
+        backcompat=settings["auto_backcompat"],
+        skip=settings["infotext_skip_pasting"],
+    )
+    for key in ("Prompt", "Hires prompt"):
+        if key in found and "Lora hashes" in found:
+            hashes, preferred = str(found["Lora hashes"]), settings["lora_preferred_name"]
+            found[key] = with_local_names(str(found[key]), hashes, services.networks.loras, preferred)
+    return found
+
+
+@dataclass(frozen=True)
+class Pasted:
+    """form: field -> value, only of what the infotext tells. left_out: "Key: value" of what can't be had here."""
+
+    form: Mapping[str, Any]
+    left_out: tuple[str, ...]
+
+
+def form_from_infotext(text: str, services: Services, mode: Mode = "txt2img") -> Pasted:
+    """The form that an infotext describes. mode: the tab whose form it is.
+
+    Its field "overrides" has a line for every setting that the picture was made with and that is another now.
+    """
+    settings = services.settings.snapshot()
+    found = fields_of(text, services)
+    form: dict[str, Any] = {"refiner": "Refiner" in found}
+    if mode == "txt2img":
+        form["hires"] = _has_hires(found)
+    else:
+        form["image.inpaint.soft"] = str(found.get("Soft inpainting enabled")) == "True"
+    left_out: list[str] = []
+    fields = [field for field in _fields(services, settings) if field[1].partition(".")[0] not in NOT_IN[mode]]
+    for key, path, spec in fields:
+        if key not in found:
+            continue
+        value = _value(spec, str(found[key]), services)
+        if value is not None:
+            form[path] = value
+        else:
+            left_out.append(f"{key}: {found[key]}")
+    if "Styles array" in found:
+        form["styles"] = list(found["Styles array"])
+    form[OVERRIDES] = override_lines(found, settings, {key for key, _, _ in fields})
+    return Pasted(form, tuple(left_out))
+
+
+def override_lines(found: Mapping[str, Any], settings: Settings, used: set[str]) -> list[str]:
+    """ "Label: value" for every setting whose value in the infotext is another than the current one.
+
+    used: labels that fields of the form take.
+    """
+    lines = []
+    for setting in settings.table.values():
+        label = setting.infotext
+        if not label or label in used or label not in found:
+            continue
+        if setting.key in NEVER_OVERRIDDEN and settings["disable_weights_auto_swap"]:
+            continue
+        try:
+            value = value_from_text(setting, str(found[label]))
+        except WebuiError:
+            continue  # written by another program or version
+        if value != settings[setting.key]:
+            lines.append(f"{label}: {found[label]}")
+    return lines
+
+
+def _has_hires(found: Mapping[str, Any]) -> bool:
+    resized = str(found.get("Hires resize-1", 0)) != "0"
+    return "Denoising strength" in found and (resized or "Hires upscale" in found or "Hires upscaler" in found)
+
+
+def _fields(services: Services, settings: Settings) -> Iterator[tuple[str, str, ParamSpec]]:
+    """(infotext key, field, parameter) for everything in the form that an infotext can fill."""
+    labels = {setting.infotext for setting in settings.table.values()}  # Tiling: an override, not a field
+    specs = {spec.dotted: spec for spec in GenerationRequest.specs()}
+    for path, spec in specs.items():
+        if spec.infotext and spec.infotext not in labels:
+            yield spec.infotext, path, spec
+    for key, path in ELSEWHERE.items():
+        yield key, path, specs[path]
+    for group in services.host.params:
+        for spec in group.specs():
+            if spec.infotext:
+                yield spec.infotext, f"{EXTENSIONS}.{group.__name__}.{spec.dotted}", spec
+
+
+def _value(spec: ParamSpec, text: str, services: Services) -> Any:
+    """The text in the parameter's type and spelling, None when it doesn't fit."""
+    if spec.choices == "checkpoints":
+        return _checkpoint(text, services)
+    if spec.choices == "samplers" and text != SAME_SAMPLER:
+        return _spelling(lambda: find_sampler(text)[0].name)
+    if spec.choices == "schedulers" and text != SAME_SCHEDULER:
+        return _spelling(lambda: find_scheduler(text).label)
+    if spec.choices == "hires_upscalers":
+        return text if text in (*LATENT_UPSCALERS, *IMAGE_UPSCALERS) else None
+    if spec.dotted in BY_FIELD:
+        return BY_FIELD[spec.dotted].get(text)
+    if isinstance(spec.default, bool):
+        return {"true": True, "false": False}.get(text.lower())
+    kinds = {spec.annotation, *get_args(spec.annotation)}
+    if int in kinds or float in kinds:
+        try:
+            number = float(text)
+            return int(text) if int in kinds and number.is_integer() else number
+        except (ValueError, OverflowError):
+            return None
+    return text
+
+
+def _checkpoint(name: str, services: Services) -> str | None:
+    if name == SAME_CHECKPOINT:
+        return name
+    return _spelling(lambda: services.checkpoints.find(name).title)
+
+
+def _spelling(find: Callable[[], str]) -> str | None:
+    try:
+        return find()
+    except WebuiError:
+        return None
