@@ -52,7 +52,7 @@ def make_pictures(services: Services, body: Body) -> Response:
     if body.infotext:
         form = form_from_infotext(body.infotext, services).form
         overrides = overrides_from_lines(form.get(OVERRIDES, ()), services.settings.snapshot())
-        body = filled_in(body, form)
+        body = filled_in(body, form, services.host.params)
     overrides |= body.override_settings or {}
     request = request_of(body, services.host.params).replace(overrides=job_settings(services, overrides))
     job_id = submit_generation(services, request, body.force_task_id or new_task_id(request.mode))

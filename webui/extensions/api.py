@@ -5,7 +5,7 @@ Torch is not here: an extension imports it inside the functions that need it, so
 
 from webui.core.errors import InvalidRequest, NotFound, WebuiError
 from webui.core.hooks import DenoiserHook, Step
-from webui.core.params import Params, param
+from webui.core.params import Params, group_list, param, picture, title_of
 from webui.core.settings import Section, Setting
 from webui.extensions.hookspecs import hookimpl
 
@@ -18,6 +18,9 @@ __all__ = [
     "Setting",
     "Step",
     "WebuiError",
+    "group_list",
     "hookimpl",
     "param",
+    "picture",
+    "title_of",
 ]

@@ -16,7 +16,7 @@ from PIL.Image import Image
 
 from webui.core.errors import WebuiError, nearest
 from webui.core.hooks import DenoiserHook
-from webui.core.params import Params
+from webui.core.params import Params, can_be_key
 from webui.core.request import GenerationRequest
 from webui.core.settings import Setting
 from webui.core.settings_table import SETTINGS
@@ -202,19 +202,24 @@ class Host:
 
     def _checked_params(self, offered: Any) -> list[type[Params]]:
         groups = [offered] if isinstance(offered, type) else list(offered or ())
-        taken = {group.__name__ for group in self._params}
-        known: list[type[Params]] = [GenerationRequest, *self._params]
-        labels = {spec.infotext for group in known for spec in group.specs()} - {None}
+        taken = {group.__name__.lower() for group in self._params}
+        keys = {spec.infotext for spec in GenerationRequest.specs()}
+        keys |= {key for group in self._params for key in group.infotext_keys()}
         for group in groups:
             if not (isinstance(group, type) and issubclass(group, Params)):
                 raise BadExtension(f"register_params gave {_kind(group)}, not a Params class")
-            if group.__name__ in taken:
+            if group.__name__.lower() in taken:
                 raise BadExtension(f'another extension has parameters named "{group.__name__}"; rename the class')
-            for spec in group.specs():
-                if spec.infotext in labels:
-                    raise BadExtension(f'the infotext key "{spec.infotext}" of {group.__name__} is in use already')
-            taken.add(group.__name__)
-            labels |= {spec.infotext for spec in group.specs()} - {None}
+            for key in group.infotext_keys():
+                if key in keys:
+                    raise BadExtension(f'the infotext key "{key}" of {group.__name__} is in use already')
+                if not can_be_key(key):
+                    raise BadExtension(
+                        f'the infotext key "{key}" of {group.__name__} can\'t be read again; use two or more letters, '
+                        'digits, spaces, "_", "-" and "/", a letter or digit first'
+                    )
+            taken.add(group.__name__.lower())
+            keys |= set(group.infotext_keys())
         return groups
 
     def _checked_settings(self, offered: Any) -> list[Setting]:

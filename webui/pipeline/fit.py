@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from webui.core.errors import InvalidRequest
+from webui.core.request import GenerationRequest
 from webui.models.families.base import LoadedModel
 from webui.pipeline.plan import GenerationPlan, SamplingPlan
 
@@ -42,6 +43,12 @@ def require_handover(model: LoadedModel, refiner: LoadedModel) -> None:
             f"{refiner.checkpoint.model_name} can't refine what {model.checkpoint.model_name} begins: they work on "
             "different latents. Choose a refiner of the same family."
         )
+
+
+def ignored(request: GenerationRequest) -> Iterator[str]:
+    """Sentences about what the request asks for and this version can't do for any model."""
+    if request.restore_faces:
+        yield "Restore faces has no effect: this version has no face restorer."
 
 
 def without_effect(model: LoadedModel, plan: GenerationPlan, sampling: SamplingPlan) -> Iterator[str]:

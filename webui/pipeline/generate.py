@@ -26,7 +26,7 @@ from webui.models.token_merging import merged_tokens
 from webui.pipeline.conditioning import StepCount, TextEncoding, TextOptions
 from webui.pipeline.economy import enduring
 from webui.pipeline.engine import Engine
-from webui.pipeline.fit import require_fit, require_handover, without_effect
+from webui.pipeline.fit import ignored, require_fit, require_handover, without_effect
 from webui.pipeline.from_image.blending import KeepOutsideMask
 from webui.pipeline.from_image.compositing import Picture, composed
 from webui.pipeline.from_image.image_input import decoded, pixels_hash
@@ -78,6 +78,8 @@ def begin(
     plan = engine.plan(request)
     saver = Saver(plan, engine.paths, progress.progress.job_timestamp, engine.provenance)
     job = Job(engine, plan, progress, saver, Report(dict(fields or {})))
+    for remark in (*request.remarks, *ignored(request)):
+        job.report.comment(remark)
     for use in plan.vaes.values():
         if use.note:
             job.report.comment(use.note)

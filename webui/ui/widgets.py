@@ -13,7 +13,8 @@ from typing import Any, get_args
 import gradio as gr
 from gradio.components import Component
 
-from webui.core.params import Params, ParamSpec
+from webui.core.params import Params
+from webui.core.values import ParamSpec
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
 """How the page's own events run: no spinner, none waits for another, not listed in Gradio's API."""
