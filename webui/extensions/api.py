@@ -8,15 +8,19 @@ from webui.core.hooks import DenoiserHook, Step
 from webui.core.params import Params, group_list, param, picture, title_of
 from webui.core.settings import Section, Setting
 from webui.extensions.hookspecs import hookimpl
+from webui.extensions.page import Assets, Panel, Tab
 
 __all__ = [
+    "Assets",
     "DenoiserHook",
     "InvalidRequest",
     "NotFound",
+    "Panel",
     "Params",
     "Section",
     "Setting",
     "Step",
+    "Tab",
     "WebuiError",
     "group_list",
     "hookimpl",

@@ -6,12 +6,12 @@ import * as drop from "./drop.js";
 import * as downloads from "./downloads.js";
 import * as extraNetworks from "./extra_networks.js";
 import * as img2img from "./img2img.js";
+import { translate } from "./localization.js";
 import * as progress from "./progress.js";
 import { settings } from "./settings.js";
 import { addTooltips } from "./tooltips.js";
 
 const TABS = ["txt2img", "img2img"];
-const WITH_JOBS = [...TABS, "extras"];
 const TYPING_PAUSE = 800; // milliseconds before tokens are counted anew
 const timers = new Map();
 let chosenCheckpoint = "";
@@ -94,6 +94,14 @@ function ready(json) {
   document.documentElement.dataset.easel = "ready";
   if (settings.disable_token_counters) document.documentElement.dataset.counters = "off";
   for (const tab of TABS) takeUp(tab);
+  for (const tab of progress.rememberedPlaces()) if (!TABS.includes(tab)) takeUpJob(tab);
+  translate(settings.localization);
+}
+
+// A place that starts jobs but has no form to be restored: the job that ran when the page was left.
+async function takeUpJob(tab) {
+  await appears(`${tab}_show_result`);
+  progress.resume(tab);
 }
 
 // A tab as it was left: its form, and the job that ran. A tab is built when it is opened for the first time.
@@ -152,9 +160,10 @@ function onClick(event) {
     remember(localStorage, "easel_hint", "dismissed");
     document.documentElement.dataset.hint = "dismissed";
   }
-  for (const tab of WITH_JOBS) {
-    if (target?.id === `${tab}_interrupt`) progress.interrupting(tab);
-    if (target?.id === `${tab}_restore_progress`) progress.resume(tab);
+  const [, tab, what] = target?.id?.match(/^(.+)_(interrupt|restore_progress)$/) ?? [];
+  if (tab && byId(`${tab}_generate_box`)) {
+    if (what === "interrupt") progress.interrupting(tab);
+    else progress.resume(tab);
   }
 }
 

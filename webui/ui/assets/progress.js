@@ -17,6 +17,15 @@ export const currentJob = (tab) => watched.get(tab)?.id ?? "";
 export const shownJob = (tab) => shown.get(tab) ?? "";
 export const isRunning = (tab) => watched.has(tab);
 
+// The places on the page whose last job this browser knows.
+export function rememberedPlaces() {
+  try {
+    return Object.keys(localStorage).flatMap((name) => name.match(/^(.+)_task_id$/)?.[1] ?? []);
+  } catch {
+    return []; // a store that may not be used
+  }
+}
+
 export function newJob(tab) {
   const random = crypto.getRandomValues(new Uint32Array(3));
   const id = `task(${Array.from(random, (number) => number.toString(36).padStart(7, "0")).join("")})`;
