@@ -66,6 +66,7 @@ def _group_values(group: type[Params], form: Mapping[str, Any], prefix: str) -> 
             assert inner is not None
             count = _count_of_items(form, path + ".")
             if count:
+                count = max(count, len(field.default))
                 values[name] = tuple(_item(inner, field.default, index, form, path) for index in range(count))
         elif inner is not None:
             optional = field.default is None
@@ -101,7 +102,7 @@ def _picture(item: Any) -> bytes:
 
 
 def _count_of_items(form: Mapping[str, Any], prefix: str) -> int:
-    """How many items the form has of a list, counting those left out before the last one."""
+    """How many items the form has of a list, those left out before the last one included."""
     numbers = [key[len(prefix) :].partition(".")[0] for key in form if key.startswith(prefix)]
     return max((int(number) + 1 for number in numbers if number.isdecimal() and len(number) < 4), default=0)
 

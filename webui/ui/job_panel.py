@@ -26,7 +26,7 @@ Start: TypeAlias = Callable[[dict[Component, Any], str | None, str | None], None
 
 
 class JobPanel:
-    """Building it places its hidden parts, which must come before all components that a job is made from."""
+    """Building it places its hidden parts."""
 
     generate: gr.Button
 
@@ -81,7 +81,8 @@ class JobPanel:
                 return json.dumps({"job": job_id, "accepted": False}), html.problem(error)
             return json.dumps({"job": job_id, "accepted": True}), ""
 
-        draw = f"(...values) => easel.newJob('{self.name}', values, {json.dumps(places)})"
+        (id_place,) = _places(given, [self.job_id])
+        draw = f"(...values) => easel.newJob('{self.name}', values, {id_place}, {json.dumps(places)})"
         watch = f"(outcome) => easel.submitted('{self.name}', outcome)"
         submitted = button.click(submit, given, [self._outcome, self.log], js=draw, **QUIET)
         submitted.success(None, self._outcome, None, js=watch)

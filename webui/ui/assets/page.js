@@ -41,11 +41,12 @@ window.easel = {
     click("change_checkpoint");
   },
 
-  // values: of the job id's box and all that a job is made from. places: of the form among them, to be shown again
-  // on a reloaded page; null keeps nothing.
-  newJob(tab, values, places) {
+  // values: of the job id's box, at the place idPlace, and of all that a job is made from. places: of the form among
+  // them, to be shown again on a reloaded page; null keeps nothing.
+  newJob(tab, values, idPlace, places) {
     if (places) remember(sessionStorage, formKey(tab), JSON.stringify(places.map((place) => values[place])));
-    return [progress.newJob(tab), ...values.slice(1)];
+    const id = progress.newJob(tab);
+    return values.map((value, place) => (place === idPlace ? id : value));
   },
 
   // The form as it was at the last Generate, with the prompts (its first two) as last typed.
