@@ -27,7 +27,9 @@ ID_LETTERS = string.ascii_uppercase + string.digits
 class PicturesAnswer(BaseModel):
     images: list[str] = Field(description="The pictures in base64, the grid first if there is one")
     parameters: dict[str, Any] = Field(description="The request, with what was left open at its default")
-    info: str = Field(description="Facts about the job, as JSON")
+    info: str = Field(
+        description="Facts about the job, as JSON; `comments` are sentences about what went otherwise than asked"
+    )
 
 
 def generation_router(services: Services, waiters: Waiters) -> APIRouter:
@@ -80,9 +82,10 @@ def answer(body: Body, result: GenerationResult) -> Response:
     pictures = result.images if body.send_images else ()
     left_out = set() if getattr(body, "include_init_images", False) else {*GIVEN_PICTURES}
     parameters = body.model_dump(mode="json", exclude=left_out)
+    told = {"comments": result.comments} if result.comments else {}
     content = {
         "images": [base64.b64encode(picture.data).decode("ascii") for picture in pictures],
         "parameters": parameters | {name: None for name in left_out if name in type(body).model_fields},
-        "info": json.dumps(dict(result.info), allow_nan=False),
+        "info": json.dumps({**result.info, **told}, allow_nan=False),
     }
     return Response(json.dumps(content, allow_nan=False), media_type="application/json")
