@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import Any, BinaryIO
 
 from webui.core.errors import BadModelFile
+from webui.core.texts import clean_text
 
 MAX_HEADER = 25_000_000
 """Bytes of JSON. Real checkpoints have under one million, LoRA files with all their tags and pictures a few."""
@@ -111,6 +112,8 @@ def _read(file: BinaryIO, path: Path) -> SafetensorsHeader:
     header = _parse(file.read(length), path)
     metadata = _metadata(header.pop("__metadata__", {}), path)
     data_start = PREFIX + length
+    if any(clean_text(name) != name for name in header):
+        raise BadModelFile(f"{path.name} has a broken header: the name of a tensor is no text.")
     tensors = {name: _entry(name, value, data_start, path) for name, value in header.items()}
     _check_tiling(tensors, data_start, size, path)
     return SafetensorsHeader(MappingProxyType(tensors), MappingProxyType(metadata), data_start)
@@ -156,7 +159,7 @@ def _has_more_tokens(raw: bytes, most: int) -> bool:
 def _metadata(value: Any, path: Path) -> dict[str, str]:
     if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
         raise BadModelFile(f"{path.name} has a broken header: __metadata__ must map text to text.")
-    return value
+    return {clean_text(key): clean_text(text) for key, text in value.items()}
 
 
 def _entry(name: str, value: Any, data_start: int, path: Path) -> TensorEntry:

@@ -11,14 +11,20 @@ import difflib
 import errno
 from collections.abc import Iterable
 
+from webui.core.texts import clean_text
+
 
 class WebuiError(Exception):
     """A mistake or a condition that the user can mend; `str(error)` is the whole message.
 
+    Names of files in it may hold any bytes; they are shown as `clean_text` makes them.
     status: the HTTP status the API answers with.
     """
 
     status = 400
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(clean_text(message))
 
 
 class InvalidRequest(WebuiError):
