@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from tests.tiny import tiny_checkpoint
 from webui.app import build_services
@@ -19,10 +20,12 @@ from webui.core.errors import NoSpace
 from webui.core.flags import parse_flags
 from webui.core.request import GenerationRequest, GenerationResult, HiresFix
 from webui.core.settings_table import SETTINGS
+from webui.diffusion.denoiser import NotANumber
 from webui.jobs.context import JobContext
 from webui.pipeline.engine import Engine, build
 from webui.pipeline.generate import run
 
+VAE = "first_stage_model."
 OUTSIDE = "{outside}"  # stands for a folder beside the data folder
 HOSTILE = [
     f"{OUTSIDE}/x",
@@ -245,3 +248,23 @@ def test_no_other_file_that_cannot_be_saved_costs_the_pictures(engine: Engine) -
     result = made(engine, hires=HiresFix(steps=1, scale=1.0), batch_count=2, save_grid=True, overrides=overrides)
     assert len(result.images) == 3
     assert all(Path(str(image.path)).is_file() for image in result.images)
+
+
+@pytest.mark.parametrize("share", ["all", "decoder's last"])
+def test_a_vae_that_gives_no_numbers_is_an_error(engine: Engine, share: str) -> None:
+    folder = engine.paths.vae
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = load_file(engine.checkpoints.find("tiny").path)
+    vae = {key.removeprefix(VAE): value for key, value in weights.items() if key.startswith(VAE)}
+    wrong = {key for key in vae if share == "all" or key.startswith("decoder.conv_out")}
+    save_file(
+        {key: value * float("nan") if key in wrong else value for key, value in vae.items()},
+        folder / "nanvae.safetensors",
+    )
+    engine.vaes.refresh()
+    for settings in ({}, {"auto_vae_precision": False}, {"auto_vae_precision_bfloat16": True}):
+        with pytest.raises(NotANumber, match="The VAE produced no valid picture"):
+            made(engine, overrides={"sd_vae": "nanvae.safetensors", **settings})
+    assert made(engine, overrides={"sd_vae": "None"}).images
+    (folder / "nanvae.safetensors").unlink()
+    engine.vaes.refresh()

@@ -11,8 +11,8 @@ from pathlib import Path
 from webui.catalog.files import FileCatalog, ModelFile, natural_key, slashed
 from webui.catalog.hashes import HashCache
 from webui.catalog.hashing import BackgroundHasher
-from webui.catalog.safetensors_header import PREFIX, looks_like_pickle
-from webui.core.errors import NotFound, nearest
+from webui.catalog.safetensors_header import PREFIX, looks_like_pickle, require_no_pointer
+from webui.core.errors import BadModelFile, NotFound, nearest
 from webui.core.texts import shown_name
 
 __all__ = ["Checkpoint", "CheckpointCatalog", "natural_key"]
@@ -282,6 +282,7 @@ class CheckpointCatalog:
         try:
             with file.path.open("rb") as opened:
                 start = opened.read(PREFIX + 1)
+            require_no_pointer(start, name)
             if looks_like_pickle(start[:PREFIX]):
                 if file.path.suffix.lower() == ".safetensors":
                     return f"{name} is a pickle named .safetensors: it is refused, because pickles can run programs."
@@ -289,6 +290,8 @@ class CheckpointCatalog:
             if file.path.suffix.lower() == ".ckpt" and start[PREFIX:] != b"{":
                 return f"{name} is neither a PyTorch nor a safetensors file; copy or download it again."
             return None
+        except BadModelFile as error:
+            return str(error)
         except OSError as error:
             return f"{name} can't be read: {error.strerror or error}."
 

@@ -67,6 +67,15 @@ class SafetensorsHeader:
     data_start: int
 
 
+def require_no_pointer(start: bytes, file: str) -> None:
+    """Raises: BadModelFile for what Git leaves in the place of a large file that wasn't fetched. start: 8 bytes."""
+    if start[:8] == b"version ":
+        raise BadModelFile(
+            f"{file} is not the model but a Git LFS pointer to it (a small text file): run `git lfs pull`, or download "
+            "the file itself."
+        )
+
+
 def looks_like_pickle(start: bytes) -> bool:
     """Whether a file that begins so (8 bytes) is a zip archive or a pickle of protocol 2 to 5.
 
@@ -94,6 +103,7 @@ def _read(file: BinaryIO, path: Path) -> SafetensorsHeader:
     if size == 0:
         raise BadModelFile(f"{path.name} is empty (0 bytes): the copy or download failed, fetch it again.")
     prefix = file.read(PREFIX)
+    require_no_pointer(prefix, path.name)
     if looks_like_pickle(prefix):
         raise BadModelFile(
             f"{path.name} is a pickle file named {path.suffix}: it is refused, because pickles can run programs."
