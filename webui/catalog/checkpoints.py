@@ -160,6 +160,10 @@ class CheckpointCatalog:
             )
         return found
 
+    def is_there(self, name: str) -> bool:
+        """Whether `find` has an answer."""
+        return self._lookup(name.strip()) is not None
+
     def default(self, wanted: str = "") -> Checkpoint:
         """`wanted` if it is there, else the user's first loadable checkpoint, else the embedded one.
 
