@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +39,7 @@ def run(engine: Engine, request: ExtrasRequest, job: JobContext) -> GenerationRe
     settings = engine.settings.snapshot()
     folder = request.output or engine.paths.data / (settings["outdir_samples"] or settings["outdir_extras_samples"])
     results: list[ResultImage] = []
-    comments: list[str] = []
+    comments = list(idle_wishes(request))
     job.begin_passes(max(1, len(request.sources)))
     for source in request.sources:
         if job.interrupted or job.stopping:
@@ -69,6 +69,18 @@ def check(request: ExtrasRequest) -> None:
             raise InvalidRequest(f"Face restoration by {name} isn't installed; set its visibility to 0.")
     if not request.sources:
         raise InvalidRequest("There is no picture to work on; choose one first.")
+
+
+def idle_wishes(request: ExtrasRequest) -> Iterator[str]:
+    """Sentences about what the request asks for and nothing heeds."""
+    if request.codeformer_weight > 0:
+        yield "The CodeFormer weight has no effect: there is no face restoration in this version."
+    if request.upscale_first:
+        yield "Upscaling before restoring faces has no effect: there is no face restoration in this version."
+    if request.upscaler_1 == "None" and request.upscaler_2 != "None":
+        yield "Upscaler 2 has no effect without upscaler 1."
+    elif request.upscaler_2 == "None" and request.upscaler_2_visibility > 0:
+        yield "The visibility of upscaler 2 has no effect without an upscaler 2."
 
 
 def _processed(source: PictureSource, request: ExtrasRequest, settings: Settings, folder: Path) -> ResultImage:
