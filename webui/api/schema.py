@@ -9,8 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    ValidationError,
+    create_model,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
+from typing_extensions import Self
 
 from webui.api.errors import sentence_of
 from webui.api.images import picture_bytes
@@ -52,12 +62,21 @@ class Body(BaseModel):
     do_not_save_grid: bool = False
     comments: dict[str, Any] | None = None
 
-    @model_validator(mode="before")
+    _unknown: tuple[str, ...] = PrivateAttr(())
+
+    @model_validator(mode="wrap")
     @classmethod
-    def _null_is_default(cls, values: Any) -> Any:
+    def _null_is_default(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         if not isinstance(values, dict):
-            return values
-        return {name: value for name, value in values.items() if value is not None}
+            return handler(values)
+        body = handler({name: value for name, value in values.items() if value is not None})
+        body._unknown = tuple(name for name in values if name not in cls.model_fields)
+        return body
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """Names in the request that no field has."""
+        return self._unknown
 
 
 class _HiresSwitch(Body):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,7 +38,7 @@ def run(engine: Engine, request: ExtrasRequest, job: JobContext) -> GenerationRe
     settings = engine.settings.snapshot()
     folder = request.output or engine.paths.data / (settings["outdir_samples"] or settings["outdir_extras_samples"])
     results: list[ResultImage] = []
-    comments: list[str] = []
+    comments = list(idle_wishes(request))
     keeper = Keeper(settings, engine.paths.rescue, comments.append, _sources_in(folder, request))
     job.begin_passes(max(1, len(request.sources)))
     for source in request.sources:
@@ -77,6 +77,18 @@ def _sources_in(folder: Path, request: ExtrasRequest) -> set[Path]:
     real = folder.resolve()
     given = [source.path for source in request.sources if source.path is not None]
     return {folder / file.name for path in given for file in (path, path.resolve()) if file.parent.resolve() == real}
+
+
+def idle_wishes(request: ExtrasRequest) -> Iterator[str]:
+    """Sentences about what the request asks for and nothing heeds."""
+    if request.codeformer_weight > 0:
+        yield "The CodeFormer weight has no effect: there is no face restoration in this version."
+    if request.upscale_first:
+        yield "Upscaling before restoring faces has no effect: there is no face restoration in this version."
+    if request.upscaler_1 == "None" and request.upscaler_2 != "None":
+        yield "Upscaler 2 has no effect without upscaler 1."
+    elif request.upscaler_2 == "None" and request.upscaler_2_visibility > 0:
+        yield "The visibility of upscaler 2 has no effect without an upscaler 2."
 
 
 def _processed(source: PictureSource, request: ExtrasRequest, folder: Path, keeper: Keeper) -> ResultImage:

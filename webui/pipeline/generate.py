@@ -26,7 +26,7 @@ from webui.models.token_merging import merged_tokens
 from webui.pipeline.conditioning import StepCount, TextEncoding, TextOptions
 from webui.pipeline.economy import enduring
 from webui.pipeline.engine import Engine
-from webui.pipeline.fit import require_fit, require_handover, without_effect
+from webui.pipeline.fit import idle_wishes, require_fit, require_handover, without_effect
 from webui.pipeline.from_image.blending import KeepOutsideMask
 from webui.pipeline.from_image.compositing import Picture, composed
 from webui.pipeline.from_image.image_input import decoded, pixels_hash
@@ -84,6 +84,8 @@ def begin(
     for use in plan.vaes.values():
         if use.note:
             job.report.comment(use.note)
+    for sentence in idle_wishes(request, plan, engine.settings.snapshot()):
+        job.report.comment(sentence)
     if request.image is not None:
         job = replace(job, source=starting_point(job, request.image))
     remember(job)
