@@ -75,7 +75,7 @@ def _processed(source: PictureSource, request: ExtrasRequest, settings: Settings
     """One picture. Raises: InvalidRequest when it can't be read, WebuiError when it can't be saved."""
     data = _content(source)
     infotext, items = read_infotext(data)
-    image, done = upscaled(decoded_picture(data).convert("RGB"), request, settings["img_max_size_mp"])
+    image, done = upscaled(decoded_picture(data, source.name).convert("RGB"), request, settings["img_max_size_mp"])
     said = render("", "", done)
     picture = encoded(image, _texts(infotext, items, said), settings)
     path = None

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from webui.core.choices import ATTENTIONS
 from webui.core.hooks import Step
+from webui.core.pictures import decoded_picture, require_memory
 from webui.core.request import FromImage, GenerationRequest, GenerationResult, ResultImage
 from webui.diffusion.denoiser import ActiveNetwork
 from webui.diffusion.guidance import ClassifierFreeGuidance, GuidanceOptions
@@ -29,7 +30,7 @@ from webui.pipeline.engine import Engine
 from webui.pipeline.fit import require_fit, require_handover, without_effect
 from webui.pipeline.from_image.blending import KeepOutsideMask
 from webui.pipeline.from_image.compositing import Picture, composed
-from webui.pipeline.from_image.image_input import decoded, pixels_hash
+from webui.pipeline.from_image.image_input import pixels_hash
 from webui.pipeline.from_image.model_input import input_channels
 from webui.pipeline.from_image.source import BLANK_MASK, Source, encoded, inpaint_fields, make_canvas, make_masking
 from webui.pipeline.job import Job, Report
@@ -90,7 +91,8 @@ def begin(
 def starting_point(job: Job, image: FromImage) -> Source:
     """The pictures and the mask that the request gives, brought to size and encoded."""
     plan, report = job.plan, job.report
-    inputs = [decoded(data, f"Picture {number}") for number, data in enumerate(image.images, start=1)]
+    require_memory(named_pictures(image))
+    inputs = [decoded_picture(data, f"Picture {number}") for number, data in enumerate(image.images, start=1)]
     if plan.settings["save_init_img"]:
         for picture in inputs:
             report.fields["Init image hash"] = pixels_hash(picture)
@@ -105,6 +107,16 @@ def starting_point(job: Job, image: FromImage) -> Source:
     canvas = make_canvas(plan, inputs, masking)
     with job.engine.prepared(plan.first.checkpoint, plan) as model:
         return encoded(canvas, plan, model)
+
+
+def named_pictures(image: FromImage) -> Iterator[tuple[str, bytes]]:
+    """(name, file) of all pictures and masks that are decoded for one job."""
+    for number, data in enumerate(image.images, start=1):
+        yield f"Picture {number}", data
+    if image.inpaint is not None:
+        yield "The mask", image.inpaint.mask
+        if image.inpaint.latent_mask is not None:
+            yield "latent_mask", image.inpaint.latent_mask
 
 
 def make_pictures(job: Job) -> Made:
