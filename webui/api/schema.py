@@ -62,10 +62,8 @@ class Body(BaseModel):
 
 class _HiresSwitch(Body):
     enable_hr: bool = Field(False, description="Hires. fix")
-    firstphase_width: int = Field(
-        0, ge=0, le=MAX_SIDE, multiple_of=8, description="First pass; width is the target then"
-    )
-    firstphase_height: int = Field(0, ge=0, le=MAX_SIDE, multiple_of=8)
+    firstphase_width: int = Field(0, ge=0, le=MAX_SIDE, description="First pass; width is the target then")
+    firstphase_height: int = Field(0, ge=0, le=MAX_SIDE)
     firstpass_image: str | None = None
 
 

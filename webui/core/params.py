@@ -52,7 +52,6 @@ def param(
     api_default: Any = None,
     ge: float | None = None,
     le: float | None = None,
-    multiple_of: int | None = None,
     step: float | None = None,
     slider: tuple[float, float, float] | None = None,
     choices: Sequence[str] | str | None = None,
@@ -78,7 +77,6 @@ def param(
         default,
         ge=ge,
         le=le,
-        multiple_of=multiple_of,
         max_length=max_length,
         json_schema_extra={key: value for key, value in extra.items() if value is not None},
     )
@@ -124,7 +122,7 @@ class Params(BaseModel):
 
     @classmethod
     def _sentence(cls, problem: ErrorDetails) -> str:
-        """'Width (width) must be a multiple of 8, got 513.' from one of pydantic's reports."""
+        """'Width (width) must be greater than or equal to 8, got 5.' from one of pydantic's reports."""
         where = tuple(str(part) for part in problem["loc"])
         label = next((f"{spec.label} ({spec.dotted})" for spec in cls.specs() if spec.path == where), ".".join(where))
         value = repr(problem["input"])

@@ -18,6 +18,7 @@ from webui.core.pictures import MIME, PARAMETERS, decoded_picture, read_infotext
 from webui.core.request import GenerationResult, ResultImage
 from webui.core.settings import Settings
 from webui.pipeline.engine import Engine
+from webui.pipeline.limits import require_room_for
 from webui.pipeline.saving.names import safe_part
 from webui.pipeline.saving.picture_files import encoded, write_picture
 from webui.pipeline.upscaling import upscale
@@ -116,6 +117,7 @@ def upscaled(
             f"The picture would be {side}, {megapixels:.0f} megapixels; setting img_max_size_mp allows "
             f"{most_megapixels:g}. Choose a smaller size."
         )
+    require_room_for(math.ceil(image.width * scale), math.ceil(image.height * scale))
     result = upscale(image, first.name, scale)
     if second.function is not None and request.upscaler_2_visibility > 0:
         result = Image.blend(result, upscale(image, second.name, scale), request.upscaler_2_visibility)
