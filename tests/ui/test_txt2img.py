@@ -97,11 +97,11 @@ def test_keys_generate_and_interrupt(visit: Visit) -> None:
 
 
 def test_a_bad_request_is_told_in_one_sentence(visit: Visit) -> None:
-    visit.page.fill(PROMPT, "odd size")
-    visit.set_number("txt2img_width", 101)
+    visit.page.fill(PROMPT, "odd seed")
+    visit.page.fill("#txt2img_seed input", "ten")
     visit.page.click("#txt2img_generate")
     problem = visit.page.locator(f"{LOG} .error")
-    expect(problem).to_contain_text("multiple of 8")
+    expect(problem).to_contain_text("Seed (seed) must be")
     assert "Traceback" not in problem.inner_text()
     visit.wait_idle()
 

@@ -71,12 +71,8 @@ class HiresFix(Params):
     scale: float = param(
         2.0, label="Upscale by", infotext="Hires upscale", api="hr_scale", ge=0.05, le=16, slider=(1, 4, 0.05)
     )
-    resize_width: int = param(
-        0, label="Resize width to", api="hr_resize_x", ge=0, le=MAX_SIDE, slider=(0, 2048, 8)
-    )
-    resize_height: int = param(
-        0, label="Resize height to", api="hr_resize_y", ge=0, le=MAX_SIDE, slider=(0, 2048, 8)
-    )
+    resize_width: int = param(0, label="Resize width to", api="hr_resize_x", ge=0, le=MAX_SIDE, slider=(0, 2048, 8))
+    resize_height: int = param(0, label="Resize height to", api="hr_resize_y", ge=0, le=MAX_SIDE, slider=(0, 2048, 8))
     checkpoint: str | None = param(
         None, label="Checkpoint", infotext="Hires checkpoint", api="hr_checkpoint_name", choices="checkpoints"
     )

@@ -162,7 +162,8 @@ def slerp(weight: float, low: Tensor, high: Tensor) -> Tensor:
     """Spherical interpolation between two (C, h, w) noises, angle by angle along the height axis.
 
     Nearly parallel inputs are mixed linearly with the weights the other way round; seeds of old
-    pictures depend on it. Columns without an angle between them (of one row, or all zeros) are mixed linearly. Source: Shoemake 1985, with A1111's choice of axis.
+    pictures depend on it. Columns without an angle between them (of one row, or all zeros) are mixed linearly.
+    Source: Shoemake 1985, with A1111's choice of axis.
     """
     low_unit = low / low.norm(dim=1, keepdim=True)
     high_unit = high / high.norm(dim=1, keepdim=True)
