@@ -8,6 +8,7 @@ import shutil
 from typing import Any
 
 import httpx
+import pytest
 from playwright.sync_api import expect
 
 from tests.ui.conftest import Visit
