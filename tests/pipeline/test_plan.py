@@ -98,8 +98,6 @@ def test_unknown_things_are_named(checkpoints: CheckpointCatalog, styles: StyleS
         planned(checkpoints, styles, hires=HiresFix(upscaler="Latnt"))
     with pytest.raises(InvalidRequest, match="no_such_setting"):
         planned(checkpoints, styles, overrides={"no_such_setting": 1})
-    with pytest.raises(InvalidRequest, match="pixels"):
-        planned(checkpoints, styles, width=16384, height=16384, batch_size=64)
 
 
 def test_the_second_pass_takes_over_what_it_is_not_told(checkpoints: CheckpointCatalog, styles: StyleStore) -> None:

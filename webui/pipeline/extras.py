@@ -17,6 +17,7 @@ from webui.core.infotext import render
 from webui.core.pictures import MIME, PARAMETERS, decoded_picture, read_infotext
 from webui.core.request import GenerationResult, ResultImage
 from webui.pipeline.engine import Engine
+from webui.pipeline.limits import require_room_for
 from webui.pipeline.saving.names import safe_part
 from webui.pipeline.saving.picture_files import Keeper, encoded
 from webui.pipeline.upscaling import upscale
@@ -95,7 +96,7 @@ def _processed(source: PictureSource, request: ExtrasRequest, folder: Path, keep
     """One picture. Raises: InvalidRequest when it can't be read."""
     data, settings = _content(source), keeper.settings
     infotext, items = read_infotext(data)
-    image, done = upscaled(decoded_picture(data).convert("RGB"), request, settings["img_max_size_mp"])
+    image, done = upscaled(decoded_picture(data, source.name).convert("RGB"), request, settings["img_max_size_mp"])
     said = render("", "", done)
     picture = encoded(image, _texts(infotext, items, said), settings)
     path = None
@@ -136,6 +137,7 @@ def upscaled(
             f"The picture would be {side}, {megapixels:.0f} megapixels; setting img_max_size_mp allows "
             f"{most_megapixels:g}. Choose a smaller size."
         )
+    require_room_for(math.ceil(image.width * scale), math.ceil(image.height * scale))
     result = upscale(image, first.name, scale)
     if second.function is not None and request.upscaler_2_visibility > 0:
         result = Image.blend(result, upscale(image, second.name, scale), request.upscaler_2_visibility)

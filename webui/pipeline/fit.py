@@ -25,7 +25,7 @@ def require_fit(model: LoadedModel, sampling: SamplingPlan, start: Tensor | None
     if hindrance:
         raise InvalidRequest(f"{name} can't be sampled {hindrance}.")
     step = capabilities.size_step
-    if sampling.width % step or sampling.height % step:
+    if sampling.width // 8 * 8 % step or sampling.height // 8 * 8 % step:  # latents round down
         fitting = f"{sampling.width // step * step or step}x{sampling.height // step * step or step}"
         raise InvalidRequest(
             f"{name} makes pictures whose sides are multiples of {step}, not {sampling.width}x{sampling.height}; "

@@ -35,9 +35,8 @@ from webui.prompts.networks import with_default_tags
 from webui.prompts.styles import StyleStore
 
 LAST_SEED = 4294967294
-MAX_PIXELS = 256 * 1024 * 1024
 MAX_SCHEDULE = 1_000_000
-"""Of a whole batch; more can't be held by any machine Easel runs on."""
+"""Steps of a whole schedule, of which a job walks the last part."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +184,6 @@ def make_plan(
     if request.hires and settings["use_old_hires_fix_width_height"]:
         request = _sized_as_of_old(request, request.hires)
     count = request.batch_count * request.batch_size
-    _check_size(request.width, request.height, request.batch_size)
     sampler, scheduler = find_sampler(request.sampler, request.scheduler)
     prompts = _prompts(request.prompt, request, settings, styles, count, negative=False)
     negatives = _prompts(request.negative_prompt, request, settings, styles, count, negative=True)
@@ -283,14 +281,6 @@ def _sized_as_of_old(request: GenerationRequest, hires: HiresFix) -> GenerationR
     )
 
 
-def _check_size(width: int, height: int, batch_size: int) -> None:
-    if width * height * batch_size > MAX_PIXELS:
-        raise InvalidRequest(
-            f"{batch_size} pictures of {width} x {height} are more than one batch can hold "
-            f"({MAX_PIXELS} pixels); lower the size or the batch size."
-        )
-
-
 def _prompts(
     text: str, request: GenerationRequest, settings: Settings, styles: StyleStore, count: int, *, negative: bool
 ) -> tuple[str, ...]:
@@ -354,7 +344,6 @@ def _hires(
             "/sdapi/v1/upscalers and latent-upscale-modes list them all."
         )
     width, height, upscale_width, upscale_height = target_size(hires, first.width, first.height)
-    _check_size(width, height, request.batch_size)
     sampler_name, scheduler_name = _named(hires.sampler, SAME_SAMPLER), _named(hires.scheduler, SAME_SCHEDULER)
     sampler, scheduler = first.sampler, first.scheduler
     if sampler_name:
