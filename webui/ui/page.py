@@ -52,6 +52,13 @@ ON_PAGE = (
     "show_progress_in_title",
     "show_progressbar",
     "prevent_screen_sleep_during_generation",
+    "js_modal_lightbox",
+    "js_modal_lightbox_initially_zoomed",
+    "js_modal_lightbox_gamepad",
+    "js_modal_lightbox_gamepad_repeat",
+    "js_live_preview_in_modal_lightbox",
+    "sd_webui_modal_lightbox_icon_opacity",
+    "sd_webui_modal_lightbox_toolbar_opacity",
     *extra_networks.ON_PAGE,
 )
 """Settings that the page's own scripts obey."""

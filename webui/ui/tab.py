@@ -30,7 +30,7 @@ from webui.ui.generation import ParameterColumn
 from webui.ui.output import OutputPanel
 from webui.ui.styles import wire_styles
 from webui.ui.toprow import build_toprow
-from webui.ui.widgets import QUIET
+from webui.ui.widgets import QUIET, show_problem
 
 Update = dict[Component, Any]
 
@@ -122,7 +122,7 @@ class GenerationTab(ABC):
         try:
             self.start(values, job_id, request.username or None)
         except WebuiError as error:
-            return refused(job_id, error)
+            return refuse(job_id, error)
         return accepted(job_id)
 
     def _wire_job(self) -> None:
@@ -235,9 +235,9 @@ def accepted(job_id: str) -> tuple[str, str]:
     return json.dumps({"job": job_id, "accepted": True}), ""
 
 
-def refused(job_id: str, sentence: object) -> tuple[str, str]:
-    """The answer to a Generate that wasn't: outcome and log."""
-    return json.dumps({"job": job_id, "accepted": False}), html.problem(sentence)
+def refuse(job_id: str, error: object) -> tuple[str, str]:
+    """Tell why a Generate wasn't queued; returns outcome and log."""
+    return json.dumps({"job": job_id, "accepted": False}), show_problem(error)
 
 
 def _places(inputs: Iterable[Component], wanted: Iterable[Component]) -> list[int]:

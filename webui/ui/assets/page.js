@@ -6,13 +6,16 @@ import * as drop from "./drop.js";
 import * as downloads from "./downloads.js";
 import * as extraNetworks from "./extra_networks.js";
 import * as img2img from "./img2img.js";
+import { pictureSelected } from "./lightbox.js";
 import * as progress from "./progress.js";
 import { settings } from "./settings.js";
 import { addTooltips } from "./tooltips.js";
 
 const TABS = ["txt2img", "img2img"];
 const WITH_JOBS = [...TABS, "extras"];
+const STARTS = ["generate", "submit", "upscale"]; // ends of the ids of buttons that begin a job
 const TYPING_PAUSE = 800; // milliseconds before tokens are counted anew
+const DIALOGS = "[data-open], dialog[open]"; // which close themselves
 const timers = new Map();
 let chosenCheckpoint = "";
 
@@ -22,6 +25,7 @@ const promptKey = (id) => `easel_${id}`;
 
 window.easel = {
   ...img2img,
+  pictureSelected,
   currentJob: progress.currentJob,
   shownJob: progress.shownJob,
   submitted: progress.submitted,
@@ -99,7 +103,6 @@ function ready(json) {
 // A tab as it was left: its form, and the job that ran. A tab is built when it is opened for the first time.
 async function takeUp(tab) {
   await appears(`${tab}_restore_form`);
-  addTooltips();
   if (recall(sessionStorage, formKey(tab))) click(`${tab}_restore_form`);
   else {
     for (const id of promptIds(tab)) {
@@ -120,15 +123,25 @@ async function generate(tab) {
   click(`${tab}_generate`);
 }
 
+// Esc, when Generate has only just been clicked.
+async function interruptStarting(tab) {
+  while (progress.isStarting(tab) && !img2img.isSending(tab)) await sleep(20);
+  if (img2img.isSending(tab)) img2img.cancelSending(tab);
+  else if (progress.isRunning(tab)) click(`${tab}_interrupt`);
+}
+
 function onKey(event) {
   const area = event.target;
   const inPrompt = area instanceof HTMLTextAreaElement && area.closest(".prompt");
   const command = event.ctrlKey || event.metaKey;
   const tab = activeTab();
+  if (event.key === "Escape" && document.querySelector(DIALOGS)) return;
   if (event.key === "Enter" && command && tab) generate(tab);
   else if (event.key === "Enter" && event.altKey && tab) progress.isRunning(tab) && click(`${tab}_skip`);
-  else if (event.key === "Escape" && tab && progress.isRunning(tab) && !document.querySelector("[data-open]")) {
+  else if (event.key === "Escape" && tab && progress.isRunning(tab)) {
     click(`${tab}_interrupt`);
+  } else if (event.key === "Escape" && tab && (progress.isStarting(tab) || img2img.isSending(tab))) {
+    interruptStarting(tab);
   } else if (inPrompt && command && ["ArrowUp", "ArrowDown"].includes(event.key)) {
     change(area, editWeight, event.key === "ArrowUp" ? 1 : -1);
   } else if (inPrompt && event.altKey && settings.keyedit_move && ["ArrowLeft", "ArrowRight"].includes(event.key)) {
@@ -153,6 +166,7 @@ function onClick(event) {
     document.documentElement.dataset.hint = "dismissed";
   }
   for (const tab of WITH_JOBS) {
+    if (STARTS.some((end) => target?.id === `${tab}_${end}`)) progress.clickedGenerate(tab);
     if (target?.id === `${tab}_interrupt`) progress.interrupting(tab);
     if (target?.id === `${tab}_restore_progress`) progress.resume(tab);
   }
