@@ -61,7 +61,7 @@ class OutputPanel:
             self.info = gr.HTML(elem_id=f"html_info_{tab}", elem_classes=["infotext"])
             self.log = gr.HTML(elem_id=f"html_log_{tab}", elem_classes=["html-log"])
             self.generation_info = gr.Textbox(elem_id=f"generation_info_{tab}", visible="hidden")
-            self.selected = gr.State(0)
+            self.selected = gr.Number(0, precision=0, visible="hidden")
             self._job = gr.Textbox(visible="hidden")
 
     @property
@@ -81,11 +81,11 @@ class OutputPanel:
 
     @property
     def picture_js(self) -> str:
-        return f"(_, selected) => [easel.shownJob('{self.tab}'), selected]"
+        return f"(_, selected) => [easel.shownJob('{self.tab}'), easel.chosenPicture('{self.tab}') ?? selected]"
 
     def wire(self) -> None:
-        select = self.gallery.select(self._select, self.generation_info, [self.selected, self.info], **QUIET)
-        select.then(None, None, None, js="() => easel.pictureSelected()")
+        chosen = [self.selected, self.info]
+        self.gallery.select(self._select, self.generation_info, chosen, trigger_mode="always_last", **QUIET)
         saved = [self.files, self.log]
         for button, save in ((self.save, self._save_one), (self.save_zip, self._save_zip)):
             if button is not None:

@@ -3,7 +3,7 @@
 // The gallery stays the one that knows its pictures: to move on is to click its thumbnail, and whatever picture it
 // shows is shown here.
 
-import { buttonOf, byId, click, sleep } from "./dom.js";
+import { buttonOf, byId, click } from "./dom.js";
 import { settings } from "./settings.js";
 
 const PICTURE = "img[data-testid=detailed-image]";
@@ -13,7 +13,6 @@ const MOST = 32;
 const STILL = 6; // pixels that a click may move
 const SWIPE = 50;
 const STICK = 0.5; // of a gamepad, pushed far enough
-const SELECTING = 3000; // milliseconds for the server to learn which picture is chosen, at most
 
 let gallery = null; // whose pictures are shown
 let opener = null;
@@ -21,8 +20,6 @@ let view = { scale: 1, x: 0, y: 0 }; // image pixels -> window pixels
 let fits = true; // whether the picture fills the window, or has its own size where that is smaller
 let watcher = null;
 let stick = 0;
-let selected = null; // resolves when the server knows the picture
-let tellSelected = () => {};
 const fingers = new Map(); // pointer id -> {x, y}
 let start = null; // of a gesture
 
@@ -57,8 +54,8 @@ function build() {
 
 const tabOf = () => gallery?.id.replace(/_gallery$/, "") ?? "";
 const shown = () => gallery?.querySelector(PICTURE);
-const thumbnails = () => [...(gallery?.querySelectorAll(".thumbnails button.thumbnail-item") ?? [])];
-const current = () => thumbnails().findIndex((item) => item.classList.contains("selected"));
+const thumbnails = (of = gallery) => [...(of?.querySelectorAll(".thumbnails button.thumbnail-item") ?? [])];
+const current = (of = gallery) => thumbnails(of).findIndex((item) => item.classList.contains("selected"));
 
 function open(picture) {
   gallery = picture.closest(".block");
@@ -109,20 +106,20 @@ function move(by) {
   const items = thumbnails();
   if (items.length < 2) return;
   delete image.dataset.live;
-  selected = new Promise((resolve) => (tellSelected = resolve));
   items[(current() + by + items.length) % items.length].click();
 }
 
-// Called by Gradio when the server knows which picture of a gallery is chosen.
-export function pictureSelected() {
-  tellSelected();
+// Index of the picture that a tab's gallery shows; undefined while it shows all. Gradio's own event tells the server
+// later than a key or a click may ask for it.
+export function chosenPicture(tab) {
+  const index = current(byId(`${tab}_gallery`));
+  return index < 0 ? undefined : index;
 }
 
-async function save() {
+function save() {
   const tab = tabOf();
   const log = byId(`html_log_${tab}`);
   if (byId("modal_save").hidden) return;
-  await Promise.race([selected, sleep(SELECTING)]);
   const answer = new MutationObserver(() => {
     note.textContent = log.textContent.trim();
     answer.disconnect();

@@ -6,7 +6,7 @@ import * as drop from "./drop.js";
 import * as downloads from "./downloads.js";
 import * as extraNetworks from "./extra_networks.js";
 import * as img2img from "./img2img.js";
-import { pictureSelected } from "./lightbox.js";
+import { chosenPicture } from "./lightbox.js";
 import * as progress from "./progress.js";
 import { settings } from "./settings.js";
 import { addTooltips } from "./tooltips.js";
@@ -15,7 +15,7 @@ const TABS = ["txt2img", "img2img"];
 const WITH_JOBS = [...TABS, "extras"];
 const STARTS = ["generate", "submit", "upscale"]; // ends of the ids of buttons that begin a job
 const TYPING_PAUSE = 800; // milliseconds before tokens are counted anew
-const DIALOGS = "[data-open], dialog[open]"; // which close themselves
+const DIALOGS = "[data-open], dialog[open]"; // the browser closes the latter
 const timers = new Map();
 let chosenCheckpoint = "";
 
@@ -25,7 +25,7 @@ const promptKey = (id) => `easel_${id}`;
 
 window.easel = {
   ...img2img,
-  pictureSelected,
+  chosenPicture,
   currentJob: progress.currentJob,
   shownJob: progress.shownJob,
   submitted: progress.submitted,
@@ -135,7 +135,10 @@ function onKey(event) {
   const inPrompt = area instanceof HTMLTextAreaElement && area.closest(".prompt");
   const command = event.ctrlKey || event.metaKey;
   const tab = activeTab();
-  if (event.key === "Escape" && document.querySelector(DIALOGS)) return;
+  if (event.key === "Escape" && document.querySelector(DIALOGS)) {
+    document.querySelector("[data-open]")?.removeAttribute("data-open");
+    return;
+  }
   if (event.key === "Enter" && command && tab) generate(tab);
   else if (event.key === "Enter" && event.altKey && tab) progress.isRunning(tab) && click(`${tab}_skip`);
   else if (event.key === "Escape" && tab && progress.isRunning(tab)) {
