@@ -15,6 +15,7 @@ const TABS = ["txt2img", "img2img"];
 const WITH_JOBS = [...TABS, "extras"];
 const STARTS = ["generate", "submit", "upscale"]; // ends of the ids of buttons that begin a job
 const TYPING_PAUSE = 800; // milliseconds before tokens are counted anew
+const JUDGE_PAUSE = 500; // milliseconds without a change before the form is judged anew
 const DIALOGS = "[data-open], dialog[open]"; // the browser closes the latter
 const timers = new Map();
 let chosenCheckpoint = "";
@@ -180,7 +181,21 @@ function onChange(event) {
   event.target.closest?.(".input-accordion-head")?.parentElement.removeAttribute("data-flipped");
 }
 
+// Whatever was done may have changed the form: what is said of the picture it makes must be true of the form as it is.
+function judgeAgain(event) {
+  if (event.target.closest?.(".reproduce")) return;
+  for (const tab of TABS.filter((tab) => byId(`html_log_${tab}`)?.querySelector(".reproduce"))) {
+    clearTimeout(timers.get(`${tab}_judge`));
+    timers.set(`${tab}_judge`, setTimeout(() => stillJudged(tab) && click(`${tab}_judge_form`), JUDGE_PAUSE));
+  }
+}
+
+const stillJudged = (tab) => byId(`html_log_${tab}`)?.querySelector(".reproduce") && !progress.isRunning(tab);
+
 drop.start();
+for (const type of ["input", "change", "click", "keyup"]) {
+  document.addEventListener(type, (event) => event.isTrusted && judgeAgain(event), true);
+}
 document.addEventListener("keydown", onKey, true);
 document.addEventListener("click", onClick, true);
 document.addEventListener("change", onChange, true);
