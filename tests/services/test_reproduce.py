@@ -193,9 +193,12 @@ def test_hostile_texts(here: Services) -> None:
 
 # The form that will be sent
 
+
 def form_of(services: Services, infotext: str, **changes: Any) -> dict[str, Any]:
     """A fresh page's form after the paste, with changes by the user."""
-    fresh = {spec.dotted: spec.default for spec in GenerationRequest.specs() if spec.path[0] not in ("image", "loopback")}
+    fresh = {
+        spec.dotted: spec.default for spec in GenerationRequest.specs() if spec.path[0] not in ("image", "loopback")
+    }
     switches = {"hires": False, "refiner": False, "variation": False}
     return {**fresh, **switches, **form_from_infotext(infotext, services).form, **changes}
 

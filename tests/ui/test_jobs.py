@@ -11,6 +11,7 @@ from playwright.sync_api import Route, expect
 from tests.ui.conftest import Visit
 
 PROMPT = "#txt2img_prompt textarea"
+ON_TOP = "([x, y]) => document.elementFromPoint(x, y).closest('.livePreview') !== null"
 LONG = {"steps": 150, "batch_count": 100, "width": 64, "height": 64}
 
 
@@ -101,8 +102,7 @@ def test_the_live_preview_lies_over_the_chosen_picture(visit: Visit, tmp_path: P
         for box in [part.bounding_box() for part in visit.page.locator(place).all()]:
             if box:
                 middle = [box["x"] + box["width"] / 2, box["y"] + box["height"] / 2]
-                top = visit.page.evaluate("([x, y]) => document.elementFromPoint(x, y).closest('.livePreview') !== null", middle)
-                assert top, place
+                assert visit.page.evaluate(ON_TOP, middle), place
     visit.page.screenshot(path=tmp_path / "preview.png")
     visit.interrupt()
 

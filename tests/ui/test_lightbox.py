@@ -12,6 +12,7 @@ from playwright.sync_api import Locator, expect
 from tests.ui.conftest import Visit
 
 DETAIL = "#txt2img_gallery img[data-testid=detailed-image]"
+INSIDE = "document.activeElement === document.body || lightboxModal.contains(document.activeElement)"
 SIZE = "() => { const {width, height} = modalImage.getBoundingClientRect(); return [width, height]; }"
 
 
@@ -51,7 +52,7 @@ def test_it_fills_the_window_and_escape_returns_to_the_gallery(three: Visit) -> 
         assert button.get_attribute("aria-label")
     for _ in range(12):
         page.keyboard.press("Tab")
-        assert page.evaluate("document.activeElement === document.body || lightboxModal.contains(document.activeElement)")
+        assert page.evaluate(INSIDE)
     page.keyboard.press("Escape")
     expect(viewer).to_be_hidden()
     assert page.evaluate("document.activeElement.closest('#txt2img_gallery') !== null")
