@@ -29,7 +29,7 @@ def browser() -> Iterator[Browser]:
     program = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
     if program is None:
         pytest.skip("no Chromium here: install one or name it in $CHROMIUM")
-    expect.set_options(timeout=15000)
+    expect.set_options(timeout=SLOW)
     switches = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=program, args=switches)

@@ -84,8 +84,9 @@ class OutputPanel:
         return f"(_, selected) => [easel.shownJob('{self.tab}'), easel.chosenPicture('{self.tab}') ?? selected]"
 
     def wire(self) -> None:
-        chosen = [self.selected, self.info]
-        self.gallery.select(self._select, self.generation_info, chosen, trigger_mode="always_last", **QUIET)
+        js = f"(info, selected) => easel.newlyChosenPicture('{self.tab}', info, selected)"
+        shown = [self.selected, self.info]
+        self.gallery.select(self._select, self.chosen, shown, js=js, trigger_mode="always_last", **QUIET)
         saved = [self.files, self.log]
         for button, save in ((self.save, self._save_one), (self.save_zip, self._save_zip)):
             if button is not None:
@@ -134,9 +135,8 @@ class OutputPanel:
             raise InvalidRequest("There is no picture to upscale; generate one first.")
         return texts[selected]
 
-    def _select(self, info: str, event: gr.SelectData) -> tuple[int, str]:
+    def _select(self, info: str, index: int) -> tuple[int, str]:
         texts = _infotexts(info)
-        index = int(event.index)
         return index, html.paragraphs(texts[index]) if index < len(texts) else ""
 
     # Seeds

@@ -52,7 +52,7 @@ def widget(spec: ParamSpec, elem_id: str, *, choices: Sequence[str] | None = Non
 
 def show_problem(error: object) -> str:
     """Tell an error in a notice, wherever the page is scrolled to; returns it for the log, where it stays."""
-    gr.Warning(html.escape(str(error)), title="Error")
+    gr.Warning(html.escape(str(error)))
     return html.problem(error)
 
 

@@ -3,7 +3,7 @@
 // The gallery stays the one that knows its pictures: to move on is to click its thumbnail, and whatever picture it
 // shows is shown here.
 
-import { buttonOf, byId, click } from "./dom.js";
+import { buttonOf, byId, click, sleep } from "./dom.js";
 import { settings } from "./settings.js";
 
 const PICTURE = "img[data-testid=detailed-image]";
@@ -19,6 +19,7 @@ let opener = null;
 let view = { scale: 1, x: 0, y: 0 }; // image pixels -> window pixels
 let fits = true; // whether the picture fills the window, or has its own size where that is smaller
 let watcher = null;
+let saving = null; // watches for the server's answer
 let stick = 0;
 const fingers = new Map(); // pointer id -> {x, y}
 let start = null; // of a gesture
@@ -36,8 +37,8 @@ function build() {
     <div class="modalControls" role="toolbar" aria-label="Picture">
       <button id="modal_zoom" class="modalZoom" title="Fill the window, or show the picture's own size">⤡</button>
       <button id="modal_tile_image" class="modalTileImage" title="Show the picture as tiles">⊞</button>
-      <button id="modal_save" class="modalSave" title="Save the picture (s)">🖫</button>
-      <button id="modal_toggle_live_preview" class="modalToggleLivePreview" title="Show the live preview here">🖻</button>
+      <button id="modal_save" class="modalSave" title="Save the picture (s)">⤓</button>
+      <button id="modal_toggle_live_preview" class="modalToggleLivePreview" title="Show the live preview here">◉</button>
       <span id="modalNote" role="status"></span>
       <button id="modal_close" class="modalClose" title="Close (Esc)">×</button>
     </div>
@@ -78,6 +79,7 @@ function open(picture) {
 
 function closed() {
   watcher?.disconnect();
+  saving?.disconnect();
   clearInterval(stick);
   fingers.clear();
   image.removeAttribute("src");
@@ -116,15 +118,22 @@ export function chosenPicture(tab) {
   return index < 0 ? undefined : index;
 }
 
+// For Gradio's select event, whose own data is that of the first of several quick choices. It comes before the gallery
+// is drawn anew.
+export async function newlyChosenPicture(tab, info, selected) {
+  await sleep(0);
+  return [info, chosenPicture(tab) ?? selected];
+}
+
 function save() {
   const tab = tabOf();
   const log = byId(`html_log_${tab}`);
   if (byId("modal_save").hidden) return;
-  const answer = new MutationObserver(() => {
-    note.textContent = log.textContent.trim();
-    answer.disconnect();
+  saving?.disconnect();
+  saving = new MutationObserver(() => {
+    note.textContent = log.querySelector(".saved, .error")?.textContent ?? note.textContent;
   });
-  answer.observe(log, { subtree: true, childList: true, characterData: true });
+  saving.observe(log, { subtree: true, childList: true, characterData: true });
   note.textContent = "Saving…";
   click(`save_${tab}`);
 }

@@ -6,7 +6,7 @@ import * as drop from "./drop.js";
 import * as downloads from "./downloads.js";
 import * as extraNetworks from "./extra_networks.js";
 import * as img2img from "./img2img.js";
-import { chosenPicture } from "./lightbox.js";
+import { chosenPicture, newlyChosenPicture } from "./lightbox.js";
 import * as progress from "./progress.js";
 import { settings } from "./settings.js";
 import { addTooltips } from "./tooltips.js";
@@ -27,6 +27,7 @@ const promptKey = (id) => `easel_${id}`;
 window.easel = {
   ...img2img,
   chosenPicture,
+  newlyChosenPicture,
   currentJob: progress.currentJob,
   shownJob: progress.shownJob,
   submitted: progress.submitted,
