@@ -176,8 +176,8 @@ class _Check:
         for line in pasted.left_out:
             key, _, value = line.partition(": ")
             yield Fact(key, "different", value, "", "It isn't available here.")
-        for name, value, here in _differences(wanted, sent, groups):
-            yield Fact(name, "different", shown(value), shown(here), "The form has another value.")
+        for name, asks, sends in _differences(wanted, sent, groups):
+            yield Fact(name, "different", shown(asks), shown(sends), "The form has another value.")
 
     # Files
 
@@ -452,18 +452,17 @@ def _differences(
     for spec in GenerationRequest.specs():
         if spec.dotted in NUMBER_OF_PICTURES:
             continue
-        both = [_at(request, spec.path) for request in (wanted, sent)]
-        if ABSENT in both and both[0] is not both[1]:
-            told = ["off" if value is ABSENT else "on" for value in both]
-            yield spec.path[0].capitalize(), *told
-        elif both[0] != both[1]:
-            yield spec.infotext or spec.label or spec.dotted, *both
+        asks, sends = _at(wanted, spec.path), _at(sent, spec.path)
+        if (asks is ABSENT) != (sends is ABSENT):
+            yield spec.path[0].capitalize(), *(("off", "on") if asks is ABSENT else ("on", "off"))
+        elif asks != sends:
+            yield spec.infotext or spec.label, asks, sends
     for group in groups:
-        pair = [request.extensions.get(group.__name__, group()) for request in (wanted, sent)]
+        name = group.__name__
         for spec in group.specs():
-            values = [_at(each, spec.path) for each in pair]
-            if values[0] != values[1]:
-                yield spec.infotext or spec.label or spec.dotted, *values
+            asks, sends = (_at(request.extensions.get(name, group()), spec.path) for request in (wanted, sent))
+            if asks != sends:
+                yield spec.infotext or spec.label, asks, sends
 
 
 ABSENT = object()

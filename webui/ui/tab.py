@@ -212,7 +212,10 @@ class GenerationTab(ABC):
 
     def judge(self, values: Update) -> str:
         told = values[self.told]
-        return html.reproduction(check(self.services, *told, self.form(values), self.name)) if told else ""
+        if not told:
+            return ""
+        infotext, texts = told
+        return html.reproduction(check(self.services, infotext, texts, self.form(values), self.name))
 
     def refresh_checkpoints(self) -> Any:
         self.services.checkpoints.refresh()
