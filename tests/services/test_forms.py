@@ -90,3 +90,9 @@ def test_overrides_are_read_from_lines() -> None:
 def test_a_bad_override_is_refused(line: str) -> None:
     with pytest.raises(InvalidRequest):
         overrides_from_lines([line], DEFAULTS)
+
+
+def test_a_group_with_defaults_of_its_own_can_be_switched_off() -> None:
+    form = {"variation__seed": 7, "variation__strength": 0.5}
+    assert request(variation=False, **form).variation == Variation()
+    assert request(variation=True, **form).variation == Variation(seed=7, strength=0.5)

@@ -147,3 +147,24 @@ def test_a_seed_of_64_bits_is_kept(services: Services) -> None:
     beyond = form_from_infotext(text.replace("6687881544318117707", "18446744073709551615"), services).form
     with pytest.raises(InvalidRequest, match="18446744073709551615"):
         request_from_form(beyond, services.settings.snapshot())
+
+
+def test_what_a_text_leaves_at_its_default_is_reset(services: Services) -> None:
+    varied = form_from_infotext("x\nSteps: 1, Sampler: Euler, Seed: 1, Seed resize from: 64x32", services).form
+    assert (varied["variation"], varied["variation.resize_from_width"], varied["variation.strength"]) == (True, 64, 0.0)
+    plain = form_from_infotext("x\nSteps: 1, Sampler: Euler, Seed: 1", services).form
+    assert {path: plain[path] for path in varied if path.startswith("variation")} == {
+        "variation": False,
+        "variation.seed": -1,
+        "variation.strength": 0.0,
+        "variation.resize_from_width": 0,
+        "variation.resize_from_height": 0,
+    }
+    assert "cfg_scale" not in plain  # always written, so its absence implies nothing
+
+
+def test_a_prompt_alone_and_what_is_never_pasted_reset_nothing(services: Services) -> None:
+    assert "variation" not in form_from_infotext("a cat", services).form
+    services.settings.update({"infotext_skip_pasting": ["Variation seed", "Variation seed strength"]})
+    form = form_from_infotext("x\nSteps: 1, Sampler: Euler, Seed: 1", services).form
+    assert not {"variation", "variation.seed", "variation.strength"} & form.keys()

@@ -66,7 +66,7 @@ def test_a_page_reloaded_meanwhile_finds_the_running_job_again(visit: Visit) -> 
 
 
 def test_a_page_reloaded_before_its_job_arrives_finds_it(visit: Visit) -> None:
-    visit.page.evaluate("localStorage.setItem('txt2img_task_id', 'task(late)')")
+    visit.page.evaluate("sessionStorage.setItem('txt2img_task_id', 'task(late)')")
     visit.reload()
     with visit.page.expect_response("**/internal/progress") as asked:
         pass

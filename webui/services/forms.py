@@ -1,7 +1,8 @@
 """The values of a page's form and the request they mean.
 
-A form is a mapping from a dotted parameter path ("cfg_scale", "hires.scale") to a value. A group that may be
-absent ("hires", "refiner") has its own key, which says whether it is enabled. Parameters of an extension stand
+A form is a mapping from a dotted parameter path ("cfg_scale", "hires.scale") to a value. A group that can be
+switched off ("hires", "refiner", "variation") has its own key, which says whether it is enabled; what is off has no
+effect, whatever its fields hold. Parameters of an extension stand
 under "extensions.<class name>.<path>"; settings to be overridden under "overrides", as "Label: value" lines.
 """
 
@@ -51,8 +52,8 @@ def _group_values(group: type[Params], form: Mapping[str, Any], prefix: str) -> 
         path = prefix + name
         inner = nested_group(field.annotation)
         if inner is not None:
-            optional = field.default is None
-            if form.get(path) if optional else any(key.startswith(path + ".") for key in form):
+            usual = field.default is not None and any(key.startswith(path + ".") for key in form)
+            if form.get(path, usual):
                 values[name] = inner.as_given(**_group_values(inner, form, path + "."))
         elif path in form and path not in (EXTENSIONS, OVERRIDES):
             value = form[path]

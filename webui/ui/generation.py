@@ -38,7 +38,6 @@ class ParameterColumn:
     reuse_seed: gr.Button
     reuse_subseed: gr.Button
     refresh_refiner: gr.Button
-    seed_extra: gr.Checkbox
 
     def __init__(self, tab: str, settings: Settings, checkpoints: Sequence[str]) -> None:
         """checkpoints: titles for the hires and refiner lists."""
@@ -123,7 +122,7 @@ class ParameterColumn:
             self.place("seed", f"{tab}_seed", min_width=100, scale=4)
             dice = tool("🎲️", f"{tab}_random_seed")
             self.reuse_seed = tool("♻️", f"{tab}_reuse_seed")
-            self.seed_extra = gr.Checkbox(
+            self.fields["variation"] = gr.Checkbox(
                 False,
                 label="Extra",
                 elem_id=f"{tab}_subseed_show",

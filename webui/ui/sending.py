@@ -86,6 +86,7 @@ def wire_file(button: gr.Button, picture: Component, infotext: Component, target
 
     outputs = [target.source.entry(mode), *target.pasted]
     sent = button.click(send, [picture, infotext], outputs, **QUIET)
+    target.judged(sent)
     target.source.arrived(sent, mode)
 
 

@@ -22,7 +22,8 @@ SCRIPTS: Mapping[str, str] = {
 """Beginning of a parameter's path -> A1111's script that has it, as its newer files say."""
 
 USUAL_SIZE = 512
-"""A1111's default, which says nothing about what the user wants."""
+USUAL_CFG_SCALE = 7.0
+"""A1111's defaults, which say nothing about what the user wants."""
 
 
 class UiConfig:
@@ -73,6 +74,11 @@ class UiConfig:
             for side in found
         )
         return width, height
+
+    def cfg_scale(self, tab: str, native: float) -> float:
+        """Of a fresh page. native: what suits the checkpoint, where the user wants no other."""
+        found = self.get(tab, "cfg_scale", "CFG Scale", "value")
+        return float(found) if _is_number(found) and found != USUAL_CFG_SCALE and found > 0 else native
 
 
 def _is_number(value: Any) -> bool:

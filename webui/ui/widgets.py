@@ -14,6 +14,7 @@ import gradio as gr
 from gradio.components import Component
 
 from webui.core.params import Params, ParamSpec
+from webui.ui import html
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
 """How the page's own events run: no spinner, none waits for another, not listed in Gradio's API."""
@@ -50,6 +51,12 @@ def widget(spec: ParamSpec, elem_id: str, *, choices: Sequence[str] | None = Non
     if int in kinds or float in kinds:
         return gr.Number(value=value, precision=0 if int in kinds else None, **common)
     return gr.Textbox(value=value, **common)
+
+
+def show_problem(error: object) -> str:
+    """Tell an error in a notice, wherever the page is scrolled to; returns it for the log, where it stays."""
+    gr.Warning(html.escape(str(error)))
+    return html.problem(error)
 
 
 def tool(symbol: str, elem_id: str, **options: Any) -> gr.Button:
