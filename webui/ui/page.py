@@ -42,6 +42,7 @@ ASSETS = Path(__file__).parent / "assets"
 ASSETS_URL = "/easel-assets"
 SCRIPT = "page.js"
 TITLE = "Stable Diffusion"
+AFTER_WRONG_PASSWORDS = "After several wrong passwords there is a pause of up to a minute before another is looked at."
 ON_PAGE = (
     "keyedit_precision_attention",
     "keyedit_precision_extra",
@@ -109,9 +110,11 @@ def mount(app: FastAPI, services: Services, downloads: Downloads | None = None) 
     gr.set_static_paths(paths.outputs)  # served from where they lie, without a copy in Gradio's cache
     assets = f"{ASSETS_URL}/{_version_of_assets()}"  # a new address with every change, since browsers keep scripts
     app.mount(assets, StaticFiles(directory=ASSETS))
-    login = PageLogin(bool(flags.credentials))
+    login = PageLogin(flags.credentials, visitors.sessions)
     for router in (card_routes(services), download_routes(services, downloads), visitors.routes()):
         app.include_router(router, dependencies=[Depends(login)])
+    if flags.credentials:
+        app.include_router(login.routes())
     page = build(services)
     gr.mount_gradio_app(
         app,
@@ -119,6 +122,7 @@ def mount(app: FastAPI, services: Services, downloads: Downloads | None = None) 
         path="/",
         root_path=flags.subpath or None,
         auth=list(flags.credentials) or None,
+        auth_message=AFTER_WRONG_PASSWORDS,
         allowed_paths=[str(path) for path in (paths.outputs, paths.log, *flags.gradio_allowed_path)],
         theme=easel_theme(),
         css_paths=[ASSETS / "style.css", ASSETS / "extra_networks.css"],

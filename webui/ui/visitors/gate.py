@@ -64,8 +64,7 @@ class VisitorGate:
         await self._app(scope, receive, send)
 
     def _with_cookie(self, scope: Scope, send: Send) -> Send:
-        secure = scope["scheme"] == "https" or Headers(scope=scope).get("x-forwarded-proto") == "https"
-        cookie = self._sessions.new_cookie(secure=secure)
+        cookie = self._sessions.new_cookie(scope)
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":

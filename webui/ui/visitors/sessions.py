@@ -8,6 +8,7 @@ import secrets
 from collections import OrderedDict
 from http.cookies import CookieError, SimpleCookie
 
+from starlette.datastructures import Headers
 from starlette.types import Scope
 
 MAX_HASHES = 100_000
@@ -27,11 +28,10 @@ class PageSessions:
         self.cookie = f"easel-page-{hmac.digest(b'place', place.encode(), 'sha256').hex()[:8]}"
         self._owners: OrderedDict[str, str] = OrderedDict()
 
-    def new_cookie(self, *, secure: bool) -> str:
+    def new_cookie(self, scope: Scope) -> str:
         """The Set-Cookie header that makes a browser a visitor of this page."""
         nonce = secrets.token_hex(16)
-        flags = "; Secure" if secure else ""
-        return f"{self.cookie}={nonce}.{self._signed(nonce)}; Path=/; HttpOnly; SameSite=Lax{flags}"
+        return cookie_header(self.cookie, f"{nonce}.{self._signed(nonce)}", scope)
 
     def owner(self, scope: Scope) -> tuple[str, bool]:
         """Whose request this is, and whether they have loaded the page; others go by their address."""
@@ -58,3 +58,9 @@ class PageSessions:
 
     def _signed(self, nonce: str) -> str:
         return hmac.digest(self._key, nonce.encode(), "sha256").hex()
+
+
+def cookie_header(name: str, value: str, scope: Scope) -> str:
+    """A Set-Cookie header that no script reads and no other site's request carries; over https for https alone."""
+    secure = scope["scheme"] == "https" or Headers(scope=scope).get("x-forwarded-proto") == "https"
+    return f"{name}={value}; Path=/; HttpOnly; SameSite=Lax{'; Secure' if secure else ''}"

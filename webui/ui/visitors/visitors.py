@@ -28,22 +28,22 @@ class Visitors:
     def __init__(self, paths: Paths, open_to_all: Sequence[Path] = ()):
         """Deletes what an earlier server left in the data folder's own place for temporary files."""
         temporary = Path(get_upload_folder())
-        self._sessions = PageSessions(str(paths.data))
+        self.sessions = PageSessions(str(paths.data))
         self._files = VisitorFiles(temporary / "visitors", givers=(paths.outputs, paths.log), open_to_all=open_to_all)
         if temporary == paths.tmp / "gradio":
             self._files.sweep()
 
     def routes(self) -> APIRouter:
         """What is served in place of Gradio's own, to be added before it."""
-        return upload_routes(self._sessions, self._files)
+        return upload_routes(self.sessions, self._files)
 
     def guard(self, app: App, page: LeanBlocks) -> None:
         """Let nothing reach Gradio's app past the gate."""
         page.visitors = self
-        app.add_middleware(VisitorGate, page=page, sessions=self._sessions, files=self._files)
+        app.add_middleware(VisitorGate, page=page, sessions=self.sessions, files=self._files)
 
     def hand_out(self, data: object, request: gr.Request) -> None:
         """Let a visitor use the files that their event returns."""
         if request.request is not None:
-            owner, _ = self._sessions.owner(request.request.scope)
+            owner, _ = self.sessions.owner(request.request.scope)
             hand_out_payload(data, owner, self._files)
