@@ -18,19 +18,8 @@ CHECKPOINT = "sd_model_checkpoint"
 VAE = "sd_vae"
 HASH = "sd_checkpoint_hash"  # follows from the checkpoint
 
-# Settings that name places on the server, or decide which code runs. With --hide-ui-dir-config name patterns too.
-NOT_FROM_OUTSIDE = frozenset(
-    {
-        "temp_dir",
-        "clean_temp_dir_at_start",
-        "font",
-        "profiling_filename",
-        "disabled_extensions",
-        "disable_all_extensions",
-        "restore_config_state_file",
-    }
-)
-PATTERNS = frozenset({"samples_filename_pattern", "grid_zip_filename_pattern", "directories_filename_pattern"})
+# Settings that delete files or decide which code runs; those that name places say so themselves (Setting.reaches).
+NOT_FROM_OUTSIDE = frozenset({"clean_temp_dir_at_start", "disabled_extensions", "disable_all_extensions"})
 
 
 def options_router(services: Services, waiters: Waiters) -> APIRouter:
@@ -95,8 +84,9 @@ def allowed_changes(services: Services, wished: Mapping[str, Any]) -> dict[str, 
 
 
 def is_restricted(setting: Setting, *, patterns: bool = False) -> bool:
-    """Whether the API may not change it: folders, what code runs, and the rules for fetching pictures."""
-    key = setting.key
-    return (
-        setting.restrict_api or key.startswith("outdir_") or key in NOT_FROM_OUTSIDE or (patterns and key in PATTERNS)
-    )
+    """Whether the API may not change it: folders, files, what code runs, and the rules for fetching pictures.
+
+    patterns: names of files count too (--hide-ui-dir-config).
+    """
+    places = ("folder", "file", "name") if patterns else ("folder", "file")
+    return setting.restrict_api or setting.reaches in places or setting.key in NOT_FROM_OUTSIDE

@@ -36,8 +36,11 @@ def run(engine: Engine, request: ExtrasRequest, job: JobContext) -> GenerationRe
     """
     started = time.monotonic()
     check(request)
+    sources = [source.path for source in request.sources if source.path is not None]
+    keep = {file for path in sources for file in (path.resolve(), path.parent.resolve() / path.name)}
     settings = engine.settings.snapshot()
     folder = request.output or engine.paths.data / (settings["outdir_samples"] or settings["outdir_extras_samples"])
+    folder = folder.resolve()
     results: list[ResultImage] = []
     comments: list[str] = []
     job.begin_passes(max(1, len(request.sources)))
@@ -46,7 +49,7 @@ def run(engine: Engine, request: ExtrasRequest, job: JobContext) -> GenerationRe
             break
         job.text(source.name)
         try:
-            results.append(_processed(source, request, settings, folder))
+            results.append(_processed(source, request, settings, folder, keep))
         except WebuiError as error:
             if len(request.sources) == 1:
                 raise
@@ -71,7 +74,9 @@ def check(request: ExtrasRequest) -> None:
         raise InvalidRequest("There is no picture to work on; choose one first.")
 
 
-def _processed(source: PictureSource, request: ExtrasRequest, settings: Settings, folder: Path) -> ResultImage:
+def _processed(
+    source: PictureSource, request: ExtrasRequest, settings: Settings, folder: Path, keep: set[Path]
+) -> ResultImage:
     """One picture. Raises: InvalidRequest when it can't be read, WebuiError when it can't be saved."""
     data = _content(source)
     infotext, items = read_infotext(data)
@@ -83,7 +88,8 @@ def _processed(source: PictureSource, request: ExtrasRequest, settings: Settings
         suffix = f"-{request.upscaler_1}" if settings["use_upscaler_name_as_suffix"] and done else ""
         named = request.keep_names and settings["use_original_name_batch"]
         stem = safe_part(Path(source.name).stem + suffix) if named else safe_part(suffix)
-        path = write_picture(folder, stem, picture, settings, numbered=not (named and stem))
+        path = write_picture(folder, stem, picture, settings, numbered=not (named and stem), keep=keep)
+        keep.add(path)
     return ResultImage(picture.data, MIME[picture.format], said, image.width, image.height, str(path) if path else None)
 
 

@@ -243,6 +243,22 @@ class Cards:
         except OSError as error:
             raise NotFound(f"{path.name} can't be read: {error.strerror or error}.") from error
 
+    def preview_at(self, path: str) -> tuple[bytes, str]:
+        """The preview that lies at a path, as `preview` gives it. Raises: NotFound where no model's preview lies."""
+        wanted = Path(path)
+        for kind in KINDS:
+            for file in self.catalog(kind).all():
+                if file.path.parent == wanted.parent and preview_path(file, self._format()) == wanted:
+                    return self.preview(kind, file.name)
+        raise NotFound("There is no preview of a model at that path.")
+
+    def metadata(self, kind: str, name: str) -> Mapping[str, Any]:
+        """The header's text fields of a file, found by its name or as prompts write it; {} where there are none."""
+        for file in self.catalog(kind).all():
+            if name in (file.name, file.stem):
+                return self._metadata(file)
+        return {}
+
     # What one card says
 
     def _checkpoint_cards(self) -> Callable[[ModelFile], Card]:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
 from webui.core.errors import WebuiError
+from webui.core.file_names import cut_to_bytes, longest_name_in, safe_name
 from webui.core.files import write_atomic
 from webui.core.pictures import PARAMETERS, PictureFormat, encode_image, format_for
 from webui.core.settings import Settings
 
 log = logging.getLogger(__name__)
+
+UNNAMED = "picture"
+"""The name of a picture whose pattern leaves nothing."""
 
 
 @dataclass(frozen=True)
@@ -48,24 +54,29 @@ def encoded(
 
 
 def write_picture(
-    folder: Path, name: str, picture: Encoded, settings: Settings, *, numbered: bool, basename: str = ""
+    folder: Path,
+    name: str,
+    picture: Encoded,
+    settings: Settings,
+    *,
+    numbered: bool,
+    basename: str = "",
+    suffix: str = "",
+    keep: Collection[Path] = (),
 ) -> Path:
-    """Write the file and return its path.
+    """Write the file and return its path, which lies in `folder` whatever the name is.
 
+    The name is cleaned and cut to what the disk takes; the number before and the suffix after it are kept whole.
     numbered: under the folder's next free number, before `name`; counted apart for each `basename`. Otherwise `name`
-    alone, over an older file of that name unless setting save_images_replace_action is against it.
+    alone, over an older picture of that name unless setting save_images_replace_action is against it.
+    keep: files that are never written over. Neither are texts (setting save_txt) of which the picture is not there.
     Raises: WebuiError naming the folder when it can't be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if numbered:
-            number = next_number(folder, basename)
-            start = f"{basename}-{number:04}" if basename else f"{number:05}"
-            path = free_path(folder / f"{start}{name}.{picture.format}")
-        else:
-            path = folder / f"{name}.{picture.format}"
-            if settings["save_images_replace_action"] != "Replace":
-                path = free_path(path)
+        start = _number(folder, basename) if numbered else ""
+        replace = not numbered and settings["save_images_replace_action"] == "Replace"
+        path = _free(folder, start + name, suffix, f".{picture.format}", settings, replace, keep)
         write_atomic(path, picture.data)
     except OSError as error:
         raise WebuiError(
@@ -75,11 +86,37 @@ def write_picture(
     return path
 
 
-def write_jpg_copy(path: Path, image: Image.Image, picture: Encoded, settings: Settings) -> Path | None:
+def _number(folder: Path, basename: str) -> str:
+    number = next_number(folder, basename)
+    return f"{basename}-{number:04}" if basename else f"{number:05}"
+
+
+def _free(
+    folder: Path, name: str, suffix: str, ending: str, settings: Settings, replace: bool, keep: Collection[Path]
+) -> Path:
+    """The file to write: the first of name, name-1, name-2, ... that isn't there, or that may be replaced."""
+    longest = longest_name_in(folder) - max(len(ending), len(".txt"))
+    for count in itertools.count():
+        end = suffix + (f"-{count}" if count else "")
+        stem = cut_to_bytes(safe_name(name), longest - len(end.encode())).rstrip(" .") + end
+        path = folder / f"{stem or UNNAMED}{ending}"
+        text = path.with_name(f"{path.stem}.txt")
+        if path in keep:
+            continue
+        if replace and path.is_file():
+            return path
+        if not os.path.lexists(path) and not (settings["save_txt"] and os.path.lexists(text)):
+            return path
+    raise AssertionError("numbers don't end")
+
+
+def write_jpg_copy(
+    path: Path, image: Image.Image, picture: Encoded, settings: Settings, keep: Collection[Path] = ()
+) -> Path | None:
     """A smaller JPG beside a large picture, as setting export_for_4chan wants; None where there is no need for one.
 
     Large is a side of more than target_side_length pixels, which the copy is brought down to, or a file of more
-    than img_downscale_threshold megabytes. A picture that is a JPG already is left alone.
+    than img_downscale_threshold megabytes. A picture that is a JPG already is left alone. keep: as for write_picture.
     """
     side = int(settings["target_side_length"])
     oversize = max(image.size) > side
@@ -89,7 +126,9 @@ def write_jpg_copy(path: Path, image: Image.Image, picture: Encoded, settings: S
     if oversize:
         scale = side / max(image.size)
         image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
-    copy = path.with_suffix(".jpg")
+    copy = path.with_name(f"{path.stem}.jpg")
+    if copy in keep or (os.path.lexists(copy) and settings["save_images_replace_action"] != "Replace"):
+        copy = free_path(copy)
     try:
         write_atomic(copy, encoded(image, picture.texts, settings, format="jpg").data)
     except OSError as error:
@@ -104,7 +143,7 @@ def next_number(folder: Path, basename: str) -> int:
     highest = -1
     for entry in folder.iterdir():
         if entry.name.startswith(start):
-            digits = re.match(r"\d+", entry.name[len(start) :])
+            digits = re.match(r"\d{1,18}(?!\d)", entry.name[len(start) :])
             if digits:
                 highest = max(highest, int(digits.group(0)))
     return highest + 1
@@ -113,7 +152,7 @@ def next_number(folder: Path, basename: str) -> int:
 def free_path(path: Path) -> Path:
     """The path, or with -1, -2, ... behind the stem while that name is taken."""
     candidate, count = path, 0
-    while candidate.exists():
+    while os.path.lexists(candidate):
         count += 1
         candidate = path.with_name(f"{path.stem}-{count}{path.suffix}")
     return candidate

@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from webui.core.files import write_atomic
-from webui.core.paths import Paths
+from webui.core.paths import Paths, inside
 from webui.core.pictures import MIME, PARAMETERS
 from webui.core.provenance import CHUNK, Provenance
 from webui.core.request import ResultImage
@@ -33,6 +33,7 @@ class Saver:
         self.settings = plan.settings
         self.job_timestamp = job_timestamp
         self.further = {CHUNK: provenance.to_text()} if provenance else {}
+        self._written: set[Path] = set()
 
     def sample(
         self, image: Image.Image, index: int, infotext: str, *, suffix: str = "", save: bool = True
@@ -41,17 +42,15 @@ class Saver:
         picture = self._encoded(image, infotext)
         path = None
         if save:
-            folder = self._folder("outdir_samples", f"outdir_{self.plan.request.mode}_samples")
             facts = self._facts(index, picture.data)
-            if self.settings["save_to_dirs"]:
-                folder = folder / self._subfolder(facts)
+            folder = self._folder("outdir_samples", f"outdir_{self.plan.request.mode}_samples", "save_to_dirs", facts)
             pattern = self.settings["samples_filename_pattern"]
             pattern = pattern or ("[seed]" if self.settings["save_to_dirs"] else "[seed]-[prompt_spaces]")
             name = fill_pattern(pattern, facts)
             numbered = self.settings["save_images_add_number"] or not name
-            name = (f"-{name}" if numbered else name) + suffix
-            path = write_picture(folder, name, picture, self.settings, numbered=numbered)
-            write_jpg_copy(path, image, picture, self.settings)
+            path = self._write(
+                image, picture, folder, f"-{name}" if numbered else name, numbered=numbered, suffix=suffix
+            )
             self._write_text(path, infotext)
         return _result(image, picture, infotext, path)
 
@@ -60,13 +59,10 @@ class Saver:
         picture = self._encoded(image, infotext, grid=True)
         path = None
         if save and self.settings["grid_save"]:
-            folder = self._folder("outdir_grids", f"outdir_{self.plan.request.mode}_grids")
             facts = self._facts(0, picture.data)
-            if self.settings["grid_save_to_dirs"]:
-                folder = folder / self._subfolder(facts)
+            folder = self._folder("outdir_grids", f"outdir_{self.plan.request.mode}_grids", "grid_save_to_dirs", facts)
             name = "-" + fill_pattern("[seed]", facts) if self.settings["grid_extended_filename"] else ""
-            path = write_picture(folder, name, picture, self.settings, numbered=True, basename="grid")
-            write_jpg_copy(path, image, picture, self.settings)
+            path = self._write(image, picture, folder, name, numbered=True, basename="grid")
         return _result(image, picture, infotext, path, is_grid=True)
 
     def input_picture(self, image: Image.Image, name: str) -> None:
@@ -78,18 +74,30 @@ class Saver:
     def _encoded(self, image: Image.Image, infotext: str, *, grid: bool = False) -> Encoded:
         return encoded(image, {PARAMETERS: infotext, **self.further}, self.settings, grid=grid)
 
-    def _folder(self, shared: str, own: str) -> Path:
-        chosen = self.settings[shared] or self.settings[own]
-        return self.paths.data / chosen
+    def _write(
+        self, image: Image.Image, picture: Encoded, folder: Path, name: str, *, numbered: bool, **how: str
+    ) -> Path:
+        """The picture and its JPG copy, over nothing else that this job has written."""
+        keep = self._written
+        path = write_picture(folder, name, picture, self.settings, numbered=numbered, keep=keep, **how)
+        copy = write_jpg_copy(path, image, picture, self.settings, keep)
+        keep.update((path, copy) if copy else (path,))
+        return path
 
-    def _subfolder(self, facts: NameFacts) -> Path:
+    def _folder(self, shared: str, own: str, divided: str, facts: NameFacts) -> Path:
+        """The folder that the settings choose; below it, when setting `divided` is on, the one that the facts give.
+
+        Raises: Refused when a link leads out of it.
+        """
+        folder = self.paths.data / (self.settings[shared] or self.settings[own])
+        if not self.settings[divided]:
+            return folder
         pattern = self.settings["directories_filename_pattern"] or "[prompt_words]"
-        parts = (part for part in re.split(r"[/\\]", fill_pattern(pattern, facts)))
-        return Path(*(safe_part(part) for part in parts if part.strip(" .")))
+        return inside(folder, (safe_part(part) for part in re.split(r"[/\\]", fill_pattern(pattern, facts))))
 
     def _write_text(self, path: Path, infotext: str) -> None:
         if self.settings["save_txt"] and infotext:
-            write_atomic(path.with_suffix(".txt"), f"{infotext}\n".encode())
+            write_atomic(path.with_name(f"{path.stem}.txt"), f"{infotext}\n".encode("utf-8", "replace"))
 
     def _facts(self, index: int, data: bytes) -> NameFacts:
         plan, first, batch_size = self.plan, self.plan.first, self.plan.request.batch_size
