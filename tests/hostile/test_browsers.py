@@ -88,8 +88,10 @@ def test_no_websocket_opens(target: Target, path: str, more: str) -> None:
 
 @pytest.mark.parametrize("kind", ["text/plain", "text/plain;application/json", "application/x-www-form-urlencoded",
                                   "multipart/form-data; boundary=x", "application/xml", "json", ""])  # fmt: skip
-@pytest.mark.parametrize("path", ["/sdapi/v1/options", "/sdapi/v1/txt2img", "/internal/progress",
-                                  "/gradio_api/queue/join", "/gradio_api/run/predict", "/gradio_api/cancel"])  # fmt: skip
+@pytest.mark.parametrize(
+    "path", ["/sdapi/v1/options", "/sdapi/v1/txt2img", "/internal/progress", "/gradio_api/queue/join",
+             "/gradio_api/run/predict", "/gradio_api/cancel"]
+)  # fmt: skip
 def test_json_is_json_only_when_it_says_so(target: Target, kind: str, path: str) -> None:
     before = target.client.get("/sdapi/v1/options").json()["samples_format"]
     headers = {"Content-Type": kind} if kind else {}
