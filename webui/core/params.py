@@ -18,6 +18,8 @@ from webui.core.values import KINDS, Choices, ParamSpec, from_text, to_text
 
 Arguments = list[Any] | dict[str, Any]
 
+MOST_IN_JAVASCRIPT = 2**53 - 1
+"""The largest whole number that a number of JavaScript's holds exactly."""
 MOST_ITEMS = 32
 INDEX = "{index}"
 _KEY = re.compile(r"[^\W_][\w /-]*[\w/-]")
@@ -32,7 +34,6 @@ def param(
     api_default: Any = None,
     ge: float | None = None,
     le: float | None = None,
-    multiple_of: int | None = None,
     step: float | None = None,
     slider: tuple[float, float, float] | None = None,
     choices: Choices | None = None,
@@ -57,12 +58,12 @@ def param(
         "choices": choices if choices is None or isinstance(choices, str) or callable(choices) else tuple(choices),
         "help": help,
         "kind": kind or None,
+        "is_long": True if le is not None and le > MOST_IN_JAVASCRIPT else None,
     }
     return Field(
         default,
         ge=ge,
         le=le,
-        multiple_of=multiple_of,
         max_length=max_length,
         json_schema_extra={key: value for key, value in extra.items() if value is not None},
     )
@@ -259,7 +260,7 @@ class Params(BaseModel):
 
     @classmethod
     def _sentence(cls, problem: ErrorDetails) -> str:
-        """'Width (width) must be a multiple of 8, got 513.' from one of pydantic's reports."""
+        """'Width (width) must be greater than or equal to 8, got 5.' from one of pydantic's reports."""
         where = tuple(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
             return f"{title_of(cls)} has no parameter {'.'.join(where)}"

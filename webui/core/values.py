@@ -29,6 +29,7 @@ class ParamSpec:
     choices: fixed choices, the name of a list that changes ("samplers", "checkpoints", ...), or a function that gives
         the choices there are now.
     api: the name in /sdapi/v1; api_default: the default there where it differs from the page's.
+    is_long: a whole number of up to 64 bits, which JavaScript's numbers can't hold.
     kind: one of KINDS, how the page shows it; "" for what its type suggests.
     """
 
@@ -43,6 +44,7 @@ class ParamSpec:
     choices: tuple[str, ...] | str | Callable[[], Sequence[str]] | None = None
     help: str | None = None
     kind: str = ""
+    is_long: bool = False
 
     @property
     def name(self) -> str:

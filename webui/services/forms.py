@@ -1,9 +1,10 @@
 """The values of a page's form and the request they mean.
 
-A form is a mapping from a dotted parameter path ("cfg_scale", "hires.scale") to a value. A group that may be
-absent ("hires", "refiner") has its own key, which says whether it is enabled; items of a list have their number in
-the path. Parameters of an extension stand under "extensions.<class name>.<path>"; settings to be overridden under
-"overrides", as "Label: value" lines. A picture is its bytes, or the path of its file.
+A form is a mapping from a dotted parameter path ("cfg_scale", "hires.scale") to a value. A group that can be
+switched off ("hires", "refiner", "variation") has its own key, which says whether it is enabled; what is off has no
+effect, whatever its fields hold. Items of a list have their number in the path. Parameters of an extension stand
+under "extensions.<class name>.<path>"; settings to be overridden under "overrides", as "Label: value" lines. A
+picture is its bytes, or the path of its file.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def request_from_form(
 
     Raises: InvalidRequest naming the field and its value.
     """
-    values = _group_values(GenerationRequest, form, "")
+    values = _group_values(GenerationRequest, _used(form), "")
     values[OVERRIDES] = overrides_from_lines(form.get(OVERRIDES) or (), settings)
     values[EXTENSIONS] = {
         group.__name__: group_from_form(group, form, f"{EXTENSIONS}.{group.__name__}.") for group in groups
@@ -57,6 +58,14 @@ def form_from_request(request: GenerationRequest, settings: Settings) -> dict[st
     return form
 
 
+def _used(form: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The form without a variation seed that can't be read where no variation is wanted."""
+    seed = form.get("variation.seed")
+    if form.get("variation.strength") or not isinstance(seed, str) or seed.strip().lstrip("-").isdecimal():
+        return form
+    return {path: value for path, value in form.items() if path != "variation.seed"}
+
+
 def _group_values(group: type[Params], form: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, field in group.model_fields.items():
@@ -69,8 +78,8 @@ def _group_values(group: type[Params], form: Mapping[str, Any], prefix: str) -> 
                 count = max(count, len(field.default))
                 values[name] = tuple(_item(inner, field.default, index, form, path) for index in range(count))
         elif inner is not None:
-            optional = field.default is None
-            if form.get(path) if optional else any(key.startswith(path + ".") for key in form):
+            usual = field.default is not None and any(key.startswith(path + ".") for key in form)
+            if form.get(path, usual):
                 values[name] = inner.as_given(**_group_values(inner, form, path + "."))
         elif path in form and path not in (EXTENSIONS, OVERRIDES):
             values[name] = _field_value(field.annotation, field.default, form[path])
@@ -87,6 +96,8 @@ def _field_value(annotation: Any, default: Any, value: Any) -> Any:
         return None
     if value is None and isinstance(default, str | int | float | tuple):
         return default  # a field that the user emptied
+    if value == "" and isinstance(default, int | float):
+        return default  # one whose number is typed as text
     return value
 
 

@@ -18,8 +18,7 @@ from gradio.events import Dependency
 from webui.core.errors import WebuiError
 from webui.services import generation
 from webui.services.services import Services
-from webui.ui import html
-from webui.ui.widgets import QUIET
+from webui.ui.widgets import QUIET, show_problem
 
 Start: TypeAlias = Callable[[dict[Component, Any], str | None, str | None], None]
 """start(values by component, job id, user): submits the job. Raises: WebuiError, shown in the panel."""
@@ -78,7 +77,7 @@ class JobPanel:
             try:
                 start(values, job_id or None, request.username or None)
             except (WebuiError, OSError) as error:
-                return json.dumps({"job": job_id, "accepted": False}), html.problem(error)
+                return json.dumps({"job": job_id, "accepted": False}), show_problem(error)
             return json.dumps({"job": job_id, "accepted": True}), ""
 
         (id_place,) = _places(given, [self.job_id])

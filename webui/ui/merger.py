@@ -12,10 +12,10 @@ from webui.core.merging import ADD_DIFFERENCE, CONFIG_SOURCES, METHODS, OVERWRIT
 from webui.jobs.errors import JobCancelled
 from webui.services.merging import read_metadata, submit_merge
 from webui.services.services import Services
-from webui.ui.html import escape, paragraphs, problem
+from webui.ui.html import escape, paragraphs
 from webui.ui.job_panel import JobPanel
 from webui.ui.tab import Update
-from webui.ui.widgets import QUIET, specs_by_path, tool, widget
+from webui.ui.widgets import QUIET, show_problem, specs_by_path, tool, widget
 
 TAB = "modelmerger"
 SPECS = specs_by_path(MergeRequest)
@@ -93,7 +93,7 @@ class Merger:
         )
 
     def _vaes(self) -> list[str]:
-        return ["None", *(file.path.name for file in self.services.vaes.all())]
+        return ["None", *(file.file_name for file in self.services.vaes.all())]
 
     # What the buttons do
 
@@ -137,7 +137,7 @@ class Merger:
             result = None
         except WebuiError as error:
             asks = OVERWRITE in str(error)
-            return problem(error), gr.Checkbox(value=False, visible=asks), *[gr.skip()] * len(MODELS)
+            return show_problem(error), gr.Checkbox(value=False, visible=asks), *[gr.skip()] * len(MODELS)
         message = result.message if result else "Merging was cancelled; nothing was written."
         return paragraphs(message), gr.Checkbox(value=False, visible=False), *self._fresh_models()
 

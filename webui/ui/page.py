@@ -14,15 +14,18 @@ import gradio as gr
 from fastapi import Depends, FastAPI
 from fastapi.staticfiles import StaticFiles
 from gradio.components import Component
+from gradio.routes import App
 
 from webui.core.settings import Settings
 from webui.core.values import ParamSpec
+from webui.services.checkpoint_defaults import current_defaults
 from webui.services.choices import choices_of
 from webui.services.downloads import Downloads, downloads_folders
 from webui.services.forms import EXTENSIONS
 from webui.services.hints import first_run_hint
 from webui.services.services import Services
 from webui.ui import extension_assets, extra_networks, html
+from webui.ui.blocks import PageBlocks
 from webui.ui.capabilities import wire_capabilities
 from webui.ui.card_routes import card_routes
 from webui.ui.download_routes import download_routes
@@ -35,11 +38,12 @@ from webui.ui.later import build_later
 from webui.ui.merger import Merger
 from webui.ui.page_login import PageLogin
 from webui.ui.pnginfo import build_pnginfo
-from webui.ui.quicksettings import build_quicksettings, current_size, current_title, wire_checkpoint
+from webui.ui.quicksettings import FOLLOWING, build_quicksettings, current_title, wire_checkpoint
 from webui.ui.sending import wire_gallery, wire_result
 from webui.ui.theme import easel_theme
 from webui.ui.txt2img import Txt2Img
 from webui.ui.ui_config import UiConfig
+from webui.ui.visitors.visitors import Visitors
 from webui.ui.widgets import QUIET
 
 log = logging.getLogger(__name__)
@@ -50,6 +54,7 @@ ASSETS = Path(__file__).parent / "assets"
 ASSETS_URL = "/easel-assets"
 SCRIPT = "page.js"
 TITLE = "Stable Diffusion"
+AFTER_WRONG_PASSWORDS = "After several wrong passwords there is a pause of up to a minute before another is looked at."
 ON_PAGE = (
     "keyedit_precision_attention",
     "keyedit_precision_extra",
@@ -63,14 +68,21 @@ ON_PAGE = (
     "show_progressbar",
     "prevent_screen_sleep_during_generation",
     "localization",
+    "js_modal_lightbox",
+    "js_modal_lightbox_initially_zoomed",
+    "js_modal_lightbox_gamepad",
+    "js_modal_lightbox_gamepad_repeat",
+    "js_live_preview_in_modal_lightbox",
+    "sd_webui_modal_lightbox_icon_opacity",
+    "sd_webui_modal_lightbox_toolbar_opacity",
     *extra_networks.ON_PAGE,
 )
 """Settings that the page's own scripts obey."""
 
 
-def build(services: Services) -> gr.Blocks:
+def build(services: Services) -> PageBlocks:
     """Quick settings, the tabs in A1111's order, footer. Nothing here touches the network or imports torch."""
-    with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as page:
+    with PageBlocks(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as page:
         hint = gr.HTML(elem_id="easel_hint")
         checkpoint, refresh = build_quicksettings(services)
         with gr.Tabs(elem_id="tabs"):
@@ -95,17 +107,17 @@ def build(services: Services) -> gr.Blocks:
         config = UiConfig(services.paths.ui_config)
         for tab in tabs:
             config.apply(tab.name, tab.fields)
-        sizes = [tab.fields[side] for tab in tabs for side in ("width", "height")]
-        for component, side in zip(sizes, _sizes(services, config), strict=True):
-            component.value = side  # for who is quicker than the page's load event
+        followers = [tab.fields[path] for tab in tabs for path in FOLLOWING]
+        for component, value in zip(followers, _starting_values(services, config), strict=True):
+            component.value = value  # for who is quicker than the page's load event
         forms = [*(tab.fields for tab in tabs), *(form.fields for form in kit.forms)]
         current = [checkpoint, hint, foot, *(form["refiner.checkpoint"] for form in forms)]
-        switched = wire_checkpoint(services, checkpoint, refresh, sizes)
+        switched = wire_checkpoint(services, checkpoint, refresh, [tab.fields for tab in tabs])
         changes = [*switched, *(tab.result_shown for tab in tabs)]
         for change in changes:  # a title gains its hash once the file has been read
             change.then(lambda: _current(services, len(forms)), None, current, **QUIET)
         lists = changing_lists(services, forms)
-        fresh = [*current, facts, *(form["styles"] for form in forms), *sizes, *(item for item, _ in lists)]
+        fresh = [*current, facts, *(form["styles"] for form in forms), *followers, *(item for item, _ in lists)]
         loaded = page.load(lambda: _fresh(services, config, len(forms), lists), None, fresh, **QUIET)
         loaded.then(None, facts, None, js="(settings) => window.easelReady(settings)")
         wire_capabilities(services, forms, (*switched, loaded))
@@ -118,19 +130,25 @@ def mount(app: FastAPI, services: Services, downloads: Downloads | None = None) 
     downloads = downloads or Downloads(downloads_folders(paths))
     # Gradio empties its folder of uploads when a server ends: two of them must not share one.
     os.environ.setdefault("GRADIO_TEMP_DIR", str(paths.tmp / "gradio"))
+    visitors = Visitors(paths, flags.gradio_allowed_path)
     gr.set_static_paths(paths.outputs)  # served from where they lie, without a copy in Gradio's cache
     assets = f"{ASSETS_URL}/{_version_of_assets()}"  # a new address with every change, since browsers keep scripts
     app.mount(assets, StaticFiles(directory=ASSETS))
     offered = extension_assets.mount(app, services.host)
-    login = PageLogin(bool(flags.credentials))
-    for router in (card_routes(services), download_routes(services, downloads), extension_assets.routes(services)):
+    login = PageLogin(flags.credentials, visitors.sessions)
+    own_routes = (card_routes(services), download_routes(services, downloads), extension_assets.routes(services))
+    for router in (*own_routes, visitors.routes()):
         app.include_router(router, dependencies=[Depends(login)])
+    if flags.credentials:
+        app.include_router(login.routes())
+    page = build(services)
     gr.mount_gradio_app(
         app,
-        build(services),
+        page,
         path="/",
         root_path=flags.subpath or None,
         auth=list(flags.credentials) or None,
+        auth_message=AFTER_WRONG_PASSWORDS,
         allowed_paths=[str(path) for path in (paths.outputs, paths.log, *flags.gradio_allowed_path)],
         theme=easel_theme(),
         css_paths=[ASSETS / "style.css", ASSETS / "extra_networks.css"],
@@ -143,7 +161,9 @@ def mount(app: FastAPI, services: Services, downloads: Downloads | None = None) 
         enable_monitoring=False,
         pwa=False,
     )
-    login.belongs_to(app.routes[-1].app)  # type: ignore[attr-defined]  # Gradio's own, mounted last
+    gradio: App = app.routes[-1].app  # type: ignore[attr-defined]  # mounted last
+    login.belongs_to(gradio)
+    visitors.guard(gradio, page)
     return app
 
 
@@ -165,13 +185,17 @@ def _fresh(services: Services, config: UiConfig, forms: int, lists: Sequence[Cha
     styles = gr.Dropdown(choices=[style.name for style in services.styles.all()])
     page_settings = _settings_for_page(services.settings.snapshot())
     offered = [gr.Dropdown(choices=list(choices_of(services, spec))) for _, spec in lists]
-    return *_current(services, forms), page_settings, *[styles] * forms, *_sizes(services, config), *offered
+    return *_current(services, forms), page_settings, *[styles] * forms, *_starting_values(services, config), *offered
 
 
-def _sizes(services: Services, config: UiConfig) -> tuple[int, ...]:
-    """Width and height of txt2img, then of img2img, on a fresh page."""
-    size = current_size(services)
-    return *config.size("txt2img", size), *config.size("img2img", size)
+def _starting_values(services: Services, config: UiConfig) -> tuple[float, ...]:
+    """Of `FOLLOWING` on a fresh page, for txt2img, then for img2img."""
+    native = current_defaults(services)
+    return tuple(
+        value
+        for tab in ("txt2img", "img2img")
+        for value in (*config.size(tab, native.size), config.cfg_scale(tab, native.cfg_scale))
+    )
 
 
 def _current(services: Services, forms: int) -> tuple[Any, ...]:

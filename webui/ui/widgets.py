@@ -15,6 +15,7 @@ from gradio.components import Component
 
 from webui.core.params import Params
 from webui.core.values import ParamSpec
+from webui.ui import html
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
 """How the page's own events run: no spinner, none waits for another, not listed in Gradio's API."""
@@ -29,6 +30,7 @@ def widget(spec: ParamSpec, elem_id: str, *, choices: Sequence[str] | None = Non
     """The component for one parameter or setting, of the kind it is shown as.
 
     choices: what to offer where the declaration names a changing list. options: passed on to the component.
+    Whole numbers that may need more than 53 bits are typed as text: a number of JavaScript's can't hold them.
     """
     common: dict[str, Any] = {"label": spec.label, "elem_id": elem_id, "interactive": True, **options}
     kind = spec.shown_as
@@ -47,6 +49,8 @@ def widget(spec: ParamSpec, elem_id: str, *, choices: Sequence[str] | None = Non
         return gr.Slider(minimum=low, maximum=high, step=step, value=value, buttons=[], **common)
     if kind == "checkbox":
         return gr.Checkbox(value=bool(value), **common)
+    if spec.is_long:
+        return gr.Textbox(value=str(value), max_lines=1, **common)
     if kind == "number":
         return gr.Number(value=value, precision=0 if spec.type is int else None, **common)
     return gr.ColorPicker(value=value, **common) if kind == "color" else gr.Textbox(value=value, **common)
@@ -68,6 +72,12 @@ def _picture(spec: ParamSpec, common: dict[str, Any]) -> Component:
         return gr.Gallery(type="filepath", columns=4, **common)
     common = {"sources": ["upload", "clipboard"], "height": 240, **common}
     return gr.Image(type="filepath", image_mode=None, **common)
+
+
+def show_problem(error: object) -> str:
+    """Tell an error in a notice, wherever the page is scrolled to; returns it for the log, where it stays."""
+    gr.Warning(html.escape(str(error)))
+    return html.problem(error)
 
 
 def tool(symbol: str, elem_id: str, **options: Any) -> gr.Button:

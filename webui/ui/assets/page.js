@@ -6,6 +6,7 @@ import * as drop from "./drop.js";
 import * as downloads from "./downloads.js";
 import * as extraNetworks from "./extra_networks.js";
 import * as img2img from "./img2img.js";
+import { chosenPicture, newlyChosenPicture } from "./lightbox.js";
 import { translate } from "./localization.js";
 import * as progress from "./progress.js";
 import { settings } from "./settings.js";
@@ -13,6 +14,8 @@ import { addTooltips } from "./tooltips.js";
 
 const TABS = ["txt2img", "img2img"];
 const TYPING_PAUSE = 800; // milliseconds before tokens are counted anew
+const JUDGE_PAUSE = 500; // milliseconds without a change before the form is judged anew
+const DIALOGS = "[data-open], dialog[open]"; // the browser closes the latter
 const timers = new Map();
 let chosenCheckpoint = "";
 
@@ -22,6 +25,8 @@ const promptKey = (id) => `easel_${id}`;
 
 window.easel = {
   ...img2img,
+  chosenPicture,
+  newlyChosenPicture,
   currentJob: progress.currentJob,
   shownJob: progress.shownJob,
   submitted: progress.submitted,
@@ -108,7 +113,6 @@ async function takeUpJob(tab) {
 // A tab as it was left: its form, and the job that ran. A tab is built when it is opened for the first time.
 async function takeUp(tab) {
   await appears(`${tab}_restore_form`);
-  addTooltips();
   if (recall(sessionStorage, formKey(tab))) click(`${tab}_restore_form`);
   else {
     for (const id of promptIds(tab)) {
@@ -129,15 +133,28 @@ async function generate(tab) {
   click(`${tab}_generate`);
 }
 
+// Esc, when Generate has only just been clicked.
+async function interruptStarting(tab) {
+  while (progress.isStarting(tab) && !img2img.isSending(tab)) await sleep(20);
+  if (img2img.isSending(tab)) img2img.cancelSending(tab);
+  else if (progress.isRunning(tab)) click(`${tab}_interrupt`);
+}
+
 function onKey(event) {
   const area = event.target;
   const inPrompt = area instanceof HTMLTextAreaElement && area.closest(".prompt");
   const command = event.ctrlKey || event.metaKey;
   const tab = activeTab();
+  if (event.key === "Escape" && document.querySelector(DIALOGS)) {
+    document.querySelector("[data-open]")?.removeAttribute("data-open");
+    return;
+  }
   if (event.key === "Enter" && command && tab) generate(tab);
   else if (event.key === "Enter" && event.altKey && tab) progress.isRunning(tab) && click(`${tab}_skip`);
-  else if (event.key === "Escape" && tab && progress.isRunning(tab) && !document.querySelector("[data-open]")) {
+  else if (event.key === "Escape" && tab && progress.isRunning(tab)) {
     click(`${tab}_interrupt`);
+  } else if (event.key === "Escape" && tab && (progress.isStarting(tab) || img2img.isSending(tab))) {
+    interruptStarting(tab);
   } else if (inPrompt && command && ["ArrowUp", "ArrowDown"].includes(event.key)) {
     change(area, editWeight, event.key === "ArrowUp" ? 1 : -1);
   } else if (inPrompt && event.altKey && settings.keyedit_move && ["ArrowLeft", "ArrowRight"].includes(event.key)) {
@@ -161,10 +178,11 @@ function onClick(event) {
     remember(localStorage, "easel_hint", "dismissed");
     document.documentElement.dataset.hint = "dismissed";
   }
-  const [, tab, what] = target?.id?.match(/^(.+)_(interrupt|restore_progress)$/) ?? [];
+  const [, tab, what] = target?.id?.match(/^(.+)_(generate|submit|upscale|interrupt|restore_progress)$/) ?? [];
   if (tab && byId(`${tab}_generate_box`)) {
     if (what === "interrupt") progress.interrupting(tab);
-    else progress.resume(tab);
+    else if (what === "restore_progress") progress.resume(tab);
+    else progress.clickedGenerate(tab);
   }
 }
 
@@ -173,7 +191,21 @@ function onChange(event) {
   event.target.closest?.(".input-accordion-head")?.parentElement.removeAttribute("data-flipped");
 }
 
+// Whatever was done may have changed the form: what is said of the picture it makes must be true of the form as it is.
+function judgeAgain(event) {
+  if (event.target.closest?.(".reproduce")) return;
+  for (const tab of TABS.filter((tab) => byId(`html_log_${tab}`)?.querySelector(".reproduce"))) {
+    clearTimeout(timers.get(`${tab}_judge`));
+    timers.set(`${tab}_judge`, setTimeout(() => stillJudged(tab) && click(`${tab}_judge_form`), JUDGE_PAUSE));
+  }
+}
+
+const stillJudged = (tab) => byId(`html_log_${tab}`)?.querySelector(".reproduce") && !progress.isRunning(tab);
+
 drop.start();
+for (const type of ["input", "change", "click", "keyup"]) {
+  document.addEventListener(type, (event) => event.isTrusted && judgeAgain(event), true);
+}
 document.addEventListener("keydown", onKey, true);
 document.addEventListener("click", onClick, true);
 document.addEventListener("change", onChange, true);
