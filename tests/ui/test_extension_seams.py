@@ -56,7 +56,8 @@ def picture_of(visit: Visit, tab: str = "txt2img") -> Image.Image:
     visit.picture_width(tab)
     url = visit.page.locator(f"#{tab}_gallery img[data-testid=detailed-image]").get_attribute("src")
     assert url is not None
-    return Image.open(io.BytesIO(httpx.get(url if "://" in url else f"{visit.url}{url}", timeout=60).content))
+    answer = visit.context.request.get(url if "://" in url else f"{visit.url}{url}")  # others don't get it
+    return Image.open(io.BytesIO(answer.body()))
 
 
 def png(colour: str) -> bytes:
