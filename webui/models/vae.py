@@ -65,17 +65,18 @@ class Vae:
     def encode(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """A sample of each picture's posterior, scaled.
 
-        images: (B, 3, H, W) in [-1, 1], H and W multiples of 8. generator: on the CPU; None is torch's global one.
-        Returns: (B, C, H/8, W/8) fp32.
+        images: (B, 3, H, W) in [-1, 1]. generator: on the CPU; None is torch's global one.
+        Returns: (B, C, H // 8, W // 8) fp32.
         """
         if self.tiny_encoder is not None:
-            return self.tiny_encoder.encode(images)
+            height, width = images.shape[2] // 8 * 8, images.shape[3] // 8 * 8
+            return self.tiny_encoder.encode(images[..., :height, :width])
         return torch.cat([self._encode_one(one, generator) for one in images.split(1)])
 
     def mode(self, images: Tensor) -> Tensor:
         """The middle of each picture's posterior, not scaled: what instruct-pix2pix models read.
 
-        images: (B, 3, H, W) in [-1, 1]. Returns: (B, C, H/8, W/8) fp32.
+        images: (B, 3, H, W) in [-1, 1]. Returns: (B, C, H // 8, W // 8) fp32.
         """
         return torch.cat([self._posterior(one)[0] for one in images.split(1)])
 

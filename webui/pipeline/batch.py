@@ -13,11 +13,10 @@ from webui.core.batch import BatchPicture, PictureBatch
 from webui.core.choices import find_sampler
 from webui.core.errors import InvalidRequest, NoSpace, NotSaved, WebuiError
 from webui.core.infotext import parse
-from webui.core.pictures import read_infotext
+from webui.core.pictures import read_infotext, size_of
 from webui.core.request import GenerationRequest, GenerationResult, ResultImage
 from webui.jobs.context import JobContext
 from webui.pipeline.engine import Engine
-from webui.pipeline.from_image.image_input import decoded
 from webui.pipeline.generate import run as generate
 from webui.pipeline.plan import LAST_SEED
 
@@ -76,7 +75,7 @@ def request_for(
         inpaint = inpaint.replace(mask=picture.mask.read_bytes())
     changes: dict[str, Any] = {"image": image.replace(images=(data,), inpaint=inpaint), "save_grid": False}
     if batch.scale is not None:
-        width, height = decoded(data, picture.path.name).size
+        width, height = size_of(data)
         changes["width"], changes["height"] = (max(int(side * batch.scale) // 8 * 8, 8) for side in (width, height))
     overrides = dict(request.overrides)
     if picture.described_by is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from webui.core.infotext import render
 from webui.core.pictures import MIME, PARAMETERS, decoded_picture, read_infotext
 from webui.core.request import GenerationResult, ResultImage
 from webui.pipeline.engine import Engine
+from webui.pipeline.limits import require_room_for
 from webui.pipeline.saving.names import safe_part
 from webui.pipeline.saving.picture_files import Keeper, encoded
 from webui.pipeline.upscaling import upscale
@@ -38,7 +39,7 @@ def run(engine: Engine, request: ExtrasRequest, job: JobContext) -> GenerationRe
     settings = engine.settings.snapshot()
     folder = request.output or engine.paths.data / (settings["outdir_samples"] or settings["outdir_extras_samples"])
     results: list[ResultImage] = []
-    comments: list[str] = []
+    comments = list(idle_wishes(request))
     keeper = Keeper(settings, engine.paths.rescue, comments.append, _sources_in(folder, request))
     job.begin_passes(max(1, len(request.sources)))
     for source in request.sources:
@@ -79,11 +80,23 @@ def _sources_in(folder: Path, request: ExtrasRequest) -> set[Path]:
     return {folder / file.name for path in given for file in (path, path.resolve()) if file.parent.resolve() == real}
 
 
+def idle_wishes(request: ExtrasRequest) -> Iterator[str]:
+    """Sentences about what the request asks for and nothing heeds."""
+    if request.codeformer_weight > 0:
+        yield "The CodeFormer weight has no effect: there is no face restoration in this version."
+    if request.upscale_first:
+        yield "Upscaling before restoring faces has no effect: there is no face restoration in this version."
+    if request.upscaler_1 == "None" and request.upscaler_2 != "None":
+        yield "Upscaler 2 has no effect without upscaler 1."
+    elif request.upscaler_2 == "None" and request.upscaler_2_visibility > 0:
+        yield "The visibility of upscaler 2 has no effect without an upscaler 2."
+
+
 def _processed(source: PictureSource, request: ExtrasRequest, folder: Path, keeper: Keeper) -> ResultImage:
     """One picture. Raises: InvalidRequest when it can't be read."""
     data, settings = _content(source), keeper.settings
     infotext, items = read_infotext(data)
-    image, done = upscaled(decoded_picture(data).convert("RGB"), request, settings["img_max_size_mp"])
+    image, done = upscaled(decoded_picture(data, source.name).convert("RGB"), request, settings["img_max_size_mp"])
     said = render("", "", done)
     picture = encoded(image, _texts(infotext, items, said), settings)
     path = None
@@ -124,6 +137,7 @@ def upscaled(
             f"The picture would be {side}, {megapixels:.0f} megapixels; setting img_max_size_mp allows "
             f"{most_megapixels:g}. Choose a smaller size."
         )
+    require_room_for(math.ceil(image.width * scale), math.ceil(image.height * scale))
     result = upscale(image, first.name, scale)
     if second.function is not None and request.upscaler_2_visibility > 0:
         result = Image.blend(result, upscale(image, second.name, scale), request.upscaler_2_visibility)
