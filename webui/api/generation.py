@@ -28,7 +28,9 @@ ID_LETTERS = string.ascii_uppercase + string.digits
 class PicturesAnswer(BaseModel):
     images: list[str] = Field(description="The pictures in base64, the grid first if there is one")
     parameters: dict[str, Any] = Field(description="The request, with what was left open at its default")
-    info: str = Field(description="Facts about the job, as JSON; its `comments` say what had no effect")
+    info: str = Field(
+        description="Facts about the job, as JSON; `comments` are sentences about what went otherwise than asked"
+    )
 
 
 def generation_router(services: Services, waiters: Waiters) -> APIRouter:

@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from webui.api.waiting import Waiters
-from webui.catalog.vaes import AUTOMATIC, NONE
+from webui.catalog.vaes import AUTOMATIC, NONE, vae_wish
 from webui.core.effects import changed, ineffective
 from webui.core.errors import InvalidRequest, NotFound, Refused, nearest
 from webui.core.settings import Setting, shown
@@ -119,8 +119,10 @@ def allowed_changes(services: Services, wished: Mapping[str, Any]) -> dict[str, 
         changes[CHECKPOINT] = services.checkpoints.find(changes[CHECKPOINT]).title
     elif changes.get(CHECKPOINT) == "":
         raise InvalidRequest(f'Setting "{CHECKPOINT}" can\'t be ""; it must be the name of a checkpoint, or null.')
-    if changes.get(VAE) not in (None, current[VAE], AUTOMATIC, NONE):
-        changes[VAE] = services.vaes.find(changes[VAE]).name
+    if VAE in changes:
+        wish = vae_wish(changes[VAE])
+        known = wish in (current[VAE], AUTOMATIC, NONE)
+        changes[VAE] = wish if known else services.vaes.find(wish).name
     return changes
 
 

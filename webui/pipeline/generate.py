@@ -46,6 +46,8 @@ from webui.prompts.networks import cut_networks
 if TYPE_CHECKING:
     from webui.jobs.context import JobContext
 
+OUT_OF_SPACE = "The job ended after {made} of {asked} pictures, as no disk has room for more."
+
 
 def run(engine: Engine, request: GenerationRequest, progress: JobContext) -> GenerationResult:
     """Make every picture of the request. An interrupted job returns what it has.
@@ -59,8 +61,8 @@ def run(engine: Engine, request: GenerationRequest, progress: JobContext) -> Gen
     results = made.results
     if len(made.pictures) > 1 and request.save_grid:
         results = with_grid(job, made.pictures, results)
-    comments = tuple(job.report.comments)
-    return GenerationResult(tuple(results), job_info(job, results), comments, time.monotonic() - started)
+    comments, seconds = tuple(job.report.comments), time.monotonic() - started
+    return GenerationResult(tuple(results), job_info(job, results), comments, seconds, job.saver.keeper.unsaved)
 
 
 @dataclass
@@ -76,8 +78,9 @@ def begin(
 ) -> Job:
     """The job with everything decided, and what img2img starts from. fields: further ones for the infotext."""
     plan = engine.plan(request)
-    saver = Saver(plan, engine.paths, progress.progress.job_timestamp, engine.provenance)
-    job = Job(engine, plan, progress, saver, Report(dict(fields or {})))
+    report = Report(dict(fields or {}))
+    saver = Saver(plan, engine.paths, progress.progress.job_timestamp, engine.provenance, report.comment)
+    job = Job(engine, plan, progress, saver, report)
     for use in plan.vaes.values():
         if use.note:
             job.report.comment(use.note)
@@ -110,11 +113,14 @@ def starting_point(job: Job, image: FromImage) -> Source:
 
 
 def make_pictures(job: Job) -> Made:
-    """All batches, one after the other, until the job is told to stop."""
+    """All batches, one after the other, until the job is told to stop or nothing more can be saved."""
     made, progress = Made(), job.progress
     with job.engine.models.economy() as economy:
         for batch in job.plan.batches:
             if progress.interrupted or (progress.stopping and made.pictures):
+                break
+            if job.saver.keeper.out_of_space:
+                job.report.comment(OUT_OF_SPACE.format(made=len(made.pictures), asked=len(job.plan.seeds)))
                 break
             indices = job.plan.images_of(batch)
             batch_pictures = enduring(job, economy, partial(make_batch, job, indices))
