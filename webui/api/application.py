@@ -25,6 +25,7 @@ from webui.api.unavailable import unavailable_router
 from webui.api.vaes import vaes_router
 from webui.api.waiting import Waiters
 from webui.core.version import VERSION
+from webui.services.logins import Logins
 from webui.services.services import Services
 
 
@@ -35,7 +36,7 @@ def build_api(services: Services) -> FastAPI:
     app.add_middleware(ProcessTime, log_calls=services.flags.api_log)
     add_error_handlers(app)
     waiters = Waiters()
-    login = Depends(login_required(credentials_of(services.flags)))
+    login = Depends(login_required(Logins(credentials_of(services.flags))))
     protected: list[APIRouter] = [
         generation_router(services, waiters),
         extras_router(services, waiters),

@@ -29,13 +29,21 @@ def request_from_form(
 
     Raises: InvalidRequest naming the field and its value.
     """
-    values = _group_values(GenerationRequest, form, "")
+    values = _group_values(GenerationRequest, _used(form), "")
     values[OVERRIDES] = overrides_from_lines(form.get(OVERRIDES) or (), settings)
     values[EXTENSIONS] = {
         group.__name__: group.as_given(**_group_values(group, form, f"{EXTENSIONS}.{group.__name__}."))
         for group in groups
     }
     return GenerationRequest.as_given(**values, user=user)
+
+
+def _used(form: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The form without a variation seed that can't be read where no variation is wanted."""
+    seed = form.get("variation.seed")
+    if form.get("variation.strength") or not isinstance(seed, str) or seed.strip().lstrip("-").isdecimal():
+        return form
+    return {path: value for path, value in form.items() if path != "variation.seed"}
 
 
 def _group_values(group: type[Params], form: Mapping[str, Any], prefix: str) -> dict[str, Any]:
@@ -53,6 +61,8 @@ def _group_values(group: type[Params], form: Mapping[str, Any], prefix: str) -> 
                 value = None
             elif value is None and isinstance(field.default, str | int | float | tuple):
                 value = field.default  # a field that the user emptied
+            elif value == "" and isinstance(field.default, int | float):
+                value = field.default  # one whose number is typed as text
             values[name] = value
     return values
 

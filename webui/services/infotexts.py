@@ -100,9 +100,12 @@ def form_from_infotext(text: str, services: Services, mode: Mode = "txt2img", *,
     """The form that an infotext describes. mode: the tab whose form it is. whole: with what the settings skip.
 
     Its field "overrides" has a line for every setting that the picture was made with and that is another now.
+    A prompt whose colons make it look like fields, none of which anybody knows, is a prompt.
     """
     settings = services.settings.snapshot()
     found = fields_of(text, services, whole=whole)
+    if not _is_infotext(text, services, settings):
+        return Pasted({"prompt": text, OVERRIDES: []}, ())
     form: dict[str, Any] = {"refiner": "Refiner" in found}
     if mode == "txt2img":
         form["hires"] = _has_hires(found)
@@ -129,6 +132,15 @@ def form_from_infotext(text: str, services: Services, mode: Mode = "txt2img", *,
         form["styles"] = list(found["Styles array"])
     form[OVERRIDES] = override_lines(found, settings, {key for key, _, _ in fields})
     return Pasted(form, tuple(left_out))
+
+
+def _is_infotext(text: str, services: Services, settings: Settings) -> bool:
+    """Whether any field in the text has a key that Easel or A1111 knows, or there are no fields at all."""
+    told = set(infotext.parse(text, fill_defaults=False, backcompat=False)) - {"Prompt", "Negative prompt"}
+    known = {*infotext.FIELD_ORDER, *infotext.LAST_FIELDS, *infotext.OTHER_KEYS, "Size-1"}
+    known |= {key for key, _, _ in _fields(services, settings)}
+    known |= {setting.infotext for setting in settings.table.values() if setting.infotext}
+    return not told or bool(told & known)
 
 
 def override_lines(found: Mapping[str, Any], settings: Settings, used: set[str]) -> list[str]:

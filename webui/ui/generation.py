@@ -140,8 +140,8 @@ class ParameterColumn:
             with gr.Row(elem_id=f"{tab}_seed_resize_from_row"):
                 self.place("variation.resize_from_width", f"{tab}_seed_resize_from_w")
                 self.place("variation.resize_from_height", f"{tab}_seed_resize_from_h")
-        dice.click(None, None, self.fields["seed"], js="() => -1")
-        dice_variation.click(None, None, self.fields["variation.seed"], js="() => -1")
+        dice.click(None, None, self.fields["seed"], js="() => '-1'")
+        dice_variation.click(None, None, self.fields["variation.seed"], js="() => '-1'")
 
     def overrides(self) -> None:
         with gr.Row(elem_id=f"{self.tab}_override_settings_row"):

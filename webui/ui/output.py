@@ -149,7 +149,7 @@ class OutputPanel:
 
     def _seed(self, info: str, selected: int, *, variation: bool) -> Any:
         try:
-            return generation.seed_of_picture(json.loads(info or "{}"), selected, variation=variation)
+            return str(generation.seed_of_picture(json.loads(info or "{}"), selected, variation=variation))
         except WebuiError as error:
             gr.Warning(str(error))
             return gr.skip()

@@ -11,6 +11,7 @@ from typing import Any
 import gradio as gr
 from fastapi import Depends, FastAPI
 from fastapi.staticfiles import StaticFiles
+from gradio.routes import App
 
 from webui.core.settings import Settings
 from webui.services.checkpoint_defaults import current_defaults
@@ -35,12 +36,14 @@ from webui.ui.sending import wire_gallery, wire_result
 from webui.ui.theme import easel_theme
 from webui.ui.txt2img import Txt2Img
 from webui.ui.ui_config import UiConfig
+from webui.ui.visitors.visitors import Visitors
 from webui.ui.widgets import QUIET
 
 ASSETS = Path(__file__).parent / "assets"
 ASSETS_URL = "/easel-assets"
 SCRIPT = "page.js"
 TITLE = "Stable Diffusion"
+AFTER_WRONG_PASSWORDS = "After several wrong passwords there is a pause of up to a minute before another is looked at."
 ON_PAGE = (
     "keyedit_precision_attention",
     "keyedit_precision_extra",
@@ -65,7 +68,7 @@ ON_PAGE = (
 """Settings that the page's own scripts obey."""
 
 
-def build(services: Services) -> gr.Blocks:
+def build(services: Services) -> LeanBlocks:
     """Quick settings, the tabs in A1111's order, footer. Nothing here touches the network or imports torch."""
     with LeanBlocks(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as page:
         hint = gr.HTML(elem_id="easel_hint")
@@ -111,18 +114,23 @@ def mount(app: FastAPI, services: Services, downloads: Downloads | None = None) 
     downloads = downloads or Downloads(downloads_folders(paths))
     # Gradio empties its folder of uploads when a server ends: two of them must not share one.
     os.environ.setdefault("GRADIO_TEMP_DIR", str(paths.tmp / "gradio"))
+    visitors = Visitors(paths, flags.gradio_allowed_path)
     gr.set_static_paths(paths.outputs)  # served from where they lie, without a copy in Gradio's cache
     assets = f"{ASSETS_URL}/{_version_of_assets()}"  # a new address with every change, since browsers keep scripts
     app.mount(assets, StaticFiles(directory=ASSETS))
-    login = PageLogin(bool(flags.credentials))
-    for router in (card_routes(services), download_routes(services, downloads)):
+    login = PageLogin(flags.credentials, visitors.sessions)
+    for router in (card_routes(services), download_routes(services, downloads), visitors.routes()):
         app.include_router(router, dependencies=[Depends(login)])
+    if flags.credentials:
+        app.include_router(login.routes())
+    page = build(services)
     gr.mount_gradio_app(
         app,
-        build(services),
+        page,
         path="/",
         root_path=flags.subpath or None,
         auth=list(flags.credentials) or None,
+        auth_message=AFTER_WRONG_PASSWORDS,
         allowed_paths=[str(path) for path in (paths.outputs, paths.log, *flags.gradio_allowed_path)],
         theme=easel_theme(),
         css_paths=[ASSETS / "style.css", ASSETS / "extra_networks.css"],
@@ -135,7 +143,9 @@ def mount(app: FastAPI, services: Services, downloads: Downloads | None = None) 
         enable_monitoring=False,
         pwa=False,
     )
-    login.belongs_to(app.routes[-1].app)  # type: ignore[attr-defined]  # Gradio's own, mounted last
+    gradio: App = app.routes[-1].app  # type: ignore[attr-defined]  # mounted last
+    login.belongs_to(gradio)
+    visitors.guard(gradio, page)
     return app
 
 

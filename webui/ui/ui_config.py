@@ -59,6 +59,8 @@ class UiConfig:
                 if isinstance(component, gr.Slider | gr.Number) and _is_number(wished):
                     setattr(component, field, wished)
             value = self.get(tab, path, label, "value")
+            if isinstance(component, gr.Textbox) and isinstance(value, int) and not isinstance(value, bool):
+                value = str(value)  # a seed
             if value is not None and _fits(component, value):
                 component.value = tuple(value) if isinstance(component.value, tuple) else value
             if self.get(tab, path, label, "visible") is False and component.visible is True:

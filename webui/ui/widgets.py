@@ -29,6 +29,7 @@ def widget(spec: ParamSpec, elem_id: str, *, choices: Sequence[str] | None = Non
     """The component for one parameter: a slider where it has a range, a list where it has choices, and so on.
 
     choices: what to offer where the declaration names a changing list. options: passed on to the component.
+    Whole numbers that may need more than 53 bits are typed as text: a number of JavaScript's can't hold them.
     """
     common: dict[str, Any] = {"label": spec.label, "elem_id": elem_id, "info": spec.help}
     common |= {"interactive": True, **options}
@@ -45,6 +46,8 @@ def widget(spec: ParamSpec, elem_id: str, *, choices: Sequence[str] | None = Non
         return gr.Slider(minimum=low, maximum=high, step=step, value=value, buttons=[], **common)
     if bool in kinds:
         return gr.Checkbox(value=bool(value), **common)
+    if spec.is_long:
+        return gr.Textbox(value=str(value), max_lines=1, **common)
     if int in kinds or float in kinds:
         return gr.Number(value=value, precision=0 if int in kinds else None, **common)
     return gr.Textbox(value=value, **common)
