@@ -73,7 +73,6 @@ def check(request: ExtrasRequest) -> None:
         raise InvalidRequest("There is no picture to work on; choose one first.")
 
 
-<<<<<<< HEAD
 def _sources_in(folder: Path, request: ExtrasRequest) -> set[Path]:
     """The files of the output folder that the request reads, by their own names and those that they are links to."""
     real = folder.resolve()
@@ -81,8 +80,6 @@ def _sources_in(folder: Path, request: ExtrasRequest) -> set[Path]:
     return {folder / file.name for path in given for file in (path, path.resolve()) if file.parent.resolve() == real}
 
 
-=======
->>>>>>> api
 def idle_wishes(request: ExtrasRequest) -> Iterator[str]:
     """Sentences about what the request asks for and nothing heeds."""
     if request.codeformer_weight > 0:
@@ -95,16 +92,6 @@ def idle_wishes(request: ExtrasRequest) -> Iterator[str]:
         yield "The visibility of upscaler 2 has no effect without an upscaler 2."
 
 
-<<<<<<< HEAD
-=======
-def _sources_in(folder: Path, request: ExtrasRequest) -> set[Path]:
-    """The files of the output folder that the request reads, by their own names and those that they are links to."""
-    real = folder.resolve()
-    given = [source.path for source in request.sources if source.path is not None]
-    return {folder / file.name for path in given for file in (path, path.resolve()) if file.parent.resolve() == real}
-
-
->>>>>>> api
 def _processed(source: PictureSource, request: ExtrasRequest, folder: Path, keeper: Keeper) -> ResultImage:
     """One picture. Raises: InvalidRequest when it can't be read."""
     data, settings = _content(source), keeper.settings
