@@ -131,6 +131,15 @@ def test_sizes_of_the_second_pass(hires: HiresFix, expected: tuple[int, ...]) ->
     assert target_size(hires, 64, 64) == expected
 
 
+@pytest.mark.parametrize("strength", [5e-324, 1e-300, 1e-20, 1e-6])
+def test_a_denoising_strength_that_no_schedule_could_hold_is_refused(
+    checkpoints: CheckpointCatalog, styles: StyleStore, strength: float
+) -> None:
+    with pytest.raises(InvalidRequest, match="raise the denoising strength"):
+        planned(checkpoints, styles, steps=20, hires=HiresFix(denoising_strength=strength))
+    assert planned(checkpoints, styles, hires=HiresFix(denoising_strength=0)).hires
+
+
 def test_a_second_pass_without_pixels_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="8 is the least"):
         target_size(HiresFix(scale=0.05), 64, 64)

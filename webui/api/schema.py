@@ -14,6 +14,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ModelWrapValidatorHandler,
+    PrivateAttr,
     ValidationError,
     create_model,
     model_validator,
@@ -62,10 +63,21 @@ class Body(BaseModel):
     do_not_save_grid: bool = False
     comments: dict[str, Any] | None = None
 
+    _unknown: tuple[str, ...] = PrivateAttr(())
+
     @model_validator(mode="wrap")
     @classmethod
-    def _unused_is_not_checked(cls, values: Any, check: ModelWrapValidatorHandler[Self]) -> Self:
-        return checked_where_used(values, check)
+    def _unused_is_not_checked(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        if not isinstance(values, dict):
+            return handler(values)
+        body = checked_where_used(values, handler)
+        body._unknown = tuple(name for name in values if name not in cls.model_fields)
+        return body
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """Names in the request that no field has."""
+        return self._unknown
 
 
 class _HiresSwitch(Body):

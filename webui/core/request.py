@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from webui.core.errors import NotSaved
 from webui.core.params import Params, param
 
 MIN_SEED, MAX_SEED = -(2**63), 2**63 - 1
@@ -322,12 +323,14 @@ class GenerationResult:
 
     info: the facts of the job in the shape and under the names of /sdapi/v1's `info`.
     comments: sentences for the user, e.g. a missing LoRA.
+    unsaved: why pictures of it are on no disk at all; after a NoSpace no further job can save either.
     """
 
     images: tuple[ResultImage, ...]
     info: Mapping[str, Any]
     comments: tuple[str, ...] = ()
     seconds: float = 0.0
+    unsaved: NotSaved | None = None
 
     @property
     def index_of_first_image(self) -> int:

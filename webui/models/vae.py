@@ -9,6 +9,7 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
 
+from webui.diffusion.denoiser import NotANumber
 from webui.models.devices import is_out_of_memory
 from webui.models.tiny_vae import TinyVae, no_tiny
 
@@ -52,11 +53,14 @@ class Vae:
         return self.module.dtype
 
     def decode(self, latents: Tensor) -> Tensor:
-        """latents: (B, C, h, w), scaled. Returns: (B, 3, 8h, 8w) fp32, about -1 to 1."""
+        """latents: (B, C, h, w), scaled. Returns: (B, 3, 8h, 8w) fp32, about -1 to 1.
+
+        Raises: NotANumber when a whole picture is NaN, in the precision to retry in, too.
+        """
         if self.tiny_decoder is not None:
-            return self.tiny_decoder.decode(latents)
+            return _valid(self.tiny_decoder.decode(latents))
         plain = latents.to(self.module.device, torch.float32) / self.scale + self.shift
-        return torch.cat([self._in_numbers(self._decode, one) for one in plain.split(1)])
+        return _valid(torch.cat([self._in_numbers(self._decode, one) for one in plain.split(1)]))
 
     def encode(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """A sample of each picture's posterior, scaled.
@@ -118,6 +122,16 @@ class Vae:
                         raise
                     failure = error.with_traceback(None)
         raise failure
+
+
+def _valid(pictures: Tensor) -> Tensor:
+    """The pictures. Raises: NotANumber when one of them holds no number at all."""
+    if torch.isnan(pictures).flatten(1).all(1).any():
+        raise NotANumber(
+            "The VAE produced no valid picture (only NaN): its file is damaged, or half precision overflowed. Choose "
+            "another VAE in setting sd_vae, or start with --no-half-vae."
+        )
+    return pictures
 
 
 @contextmanager

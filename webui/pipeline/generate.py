@@ -28,7 +28,7 @@ from webui.models.token_merging import merged_tokens
 from webui.pipeline.conditioning import StepCount, TextEncoding, TextOptions
 from webui.pipeline.economy import enduring
 from webui.pipeline.engine import Engine
-from webui.pipeline.fit import require_fit, require_handover, without_effect
+from webui.pipeline.fit import idle_wishes, require_fit, require_handover, without_effect
 from webui.pipeline.from_image.blending import KeepOutsideMask
 from webui.pipeline.from_image.compositing import Picture, composed
 from webui.pipeline.from_image.image_input import pixels_hash
@@ -52,6 +52,7 @@ DECODING_SECONDS = 5.0
 """How long an interrupted job may go on decoding what it has sampled."""
 SLOW_PIXELS = 4_000_000
 """Of a batch: from here on one step takes so long that it should be possible to stop it on a graphics card, too."""
+OUT_OF_SPACE = "The job ended after {made} of {asked} pictures, as no disk has room for more."
 
 
 def run(engine: Engine, request: GenerationRequest, progress: JobContext) -> GenerationResult:
@@ -69,8 +70,8 @@ def run(engine: Engine, request: GenerationRequest, progress: JobContext) -> Gen
     results = made.results
     if len(made.pictures) > 1 and request.save_grid:
         results = with_grid(job, made.pictures, results)
-    comments = tuple(job.report.comments)
-    return GenerationResult(tuple(results), job_info(job, results), comments, time.monotonic() - started)
+    comments, seconds = tuple(job.report.comments), time.monotonic() - started
+    return GenerationResult(tuple(results), job_info(job, results), comments, seconds, job.saver.keeper.unsaved)
 
 
 @dataclass
@@ -86,11 +87,14 @@ def begin(
 ) -> Job:
     """The job with everything decided, and what img2img starts from. fields: further ones for the infotext."""
     plan = engine.plan(request)
-    saver = Saver(plan, engine.paths, progress.progress.job_timestamp, engine.provenance)
-    job = Job(engine, plan, progress, saver, Report(dict(fields or {})))
+    report = Report(dict(fields or {}))
+    saver = Saver(plan, engine.paths, progress.progress.job_timestamp, engine.provenance, report.comment)
+    job = Job(engine, plan, progress, saver, report)
     for use in plan.vaes.values():
         if use.note:
             job.report.comment(use.note)
+    for sentence in idle_wishes(request, plan, engine.settings.snapshot()):
+        job.report.comment(sentence)
     if request.image is not None:
         job = replace(job, source=starting_point(job, request.image))
     remember(job)
@@ -132,11 +136,14 @@ def named_pictures(image: FromImage) -> Iterator[tuple[str, bytes]]:
 
 
 def make_pictures(job: Job) -> Made:
-    """All batches, one after the other, until the job is told to stop."""
+    """All batches, one after the other, until the job is told to stop or nothing more can be saved."""
     made, progress = Made(), job.progress
     with job.engine.models.economy() as economy:
         for batch in job.plan.batches:
             if progress.interrupted or (progress.stopping and made.pictures):
+                break
+            if job.saver.keeper.out_of_space:
+                job.report.comment(OUT_OF_SPACE.format(made=len(made.pictures), asked=len(job.plan.seeds)))
                 break
             indices = job.plan.images_of(batch)
             try:

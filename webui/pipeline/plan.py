@@ -35,6 +35,8 @@ from webui.prompts.networks import with_default_tags
 from webui.prompts.styles import StyleStore
 
 LAST_SEED = 4294967294
+MAX_SCHEDULE = 1_000_000
+"""Steps of a whole schedule, of which a pass from a picture walks the last part."""
 
 
 @dataclass(frozen=True)
@@ -204,6 +206,9 @@ def make_plan(
         token_merging=_token_merging(request, settings),
         **(_from_image(request.image, settings, stored) if request.image else {}),
     )
+    hires = _hires(request.hires, first, request, settings, checkpoints, styles) if request.hires else None
+    for sampling in (first, *([hires.sampling] if hires else [])):
+        _check_schedule(sampling)
     variation = request.variation
     seed, subseed = _drawn(request.seed), _drawn(variation.seed)
     return GenerationPlan(
@@ -212,11 +217,20 @@ def make_plan(
         seeds=tuple(seed if variation.strength else seed + index for index in range(count)),
         subseeds=tuple(subseed + index for index in range(count)),
         first=first,
-        hires=_hires(request.hires, first, request, settings, checkpoints, styles) if request.hires else None,
+        hires=hires,
         refiner=_refiner(request, settings, checkpoints),
         tiling=settings["tiling"] if request.tiling is None else request.tiling,
         clip_skip=settings["CLIP_stop_at_last_layers"],
     )
+
+
+def _check_schedule(sampling: SamplingPlan) -> None:
+    """Raises: InvalidRequest for a denoising strength so small that its few steps end a schedule beyond all measure."""
+    if sampling.exact_steps and sampling.denoise and sampling.denoise < sampling.steps / MAX_SCHEDULE:
+        raise InvalidRequest(
+            f"{sampling.steps} steps at a denoising strength of {sampling.denoise:g} are the end of a schedule of "
+            f"more than {MAX_SCHEDULE} steps; raise the denoising strength, or set it to 0."
+        )
 
 
 def _batched_as(request: GenerationRequest, image: FromImage) -> GenerationRequest:

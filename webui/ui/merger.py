@@ -95,7 +95,7 @@ class Merger:
         )
 
     def _vaes(self) -> list[str]:
-        return ["None", *(file.path.name for file in self.services.vaes.all())]
+        return ["None", *(file.file_name for file in self.services.vaes.all())]
 
     # What the buttons do
 

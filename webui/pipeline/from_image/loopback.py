@@ -56,7 +56,7 @@ def run(engine: Engine, request: GenerationRequest, progress: JobContext) -> Gen
     for _ in range(request.batch_count):
         source, loops = image, []
         for number in range(loopback.loops):
-            if jobs and (progress.interrupted or progress.stopping):
+            if jobs and (progress.interrupted or progress.stopping or jobs[-1].saver.keeper.out_of_space):
                 break
             strength = denoising_strength(loopback, image.denoising_strength, number)
             asked = single.replace(image=source.replace(denoising_strength=strength))
@@ -70,6 +70,8 @@ def run(engine: Engine, request: GenerationRequest, progress: JobContext) -> Gen
                 break
             loops.append(Loop(jobs[-1], made.pictures[0], made.results[0]))
             source = _started_from(image, made.pictures[0])
+        if not loops:
+            break
         kept += loops if request.batch_count == 1 else loops[-1:]
     return _result(jobs[0], kept, time.monotonic() - started)
 
@@ -120,4 +122,5 @@ def _result(first: Job, kept: Sequence[Loop], seconds: float) -> GenerationResul
         "all_subseeds": [loop.job.plan.subseeds[0] for loop in kept],
     }
     comments = dict.fromkeys(comment for loop in kept for comment in loop.job.report.comments)
-    return GenerationResult(tuple(results), info, tuple(comments), seconds)
+    unsaved = next((loop.job.saver.keeper.unsaved for loop in reversed(kept) if loop.job.saver.keeper.unsaved), None)
+    return GenerationResult(tuple(results), info, tuple(comments), seconds, unsaved or first.saver.keeper.unsaved)
