@@ -141,6 +141,8 @@ def _no_value(text: str) -> Any:
 
 def _number(text: str, *, whole: bool) -> int | float:
     """Whole numbers stay int, as in `Params.as_given`."""
+    if "_" in text:  # which Python reads in numbers
+        _no_value(text)
     try:
         return int(text)
     except ValueError:

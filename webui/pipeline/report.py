@@ -81,7 +81,7 @@ def report_guidance(job: Job, guidance: ClassifierFreeGuidance) -> None:
 
 
 def job_info(job: Job, results: Sequence[ResultImage]) -> dict[str, object]:
-    """The facts of the job under /sdapi/v1's names; "comments", which A1111 lacks there, only if there are any."""
+    """The facts of the job under /sdapi/v1's names."""
     plan, request, first = job.plan, job.plan.request, job.plan.first
     variation, vae = request.variation, plan.vae_of(first.checkpoint).file
     return {
@@ -117,5 +117,4 @@ def job_info(job: Job, results: Sequence[ResultImage]) -> dict[str, object]:
         "clip_skip": plan.clip_skip,
         "is_using_inpainting_conditioning": CONDITIONAL_MASK_WEIGHT in job.report.fields,
         "version": A1111_VERSION,
-        **({"comments": list(job.report.comments)} if job.report.comments else {}),
     }
