@@ -224,9 +224,9 @@ class Params(BaseModel):
                     found[name] = True
                 found |= {f"{name}.{path}": value for path, value in inner.items()}
             elif (spec := _spec_of((name,), field)) is not None and spec.infotext:
-                text = texts.field_text(fields, spec.infotext)
-                if text is not None:
-                    found[name] = _read(spec, text)
+                told = texts.field_text(fields, spec.infotext)
+                if told is not None:
+                    found[name] = _read(spec, told)
         return found
 
     @classmethod

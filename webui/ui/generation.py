@@ -192,7 +192,7 @@ class GenerationForm(ParameterColumn):
         self.place("negative_prompt", f"{self.tab}_neg_prompt", **prompt)
         self.place("styles", f"{self.tab}_styles", choices=[style.name for style in self.services.styles.all()])
         for slot in ("prompt", "image", "inpaint"):
-            self.slot(slot)  # type: ignore[arg-type]
+            self.slot(slot)
         self.sampler()
         self.slot("sampler")
         with self.accordions():
