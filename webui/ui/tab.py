@@ -163,7 +163,8 @@ class GenerationTab(ABC):
         if pasted.left_out:
             gr.Info(html.escape(f"Not available here and left as it was: {'; '.join(pasted.left_out)}."))
         fields = self.fields
-        updates: Update = {fields[path]: value for path, value in pasted.form.items() if path in fields}
+        told = {path: value for path, value in pasted.form.items() if path in fields}
+        updates: Update = {fields[path]: list(item) if isinstance(item, tuple) else item for path, item in told.items()}
         lines = list(pasted.form[OVERRIDES])
         updates[fields[OVERRIDES]] = gr.Dropdown(value=lines, choices=lines, visible=bool(lines) or "hidden")
         updates[self.told] = (infotext, dict(texts or {})) if judge else None
