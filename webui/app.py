@@ -100,6 +100,8 @@ def build_services(flags: Flags) -> Services:
         problems.append(hashes.problem)
     for problem in problems:
         log.warning(problem)
+    styles = StyleStore(flags.styles_files or (paths.styles,))  # which says itself what it can't read
+    problems += styles.problems
     hasher = BackgroundHasher(hashes)
     checkpoints = CheckpointCatalog(roots, hashes, files, own, hasher)
     if flags.ckpt and not flags.freeze_settings:
@@ -111,7 +113,7 @@ def build_services(flags: Flags) -> Services:
         checkpoints=checkpoints,
         networks=_networks(paths, extra, hashes),
         vaes=VaeCatalog((paths.vae, *folders_of(extra, "vae")), roots, hashes),
-        styles=StyleStore(flags.styles_files or (paths.styles,)),
+        styles=styles,
         host=host,
         tokenizer=cache(ClipTokenizer),
     )

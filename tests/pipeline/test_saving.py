@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import subprocess
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from tests.tiny import tiny_checkpoint
 from webui.app import build_services
+from webui.core.errors import NoSpace
 from webui.core.flags import parse_flags
 from webui.core.request import GenerationRequest, GenerationResult, HiresFix
 from webui.core.settings_table import SETTINGS
+from webui.diffusion.denoiser import NotANumber
 from webui.jobs.context import JobContext
 from webui.pipeline.engine import Engine, build
 from webui.pipeline.generate import run
 
+VAE = "first_stage_model."
 OUTSIDE = "{outside}"  # stands for a folder beside the data folder
 HOSTILE = [
     f"{OUTSIDE}/x",
@@ -180,3 +186,85 @@ def test_a_suffix_and_a_number_survive_the_cut(engine: Engine) -> None:
     names = [path.name for path in (engine.paths.outputs / "txt2img-images").iterdir() if "猫猫猫" in path.name]
     assert any(name.endswith("猫-before-highres-fix.png") for name in names)
     assert all(name[:5].isdigit() for name in names)
+
+
+def test_a_folder_that_cannot_be_written_is_replaced_and_told(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    (engine.paths.data / "a-file").write_text("not a folder")
+    result = made(engine, overrides={"outdir_txt2img_samples": "a-file/inside", "save_txt": True})
+    path = Path(str(result.images[0].path))
+    assert path.parent == engine.paths.outputs / "rescued"
+    assert path.is_file()
+    assert path.with_suffix(".txt").is_file()
+    (comment,) = result.comments
+    assert "a-file/inside" in comment
+    assert str(path) in comment
+    assert comment in caplog.text
+    assert result.unsaved is None
+
+
+@pytest.fixture
+def full_disk(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder on a disk of 64 KiB that is full, where every picture would go, and the rescue folders with it."""
+    disk = engine.paths.data.parent / "full"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], capture_output=True)
+    if mounted.returncode:
+        disk.rmdir()
+        pytest.skip("a small disk can't be mounted here")
+    try:
+        with contextlib.suppress(OSError):
+            (disk / "filler").write_bytes(bytes(1 << 17))
+        shutil.rmtree(engine.paths.outputs / "rescued", ignore_errors=True)
+        (engine.paths.outputs / "rescued").symlink_to(disk)
+        monkeypatch.setenv("HOME", str(disk))
+        yield disk
+    finally:
+        (engine.paths.outputs / "rescued").unlink()
+        subprocess.run(["umount", str(disk)], check=True)
+        disk.rmdir()
+
+
+def test_on_a_full_disk_the_picture_is_handed_over_and_the_job_ends(engine: Engine, full_disk: Path) -> None:
+    result = made(engine, batch_count=3, batch_size=2, overrides={"outdir_txt2img_samples": str(full_disk)})
+    assert [image.path for image in result.images] == [None, None]
+    assert all(image.data.startswith(b"\x89PNG") for image in result.images)
+    assert isinstance(result.unsaved, NoSpace)
+    assert str(full_disk) in str(result.unsaved)
+    assert any("2 of 6" in comment for comment in result.comments)
+    assert [path.name for path in full_disk.rglob("*") if path.is_file()] == ["filler"]
+
+
+def test_when_space_comes_back_pictures_are_saved_again(engine: Engine, full_disk: Path) -> None:
+    overrides = {"outdir_txt2img_samples": str(full_disk), "save_to_dirs": False}
+    assert made(engine, overrides=overrides).unsaved is not None
+    (full_disk / "filler").unlink()
+    assert made(engine, overrides=overrides).images[0].path == str(full_disk / "00000-1-a cat.png")
+
+
+def test_no_other_file_that_cannot_be_saved_costs_the_pictures(engine: Engine) -> None:
+    (engine.paths.data / "a-file").write_text("not a folder")
+    folders = ["outdir_txt2img_samples", "outdir_txt2img_grids"]
+    overrides = {**dict.fromkeys(folders, "a-file"), "save_images_before_highres_fix": True}
+    result = made(engine, hires=HiresFix(steps=1, scale=1.0), batch_count=2, save_grid=True, overrides=overrides)
+    assert len(result.images) == 3
+    assert all(Path(str(image.path)).is_file() for image in result.images)
+
+
+@pytest.mark.parametrize("share", ["all", "decoder's last"])
+def test_a_vae_that_gives_no_numbers_is_an_error(engine: Engine, share: str) -> None:
+    folder = engine.paths.vae
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = load_file(engine.checkpoints.find("tiny").path)
+    vae = {key.removeprefix(VAE): value for key, value in weights.items() if key.startswith(VAE)}
+    wrong = {key for key in vae if share == "all" or key.startswith("decoder.conv_out")}
+    save_file(
+        {key: value * float("nan") if key in wrong else value for key, value in vae.items()},
+        folder / "nanvae.safetensors",
+    )
+    engine.vaes.refresh()
+    for settings in ({}, {"auto_vae_precision": False}, {"auto_vae_precision_bfloat16": True}):
+        with pytest.raises(NotANumber, match="The VAE produced no valid picture"):
+            made(engine, overrides={"sd_vae": "nanvae.safetensors", **settings})
+    assert made(engine, overrides={"sd_vae": "None"}).images
+    (folder / "nanvae.safetensors").unlink()
+    engine.vaes.refresh()

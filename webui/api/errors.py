@@ -103,7 +103,7 @@ async def _fault(request: Request, error: Exception) -> JSONResponse:
 
 
 def sentence_of(problem: Mapping[str, Any]) -> str:
-    """'width must be a multiple of 8, got 513' from one item of pydantic's report."""
+    """'width must be greater than or equal to 8, got 5' from one item of pydantic's report."""
     name = ".".join(str(part) for part in problem["loc"] if part != "body") or "The body"
     if problem["type"] == "missing":
         return f"{name} is missing"

@@ -70,6 +70,11 @@ class Paths:
             tmp=data / "tmp",
         )
 
+    @property
+    def rescue(self) -> tuple[Path, ...]:
+        """Folders for pictures whose own folder can't be written, in this order; not made before they are needed."""
+        return self.outputs / "rescued", Path.home() / "easel-rescued"
+
     def make_folders(self) -> None:
         """Create the user's folders that aren't there yet.
 
@@ -111,13 +116,12 @@ def inside(root: Path, parts: Iterable[str]) -> Path:
     """
     names = [name for part in parts if (name := safe_name(part))]
     try:
-        place = root.resolve()
-        folder = place.joinpath(*names).resolve()
+        place, folder = root.resolve(), root.joinpath(*names).resolve()
     except (OSError, RuntimeError) as error:  # a loop of links, names too long together
         raise Refused(f"{root} has no folder {_shown('/'.join(names))}: {error}.") from error
     if not folder.is_relative_to(place):
         raise Refused(f"{_shown('/'.join(names))} in {root} is a link that leads to {folder}; it isn't followed.")
-    return folder
+    return root.joinpath(*names)
 
 
 def _shown(name: str) -> str:

@@ -25,6 +25,7 @@ from webui.catalog.vaes import AUTOMATIC
 from webui.core.errors import InvalidRequest, NotFound, WebuiError
 from webui.core.files import write_atomic
 from webui.core.pictures import decoded_picture, open_picture
+from webui.core.texts import shown_name
 from webui.services.services import Services
 
 KINDS = ("textual_inversion", "hypernetworks", "checkpoints", "lora")
@@ -180,7 +181,7 @@ class Cards:
         return {
             "name": file.name,
             "title": file.stem,
-            "path": str(file.path),
+            "path": shown_name(str(file.path)),
             "size": file.size,
             "modified": time.strftime("%Y-%m-%d %H:%M", time.localtime(file.mtime_ns / 1e9)),
             "hash": self._known_hash(kind, file),
@@ -292,7 +293,7 @@ class Cards:
             title=file.stem,
             description=plain_text(sidecar.description)[:DESCRIPTION] if shown else "",
             preview=_preview_mark(file, self._format()),
-            path=str(file.path),
+            path=shown_name(str(file.path)),
         )
 
     def _setting(self, key: str) -> Any:

@@ -6,13 +6,13 @@ import itertools
 import logging
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
-from webui.core.errors import WebuiError
+from webui.core.errors import NoSpace, NotSaved, WebuiError, not_saved
 from webui.core.file_names import cut_to_bytes, longest_name_in, safe_name
 from webui.core.files import write_atomic
 from webui.core.pictures import PARAMETERS, PictureFormat, encode_image, format_for
@@ -70,7 +70,7 @@ def write_picture(
     numbered: under the folder's next free number, before `name`; counted apart for each `basename`. Otherwise `name`
     alone, over an older picture of that name unless setting save_images_replace_action is against it.
     keep: files that are never written over. Neither are texts (setting save_txt) of which the picture is not there.
-    Raises: WebuiError naming the folder when it can't be written.
+    Raises: NotSaved naming the folder when it can't be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -79,11 +79,82 @@ def write_picture(
         path = _free(folder, start + name, suffix, f".{picture.format}", settings, replace, keep)
         write_atomic(path, picture.data)
     except OSError as error:
-        raise WebuiError(
-            f"The picture can't be saved in {folder}: {error.strerror}. Free some space or choose another "
-            "output folder in Settings; the picture is still shown on the page."
-        ) from error
+        raise not_saved(f"The picture can't be saved in {folder}", error) from error
     return path
+
+
+class Keeper:
+    """Writes the pictures of one job: none over another, and none lost without a word.
+
+    rescue: folders to take when a picture's own can't be written. tell: takes sentences for the user.
+    keep: files that are never written over; those written here are added.
+    unsaved: why a picture is on no disk at all.
+    """
+
+    def __init__(
+        self, settings: Settings, rescue: Sequence[Path], tell: Callable[[str], None], keep: Iterable[Path] = ()
+    ) -> None:
+        self.settings = settings
+        self.rescue = tuple(rescue)
+        self.tell = tell
+        self.keep = set(keep)
+        self.unsaved: NotSaved | None = None
+
+    @property
+    def out_of_space(self) -> bool:
+        """Whether every disk is full, so that further pictures would be lost."""
+        return isinstance(self.unsaved, NoSpace)
+
+    def write(
+        self,
+        folder: Callable[[], Path],
+        name: str,
+        picture: Encoded,
+        *,
+        numbered: bool,
+        basename: str = "",
+        suffix: str = "",
+    ) -> Path | None:
+        """`write_picture` in the folder, else in the first of `rescue` that can be written; None when none can.
+
+        folder: asked once; may raise a WebuiError itself.
+        """
+
+        def written(place: Path) -> Path:
+            path = write_picture(
+                place,
+                name,
+                picture,
+                self.settings,
+                numbered=numbered,
+                basename=basename,
+                suffix=suffix,
+                keep=self.keep,
+            )
+            self.keep.add(path)
+            return path
+
+        try:
+            return written(folder())
+        except WebuiError as error:
+            kind, sentence = type(error) if isinstance(error, NotSaved) else NotSaved, str(error)
+        for place in self.rescue:
+            try:
+                path = written(place)
+            except NotSaved:
+                continue
+            self._told(f"{sentence} It is saved as {path} instead.")
+            return path
+        self.unsaved = kind(
+            f"{sentence} It is on no disk: save it from the page, free some space or choose another output folder in "
+            "Settings."
+        )
+        self._told(str(self.unsaved))
+        return None
+
+    def _told(self, sentence: str) -> None:
+        log.warning("%s", sentence)
+        self.tell(sentence)
 
 
 def _number(folder: Path, basename: str) -> str:

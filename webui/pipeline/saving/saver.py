@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
 
+from webui.core.errors import not_saved
 from webui.core.files import write_atomic
 from webui.core.paths import Paths, inside
 from webui.core.pictures import MIME, PARAMETERS
@@ -16,24 +18,29 @@ from webui.core.provenance import CHUNK, Provenance
 from webui.core.request import ResultImage
 from webui.pipeline.plan import GenerationPlan
 from webui.pipeline.saving.names import NameFacts, fill_pattern, safe_part
-from webui.pipeline.saving.picture_files import Encoded, encoded, write_jpg_copy, write_picture
+from webui.pipeline.saving.picture_files import Encoded, Keeper, encoded, write_jpg_copy
 
 
 class Saver:
-    """Saves the pictures of one job.
+    """Saves the pictures of one job; one that can't be saved where it belongs goes elsewhere, and `tell` hears of it.
 
-    provenance: written into each beside its infotext; None leaves it out.
+    provenance: written into each beside its infotext; None leaves it out. tell: takes sentences for the user.
     """
 
     def __init__(
-        self, plan: GenerationPlan, paths: Paths, job_timestamp: str, provenance: Provenance | None = None
+        self,
+        plan: GenerationPlan,
+        paths: Paths,
+        job_timestamp: str,
+        provenance: Provenance | None = None,
+        tell: Callable[[str], None] = lambda sentence: None,
     ) -> None:
         self.plan = plan
         self.paths = paths
         self.settings = plan.settings
         self.job_timestamp = job_timestamp
         self.further = {CHUNK: provenance.to_text()} if provenance else {}
-        self._written: set[Path] = set()
+        self.keeper = Keeper(self.settings, paths.rescue, tell)
 
     def sample(
         self, image: Image.Image, index: int, infotext: str, *, suffix: str = "", save: bool = True
@@ -43,7 +50,9 @@ class Saver:
         path = None
         if save:
             facts = self._facts(index, picture.data)
-            folder = self._folder("outdir_samples", f"outdir_{self.plan.request.mode}_samples", "save_to_dirs", facts)
+            folder = partial(
+                self._folder, "outdir_samples", f"outdir_{self.plan.request.mode}_samples", "save_to_dirs", facts
+            )
             pattern = self.settings["samples_filename_pattern"]
             pattern = pattern or ("[seed]" if self.settings["save_to_dirs"] else "[seed]-[prompt_spaces]")
             name = fill_pattern(pattern, facts)
@@ -51,7 +60,8 @@ class Saver:
             path = self._write(
                 image, picture, folder, f"-{name}" if numbered else name, numbered=numbered, suffix=suffix
             )
-            self._write_text(path, infotext)
+            if path is not None:
+                self._write_text(path, infotext)
         return _result(image, picture, infotext, path)
 
     def grid(self, image: Image.Image, infotext: str, *, save: bool) -> ResultImage:
@@ -60,7 +70,9 @@ class Saver:
         path = None
         if save and self.settings["grid_save"]:
             facts = self._facts(0, picture.data)
-            folder = self._folder("outdir_grids", f"outdir_{self.plan.request.mode}_grids", "grid_save_to_dirs", facts)
+            folder = partial(
+                self._folder, "outdir_grids", f"outdir_{self.plan.request.mode}_grids", "grid_save_to_dirs", facts
+            )
             name = "-" + fill_pattern("[seed]", facts) if self.settings["grid_extended_filename"] else ""
             path = self._write(image, picture, folder, name, numbered=True, basename="grid")
         return _result(image, picture, infotext, path, is_grid=True)
@@ -69,19 +81,19 @@ class Saver:
         """A picture that img2img starts from, once under its name."""
         folder = self.paths.data / self.settings["outdir_init_images"]
         if not any(folder.glob(f"{name}.*")):
-            write_picture(folder, name, encoded(image, {}, self.settings), self.settings, numbered=False)
+            self._write(image, encoded(image, {}, self.settings), lambda: folder, name, numbered=False)
 
     def _encoded(self, image: Image.Image, infotext: str, *, grid: bool = False) -> Encoded:
         return encoded(image, {PARAMETERS: infotext, **self.further}, self.settings, grid=grid)
 
     def _write(
-        self, image: Image.Image, picture: Encoded, folder: Path, name: str, *, numbered: bool, **how: str
-    ) -> Path:
-        """The picture and its JPG copy, over nothing else that this job has written."""
-        keep = self._written
-        path = write_picture(folder, name, picture, self.settings, numbered=numbered, keep=keep, **how)
-        copy = write_jpg_copy(path, image, picture, self.settings, keep)
-        keep.update((path, copy) if copy else (path,))
+        self, image: Image.Image, picture: Encoded, folder: Callable[[], Path], name: str, *, numbered: bool, **how: str
+    ) -> Path | None:
+        """The picture and its JPG copy, over nothing else that this job has written; None when it is on no disk."""
+        path = self.keeper.write(folder, name, picture, numbered=numbered, **how)
+        if path is not None:
+            copy = write_jpg_copy(path, image, picture, self.settings, self.keeper.keep)
+            self.keeper.keep.update((copy,) if copy else ())
         return path
 
     def _folder(self, shared: str, own: str, divided: str, facts: NameFacts) -> Path:
@@ -96,8 +108,12 @@ class Saver:
         return inside(folder, (safe_part(part) for part in re.split(r"[/\\]", fill_pattern(pattern, facts))))
 
     def _write_text(self, path: Path, infotext: str) -> None:
-        if self.settings["save_txt"] and infotext:
+        if not self.settings["save_txt"] or not infotext:
+            return
+        try:
             write_atomic(path.with_name(f"{path.stem}.txt"), f"{infotext}\n".encode("utf-8", "replace"))
+        except OSError as error:
+            self.keeper.tell(str(not_saved(f"The text beside {path} can't be saved", error)))
 
     def _facts(self, index: int, data: bytes) -> NameFacts:
         plan, first, batch_size = self.plan, self.plan.first, self.plan.request.batch_size
