@@ -89,7 +89,6 @@ def answer(body: Body, result: GenerationResult, comments: Sequence[str]) -> Res
     pictures = result.images if body.send_images else ()
     left_out = set() if getattr(body, "include_init_images", False) else {*GIVEN_PICTURES}
     parameters = body.model_dump(mode="json", exclude=left_out)
-    told = {"comments": result.comments} if result.comments else {}
     content = {
         "images": [base64.b64encode(picture.data).decode("ascii") for picture in pictures],
         "parameters": parameters | {name: None for name in left_out if name in type(body).model_fields},
