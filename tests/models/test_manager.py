@@ -149,11 +149,11 @@ def test_as_many_models_stay_as_the_settings_say(catalog: CheckpointCatalog) -> 
         pass
     with manager.lease(catalog.find("one")) as again:
         assert again is one, "still in memory"
-    assert [kept.model_name for kept in manager.loaded] == ["two", "one"]
+    assert [item.name for item in manager.peek()] == ["two", "one"]
     manager.settings.values["sd_checkpoints_limit"] = 1
     with manager.lease(catalog.find("one")):
         pass
-    assert [kept.model_name for kept in manager.loaded] == ["one"]
+    assert [item.name for item in manager.peek()] == ["one"]
     with manager.lease(catalog.find("two")) as fresh:
         assert fresh is not two
 
@@ -163,7 +163,7 @@ def test_memory_decides_where_it_is_short(catalog: CheckpointCatalog, monkeypatc
     manager.preload(catalog.find("one"))
     monkeypatch.setattr("webui.models.manager.RESERVE", 2**60)
     manager.preload(catalog.find("two"))
-    assert [kept.model_name for kept in manager.loaded] == ["two"]
+    assert [item.name for item in manager.peek()] == ["two"]
 
 
 def test_a_leased_model_stays_while_others_come(catalog: CheckpointCatalog) -> None:
@@ -172,7 +172,7 @@ def test_a_leased_model_stays_while_others_come(catalog: CheckpointCatalog) -> N
         manager.preload(catalog.find("two"))
         with manager.lease(catalog.find("one")) as again:
             assert again is base
-    assert len(manager.loaded) == 1
+    assert len(manager.peek()) == 1
 
 
 def test_switching_costs_no_memory_in_the_long_run(catalog: CheckpointCatalog, manager: ModelManager) -> None:
@@ -262,7 +262,7 @@ def test_running_out_of_memory_has_a_cheaper_plan_for_the_rest_of_the_job(catalo
     manager.preload(catalog.find("two"))
     with manager.economy() as economy:
         assert economy.tighten() == "other models were unloaded"
-        assert [kept.model_name for kept in manager.loaded] == ["two"]
+        assert [item.name for item in manager.peek()] == ["two"]
         assert economy.tighten() is None, "a CPU has nothing else to offer"
         manager.placement = replace(manager.placement, device=torch.device("meta"))
         assert economy.tighten() == "the model's parts now use the device in turn"

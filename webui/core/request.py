@@ -8,12 +8,13 @@ all of that is decided.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import Field
 
 from webui.core.params import Params, param
+from webui.core.results import ResultFile
 
 MAX_SEED = 2**63 - 1
 MAX_PROMPT = 200_000
@@ -307,30 +308,20 @@ class GenerationRequest(Params):
 
 
 @dataclass(frozen=True)
-class ResultImage:
-    """One finished picture. data: the encoded file, infotext included. path: where it was saved, if it was."""
-
-    data: bytes = field(repr=False)
-    mime: str
-    infotext: str
-    width: int
-    height: int
-    path: str | None = None
-    is_grid: bool = False
-
-
-@dataclass(frozen=True)
 class GenerationResult:
-    """What a finished job hands back: the grid first when there is one, then the pictures in order.
+    """What a finished job hands back.
 
+    images: everything that is shown as a picture: the grid first when there is one, then the pictures in order.
+    files: everything else: videos, sound, text.
     info: the facts of the job in the shape and under the names of /sdapi/v1's `info`.
     comments: sentences for the user, e.g. a missing LoRA.
     """
 
-    images: tuple[ResultImage, ...]
+    images: tuple[ResultFile, ...]
     info: Mapping[str, Any]
     comments: tuple[str, ...] = ()
     seconds: float = 0.0
+    files: tuple[ResultFile, ...] = ()
 
     @property
     def index_of_first_image(self) -> int:

@@ -4,16 +4,23 @@ Torch is not here: an extension imports it inside the functions that need it, so
 """
 
 from webui.core.errors import InvalidRequest, NotFound, WebuiError
-from webui.core.hooks import DenoiserHook, Step
+from webui.core.hooks import DenoiserHook, Residuals, Row, Step
 from webui.core.params import Params, param
+from webui.core.request import GenerationResult
+from webui.core.results import Picture, ResultFile
 from webui.core.settings import Section, Setting
 from webui.extensions.hookspecs import hookimpl
 
 __all__ = [
     "DenoiserHook",
+    "GenerationResult",
     "InvalidRequest",
     "NotFound",
     "Params",
+    "Picture",
+    "Residuals",
+    "ResultFile",
+    "Row",
     "Section",
     "Setting",
     "Step",

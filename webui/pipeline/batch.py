@@ -14,7 +14,8 @@ from webui.core.choices import find_sampler
 from webui.core.errors import InvalidRequest, WebuiError
 from webui.core.infotext import parse
 from webui.core.pictures import read_infotext
-from webui.core.request import GenerationRequest, GenerationResult, ResultImage
+from webui.core.request import GenerationRequest, GenerationResult
+from webui.core.results import ResultFile
 from webui.jobs.context import JobContext
 from webui.pipeline.engine import Engine
 from webui.pipeline.from_image.image_input import decoded
@@ -35,7 +36,8 @@ def run(engine: Engine, batch: PictureBatch, progress: JobContext) -> Generation
     request = batch.request
     if request.seed == -1:
         request = request.replace(seed=random.randrange(LAST_SEED))  # one for all pictures
-    images: list[ResultImage] = []
+    images: list[ResultFile] = []
+    files: list[ResultFile] = []
     comments = list(batch.comments)
     info: dict[str, Any] = {}
     failure: WebuiError | None = None
@@ -55,10 +57,11 @@ def run(engine: Engine, batch: PictureBatch, progress: JobContext) -> Generation
             continue
         comments += [comment for comment in result.comments if comment not in comments]
         info = _joined(info, result.info, max(limit - len(images), 0))
+        files += result.files
         images += result.images[: max(limit - len(images), 0)]
     if not info and failure is not None:
         raise failure
-    return GenerationResult(tuple(images), info, tuple(comments), time.monotonic() - started)
+    return GenerationResult(tuple(images), info, tuple(comments), time.monotonic() - started, tuple(files))
 
 
 def request_for(

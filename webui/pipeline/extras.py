@@ -15,7 +15,8 @@ from webui.core.errors import InvalidRequest, WebuiError
 from webui.core.extras import SCALE_TO, ExtrasRequest, PictureSource
 from webui.core.infotext import render
 from webui.core.pictures import MIME, PARAMETERS, decoded_picture, read_infotext
-from webui.core.request import GenerationResult, ResultImage
+from webui.core.request import GenerationResult
+from webui.core.results import ResultFile
 from webui.core.settings import Settings
 from webui.pipeline.engine import Engine
 from webui.pipeline.saving.names import safe_part
@@ -38,7 +39,7 @@ def run(engine: Engine, request: ExtrasRequest, job: JobContext) -> GenerationRe
     check(request)
     settings = engine.settings.snapshot()
     folder = request.output or engine.paths.data / (settings["outdir_samples"] or settings["outdir_extras_samples"])
-    results: list[ResultImage] = []
+    results: list[ResultFile] = []
     comments: list[str] = []
     job.begin_passes(max(1, len(request.sources)))
     for source in request.sources:
@@ -71,7 +72,7 @@ def check(request: ExtrasRequest) -> None:
         raise InvalidRequest("There is no picture to work on; choose one first.")
 
 
-def _processed(source: PictureSource, request: ExtrasRequest, settings: Settings, folder: Path) -> ResultImage:
+def _processed(source: PictureSource, request: ExtrasRequest, settings: Settings, folder: Path) -> ResultFile:
     """One picture. Raises: InvalidRequest when it can't be read, WebuiError when it can't be saved."""
     data = _content(source)
     infotext, items = read_infotext(data)
@@ -84,7 +85,7 @@ def _processed(source: PictureSource, request: ExtrasRequest, settings: Settings
         named = request.keep_names and settings["use_original_name_batch"]
         stem = safe_part(Path(source.name).stem + suffix) if named else safe_part(suffix)
         path = write_picture(folder, stem, picture, settings, numbered=not (named and stem))
-    return ResultImage(picture.data, MIME[picture.format], said, image.width, image.height, str(path) if path else None)
+    return ResultFile(picture.data, MIME[picture.format], said, image.width, image.height, str(path) if path else None)
 
 
 def upscaled(

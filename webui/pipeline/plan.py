@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -28,7 +28,7 @@ from webui.core.choices import (
 )
 from webui.core.errors import InvalidRequest, nearest
 from webui.core.params import Params
-from webui.core.request import FromImage, GenerationRequest, HiresFix, SamplerOptions
+from webui.core.request import FromImage, GenerationRequest, HiresFix, SamplerOptions, SoftInpainting
 from webui.core.settings import Settings
 from webui.prompts.comments import strip_comments
 from webui.prompts.networks import with_default_tags
@@ -76,6 +76,13 @@ class SamplingPlan:
     noise_multiplier: float = 1.0
     extra_noise: float = 0.0
     token_merging: float = 0.0
+
+    def prompts_of(self, indices: range) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The prompts and the negative prompts of the pictures of one batch."""
+        return (
+            tuple(self.prompts[index] for index in indices),
+            tuple(self.negative_prompts[index] for index in indices),
+        )
 
     @property
     def total_calls(self) -> int:
@@ -165,6 +172,16 @@ class GenerationPlan:
         """The numbers of the pictures of one batch."""
         size = self.request.batch_size
         return range(batch * size, (batch + 1) * size)
+
+    def seeds_of(self, indices: range) -> tuple[int, ...]:
+        """The seeds of the pictures of one batch."""
+        return tuple(self.seeds[index] for index in indices)
+
+    @property
+    def soft_inpainting(self) -> SoftInpainting | None:
+        """How softly what is inpainted is blended, None for not at all."""
+        inpaint = self.request.image.inpaint if self.request.image else None
+        return inpaint.soft if inpaint else None
 
     def extension(self, group: type[Params]) -> Any:
         """The values of an extension's parameter group."""
@@ -410,8 +427,3 @@ def _refiner(request: GenerationRequest, settings: Settings, checkpoints: Checkp
         passes=settings["hires_fix_refiner_pass"],
         by_steps=settings["refiner_switch_by_sample_steps"],
     )
-
-
-def expanded(values: Sequence[Any], indices: range) -> tuple[Any, ...]:
-    """The values of the pictures of one batch."""
-    return tuple(values[index] for index in indices)

@@ -11,7 +11,7 @@ from gradio.components import Component
 from gradio.processing_utils import save_bytes_to_cache
 
 from webui.core.errors import InvalidRequest, WebuiError
-from webui.core.request import ResultImage
+from webui.core.results import ResultFile
 from webui.services import generation, saving
 from webui.services.services import Services
 from webui.ui import html
@@ -111,7 +111,7 @@ class OutputPanel:
             self.files: gr.File(value=None, visible=False),
         }
 
-    def file(self, image: ResultImage) -> str:
+    def file(self, image: ResultFile) -> str:
         """Where the browser can fetch the picture: the saved file if it may be served, else a copy in the cache."""
         saved = Path(image.path) if image.path else None
         if saved is not None and saved.is_relative_to(self.services.paths.outputs) and saved.is_file():
@@ -119,7 +119,7 @@ class OutputPanel:
         name = saved.name if saved else "picture." + image.mime.rpartition("/")[2]
         return save_bytes_to_cache(image.data, name, self.gallery.GRADIO_CACHE)
 
-    def chosen_picture(self, job_id: str, selected: int) -> ResultImage:
+    def chosen_picture(self, job_id: str, selected: int) -> ResultFile:
         """The picture chosen in the gallery. Raises: InvalidRequest when there is none, NotFound for one forgotten."""
         images = generation.generation_result(self.services, job_id).images if job_id else ()
         if not images:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from webui.core.errors import InvalidRequest
 from webui.core.pictures import encode_image
-from webui.core.request import FromImage, GenerationRequest, GenerationResult, Loopback, ResultImage
+from webui.core.request import FromImage, GenerationRequest, GenerationResult, Loopback
+from webui.core.results import ResultFile
 from webui.pipeline.engine import Engine
 from webui.pipeline.from_image.image_input import decoded, flattened
 from webui.pipeline.from_image.source import ORIGINAL
@@ -20,6 +22,7 @@ from webui.pipeline.infotext import image_infotext
 from webui.pipeline.job import Job
 from webui.pipeline.postprocess import make_grid
 from webui.pipeline.report import job_info
+from webui.pipeline.saving.results import finish_job
 
 if TYPE_CHECKING:
     from webui.jobs.context import JobContext
@@ -37,7 +40,7 @@ class Loop:
 
     job: Job
     picture: Image.Image
-    result: ResultImage
+    result: ResultFile
 
 
 def run(engine: Engine, request: GenerationRequest, progress: JobContext) -> GenerationResult:
@@ -66,6 +69,8 @@ def run(engine: Engine, request: GenerationRequest, progress: JobContext) -> Gen
                 asked = asked.replace(seed=latest.seeds[0] + 1, variation=variation)
             jobs.append(_begun(engine, asked, progress, loopback, image))
             made = make_pictures(jobs[-1])
+            if not made.pictures:
+                raise InvalidRequest("An extension left no picture to loop on; turn it off, or turn the loopback off.")
             loops.append(Loop(jobs[-1], made.pictures[0], made.results[0]))
             source = _started_from(image, made.pictures[0])
         kept += loops if request.batch_count == 1 else loops[-1:]
@@ -118,4 +123,4 @@ def _result(first: Job, kept: Sequence[Loop], seconds: float) -> GenerationResul
         "all_subseeds": [loop.job.plan.subseeds[0] for loop in kept],
     }
     comments = dict.fromkeys(comment for loop in kept for comment in loop.job.report.comments)
-    return GenerationResult(tuple(results), info, tuple(comments), seconds)
+    return finish_job(first, GenerationResult(tuple(results), info, tuple(comments), seconds))

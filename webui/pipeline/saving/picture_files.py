@@ -50,7 +50,14 @@ def encoded(
 def write_picture(
     folder: Path, name: str, picture: Encoded, settings: Settings, *, numbered: bool, basename: str = ""
 ) -> Path:
-    """Write the file and return its path.
+    """Write a picture, see `write_file`."""
+    return write_file(folder, name, picture.data, picture.format, settings, numbered=numbered, basename=basename)
+
+
+def write_file(
+    folder: Path, name: str, data: bytes, ending: str, settings: Settings, *, numbered: bool, basename: str = ""
+) -> Path:
+    """Write the file and return its path. ending: of its name, such as "png".
 
     numbered: under the folder's next free number, before `name`; counted apart for each `basename`. Otherwise `name`
     alone, over an older file of that name unless setting save_images_replace_action is against it.
@@ -61,12 +68,12 @@ def write_picture(
         if numbered:
             number = next_number(folder, basename)
             start = f"{basename}-{number:04}" if basename else f"{number:05}"
-            path = free_path(folder / f"{start}{name}.{picture.format}")
+            path = free_path(folder / f"{start}{name}.{ending}")
         else:
-            path = folder / f"{name}.{picture.format}"
+            path = folder / f"{name}.{ending}"
             if settings["save_images_replace_action"] != "Replace":
                 path = free_path(path)
-        write_atomic(path, picture.data)
+        write_atomic(path, data)
     except OSError as error:
         raise WebuiError(
             f"The picture can't be saved in {folder}: {error.strerror}. Free some space or choose another "
