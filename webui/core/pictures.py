@@ -15,7 +15,7 @@ from typing import Literal, get_args
 
 from PIL import Image, ImageOps, PngImagePlugin
 
-from webui.core.choices import find_sampler
+from webui.core.choices import Choices
 from webui.core.errors import InvalidRequest
 from webui.core.infotext import render
 
@@ -235,7 +235,7 @@ def _novelai_infotext(image: Image.Image, items: Mapping[str, str]) -> str | Non
 
 def _sampler_name(name: str) -> str:
     try:
-        return find_sampler(name)[0].name
+        return Choices().find_sampler(name)[0].name
     except InvalidRequest:
         return "Euler a"
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
+from webui.core.choices import Choices
 from webui.core.hooks import DenoiserHook
 from webui.core.params import Params
 from webui.core.request import GenerationResult
@@ -50,6 +51,15 @@ def register_params() -> type[Params] | Sequence[type[Params]] | None:
 @hookspec
 def register_settings() -> Sequence[Setting] | None:
     """Settings of this extension, for the Settings tab and config.json."""
+
+
+@hookspec
+def register_choices(choices: Choices) -> None:
+    """Offer samplers, schedules, upscalers, Extras steps and more: `choices.add(Upscaler(...), ...)`.
+
+    `choices.add_list(Upscaler, function)` for a list that is asked whenever it is shown. Functions are named by
+    import path, f"{__name__}:double" for one in your module.
+    """
 
 
 @hookspec

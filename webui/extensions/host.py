@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pluggy
 from PIL.Image import Image
 
+from webui.core.choices import Choices
 from webui.core.errors import WebuiError, nearest
 from webui.core.hooks import DenoiserHook
 from webui.core.params import Params
@@ -131,6 +132,16 @@ class Host:
             except (Exception, SystemExit) as error:
                 log.exception("Extension %s could not add its API routes", name)
                 sentence = f'Extension "{name}" could not add its API routes: {type(error).__name__}: {error}.'
+                self._problems.append(Problem(name, sentence))
+
+    def register_choices(self, choices: Choices) -> None:
+        """Let every extension add what it offers. One that fails is reported, and the start goes on."""
+        for name, hook in self._hooks("register_choices"):
+            try:
+                hook(choices=choices)
+            except (Exception, SystemExit) as error:
+                log.exception("Extension %s could not register its choices", name)
+                sentence = f'Extension "{name}" could not register its choices: {type(error).__name__}: {error}.'
                 self._problems.append(Problem(name, sentence))
 
     @contextmanager

@@ -26,7 +26,7 @@ from webui.pipeline.job import Job, Report
 from webui.pipeline.latents import upscaled
 from webui.pipeline.opening import open_pass, open_refiner
 from webui.pipeline.passes import Pass, PassKind
-from webui.pipeline.plan import GenerationPlan, HiresPlan
+from webui.pipeline.plan import HiresPlan
 from webui.pipeline.postprocess import cropped_to, resized, to_image, to_tensor
 from webui.pipeline.refiner import Refiner, refines
 from webui.pipeline.report import job_info
@@ -94,7 +94,8 @@ def starting_point(job: Job, image: FromImage) -> Source:
             report.comment(BLANK_MASK)
         shown = inpaint_fields(image.inpaint, masking)
         report.fields.update({key: value for key, value in shown.items() if value is not None})
-    canvas = make_canvas(plan, inputs, masking)
+    upscaler = job.engine.choices.find_upscaler(plan.settings["upscaler_for_img2img"])
+    canvas = make_canvas(plan, inputs, masking, upscaler)
     with job.engine.prepared(plan.first.checkpoint, plan) as model:
         return encoded(canvas, plan, model)
 
@@ -133,7 +134,7 @@ def make_batch(job: Job, indices: range) -> list[Picture]:
             save_before_hires(job, before, indices)
     with ExitStack() as models:
         model = models.enter_context(job.engine.prepared(plan.hires.sampling.checkpoint, plan))
-        source = enlarged(plan, plan.hires, latents, before, model, indices)
+        source = enlarged(job, plan.hires, latents, before, model, indices)
         latents, this_pass = run_pass(job, "hires", indices, models, source)
         complete = progress.completes_pass
         progress.next_pass()
@@ -174,7 +175,7 @@ def decode(latents: Tensor, model: LoadedModel) -> list[Image.Image]:
 
 
 def enlarged(
-    plan: GenerationPlan,
+    job: Job,
     hires: HiresPlan,
     latents: Tensor,
     before: Sequence[Image.Image] | None,
@@ -182,6 +183,7 @@ def enlarged(
     indices: range,
 ) -> Source:
     """The first pass at the second one's size, in latents or by way of pictures."""
+    plan = job.plan
     shows_picture = model.capabilities.input_kind == "inpaint" and plan.settings["inpainting_mask_weight"] < 1
     if hires.is_latent:
         bigger = upscaled(latents, hires)
@@ -189,7 +191,8 @@ def enlarged(
             return Source(bigger, model.decode(bigger) if shows_picture else None)
     assert before is not None, "an image upscaler needs the decoded pictures"
     target = hires.sampling
-    images = [resized(image, hires.upscaler, hires.upscale_width, hires.upscale_height) for image in before]
+    upscaler = job.engine.choices.find_upscaler(hires.upscaler)
+    images = [resized(image, upscaler, hires.upscale_width, hires.upscale_height) for image in before]
     cut = [to_tensor(cropped_to(image, target.width, target.height))[None].to(model.device) for image in images]
     seeds = plan.seeds_of(indices)
     with torch.inference_mode():

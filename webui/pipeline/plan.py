@@ -15,16 +15,13 @@ from typing import Any, Literal
 from webui.catalog.checkpoints import Checkpoint, CheckpointCatalog
 from webui.catalog.vaes import VaeUse
 from webui.core.choices import (
-    IMAGE_UPSCALERS,
     LATENT_UPSCALERS,
     SAME_CHECKPOINT,
     SAME_SAMPLER,
     SAME_SCHEDULER,
+    Choices,
     Sampler,
     Scheduler,
-    find_sampler,
-    find_scheduler,
-    resolve_schedule,
 )
 from webui.core.errors import InvalidRequest, nearest
 from webui.core.params import Params
@@ -193,6 +190,7 @@ def make_plan(
     settings: Settings,
     checkpoints: CheckpointCatalog,
     styles: StyleStore,
+    choices: Choices,
 ) -> GenerationPlan:
     """Decide everything the request leaves open. Raises: InvalidRequest, NotFound."""
     stored, settings = settings, settings.replace(**request.overrides)
@@ -202,7 +200,7 @@ def make_plan(
         request = _sized_as_of_old(request, request.hires)
     count = request.batch_count * request.batch_size
     _check_size(request.width, request.height, request.batch_size)
-    sampler, scheduler = find_sampler(request.sampler, request.scheduler)
+    sampler, scheduler = choices.find_sampler(request.sampler, request.scheduler)
     prompts = _prompts(request.prompt, request, settings, styles, count, negative=False)
     negatives = _prompts(request.negative_prompt, request, settings, styles, count, negative=True)
     named = request.overrides.get("sd_model_checkpoint")
@@ -215,7 +213,7 @@ def make_plan(
         steps=request.steps,
         sampler=sampler,
         scheduler=scheduler,
-        schedule=resolve_schedule(sampler, scheduler),
+        schedule=choices.resolve_schedule(sampler, scheduler),
         eta=_eta(request.sampler_options, sampler, settings),
         churn=_churn(request.sampler_options, settings),
         prompts=prompts,
@@ -232,7 +230,7 @@ def make_plan(
         seeds=tuple(seed if variation.strength else seed + index for index in range(count)),
         subseeds=tuple(subseed + index for index in range(count)),
         first=first,
-        hires=_hires(request.hires, first, request, settings, checkpoints, styles) if request.hires else None,
+        hires=_hires(request.hires, first, request, settings, checkpoints, styles, choices) if request.hires else None,
         refiner=_refiner(request, settings, checkpoints),
         tiling=settings["tiling"] if request.tiling is None else request.tiling,
         clip_skip=settings["CLIP_stop_at_last_layers"],
@@ -350,8 +348,9 @@ def _hires(
     settings: Settings,
     checkpoints: CheckpointCatalog,
     styles: StyleStore,
+    choices: Choices,
 ) -> HiresPlan:
-    known = (*LATENT_UPSCALERS, *IMAGE_UPSCALERS)
+    known = choices.hires_upscalers
     if hires.upscaler not in known:
         raise InvalidRequest(
             f'No upscaler is called "{hires.upscaler}"{nearest(hires.upscaler, known)}. '
@@ -362,9 +361,9 @@ def _hires(
     sampler_name, scheduler_name = _named(hires.sampler, SAME_SAMPLER), _named(hires.scheduler, SAME_SCHEDULER)
     sampler, scheduler = first.sampler, first.scheduler
     if sampler_name:
-        sampler, scheduler = find_sampler(sampler_name, scheduler_name or first.scheduler.name)
+        sampler, scheduler = choices.find_sampler(sampler_name, scheduler_name or first.scheduler.name)
     elif scheduler_name:
-        scheduler = find_scheduler(scheduler_name)
+        scheduler = choices.find_scheduler(scheduler_name)
     checkpoint_name = _named(hires.checkpoint, SAME_CHECKPOINT)
     count = len(first.prompts)
     prompts, negatives = first.prompts, first.negative_prompts
@@ -382,7 +381,7 @@ def _hires(
             steps=hires.steps or first.steps,
             sampler=sampler,
             scheduler=scheduler,
-            schedule=resolve_schedule(sampler, scheduler),
+            schedule=choices.resolve_schedule(sampler, scheduler),
             eta=_eta(request.sampler_options, sampler, settings),
             churn=first.churn,
             prompts=prompts,
