@@ -6,13 +6,14 @@ import base64
 import json
 import secrets
 import string
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
-from webui.api.options import CHECKPOINT, allowed_changes, change_settings
+from webui.api.effects import idle_fields
+from webui.api.options import CHECKPOINT, allowed_changes, change_settings, known_settings
 from webui.api.schema import GIVEN_PICTURES, Body, ImageToImageBody, TextToImageBody, filled_in, request_of
 from webui.api.waiting import Waiters
 from webui.core.request import GenerationResult
@@ -35,7 +36,9 @@ class FileAnswer(BaseModel):
 class PicturesAnswer(BaseModel):
     images: list[str] = Field(description="The pictures in base64, the grid first if there is one")
     parameters: dict[str, Any] = Field(description="The request, with what was left open at its default")
-    info: str = Field(description="Facts about the job, as JSON")
+    info: str = Field(
+        description="Facts about the job, as JSON; `comments` are sentences about what went otherwise than asked"
+    )
     files: list[FileAnswer] = Field([], description="Videos, sound and text; left out where there are none")
 
 
@@ -57,21 +60,22 @@ def generation_router(services: Services, waiters: Waiters) -> APIRouter:
 
 def make_pictures(services: Services, body: Body) -> Response:
     """Queue the body's request, wait for its pictures, and answer. Raises: WebuiError."""
+    comments = list(idle_fields(body))
     overrides: dict[str, Any] = {}
     if body.infotext:
         form = form_from_infotext(body.infotext, services).form
         overrides = overrides_from_lines(form.get(OVERRIDES, ()), services.settings.snapshot())
         body = filled_in(body, form)
-    overrides |= body.override_settings or {}
-    request = request_of(body, services.host.params, services.choices).replace(
-        overrides=job_settings(services, overrides)
-    )
+    known, unknown = known_settings(services, body.override_settings or {})
+    overrides |= known
+    request = request_of(body, services.host.params, services.choices)
+    request = request.replace(overrides=job_settings(services, overrides))
     job_id = submit_generation(services, request, body.force_task_id or new_task_id(request.mode))
     services.jobs.wait(job_id)
     result = generation_result(services, job_id)
     if not body.override_settings_restore_afterwards:
         change_settings(services, request.overrides)
-    return answer(body, result)
+    return answer(body, result, [*comments, *unknown, *result.comments])
 
 
 def job_settings(services: Services, wished: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,15 +90,19 @@ def new_task_id(mode: str) -> str:
     return f"task({mode}-{''.join(secrets.choice(ID_LETTERS) for _ in range(7))})"
 
 
-def answer(body: Body, result: GenerationResult) -> Response:
-    """The answer's JSON, put together without copying the pictures more often than needed."""
+def answer(body: Body, result: GenerationResult, comments: Sequence[str]) -> Response:
+    """The answer's JSON, put together without copying the pictures more often than needed.
+
+    comments: sentences for the user; `info` has them only where there are any, as A1111 has no such key.
+    """
+    told = {"comments": list(dict.fromkeys(comments))} if comments else {}
     pictures, files = (result.images, result.files) if body.send_images else ((), ())
     left_out = set() if getattr(body, "include_init_images", False) else {*GIVEN_PICTURES}
     parameters = body.model_dump(mode="json", exclude=left_out)
     content: dict[str, Any] = {
         "images": [_base64(picture) for picture in pictures],
         "parameters": parameters | {name: None for name in left_out if name in type(body).model_fields},
-        "info": json.dumps(dict(result.info), allow_nan=False),
+        "info": json.dumps({**result.info, **told}, allow_nan=False),
     }
     if files:
         content["files"] = [

@@ -20,6 +20,7 @@ from webui.extensions.host import Host
 from webui.models.families.base import LoadedModel
 from webui.models.manager import ModelManager
 from webui.models.vae_shelf import VaeShelf
+from webui.pipeline.limits import require_machine
 from webui.pipeline.networks import NetworkShelf
 from webui.pipeline.plan import GenerationPlan, make_plan
 from webui.pipeline.saving.provenance import provenance_at
@@ -79,6 +80,7 @@ class Engine:
     def plan(self, request: GenerationRequest) -> GenerationPlan:
         """Raises: InvalidRequest, NotFound."""
         plan = make_plan(request, self.settings.snapshot(), self.checkpoints, self.styles, self.choices)
+        require_machine(plan, self.models.placement.device)
         return with_vaes(plan, self.vaes, self.checkpoints, self.flags.vae_path)
 
     @contextmanager

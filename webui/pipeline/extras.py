@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,8 +21,9 @@ from webui.core.results import ResultFile
 from webui.core.settings import Settings
 from webui.models.manager import ModelManager
 from webui.pipeline.engine import Engine
+from webui.pipeline.limits import require_room_for
 from webui.pipeline.saving.names import safe_part
-from webui.pipeline.saving.picture_files import encoded, write_picture
+from webui.pipeline.saving.picture_files import Keeper, encoded
 from webui.pipeline.upscaling import upscale
 
 if TYPE_CHECKING:
@@ -57,14 +58,15 @@ def run(engine: Engine, request: ExtrasRequest, job: JobContext) -> GenerationRe
     folder = request.output or engine.paths.data / (settings["outdir_samples"] or settings["outdir_extras_samples"])
     context = StepContext(settings, engine.choices, engine.models, job)
     results: list[ResultFile] = []
-    comments: list[str] = []
+    comments = list(idle_wishes(request))
+    keeper = Keeper(settings, engine.paths.rescue, comments.append, _sources_in(folder, request))
     job.begin_passes(max(1, len(request.sources)))
     for source in request.sources:
-        if job.interrupted or job.stopping:
+        if job.interrupted or job.stopping or keeper.out_of_space:
             break
         job.text(source.name)
         try:
-            results.append(_processed(source, request, context, folder))
+            results.append(_processed(source, request, context, folder, keeper))
         except WebuiError as error:
             if len(request.sources) == 1:
                 raise
@@ -74,8 +76,9 @@ def run(engine: Engine, request: ExtrasRequest, job: JobContext) -> GenerationRe
     info = {"infotexts": texts, "index_of_first_image": 0}
     shown = tuple(results) if request.show else ()
     if request.save and not request.show:
-        comments.append(f"{len(results)} pictures are saved in {folder}.")
-    return GenerationResult(shown, info, tuple(comments), time.monotonic() - started)
+        saved = sum(result.path is not None for result in results)
+        comments.append(f"{saved} pictures are saved in {folder}.")
+    return GenerationResult(shown, info, tuple(comments), time.monotonic() - started, keeper.unsaved)
 
 
 def check(request: ExtrasRequest, choices: Choices) -> None:
@@ -89,13 +92,33 @@ def check(request: ExtrasRequest, choices: Choices) -> None:
         raise InvalidRequest("There is no picture to work on; choose one first.")
 
 
-def _processed(source: PictureSource, request: ExtrasRequest, context: StepContext, folder: Path) -> ResultFile:
-    """One picture. Raises: InvalidRequest when it can't be read, WebuiError when it can't be saved."""
-    data = _content(source)
+def _sources_in(folder: Path, request: ExtrasRequest) -> set[Path]:
+    """The files of the output folder that the request reads, by their own names and those that they are links to."""
+    real = folder.resolve()
+    given = [source.path for source in request.sources if source.path is not None]
+    return {folder / file.name for path in given for file in (path, path.resolve()) if file.parent.resolve() == real}
+
+
+def idle_wishes(request: ExtrasRequest) -> Iterator[str]:
+    """Sentences about what the request asks for and nothing heeds."""
+    if request.codeformer_weight > 0:
+        yield "The CodeFormer weight has no effect: there is no face restoration in this version."
+    if request.upscale_first:
+        yield "Upscaling before restoring faces has no effect: there is no face restoration in this version."
+    if request.upscaler_1 == "None" and request.upscaler_2 != "None":
+        yield "Upscaler 2 has no effect without upscaler 1."
+    elif request.upscaler_2 == "None" and request.upscaler_2_visibility > 0:
+        yield "The visibility of upscaler 2 has no effect without an upscaler 2."
+
+
+def _processed(
+    source: PictureSource, request: ExtrasRequest, context: StepContext, folder: Path, keeper: Keeper
+) -> ResultFile:
+    """One picture. Raises: InvalidRequest when it can't be read."""
+    data, settings, done = _content(source), context.settings, context.done
     infotext, items = read_infotext(data)
-    settings, done = context.settings, context.done
     done.clear()
-    image = decoded_picture(data).convert("RGB")
+    image = decoded_picture(data, source.name).convert("RGB")
     for step in sorted(context.choices.all(ExtrasStep), key=lambda step: step.order):
         values = request if step.params is None else request.extension(step.params)
         image = load_function(step.function)(image, values, context)
@@ -106,7 +129,7 @@ def _processed(source: PictureSource, request: ExtrasRequest, context: StepConte
         suffix = f"-{request.upscaler_1}" if settings["use_upscaler_name_as_suffix"] and done else ""
         named = request.keep_names and settings["use_original_name_batch"]
         stem = safe_part(Path(source.name).stem + suffix) if named else safe_part(suffix)
-        path = write_picture(folder, stem, picture, settings, numbered=not (named and stem))
+        path = keeper.write(lambda: folder, stem, picture, numbered=not (named and stem))
     return ResultFile(picture.data, MIME[picture.format], said, image.width, image.height, str(path) if path else None)
 
 
@@ -138,6 +161,7 @@ def upscale_step(image: Image.Image, request: ExtrasRequest, context: StepContex
             f"The picture would be {side}, {megapixels:.0f} megapixels; setting img_max_size_mp allows "
             f"{most_megapixels:g}. Choose a smaller size."
         )
+    require_room_for(math.ceil(image.width * scale), math.ceil(image.height * scale))
     result = upscale(image, first, scale)
     if second.function is not None and request.upscaler_2_visibility > 0:
         result = Image.blend(result, upscale(image, second, scale), request.upscaler_2_visibility)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -13,14 +13,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from webui.core.pictures import decoded_picture, require_memory
 from webui.core.request import FromImage, GenerationRequest, GenerationResult
 from webui.core.results import Picture, ResultFile
 from webui.models.families.base import LoadedModel
+from webui.models.stopping import Patience, Stopped, stoppable
 from webui.pipeline.economy import enduring
 from webui.pipeline.engine import Engine
+from webui.pipeline.fit import idle_wishes
 from webui.pipeline.from_image.blending import with_original
 from webui.pipeline.from_image.compositing import composed
-from webui.pipeline.from_image.image_input import decoded, pixels_hash
+from webui.pipeline.from_image.image_input import pixels_hash
 from webui.pipeline.from_image.source import BLANK_MASK, Source, encoded, inpaint_fields, make_canvas, make_masking
 from webui.pipeline.job import Job, Report
 from webui.pipeline.latents import upscaled
@@ -37,6 +40,10 @@ from webui.pipeline.saving.saver import Saver
 if TYPE_CHECKING:
     from webui.jobs.context import JobContext
 
+OUT_OF_SPACE = "The job ended after {made} of {asked} pictures, as no disk has room for more."
+DECODING_SECONDS = 5.0
+"""How long an interrupted job may go on decoding what it has sampled."""
+
 
 def run(engine: Engine, request: GenerationRequest, progress: JobContext) -> GenerationResult:
     """Make every picture of the request. An interrupted job returns what it has.
@@ -44,15 +51,18 @@ def run(engine: Engine, request: GenerationRequest, progress: JobContext) -> Gen
     Raises: WebuiError for what the user can mend.
     """
     started = time.monotonic()
-    job = begin(engine, request, progress)
+    try:
+        job = begin(engine, request, progress)
+    except Stopped:
+        return GenerationResult((), {}, ("The job was stopped before it began.",), time.monotonic() - started)
     progress.begin_passes(len(job.plan.batches) * (2 if job.plan.hires else 1))
     made = make_pictures(job)
     results = made.results
     if len(made.pictures) > 1 and request.save_grid:
         results = with_grid(job, made.pictures, results)
-    comments = tuple(job.report.comments)
-    result = GenerationResult(tuple(results), job_info(job, results), comments, time.monotonic() - started)
-    return finish_job(job, result)
+    comments, seconds = tuple(job.report.comments), time.monotonic() - started
+    unsaved = job.saver.keeper.unsaved
+    return finish_job(job, GenerationResult(tuple(results), job_info(job, results), comments, seconds, unsaved))
 
 
 @dataclass
@@ -68,11 +78,14 @@ def begin(
 ) -> Job:
     """The job with everything decided, and what img2img starts from. fields: further ones for the infotext."""
     plan = engine.plan(request)
-    saver = Saver(plan, engine.paths, progress.progress.job_timestamp, engine.provenance)
-    job = Job(engine, plan, progress, saver, Report(dict(fields or {})))
+    report = Report(dict(fields or {}))
+    saver = Saver(plan, engine.paths, progress.progress.job_timestamp, engine.provenance, report.comment)
+    job = Job(engine, plan, progress, saver, report)
     for use in plan.vaes.values():
         if use.note:
             job.report.comment(use.note)
+    for sentence in idle_wishes(request, plan, engine.settings.snapshot()):
+        job.report.comment(sentence)
     if request.image is not None:
         job = replace(job, source=starting_point(job, request.image))
     remember(job)
@@ -82,7 +95,8 @@ def begin(
 def starting_point(job: Job, image: FromImage) -> Source:
     """The pictures and the mask that the request gives, brought to size and encoded."""
     plan, report = job.plan, job.report
-    inputs = [decoded(data, f"Picture {number}") for number, data in enumerate(image.images, start=1)]
+    require_memory(named_pictures(image))
+    inputs = [decoded_picture(data, f"Picture {number}") for number, data in enumerate(image.images, start=1)]
     if plan.settings["save_init_img"]:
         for picture in inputs:
             report.fields["Init image hash"] = pixels_hash(picture)
@@ -96,19 +110,40 @@ def starting_point(job: Job, image: FromImage) -> Source:
         report.fields.update({key: value for key, value in shown.items() if value is not None})
     upscaler = job.engine.choices.find_upscaler(plan.settings["upscaler_for_img2img"])
     canvas = make_canvas(plan, inputs, masking, upscaler)
-    with job.engine.prepared(plan.first.checkpoint, plan) as model:
+    with (
+        job.engine.prepared(plan.first.checkpoint, plan) as model,
+        stoppable(model.vae.module, lambda: job.progress.interrupted),
+    ):
         return encoded(canvas, plan, model)
 
 
+def named_pictures(image: FromImage) -> Iterator[tuple[str, bytes]]:
+    """(name, file) of all pictures and masks that are decoded for one job."""
+    for number, data in enumerate(image.images, start=1):
+        yield f"Picture {number}", data
+    if image.inpaint is not None:
+        yield "The mask", image.inpaint.mask
+        if image.inpaint.latent_mask is not None:
+            yield "latent_mask", image.inpaint.latent_mask
+
+
 def make_pictures(job: Job) -> Made:
-    """All batches, one after the other, until the job is told to stop."""
+    """All batches, one after the other, until the job is told to stop or nothing more can be saved."""
     made, progress = Made(), job.progress
     with job.engine.models.economy() as economy:
         for batch in job.plan.batches:
             if progress.interrupted or (progress.stopping and made.pictures):
                 break
+            if job.saver.keeper.out_of_space:
+                job.report.comment(OUT_OF_SPACE.format(made=len(made.pictures), asked=len(job.plan.seeds)))
+                break
             indices = job.plan.images_of(batch)
-            for picture in enduring(job, economy, partial(make_batch, job, indices)):
+            try:
+                pictures = enduring(job, economy, partial(make_batch, job, indices))
+            except Stopped:
+                job.report.comment("The job was stopped while its picture was being decoded: there is none.")
+                break
+            for picture in pictures:
                 made.results += hand_over(job, picture)
                 if picture.role == "picture":
                     made.pictures.append(picture.image)
@@ -125,12 +160,12 @@ def make_batch(job: Job, indices: range) -> list[Picture]:
         if plan.hires is None or not complete:
             if plan.hires is not None:
                 progress.next_pass()  # the one left out
-            images = decode(latents, this_pass.model)
+            images = decode(latents, this_pass.model, progress)
             pictures = composed(images, latents, job.source, plan, job.color_target)
             return finish_batch(job, this_pass, pictures, complete)
         before = None
         if not plan.hires.is_latent or plan.settings["save_images_before_highres_fix"]:
-            before = decode(latents, this_pass.model)
+            before = decode(latents, this_pass.model, progress)
             save_before_hires(job, before, indices)
     with ExitStack() as models:
         model = models.enter_context(job.engine.prepared(plan.hires.sampling.checkpoint, plan))
@@ -138,7 +173,7 @@ def make_batch(job: Job, indices: range) -> list[Picture]:
         latents, this_pass = run_pass(job, "hires", indices, models, source)
         complete = progress.completes_pass
         progress.next_pass()
-        pictures = [Picture(image) for image in decode(latents, this_pass.model)]
+        pictures = [Picture(image) for image in decode(latents, this_pass.model, progress)]
         return finish_batch(job, this_pass, pictures, complete)
 
 
@@ -168,9 +203,10 @@ def finish_batch(job: Job, this_pass: Pass, pictures: Sequence[Picture], complet
     return host.finish_batch(finished, this_pass)
 
 
-def decode(latents: Tensor, model: LoadedModel) -> list[Image.Image]:
-    """Pictures from latents (B, C, h, w), one after the other."""
-    with torch.inference_mode():
+def decode(latents: Tensor, model: LoadedModel, progress: JobContext) -> list[Image.Image]:
+    """Pictures from latents (B, C, h, w), one after the other. Raises: Stopped, some time after an interruption."""
+    patience = Patience(lambda: progress.interrupted, DECODING_SECONDS)
+    with torch.inference_mode(), stoppable(model.vae.module, patience.is_over):
         return [to_image(decoded) for decoded in model.decode(latents)]
 
 

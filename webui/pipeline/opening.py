@@ -16,6 +16,7 @@ from webui.diffusion.noise import ImageNoise, RandomSource
 from webui.diffusion.schedules import ConsistencyTable, NoiseTable
 from webui.models.attention import attention_computed
 from webui.models.families.base import LoadedModel
+from webui.models.stopping import stoppable
 from webui.models.token_merging import merged_tokens
 from webui.pipeline.conditioning import StepCount, TextEncoding, TextOptions
 from webui.pipeline.fit import require_fit, require_handover, without_effect
@@ -29,6 +30,9 @@ from webui.pipeline.passes import Noise, Pass, PassKind, PassParts
 from webui.pipeline.plan import GenerationPlan, RefinerPlan, SamplingPlan
 from webui.pipeline.report import report_model, report_options, report_refiner
 from webui.prompts.networks import cut_networks
+
+SLOW_PIXELS = 4_000_000
+"""Of a batch: from here on one step takes so long that it should be possible to stop it on a graphics card, too."""
 
 
 def open_pass(
@@ -44,7 +48,7 @@ def open_pass(
     require_fit(model, sampling, source.latents if source else None)
     for sentence in without_effect(model, plan, sampling):
         job.report.comment(sentence)
-    models.enter_context(network_changes(model, plan, sampling))
+    models.enter_context(network_changes(job, model, sampling))
     conds = None
     if kind == "hires" and plan.settings["hires_fix_use_firstpass_conds"]:
         conds = conds_by_first_networks(job, model, sampling, indices)
@@ -84,7 +88,7 @@ def open_refiner(
     model = models.enter_context(job.engine.prepared(refiner.checkpoint, plan))
     require_fit(model, sampling)
     require_handover(relieved.model, model)
-    models.enter_context(network_changes(model, plan, sampling))
+    models.enter_context(network_changes(job, model, sampling))
     tagged, negatives = sampling.prompts_of(indices)
     in_use = models.enter_context(networks_on(job, model, tagged, negatives))
     text = text_encoding(job, sampling, model, in_use)
@@ -128,14 +132,17 @@ def untagged(prompts: Sequence[str]) -> tuple[str, ...]:
 
 
 @contextmanager
-def network_changes(model: LoadedModel, plan: GenerationPlan, sampling: SamplingPlan) -> Iterator[None]:
-    """What the settings change about the network itself during a pass."""
+def network_changes(job: Job, model: LoadedModel, sampling: SamplingPlan) -> Iterator[None]:
+    """What is changed about the network itself during a pass: by the settings, and that the pass can be stopped."""
+    plan, pixels = job.plan, sampling.width * sampling.height * job.plan.request.batch_size
+    slow = pixels >= SLOW_PIXELS and model.device.type == "cuda"
     written_out = ATTENTIONS.get(plan.settings["cross_attention_optimization"])
     if written_out is None:
         written_out = model.placement.exact
     with (
         merged_tokens(model.unet, sampling.token_merging),
         attention_computed(model.unet, written_out=written_out, upcast=plan.settings["upcast_attn"]),
+        stoppable(model.unet, lambda: not job.progress.completes_pass, model.device if slow else None),
     ):
         yield
 

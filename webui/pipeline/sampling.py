@@ -16,6 +16,7 @@ from webui.core.hooks import DenoiserHook, Step, wrapped_call, wrapped_denoiser,
 from webui.diffusion.denoiser import Network, network_denoiser, require_numbers
 from webui.diffusion.guidance import ClassifierFreeGuidance
 from webui.diffusion.noise import BrownianNoise, path_seed_of_batch
+from webui.models.stopping import Stopped
 from webui.pipeline.latents import Levels, levels, steps_of
 from webui.pipeline.passes import Pass, PassParts
 from webui.pipeline.refiner import Refiner
@@ -114,7 +115,7 @@ class Relay:
 def sample(this_pass: Pass, refiner: Refiner | None, parts: PassParts) -> Tensor:
     """Run one pass: (B, C, h, w) clean latents.
 
-    An interrupted or skipped pass returns the last prediction, or what it began with when there is none.
+    An interrupted or skipped pass returns the last whole prediction, or what it began with when there is none.
     """
     plan, job, start, noise = this_pass.sampling, this_pass.job, parts.start, parts.noise
     walked = levels(plan, parts.table, this_pass.plan.settings)
@@ -133,7 +134,10 @@ def sample(this_pass: Pass, refiner: Refiner | None, parts: PassParts) -> Tensor
         arguments = {key: make() for key, make in offered.items() if key in inspect.signature(function).parameters}
         arguments |= {key: getattr(plan.churn, key) for key in plan.sampler.extra_options}
         arguments |= plan.sampler.arguments
-        result: Tensor = function(relay.denoise, x, job.steps(steps), **arguments)
+        try:
+            result: Tensor = function(relay.denoise, x, job.steps(steps), **arguments)
+        except Stopped:
+            result = x
     if not job.completes_pass:
         begun_with = result if start is None else start
         result = begun_with if last.x0 is None else last.x0

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from webui.core.errors import InvalidRequest
-from webui.core.pictures import encode_image
+from webui.core.pictures import decoded_picture, encode_image
 from webui.core.request import FromImage, GenerationRequest, GenerationResult, Loopback
 from webui.core.results import ResultFile
 from webui.pipeline.engine import Engine
-from webui.pipeline.from_image.image_input import decoded, flattened
+from webui.pipeline.from_image.image_input import flattened
 from webui.pipeline.from_image.source import ORIGINAL
 from webui.pipeline.generate import begin, make_pictures
 from webui.pipeline.infotext import image_infotext
@@ -59,7 +58,7 @@ def run(engine: Engine, request: GenerationRequest, progress: JobContext) -> Gen
     for _ in range(request.batch_count):
         source, loops = image, []
         for number in range(loopback.loops):
-            if jobs and (progress.interrupted or progress.stopping):
+            if jobs and (progress.interrupted or progress.stopping or jobs[-1].saver.keeper.out_of_space):
                 break
             strength = denoising_strength(loopback, image.denoising_strength, number)
             asked = single.replace(image=source.replace(denoising_strength=strength))
@@ -69,10 +68,12 @@ def run(engine: Engine, request: GenerationRequest, progress: JobContext) -> Gen
                 asked = asked.replace(seed=latest.seeds[0] + 1, variation=variation)
             jobs.append(_begun(engine, asked, progress, loopback, image))
             made = make_pictures(jobs[-1])
-            if not made.pictures:
-                raise InvalidRequest("An extension left no picture to loop on; turn it off, or turn the loopback off.")
+            if not made.pictures:  # stopped before it was decoded, or an extension dropped it
+                break
             loops.append(Loop(jobs[-1], made.pictures[0], made.results[0]))
             source = _started_from(image, made.pictures[0])
+        if not loops:
+            break
         kept += loops if request.batch_count == 1 else loops[-1:]
     return _result(jobs[0], kept, time.monotonic() - started)
 
@@ -97,7 +98,7 @@ def _begun(
     settings = job.plan.settings
     if not settings["img2img_color_correction"]:
         return job
-    target = flattened(decoded(original.images[0], "The picture"), settings["img2img_background_color"])
+    target = flattened(decoded_picture(original.images[0]), settings["img2img_background_color"])
     return replace(job, color_target=target)
 
 
@@ -123,4 +124,6 @@ def _result(first: Job, kept: Sequence[Loop], seconds: float) -> GenerationResul
         "all_subseeds": [loop.job.plan.subseeds[0] for loop in kept],
     }
     comments = dict.fromkeys(comment for loop in kept for comment in loop.job.report.comments)
-    return finish_job(first, GenerationResult(tuple(results), info, tuple(comments), seconds))
+    unsaved = next((loop.job.saver.keeper.unsaved for loop in reversed(kept) if loop.job.saver.keeper.unsaved), None)
+    unsaved = unsaved or first.saver.keeper.unsaved
+    return finish_job(first, GenerationResult(tuple(results), info, tuple(comments), seconds, unsaved))

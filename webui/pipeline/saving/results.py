@@ -8,7 +8,6 @@ from pathlib import Path
 
 from PIL import Image
 
-from webui.core.errors import WebuiError
 from webui.core.files import write_atomic
 from webui.core.request import GenerationResult
 from webui.core.results import SHOWN_AS_PICTURE, Picture, ResultFile
@@ -54,11 +53,7 @@ def save_picture(job: Job, picture: Picture) -> ResultFile:
     """A picture of the job with its text, saved if that is wished and can be done."""
     text = image_infotext(job.plan, picture.index, job.report.fields)
     save = is_kept(job, picture) and job.plan.settings["samples_save"]
-    try:
-        result = job.saver.sample(picture.image, picture.index, text, save=save)
-    except WebuiError as error:
-        job.report.comment(str(error))
-        result = job.saver.sample(picture.image, picture.index, text, save=False)
+    result = job.saver.sample(picture.image, picture.index, text, save=save)
     if result.path is not None:
         job.engine.host.image_saved(Path(result.path), picture.image, job.plan)
     return result
