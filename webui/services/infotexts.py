@@ -197,8 +197,7 @@ def _value(spec: ParamSpec, text: str, services: Services) -> Any:
     kinds = {spec.annotation, *get_args(spec.annotation)}
     if int in kinds or float in kinds:
         try:
-            number = float(text)
-            return int(text) if int in kinds and number.is_integer() else number
+            return int(text) if text.strip().lstrip("+-").isdecimal() else float(text)  # 7 is written 7 again, not 7.0
         except (ValueError, OverflowError):
             return None
     return text
