@@ -170,13 +170,13 @@ def test_the_controlled_pass_is_that_of_diffusers(engine: Engine) -> None:
     ((this_pass, parts, latents),) = found
     model = this_pass.model
     ((positive,),), (negative,) = parts.conds.positive, parts.conds.negative
-    networks = [item for key, item in engine.models._borrowed.items() if "control" in str(key)]
+    (network,) = (item.thing for key, item in engine.models._borrowed.items() if "tiny" in str(key))
     scheduler = EulerDiscreteScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", timestep_spacing="linspace"
     )
     none = dict.fromkeys(("vae", "text_encoder", "tokenizer", "safety_checker", "feature_extractor"))
     pipeline = StableDiffusionControlNetPipeline(
-        unet=model.unet, controlnet=networks[0].thing, scheduler=scheduler, requires_safety_checker=False, **none
+        unet=model.unet, controlnet=network, scheduler=scheduler, requires_safety_checker=False, **none
     )
     pipeline.set_progress_bar_config(disable=True)
     noise = ImageNoise((4, 8, 8), [1], RandomSource(engine.settings.snapshot()["randn_source"], model.device)).next()

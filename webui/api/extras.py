@@ -60,7 +60,10 @@ def _body(name: str, **more: Any) -> type[_Operations]:
     return model
 
 
-STEPS = (SkipJsonSchema[dict[str, Any]], Field({}))  # {"title": {"args": [...] or {...}}}; not among A1111's fields
+STEPS: Any = (
+    SkipJsonSchema[dict[str, Any]],
+    Field({}),
+)  # {"title": {"args": [...] or {...}}}; not among A1111's fields
 SingleBody = _body(
     "ExtrasSingleImageRequest", image=(str, Field("", description="A picture in base64")), extensions=STEPS
 )

@@ -418,7 +418,7 @@ class Choices:
             return self.find_scheduler(sampler.scheduler)
         return scheduler
 
-    def _find(self, name: str, kind: type[C]) -> C | None:
+    def _find(self, name: str, kind: type[Any]) -> Any:
         wanted = name.strip().lower()
         spelt = ((item, (spelling.lower() for spelling in _spellings(item))) for item in self.all(kind))
         return next((item for item, spellings in spelt if wanted in spellings), None)

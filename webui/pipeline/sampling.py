@@ -157,8 +157,8 @@ def offered_arguments(
         full, seeds = walked.full, this_pass.plan.seeds_of(this_pass.indices)
         of_batch = settings["no_dpmpp_sde_batch_determinism"]
         low, high = float(full[full > 0].min()), float(full.max())
-        seeds = [path_seed_of_batch(seeds)] if of_batch else seeds
-        return BrownianNoise(x, low, high, seeds, parts.noise.source).between
+        paths = [path_seed_of_batch(seeds)] if of_batch else seeds
+        return BrownianNoise(x, low, high, paths, parts.noise.source).between
 
     return {
         "noise": lambda: parts.noise.next,
