@@ -30,6 +30,7 @@ from webui.core.params import Params
 from webui.core.request import GenerationResult
 from webui.core.results import Picture, ResultFile
 from webui.core.settings import Setting
+from webui.extensions.page import Assets, Panel, Tab
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -60,6 +61,21 @@ def register_choices(choices: Choices) -> None:
     `choices.add_list(Upscaler, function)` for a list that is asked whenever it is shown. Functions are named by
     import path, f"{__name__}:double" for one in your module.
     """
+
+
+@hookspec
+def register_panels() -> Sequence[Panel] | None:
+    """Groups of parameters to be laid out by hand, and in which section of the form; others get an accordion."""
+
+
+@hookspec
+def register_assets() -> Assets | None:
+    """Scripts, styles and translations for the page."""
+
+
+@hookspec
+def tabs(easel: Any) -> Sequence[Tab] | None:
+    """Tabs of this extension, in the order to be shown. Called when the page is built."""
 
 
 @hookspec
