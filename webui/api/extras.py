@@ -11,8 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, cr
 from pydantic.json_schema import SkipJsonSchema
 from typing_extensions import Self
 
+from webui.api.extension_args import extension_values
 from webui.api.images import picture_bytes
-from webui.api.schema import api_fields, extension_values
+from webui.api.schema import api_fields
 from webui.api.unused import checked_where_used
 from webui.api.waiting import Waiters
 from webui.core.extras import MOST_PICTURES, ExtrasRequest, PictureSource
