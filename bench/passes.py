@@ -25,7 +25,7 @@ from webui.diffusion.schedules import ConsistencyTable, NoiseTable, scaled_linea
 from webui.jobs.context import JobContext
 from webui.pipeline.engine import build
 from webui.pipeline.latents import noise_table, sample
-from webui.pipeline.plan import GenerationPlan
+from webui.planning.plan import GenerationPlan
 
 CHANNELS, TOKENS, WIDTH = 4, 77, 768
 SEED = 1

@@ -14,7 +14,7 @@ import threading
 import webbrowser
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import uvicorn
@@ -30,13 +30,20 @@ from webui.catalog.hashing import BackgroundHasher
 from webui.catalog.networks import EmbeddingCatalog, HypernetworkCatalog, LoraCatalog, Networks
 from webui.catalog.vaes import VaeCatalog
 from webui.core.errors import WebuiError
+from webui.core.files import takes
 from webui.core.flags import BadFlag, Flags, parse_flags
 from webui.core.layouts import folders_of, listed_folders
 from webui.core.paths import Paths
 from webui.core.settings import SettingsStore, frozen_keys
 from webui.core.settings_table import SETTINGS
+from webui.core.stored import Codec
+from webui.extensions.easel import Catalogs, Easel
 from webui.extensions.loader import load_extensions
+from webui.jobs.blobs import BlobStore
+from webui.jobs.outcomes import Disk
 from webui.jobs.runner import JobRunner
+from webui.jobs.store import JobStore
+from webui.planning.planner import Planner
 from webui.process.supervision import (
     EXIT_FAILED_START,
     announce_ready,
@@ -45,6 +52,8 @@ from webui.process.supervision import (
 )
 from webui.prompts.styles import StyleStore
 from webui.prompts.tokenizer import ClipTokenizer
+from webui.services.choices import choices_of
+from webui.services.kinds import LOAD, OWN_KINDS
 from webui.services.services import Parts, Services
 
 log = logging.getLogger("easel")
@@ -103,20 +112,42 @@ def build_services(flags: Flags) -> Services:
     checkpoints = CheckpointCatalog(roots, hashes, files, own, hasher)
     if flags.ckpt and not flags.freeze_settings:
         settings.update({"sd_model_checkpoint": checkpoints.find(str(flags.ckpt)).title})
+    styles, vaes = (
+        StyleStore(flags.styles_files or (paths.styles,)),
+        VaeCatalog((paths.vae, *folders_of(extra, "vae")), roots, hashes),
+    )
     parts = Parts(
         flags=flags,
         paths=paths,
         settings=settings,
         checkpoints=checkpoints,
         networks=_networks(paths, extra, hashes),
-        vaes=VaeCatalog((paths.vae, *folders_of(extra, "vae")), roots, hashes),
-        styles=StyleStore(flags.styles_files or (paths.styles,)),
+        vaes=vaes,
+        styles=styles,
         host=host,
+        planner=Planner(settings, checkpoints, vaes, styles, host, flags.vae_path),
         tokenizer=cache(ClipTokenizer),
     )
-    jobs = JobRunner("webui.pipeline.engine:build", parts)
+    jobs = _jobs(parts)
     hasher.rest_while(lambda: jobs.current() is not None)
-    return Services(**vars(parts), jobs=jobs, problems=tuple(problems))
+    services = Services(**vars(parts), jobs=jobs, problems=(*problems, *jobs.problems))
+    catalogs = Catalogs(checkpoints, parts.networks, vaes)
+    host.started(Easel(paths, settings, jobs, catalogs, partial(choices_of, services)))
+    return services
+
+
+def _jobs(parts: Parts) -> JobRunner:
+    """The queue with what the last server left in it. Raises: StoreUnavailable, OSError."""
+    folder, host = parts.paths.jobs, parts.host
+    blobs = BlobStore(folder / "blobs")
+    codec = Codec(blobs, lambda: parts.settings.snapshot().table, lambda: host.params)
+    disk = Disk(JobStore(folder / "queue.sqlite"), blobs, codec)
+
+    def has_space(needed: int) -> bool:
+        return all(takes(place, needed) for place in (folder, parts.paths.outputs))
+
+    kinds = (*OWN_KINDS, *host.job_kinds)
+    return JobRunner("webui.pipeline.engine:build", parts, kinds, disk, has_space=has_space)
 
 
 def _networks(paths: Paths, extra: Sequence[str | Path], hashes: HashCache) -> Networks:
@@ -232,7 +263,7 @@ def _start_work(services: Services) -> None:
     """Start the worker, and load the model before anyone asks for a picture."""
     services.jobs.start()
     if not services.flags.skip_load_model_at_start and len(services.checkpoints):
-        services.jobs.submit("webui.pipeline.load:run", None, title="load")
+        services.jobs.submit(LOAD, None)
 
 
 def _share(services: Services, guard: Guard, gate: PasswordGate, port: int) -> None:

@@ -38,6 +38,7 @@ class Paths:
     cache: Path
     log: Path
     tmp: Path
+    jobs: Path
 
     @classmethod
     def of(cls, flags: Flags) -> Paths:
@@ -66,6 +67,7 @@ class Paths:
             cache=data / "cache",
             log=data / "log",
             tmp=data / "tmp",
+            jobs=data / "jobs",
         )
 
     def make_folders(self) -> None:
@@ -74,7 +76,7 @@ class Paths:
         Raises: OSError where that isn't allowed.
         """
         own = (self.checkpoints[0], self.vae, self.lora, self.hypernetworks, self.embeddings)
-        for folder in (*own, self.outputs, self.extensions, self.cache, self.log, self.tmp):
+        for folder in (*own, self.outputs, self.extensions, self.cache, self.log, self.tmp, self.jobs):
             folder.mkdir(parents=True, exist_ok=True)
 
 

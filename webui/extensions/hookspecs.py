@@ -7,6 +7,7 @@ raises ends its job with a sentence that names the extension.
 plan: the job's GenerationPlan: seeds, prompts, sizes, `plan.settings`, and `plan.extension(MyParams)`.
 model: the LoadedModel of this pass: `unet` and `vae.module` (torch modules), `capabilities`, `decode(latents)`.
 job: the job's JobContext: `show(data, mime)`, `text(words)`, `interrupted`.
+easel: the parts of the program, an `Easel`.
 """
 
 from __future__ import annotations
@@ -20,11 +21,15 @@ import pluggy
 
 from webui.core.hooks import DenoiserHook
 from webui.core.params import Params
+from webui.core.request import GenerationRequest
 from webui.core.settings import Setting
+from webui.jobs.kinds import JobKind
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
     from PIL.Image import Image
+
+    from webui.extensions.easel import Easel
 
 PROJECT = "easel"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -45,8 +50,44 @@ def register_settings() -> Sequence[Setting] | None:
 
 
 @hookspec
-def api_routes(app: FastAPI) -> None:
+def register_jobs() -> Sequence[JobKind] | None:
+    """Kinds of jobs of this extension; `easel.jobs.submit(kind, payload)` queues one.
+
+    Its `run(easel, payload, job)` is called in the worker thread, or names such a function by import path. The id
+    stays the same in every version: jobs that wait are found again by it.
+    """
+
+
+@hookspec
+def started(easel: Easel) -> None:
+    """The parts of the program are there; the page isn't served yet."""
+
+
+@hookspec
+def api_routes(app: FastAPI, easel: Easel) -> None:
     """Add routes to the server. They run in HTTP threads: submit work as jobs, don't compute there."""
+
+
+# When a job is submitted, in an HTTP thread, and for requests that a long job makes on its way; torch must not be
+# imported here.
+
+
+@hookspec
+def revise_request(request: GenerationRequest, easel: Easel) -> GenerationRequest | None:
+    """What the user asked, before anything is decided: expand wildcards, apply presets, exchange the source picture.
+
+    Return the changed request (`request.replace(...)`), or None to leave it. Calls are chained. Random choices must
+    follow from `request.seed` where that isn't -1, so that the same request makes the same pictures.
+    """
+
+
+@hookspec
+def revise_plan(plan: Any) -> Any | None:
+    """What will happen, with seeds drawn and names looked up: give each picture a prompt or a seed of its own.
+
+    Return the changed plan (`dataclasses.replace(plan, ...)`), or None to leave it. Calls are chained. The plan waits
+    in the queue as JSON, so put only plain values into it.
+    """
 
 
 # During a job, in the worker thread; here torch may be imported.

@@ -21,6 +21,7 @@ from webui.pipeline.engine import Engine
 from webui.pipeline.saving.names import safe_part
 from webui.pipeline.saving.picture_files import encoded, write_picture
 from webui.pipeline.upscaling import upscale
+from webui.planning.extras import ExtrasPlan
 
 if TYPE_CHECKING:
     from webui.jobs.context import JobContext
@@ -29,14 +30,13 @@ POSTPROCESSING = "postprocessing"
 """The text that tells what was done; the picture's own infotext stays under "parameters"."""
 
 
-def run(engine: Engine, request: ExtrasRequest, job: JobContext) -> GenerationResult:
+def run(engine: Engine, plan: ExtrasPlan, job: JobContext) -> GenerationResult:
     """Every picture of the request, operated on and saved. One that can't be read among many is only reported.
 
-    Raises: InvalidRequest for unknown upscalers, for parts that aren't installed, and for a single picture's faults.
+    Raises: InvalidRequest for a single picture's faults.
     """
     started = time.monotonic()
-    check(request)
-    settings = engine.settings.snapshot()
+    request, settings = plan.request, plan.settings
     folder = request.output or engine.paths.data / (settings["outdir_samples"] or settings["outdir_extras_samples"])
     results: list[ResultImage] = []
     comments: list[str] = []
@@ -58,17 +58,6 @@ def run(engine: Engine, request: ExtrasRequest, job: JobContext) -> GenerationRe
     if request.save and not request.show:
         comments.append(f"{len(results)} pictures are saved in {folder}.")
     return GenerationResult(shown, info, tuple(comments), time.monotonic() - started)
-
-
-def check(request: ExtrasRequest) -> None:
-    """Raises: InvalidRequest for what can't be done here, before any work."""
-    find_upscaler(request.upscaler_1)
-    find_upscaler(request.upscaler_2)
-    for name, visibility in (("GFPGAN", request.gfpgan_visibility), ("CodeFormer", request.codeformer_visibility)):
-        if visibility > 0:
-            raise InvalidRequest(f"Face restoration by {name} isn't installed; set its visibility to 0.")
-    if not request.sources:
-        raise InvalidRequest("There is no picture to work on; choose one first.")
 
 
 def _processed(source: PictureSource, request: ExtrasRequest, settings: Settings, folder: Path) -> ResultImage:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from webui.core.errors import InvalidRequest
 from webui.models.families.base import LoadedModel
-from webui.pipeline.plan import GenerationPlan, SamplingPlan
+from webui.planning.plan import GenerationPlan, SamplingPlan
 
 
 def require_fit(model: LoadedModel, sampling: SamplingPlan, start: Tensor | None = None) -> None:

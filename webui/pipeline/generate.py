@@ -15,7 +15,7 @@ from torch import Tensor
 
 from webui.core.choices import ATTENTIONS
 from webui.core.hooks import Step
-from webui.core.request import FromImage, GenerationRequest, GenerationResult, ResultImage
+from webui.core.request import FromImage, GenerationResult, ResultImage
 from webui.diffusion.denoiser import ActiveNetwork
 from webui.diffusion.guidance import ClassifierFreeGuidance, GuidanceOptions
 from webui.diffusion.noise import ImageNoise, RandomSource
@@ -35,29 +35,30 @@ from webui.pipeline.from_image.source import BLANK_MASK, Source, encoded, inpain
 from webui.pipeline.job import Job, Report
 from webui.pipeline.latents import Latents, noise_table, sample, upscaled
 from webui.pipeline.networks import InUse, networks_on, report_embeddings
-from webui.pipeline.plan import GenerationPlan, HiresPlan, SamplingPlan, expanded
 from webui.pipeline.postprocess import cropped_to, resized, to_image, to_tensor
+from webui.pipeline.readiness import made_ready
 from webui.pipeline.refiner import RefinerSwitch, refines
 from webui.pipeline.report import job_info, report_guidance, report_model, report_options, report_refiner
 from webui.pipeline.saving.results import mask_pictures, remember, save_before_hires, save_uncorrected, saved, with_grid
 from webui.pipeline.saving.saver import Saver
+from webui.planning.plan import GenerationPlan, HiresPlan, SamplingPlan, expanded
 from webui.prompts.networks import cut_networks
 
 if TYPE_CHECKING:
     from webui.jobs.context import JobContext
 
 
-def run(engine: Engine, request: GenerationRequest, progress: JobContext) -> GenerationResult:
-    """Make every picture of the request. An interrupted job returns what it has.
+def run(engine: Engine, plan: GenerationPlan, progress: JobContext) -> GenerationResult:
+    """Make every picture of the plan. An interrupted job returns what it has.
 
     Raises: WebuiError for what the user can mend.
     """
     started = time.monotonic()
-    job = begin(engine, request, progress)
+    job = begin(engine, plan, progress)
     progress.begin_passes(len(job.plan.batches) * (2 if job.plan.hires else 1))
     made = make_pictures(job)
     results = made.results
-    if len(made.pictures) > 1 and request.save_grid:
+    if len(made.pictures) > 1 and plan.request.save_grid:
         results = with_grid(job, made.pictures, results)
     comments = tuple(job.report.comments)
     return GenerationResult(tuple(results), job_info(job, results), comments, time.monotonic() - started)
@@ -72,17 +73,17 @@ class Made:
 
 
 def begin(
-    engine: Engine, request: GenerationRequest, progress: JobContext, fields: Mapping[str, object] | None = None
+    engine: Engine, plan: GenerationPlan, progress: JobContext, fields: Mapping[str, object] | None = None
 ) -> Job:
-    """The job with everything decided, and what img2img starts from. fields: further ones for the infotext."""
-    plan = engine.plan(request)
+    """The job with all that it needs, and what img2img starts from. fields: further ones for the infotext."""
+    plan, comments = made_ready(engine, plan)
     saver = Saver(plan, engine.paths, progress.progress.job_timestamp, engine.provenance)
-    job = Job(engine, plan, progress, saver, Report(dict(fields or {})))
+    job = Job(engine, plan, progress, saver, Report(dict(fields or {}), comments))
     for use in plan.vaes.values():
         if use.note:
             job.report.comment(use.note)
-    if request.image is not None:
-        job = replace(job, source=starting_point(job, request.image))
+    if plan.request.image is not None:
+        job = replace(job, source=starting_point(job, plan.request.image))
     remember(job)
     return job
 

@@ -30,7 +30,7 @@ from webui.diffusion.schedules import (
     restarted,
     sigmas_for,
 )
-from webui.pipeline.plan import HiresPlan, SamplingPlan
+from webui.planning.plan import HiresPlan, SamplingPlan
 
 if TYPE_CHECKING:
     from webui.core.hooks import Denoise

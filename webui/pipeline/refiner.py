@@ -10,7 +10,7 @@ from torch import Tensor
 from webui.core.hooks import DenoiserHook, Step
 from webui.diffusion.denoiser import ActiveNetwork
 from webui.diffusion.guidance import ClassifierFreeGuidance
-from webui.pipeline.plan import GenerationPlan
+from webui.planning.plan import GenerationPlan
 
 if TYPE_CHECKING:
     from webui.core.hooks import Denoise

@@ -12,7 +12,7 @@ from webui.diffusion.schedules import shown_options
 from webui.models.families.base import LoadedModel
 from webui.pipeline.job import Job
 from webui.pipeline.latents import schedule_options, takes_eta
-from webui.pipeline.plan import SamplingPlan
+from webui.planning.plan import SamplingPlan
 
 CONDITIONAL_MASK_WEIGHT = "Conditional mask weight"
 

@@ -10,6 +10,7 @@ from PIL import Image
 from webui.core.errors import WebuiError
 from webui.core.files import write_atomic
 from webui.core.request import ResultImage
+from webui.jobs.errors import is_no_space
 from webui.pipeline.from_image.compositing import Picture
 from webui.pipeline.from_image.masks import composite
 from webui.pipeline.infotext import image_infotext
@@ -37,8 +38,9 @@ def save_before_hires(job: Job, pictures: Sequence[Image.Image], indices: range)
 
 
 def is_kept(job: Job, picture: Picture) -> bool:
-    """Whether files of the picture are wished: those cut short only by setting."""
-    return job.plan.request.save_samples and (picture.complete or job.plan.settings["save_incomplete_images"])
+    """Whether files of the picture are wished: those cut short only by setting, or when the server stops."""
+    incomplete = job.plan.settings["save_incomplete_images"] or job.progress.server_stops
+    return job.plan.request.save_samples and (picture.complete or incomplete)
 
 
 def saved(job: Job, picture: Picture, finished: Image.Image, index: int) -> ResultImage:
@@ -48,6 +50,8 @@ def saved(job: Job, picture: Picture, finished: Image.Image, index: int) -> Resu
     try:
         result = job.saver.sample(finished, index, text, save=save)
     except WebuiError as error:
+        if is_no_space(error):
+            raise
         job.report.comment(str(error))
         result = job.saver.sample(finished, index, text, save=False)
     if result.path is not None:

@@ -14,9 +14,9 @@ from webui.core.paths import Paths
 from webui.core.pictures import MIME, PARAMETERS
 from webui.core.provenance import CHUNK, Provenance
 from webui.core.request import ResultImage
-from webui.pipeline.plan import GenerationPlan
 from webui.pipeline.saving.names import NameFacts, fill_pattern, safe_part
 from webui.pipeline.saving.picture_files import Encoded, encoded, write_jpg_copy, write_picture
+from webui.planning.plan import GenerationPlan
 
 
 class Saver:
