@@ -5,6 +5,7 @@ Nothing here imports torch: the page answers while the worker thread loads the m
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal
@@ -13,7 +14,7 @@ import sys
 import threading
 import webbrowser
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache, partial
 from pathlib import Path
 
@@ -44,6 +45,7 @@ from webui.jobs.outcomes import Disk
 from webui.jobs.runner import JobRunner
 from webui.jobs.store import JobStore
 from webui.planning.planner import Planner
+from webui.process.data_lock import lock_data_folder
 from webui.process.supervision import (
     EXIT_FAILED_START,
     announce_ready,
@@ -74,13 +76,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     watch_supervisor()
     for warning in warnings:
         log.warning(warning)
-    try:
-        listener = bound_socket(flags)
-        services = build_services(flags)
-    except (WebuiError, OSError) as error:
-        log.error("Easel can't start: %s", error)
-        return EXIT_FAILED_START
-    return serve(services, listener)
+    with ExitStack() as held:
+        try:
+            held.enter_context(lock_data_folder(Paths.of(flags).data))
+            listener = bound_socket(flags)
+            services = build_services(flags)
+        except (WebuiError, OSError) as error:
+            log.error("Easel can't start: %s", error)
+            return EXIT_FAILED_START
+        return serve(services, listener)
 
 
 def build_services(flags: Flags) -> Services:
@@ -199,11 +203,12 @@ def bound_socket(flags: Flags) -> socket.socket:
 
 
 class Server(uvicorn.Server):
-    """uvicorn, which says when it answers."""
+    """uvicorn, which says when it answers, and when it is about to end, while those who wait can still be answered."""
 
-    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None], stopping: Callable[[], None]) -> None:
         super().__init__(config)
         self._started = started
+        self._stopping = stopping
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -220,6 +225,10 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             self._started()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await asyncio.to_thread(self._stopping)
+        await super().shutdown(sockets)
 
 
 def serve(services: Services, listener: socket.socket) -> int:
@@ -253,7 +262,7 @@ def serve(services: Services, listener: socket.socket) -> int:
         if flags.autolaunch and restart_count() == 0:
             webbrowser.open(url)
 
-    Server(config, started).run(sockets=[listener])
+    Server(config, started, services.jobs.close_queue).run(sockets=[listener])
     services.jobs.close(timeout=10)
     services.checkpoints.close()
     return 0

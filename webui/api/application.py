@@ -15,6 +15,7 @@ from webui.api.networks import networks_router
 from webui.api.options import options_router
 from webui.api.png_info import png_info_router
 from webui.api.progress import page_router, progress_router
+from webui.api.queue import queue_router
 from webui.api.reproduce import reproduce_router
 from webui.api.timing import ProcessTime
 from webui.api.vaes import vaes_router
@@ -42,6 +43,7 @@ def build_api(services: Services) -> FastAPI:
         listings_router(services),
         png_info_router(services),
         reproduce_router(services),
+        queue_router(services),
     ]
     for router in protected:
         app.include_router(router, dependencies=[login])

@@ -44,6 +44,18 @@ class BadModelFile(WebuiError):
     status = 422
 
 
+class NotSaved(WebuiError):
+    """Something that was made can't be written to the disk."""
+
+    status = 500
+
+
+class NoSpace(NotSaved):
+    """A disk, or someone's share of it, is full: what comes next can't be saved either until space is made."""
+
+    status = 507
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """'; the closest is "x"' for the known name most like `name`, or '' when none is near."""
     by_lower = {item.lower(): item for item in known}

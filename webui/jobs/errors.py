@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import sqlite3
 
-from webui.core.errors import WebuiError
+from webui.core.errors import NoSpace, WebuiError
 
 
 class TooManyJobs(WebuiError):
@@ -42,12 +42,6 @@ class StoreUnavailable(WebuiError):
     """The file that holds the queue can't be read or written."""
 
     status = 503
-
-
-class NoSpace(WebuiError):
-    """The disk is full: the queue rests, and what failed runs again when there is space."""
-
-    status = 507
 
 
 def is_no_space(error: BaseException | None) -> bool:

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from webui.core.errors import WebuiError
-from webui.jobs.errors import NoSpace, StoreUnavailable, is_no_space
+from webui.core.errors import NoSpace, WebuiError
+from webui.jobs.errors import StoreUnavailable, is_no_space
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,8 @@ CREATE TABLE IF NOT EXISTS jobs (
     result TEXT,
     saved BLOB,
     submitted REAL NOT NULL,
-    ended REAL
+    ended REAL,
+    ended_as INTEGER
 )
 """
 
@@ -109,7 +110,8 @@ class JobStore:
         """It has ended. result: JSON."""
         with self._writing() as db:
             db.execute(
-                "UPDATE jobs SET state = ?, error = ?, result = ?, saved = NULL, ended = ? WHERE id = ?",
+                "UPDATE jobs SET state = ?, error = ?, result = ?, saved = NULL, ended = ?, "
+                "ended_as = (SELECT COALESCE(MAX(ended_as), 0) + 1 FROM jobs) WHERE id = ?",
                 (state, json.dumps(error) if error else None, result, time.time(), job_id),
             )
 
@@ -117,7 +119,8 @@ class JobStore:
         """Back into the queue. attempts: how many count."""
         with self._writing() as db:
             db.execute(
-                "UPDATE jobs SET state = 'queued', place = ?, attempts = ?, error = NULL, result = NULL, ended = NULL "
+                "UPDATE jobs SET state = 'queued', place = ?, attempts = ?, error = NULL, result = NULL, "
+                "ended = NULL, ended_as = NULL "
                 "WHERE id = ?",
                 (place, attempts, job_id),
             )
@@ -155,7 +158,7 @@ class JobStore:
         with self._reading() as db:
             rows = db.execute(
                 "SELECT id, place, kind, title, state, attempts, error, submitted, ended FROM jobs "
-                "ORDER BY ended IS NULL, ended, state != 'running', place"
+                "ORDER BY ended_as IS NULL, ended_as, state != 'running', place"
             ).fetchall()
         return [StoredJob(*row[:6], json.loads(row[6]) if row[6] else None, *row[7:]) for row in rows]
 

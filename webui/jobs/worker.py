@@ -12,11 +12,11 @@ import logging
 import threading
 from typing import Any
 
-from webui.core.errors import WebuiError
+from webui.core.errors import NoSpace, WebuiError
 from webui.core.request import GenerationRequest, GenerationResult
 from webui.core.settings import Settings
 from webui.jobs.context import JobContext
-from webui.jobs.errors import JobFailed, NoSpace, is_no_space
+from webui.jobs.errors import JobFailed, is_no_space
 from webui.jobs.outcomes import Disk
 from webui.jobs.queue import Job, JobQueue
 
