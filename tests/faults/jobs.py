@@ -86,6 +86,13 @@ def kill(server: Server) -> None:
     server.process.wait(timeout=60)
 
 
+def start_again(server: Server) -> None:
+    """Start a killed server, on whatever port is free now. Its log begins anew."""
+    server.port = None
+    (server.data / "server.log").unlink()
+    server.start()
+
+
 def rows(data: Path) -> list[tuple[str, str, int]]:
     """(id, state, attempts) of every job in the data folder of a server that doesn't run."""
     with sqlite3.connect(data / "jobs" / "queue.sqlite") as db:

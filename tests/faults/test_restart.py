@@ -21,6 +21,7 @@ from tests.faults.jobs import (
     pixels,
     rows,
     saved_pictures,
+    start_again,
     states,
     submit,
     until,
@@ -58,7 +59,7 @@ def test_what_waits_and_what_ran_are_there_again_with_the_same_pictures(server: 
     server.wait_for_step(2)
     kill(server)
     assert [name for name, _, _ in rows(tmp_path)] == ["task(long)", "task(b)", "task(a)", "task(c)"]
-    server.start()
+    start_again(server)
     assert jobs(server)["task(long)"]["attempt"] in (0, 2)
     answer = httpx.post(f"{server.url}/internal/progress", json={"id_task": "task(a)"}).json()
     assert answer["queued"] or answer["active"] or answer["completed"]
@@ -82,7 +83,7 @@ def test_results_outlive_the_server(server: Server) -> None:
     assert server.txt2img(force_task_id="task(bad)", prompt="x", sampler_name="none such").status_code != 200
     before = [pixels(server, name) for name in ("task(saved)", "task(unsaved)")]
     kill(server)
-    server.start()
+    start_again(server)
     assert [pixels(server, name) for name in ("task(saved)", "task(unsaved)")] == before
     task = httpx.post(f"{server.url}/internal/progress", json={"id_task": "task(saved)"}).json()
     assert task["completed"]
@@ -99,7 +100,7 @@ def test_a_job_that_kills_the_server_twice_is_parked_and_the_rest_runs(tmp_path:
             assert server.process is not None
             assert server.process.wait(timeout=120) == -signal.SIGKILL
             assert rows(tmp_path)[0] == ("task(poison)", "running", deaths)
-            server.start()
+            start_again(server)
         submit(server, "task(good)")
         ended = until_ended(server, 2)
         assert ended["task(good)"]["state"] == "done"
@@ -159,7 +160,7 @@ def test_a_stopped_server_answers_who_waits_and_saves_the_picture_so_far(
         assert f'"task({name})" is kept' in answers[name].json()["errors"]
     assert len(saved_pictures(tmp_path)) == 1
     assert rows(tmp_path) == [("task(long)", "queued", 0), ("task(waits)", "queued", 0)]
-    server.start()
+    start_again(server)
     until(lambda: states(server)["task(long)"] == "running", "it doesn't run again")
     httpx.post(f"{server.url}/sdapi/v1/interrupt")
     assert {job["state"] for job in until_ended(server, 2).values()} == {"done"}
@@ -180,7 +181,7 @@ def test_killed_at_random_moments_every_job_ends_once_in_order(tmp_path: Path) -
             kill(server)
             for path in saved_pictures(tmp_path):
                 Image.open(path).load()  # whole, or not there
-            server.start()
+            start_again(server)
         ended = until_ended(server, count)
         assert [job["state"] for job in ended.values()] == ["done"] * count
         assert list(ended) == [f"task({number:02})" for number in reversed(range(count))]
