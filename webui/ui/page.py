@@ -29,6 +29,7 @@ from webui.ui.lean import LeanBlocks
 from webui.ui.merger import Merger
 from webui.ui.page_login import PageLogin
 from webui.ui.pnginfo import build_pnginfo
+from webui.ui.queue import build_queue
 from webui.ui.quicksettings import build_quicksettings, current_size, current_title, wire_checkpoint
 from webui.ui.sending import wire_gallery, wire_result
 from webui.ui.theme import easel_theme
@@ -71,6 +72,7 @@ def build(services: Services) -> gr.Blocks:
             build_later("train")
             build_later("settings")
             build_extensions(services)
+            build_queue(services)
         tabs = (txt2img, img2img)
         for tab in tabs:
             wire_gallery(tab, img2img)

@@ -7,6 +7,7 @@ import * as downloads from "./downloads.js";
 import * as extraNetworks from "./extra_networks.js";
 import * as img2img from "./img2img.js";
 import * as progress from "./progress.js";
+import { queueWish } from "./queue.js";
 import { settings } from "./settings.js";
 import { addTooltips } from "./tooltips.js";
 
@@ -23,6 +24,7 @@ const promptKey = (id) => `easel_${id}`;
 window.easel = {
   ...img2img,
   currentJob: progress.currentJob,
+  queueWish,
   shownJob: progress.shownJob,
   submitted: progress.submitted,
   notSubmitted: progress.notSubmitted,
