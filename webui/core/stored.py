@@ -145,10 +145,11 @@ class Codec:
         if GROUPS in kind.model_fields and isinstance(values.get(GROUPS), Mapping):
             values[GROUPS] = self._extension_groups(data[GROUPS])
         try:
-            return _as_whole(kind.model_validate(values), values)
+            loaded: Params = _as_whole(kind.model_validate(values), values)
         except ValidationError as error:
             problem = error.errors()[0]
             raise ValueError(f"{kind.__name__}.{'.'.join(map(str, problem['loc']))}: {problem['msg']}") from error
+        return loaded
 
     def _extension_groups(self, data: Mapping[str, Any]) -> dict[str, Params]:
         known = {group.__name__: group for group in self._groups()}

@@ -129,7 +129,7 @@ class JobContext:
 
     def spawn(self, requests: Iterable[GenerationRequest], *, save: bool = True) -> list[GenerationResult]:
         """Make the pictures of many requests, one after the other; fewer when the job is told to stop."""
-        todo, made = list(requests), []
+        todo, made = list(requests), list[GenerationResult]()
         for request in todo:
             if made and (self.interrupted or self.stopping):
                 break

@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from webui.core.errors import InvalidRequest, NotFound, WebuiError
@@ -306,7 +307,7 @@ class JobQueue:
         for job in running:
             if job.put_back and self._is_on_disk(job) and self._disk is not None:
                 # At once, as the process may have to end before the job does.
-                self._try(lambda job=job: self._disk.store.wait_again(job.id, job.place, job.progress.attempt - 1))
+                self._try(self._disk.store.wait_again, job.id, job.place, job.progress.attempt - 1)
 
     # Inside
 
@@ -365,15 +366,15 @@ class JobQueue:
         attempt = 1
         if self._is_on_disk(job) and self._disk is not None:
             store = self._disk.store
-            attempt = self._try(lambda: store.begin(job.id)) or 1
+            attempt = self._try(store.begin, job.id) or 1
         job.begin(attempt)
         if attempt > 1:
             job.publish(text="Started again, because the server had ended")
 
-    def _try(self, write: Callable[[], Any]) -> Any:
+    def _try(self, write: Callable[..., Any], *arguments: object) -> Any:
         """Write to the disk; where that fails the queue goes on in memory, and `trouble` says so."""
         try:
-            return write()
+            return write(*arguments)
         except (WebuiError, OSError) as error:
             log.error("The queue could not be written: %s", error)
             if is_no_space(error):
@@ -403,7 +404,7 @@ class JobQueue:
         for gone in old:
             self._outcomes.forget(gone.id)
             if self._is_on_disk(gone) and self._disk is not None:
-                self._try(lambda gone=gone: self._disk.store.forget(gone.id))
+                self._try(self._disk.store.forget, gone.id)
 
     def tidy(self) -> None:
         """Between jobs: let old results go where the blobs are too many, sweep what nobody refers to, back up."""
@@ -412,7 +413,7 @@ class JobQueue:
         disk = self._disk
         with self._changed:
             oldest = [job.id for job in self._ended if self._is_on_disk(job)]
-        self._try(lambda: disk.tidy(SIZE_LIMIT, oldest))
+        self._try(disk.tidy, SIZE_LIMIT, oldest)
         disk.store.back_up()
 
     def _put_back(self, job: Job, *, at_front: bool) -> None:
@@ -448,7 +449,7 @@ class JobQueue:
             self._paused = ""
             self._needed = min(self._needed * 2, 1 << 30)
         for job in reversed(jobs):
-            self._try(lambda job=job: self._put_back(job, at_front=True))
+            self._try(partial(self._put_back, job, at_front=True))
 
     # After a restart
 
@@ -473,8 +474,9 @@ class JobQueue:
 
     def _remembered(self, row: StoredJob, kind: JobKind) -> Job:
         waits = row.state in ("queued", "running")
-        message = row.error["message"] if row.error else None
-        error = JobError(message, not row.error["fault"]) if row.error and row.state != "cancelled" else None
+        error = None
+        if row.error and row.state != "cancelled":
+            error = JobError(row.error["message"], not row.error["fault"])
         known = {"state": "queued" if waits else row.state, "error": error, "ended_at": row.ended}
         return Job(row.id, kind, row.title, self._changed, row.place, **known)
 

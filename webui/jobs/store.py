@@ -137,13 +137,16 @@ class JobStore:
             db.execute("UPDATE jobs SET saved = ? WHERE id = ?", (state, job_id))
 
     def load_state(self, job_id: str) -> bytes | None:
-        return self._column(job_id, "saved")
+        state: bytes | None = self._column(job_id, "saved")
+        return state
 
     def payload(self, job_id: str) -> str | None:
-        return self._column(job_id, "payload")
+        payload: str | None = self._column(job_id, "payload")
+        return payload
 
     def result(self, job_id: str) -> str | None:
-        return self._column(job_id, "result")
+        result: str | None = self._column(job_id, "result")
+        return result
 
     def forget(self, job_id: str) -> None:
         with self._writing() as db:
@@ -160,7 +163,7 @@ class JobStore:
                 "SELECT id, place, kind, title, state, attempts, error, submitted, ended FROM jobs "
                 "ORDER BY ended_as IS NULL, ended_as, state != 'running', place"
             ).fetchall()
-        return [StoredJob(*row[:6], json.loads(row[6]) if row[6] else None, *row[7:]) for row in rows]
+        return [StoredJob(*row[:6], json.loads(row[6]) if row[6] else None, row[7], row[8]) for row in rows]
 
     def digests(self) -> set[str]:
         """The hashes of all pictures that a job refers to."""
