@@ -21,7 +21,7 @@ from PIL import Image
 from tests.api.conftest import until
 from tests.running import ENDLESS, ROOT, Server
 from tests.tiny import tiny_checkpoint
-from webui.app import bound_socket
+from webui.app import bound_socket, exposure_warning
 from webui.core.flags import parse_flags
 
 OPEN_THE_PAGE = """
@@ -42,6 +42,25 @@ def test_opening_the_page_loads_no_torch(tmp_path: Path) -> None:
         [sys.executable, "-c", OPEN_THE_PAGE, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
     assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ("", ""),
+        ("--share", ""),
+        ("--gradio-auth a:b", ""),
+        ("--server-name 127.0.0.1", ""),
+        ("--listen", "NO LOGIN"),
+        ("--server-name 192.0.2.1", "NO LOGIN"),
+        ("--listen --api-auth a:b", "guards the API alone"),
+        ("--listen --gradio-auth a:b", "plain text"),
+    ],
+)
+def test_a_server_that_others_can_reach_says_so(flags: str, says: str) -> None:
+    warning = exposure_warning(parse_flags(flags.split(), {})[0])
+    assert says in warning
+    assert bool(says) == bool(warning)
 
 
 def test_answers_are_sent_at_once() -> None:

@@ -50,6 +50,7 @@ class Layout:
     projection: int = 1280
     vocabulary: int = 49408
     native_size: int = 512
+    cfg_scale: float | None = None
     prediction: str = "eps"
     transformer_depth: int = 24
     transformer_context: int = 4096
@@ -441,6 +442,8 @@ def sidecar_lines(layout: Layout) -> Iterator[str]:
     yield "    linear_end: 0.0120"
     yield "    scale_factor: 0.18215"
     yield f"    native_size: {layout.native_size}"
+    if layout.cfg_scale is not None:
+        yield f"    cfg_scale: {layout.cfg_scale}"
     yield "    unet_config:"
     yield "      params:"
     yield f"        num_heads: {layout.unet_heads}"

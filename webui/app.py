@@ -23,6 +23,7 @@ from fastapi import FastAPI
 
 from webui.api.application import build_api
 from webui.api.guard import Guard
+from webui.api.patience import ImpatientProtocol
 from webui.api.share import PasswordGate, generated_credentials, open_tunnel
 from webui.catalog.checkpoints import CheckpointCatalog
 from webui.catalog.facts import FactCache
@@ -112,6 +113,8 @@ def build_services(flags: Flags) -> Services:
         problems.append(hashes.problem)
     for problem in problems:
         log.warning(problem)
+    styles = StyleStore(flags.styles_files or (paths.styles,))  # which says itself what it can't read
+    problems += styles.problems
     hasher = BackgroundHasher(hashes)
     checkpoints = CheckpointCatalog(roots, hashes, files, own, hasher)
     if flags.ckpt and not flags.freeze_settings:
@@ -234,6 +237,8 @@ class Server(uvicorn.Server):
 def serve(services: Services, listener: socket.socket) -> int:
     """Serve on the socket until SIGINT or SIGTERM; the running job ends after its current step."""
     flags, port = services.flags, listener.getsockname()[1]
+    if warning := exposure_warning(flags):
+        log.warning(warning)
     guard = Guard(
         build_app(services),
         hosts=[flags.server_name] if flags.server_name else [],
@@ -245,6 +250,7 @@ def serve(services: Services, listener: socket.socket) -> int:
     gate = PasswordGate(guard)
     config = uvicorn.Config(
         gate,
+        http=ImpatientProtocol,
         log_level="warning",
         timeout_keep_alive=flags.timeout_keep_alive,
         timeout_graceful_shutdown=3,
@@ -266,6 +272,27 @@ def serve(services: Services, listener: socket.socket) -> int:
     services.jobs.close(timeout=10)
     services.checkpoints.close()
     return 0
+
+
+def exposure_warning(flags: Flags) -> str:
+    """What to tell whoever starts a server that others can reach, "" where nothing is to be told.
+
+    A public link (--share) has a password of its own.
+    """
+    frame = "!" * 100
+    if flags.is_local or flags.share:
+        return ""
+    if not flags.credentials:
+        api = " (--api-auth guards the API alone)" if flags.api_credentials else ""
+        return (
+            f"\n{frame}\nNO LOGIN: everyone who can reach {flags.host} may use this server, see its pictures and "
+            f"queue jobs{api}.\nStart it with --gradio-auth USER:PASSWORD, or without --listen for yourself alone.\n"
+            f"{frame}"
+        )
+    return (
+        "Names and passwords reach this server in plain text over http: in a network you don't trust, put a reverse "
+        "proxy with https in front of it."
+    )
 
 
 def _start_work(services: Services) -> None:

@@ -13,11 +13,14 @@ import uvicorn
 
 
 @contextmanager
-def serving(app: Any) -> Iterator[str]:
-    """The app on a free port of the loopback interface; gives its address and stops it at the end."""
+def serving(app: Any, **options: Any) -> Iterator[str]:
+    """The app on a free port of the loopback interface; gives its address and stops it at the end.
+
+    options: uvicorn's.
+    """
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on"))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on", **options))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     deadline = time.monotonic() + 120

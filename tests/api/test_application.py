@@ -139,7 +139,13 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
 
 
 def test_the_api_asks_for_its_password(locked: httpx.Client) -> None:
-    for path in ("/sdapi/v1/samplers", "/sdapi/v1/progress", "/sdapi/v1/options", "/sdapi/v1/cmd-flags"):
+    for path in (
+        "/sdapi/v1/samplers",
+        "/sdapi/v1/progress",
+        "/sdapi/v1/options",
+        "/sdapi/v1/cmd-flags",
+        "/internal/sysinfo",
+    ):
         answer = locked.get(path)
         assert answer.status_code == 401
         assert answer.headers["www-authenticate"] == "Basic"

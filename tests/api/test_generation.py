@@ -79,6 +79,22 @@ def test_pictures_are_saved_and_left_out_on_wish(easel: Running, data: Path) -> 
     assert new.parent.parent.name == "txt2img-images"
 
 
+def test_what_went_otherwise_than_asked_is_told(easel: Running, data: Path) -> None:
+    (data / "a-file").write_text("not a folder")
+    (data / "models" / "Lora").mkdir(parents=True, exist_ok=True)
+    (data / "models" / "Lora" / "torn.safetensors").write_bytes(b"torn")
+    easel.services.networks.refresh()
+    easel.services.settings.update({"outdir_txt2img_samples": "a-file"})
+    try:
+        content = generated(easel, prompt="a cat <lora:nope:1> <lora:torn:1>", save_images=True)
+    finally:
+        easel.services.settings.update({"outdir_txt2img_samples": "outputs/txt2img-images"})
+        (data / "models" / "Lora" / "torn.safetensors").unlink()
+    comments = " ".join(json.loads(content["info"])["comments"])
+    for word in ("nope", "torn", "a-file", "rescued"):
+        assert word in comments
+
+
 def test_settings_of_one_job_do_not_stay(easel: Running) -> None:
     content = generated(easel, override_settings={"CLIP_stop_at_last_layers": 2})
     assert json.loads(content["info"])["clip_skip"] == 2
@@ -138,7 +154,7 @@ def test_any_text_is_an_infotext_or_a_refusal(easel: Running, text: str) -> None
     [
         ({"sampler_name": "Eular"}, 422, 'closest is "Euler"'),
         ({"scheduler": "Karas"}, 422, 'closest is "Karras"'),
-        ({"width": 77}, 422, "width must be a multiple of 8, got 77"),
+        ({"width": 7}, 422, "width must be greater than or equal to 8, got 7"),
         ({"width": 0}, 422, "width must be"),
         ({"steps": 0}, 422, "steps must be"),
         ({"steps": "many"}, 422, "steps must be"),

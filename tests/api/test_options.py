@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +50,11 @@ def test_sending_back_everything_changes_nothing(easel: Running) -> None:
 @pytest.mark.parametrize(
     ("changes", "status", "says"),
     [
-        ({"jpeg_qualty": 80}, 422, 'closest is "jpeg_quality"'),
         ({"jpeg_quality": 101}, 422, "from 1 to 100"),
         ({"jpeg_quality": "high"}, 422, "whole number"),
         ({"jpeg_quality": None}, 422, "whole number"),
         ({"randn_source": "TPU"}, 422, '"GPU", "CPU", "NV"'),
         ({"samples_format": "exe"}, 422, '"png"'),
-        ({"self": 1}, 422, "no setting"),
         ({"sd_model_checkpoint": "frist.safetensors"}, 404, 'closest is "first'),
         ({"sd_model_checkpoint": ""}, 422, "checkpoint"),
         ({"outdir_txt2img_samples": "/root/.ssh"}, 403, "outdir_txt2img_samples"),
@@ -98,6 +97,45 @@ def test_a_checkpoint_that_cannot_be_loaded_leaves_the_one_before(easel: Running
     assert answer.status_code == 422
     assert "broken.safetensors" in answer.json()["detail"]
     assert options(easel)["sd_model_checkpoint"] == before
+
+
+@pytest.mark.parity
+def test_a1111s_own_options_are_taken_and_what_easel_has_not_is_named(
+    easel: Running, parity: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = options(easel)
+    recorded = json.loads((parity / "api" / "options.json").read_text())
+    checkpoint = {"sd_model_checkpoint": before["sd_model_checkpoint"]}  # theirs isn't here
+    with caplog.at_level(logging.WARNING, logger="webui.api.options"):
+        answer = change(easel, **{**recorded, **checkpoint})
+    assert (answer.status_code, answer.json()) == (200, None)
+    notes = json.loads(answer.headers["x-easel-notes"])
+    unknown = set(recorded) - set(before)
+    assert len(unknown) == 5
+    for key in unknown:
+        assert any(f'There is no setting "{key}"' in note for note in notes)
+        assert key in caplog.text
+    assert change(easel, **before).status_code == 200
+    assert options(easel) == before
+
+
+@pytest.mark.parametrize(
+    "key", ["jpeg_qualty", "self", "", "control_net_models_path", "ü\r\nSet-Cookie: a=b", "x" * 100_000]
+)
+def test_an_unknown_setting_is_passed_over_and_named(easel: Running, key: str) -> None:
+    before = options(easel)
+    answer = change(easel, **{key: 1, "notification_volume": before["notification_volume"]})
+    assert answer.status_code == 200
+    [note] = json.loads(answer.headers["x-easel-notes"])
+    assert note.startswith(f"There is no setting {json.dumps(key)}"[:60])
+    assert "set-cookie" not in answer.headers
+    assert options(easel) == before
+
+
+def test_very_many_unknown_settings_fit_into_the_header(easel: Running) -> None:
+    answer = change(easel, **{f"{number}_{'ü' * 200}": 1 for number in range(5000)})
+    assert answer.status_code == 200
+    assert len(answer.headers["x-easel-notes"]) <= 4000
 
 
 @pytest.mark.parametrize("body", ["[]", "3", '"x"', "null"])

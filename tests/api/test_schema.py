@@ -114,10 +114,11 @@ def test_what_cannot_be_meant_is_refused_in_a_sentence(fields: dict[str, Any], s
 @pytest.mark.parametrize(
     "fields",
     [
-        {"width": 77}, {"width": 0}, {"height": -8}, {"width": 10**6}, {"width": "wide"}, {"steps": 0},
+        {"width": 7}, {"width": 0}, {"height": -8}, {"width": 10**6}, {"width": "wide"}, {"steps": 0},
         {"steps": 10**9}, {"steps": "many"}, {"batch_size": 10**6}, {"n_iter": 10**9}, {"cfg_scale": float("inf")},
         {"seed": 2**64}, {"prompt": "x" * 10**6}, {"prompt": 7}, {"styles": "stA"}, {"override_settings": [1]},
-        {"alwayson_scripts": []}, {"denoising_strength": 2}, {"hr_scale": 1e300}, {"refiner_switch_at": -1},
+        {"alwayson_scripts": []}, {"enable_hr": True, "denoising_strength": 2},
+        {"enable_hr": True, "hr_scale": 1e300}, {"refiner_checkpoint": "a", "refiner_switch_at": -1},
     ],
 )  # fmt: skip
 def test_values_out_of_range_are_refused(fields: dict[str, Any]) -> None:

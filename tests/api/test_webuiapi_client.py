@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 import webuiapi
+from PIL import Image
 
 from tests.api.conftest import Running
 
@@ -60,3 +64,59 @@ def test_it_changes_the_checkpoint(api: webuiapi.WebUIApi) -> None:
 def test_it_is_told_what_is_wrong(api: webuiapi.WebUIApi) -> None:
     with pytest.raises(RuntimeError, match="closest is"):
         api.txt2img(prompt="x", sampler_name="Eular a")
+
+
+# Every method it has
+
+
+PICTURE = Image.new("RGB", (64, 64), "teal")
+MASK = Image.new("L", (64, 64), 255)
+OF_OTHER_EXTENSIONS = {
+    "controlnet_version",
+    "controlnet_model_list",
+    "controlnet_module_list",
+    "controlnet_detect",
+    "list_prompt_gen_models",
+    "prompt_gen",
+}
+"""What they ask for are routes of extensions, which may be there or not."""
+
+CALLS: dict[str, Callable[[webuiapi.WebUIApi], Any]] = {
+    "txt2img": lambda api: api.txt2img(prompt="x", width=64, height=64, save_images=False),
+    "img2img": lambda api: api.img2img(images=[PICTURE], mask_image=MASK, prompt="x", width=64, height=64),
+    "extra_single_image": lambda api: api.extra_single_image(PICTURE, upscaler_1="Lanczos"),
+    "extra_batch_images": lambda api: api.extra_batch_images([PICTURE, PICTURE], upscaler_1="Nearest"),
+    "png_info": lambda api: api.png_info(PICTURE),
+    "get_endpoint": lambda api: api.get_endpoint("internal/ping", False),
+    "custom_get": lambda api: api.custom_get("internal/ping"),
+    "custom_post": lambda api: api.custom_post("png-info", {"image": webuiapi.b64_img(PICTURE)}, baseurl=True),
+    "post_and_get_api_result": lambda api: api.post_and_get_api_result(
+        f"{api.baseurl}/png-info", {"image": webuiapi.b64_img(PICTURE)}, False
+    ),
+    "set_options": lambda api: api.set_options({"jpeg_quality": 80, "control_net_unit_count": 3}),
+    "set_auth": lambda api: api.set_auth("anybody", "anything"),
+    "util_set_model": lambda api: api.util_set_model("first"),
+    "util_wait_for_ready": lambda api: api.util_wait_for_ready(check_interval=0.1),
+}
+"""How the methods that need something are called; the others are called with nothing."""
+
+
+def methods() -> list[str]:
+    found = inspect.getmembers(webuiapi.WebUIApi, inspect.isfunction)
+    return [name for name, function in found if name[0] != "_" and not inspect.iscoroutinefunction(function)]
+
+
+@pytest.mark.parametrize("name", sorted(set(methods()) - OF_OTHER_EXTENSIONS - {"interrogate"}))
+def test_every_method_works(api: webuiapi.WebUIApi, name: str) -> None:
+    CALLS.get(name, lambda api: getattr(api, name)())(api)
+
+
+def test_interrogate_is_told_what_is_missing(api: webuiapi.WebUIApi) -> None:
+    with pytest.raises(RuntimeError, match=r"501.*captioning"):
+        api.interrogate(PICTURE)
+
+
+def test_options_go_there_and_back(api: webuiapi.WebUIApi) -> None:
+    options = api.get_options()
+    assert api.set_options({**options, "control_net_unit_count": 3}) is None
+    assert api.get_options() == options

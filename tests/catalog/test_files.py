@@ -74,6 +74,7 @@ def test_links_are_followed_once(root: Path, tmp_path: Path) -> None:
         "ink v10.safetensors",
         "linked/far.pt",
         "people/Anna.safetensors",
+        "same.pt",
     ]
 
 
@@ -116,3 +117,16 @@ def test_hidden_folders_are_marked(root: Path) -> None:
     catalog = FileCatalog([root], ENDINGS, hidden=True)
     assert [file.stem for file in catalog if file.hidden] == ["hid"]
     assert isinstance(catalog.all()[0], ModelFile)
+
+
+def test_a_link_is_a_second_name_and_the_file_keeps_its_own(root: Path) -> None:
+    (root / "alias.safetensors").symlink_to("ink v10.safetensors")
+    (root / "a-link").symlink_to(root / "people")
+    (root / "a-hard-one.pt").hardlink_to(root / "ink v9.pt")
+    catalog = FileCatalog([root], ENDINGS)
+    assert {"alias.safetensors", "ink v10.safetensors", "people/Anna.safetensors", "a-hard-one.pt", "ink v9.pt"} == set(
+        names(catalog)
+    )
+    for name in names(catalog):
+        assert catalog.find(name).path == root / name
+    assert catalog.find("people\\Anna").path == catalog.find("PEOPLE/anna.safetensors").path

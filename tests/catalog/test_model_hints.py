@@ -50,8 +50,9 @@ def test_metadata_speaks_and_the_yaml_wins(sidecar: Path) -> None:
         "modelspec.prediction_type": "v",
     }
     assert read_hints("m", metadata, None) == Hints("v", native_size=256, num_heads=2)
-    sidecar.write_text("model: {params: {native_size: 64}}")
-    assert read_hints("m", metadata, sidecar) == Hints("v", native_size=64, num_heads=2)
+    sidecar.write_text("model: {params: {native_size: 64, cfg_scale: 4.5}}")
+    assert read_hints("m", metadata, sidecar) == Hints("v", native_size=64, num_heads=2, cfg_scale=4.5)
+    assert read_hints("m", {"easel": '{"cfg_scale": 5}'}, None) == Hints(cfg_scale=5)
 
 
 BOMB = "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n"

@@ -167,3 +167,38 @@ def test_pairs_are_those_of_the_pattern(line):
 )
 def test_long_texts_take_linear_time(text):
     assert cpu_seconds(lambda: infotext.parse(text)) < ENOUGH  # seen: 0.03
+
+
+LINE = "Steps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 512x512, Model hash: 0123456789"
+
+
+@pytest.mark.parametrize(
+    "below",
+    [
+        "\nTemplate: a {cat|dog}\nNegative Template: ugly",
+        "\n\nTime taken: 12.5 sec.",
+        "\nTemplate: {a: 1, b: 2, c: 3}, d: 4",
+        "\nTime taken: 1 min. 2.5 sec.\nA: 1.20 GB, R: 1.40 GB, Sys: 2.0/24 GB (8.3%)",
+        "\n\n\n",
+        "\r\nmade by: me",
+        '\nTemplate: "x"\nNegative Template: y, Sampler of salt: z',
+    ],
+)
+def test_lines_after_the_fields_are_left_out(below):
+    fields = infotext.parse(f"a cat\nNegative prompt: ugly\n{LINE}{below}", fill_defaults=False)
+    wanted = {"Prompt": "a cat", "Negative prompt": "ugly", "Steps": "20", "Sampler": "Euler a", "Seed": "1"}
+    assert {key: fields.get(key) for key in wanted} == wanted
+    assert fields["Size-1"] == "512"
+    assert not any("Template" in key for key in fields)
+
+
+def test_a_prompt_that_quotes_a_line_of_fields_keeps_it():
+    text = f"before\n{LINE}\nafter\nSteps: 5, Sampler: DDIM, Seed: 3"
+    fields = infotext.parse(text, fill_defaults=False)
+    assert (fields["Steps"], fields["Seed"]) == ("5", "3")
+    assert fields["Prompt"] == f"before\n{LINE}\nafter"
+    assert infotext.parse("cat\nSteps: 20, Sampler: Euler a\nmore", fill_defaults=False)["Prompt"].endswith("more")
+    assert infotext.parse("cat\nSteps: many, a: b, c: d\nmore", fill_defaults=False).keys() == {
+        "Prompt",
+        "Negative prompt",
+    }

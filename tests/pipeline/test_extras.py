@@ -132,3 +132,57 @@ def test_an_interrupted_job_returns_what_it_has(engine: Engine) -> None:
 
     request = ExtrasRequest(sources=(SOURCE,) * 3, upscaler_1="Lanczos", save=False)
     assert len(worked_on(engine, request, Stopping.alone()).images) == 1
+
+
+PAIRS = [
+    {"pic.jpg": "red", "pic.png": "blue"},
+    {"a.webp": "red", "a.jpg": "blue", "a.gif": "white", "a.png": "black"},
+    {"x.png": "red", "x-1.jpg": "blue", "x.jpg": "white"},
+    {"CON.png": "red", "nul.jpg": "blue", "猫.png": "white", "猫.jpg": "black"},
+]
+
+
+@pytest.mark.parametrize("colours", PAIRS, ids=lambda colours: next(iter(colours)))
+def test_results_take_no_place_of_a_source_or_another_result(
+    engine: Engine, tmp_path: Path, colours: dict[str, str]
+) -> None:
+    given = tmp_path / "in"
+    given.mkdir()
+    for name, colour in colours.items():
+        Image.new("RGB", (8, 8), colour).save(given / name)
+    before = {path.name: path.read_bytes() for path in given.iterdir()}
+    sources = [PictureSource(path.name, path=path) for path in sorted(given.iterdir())]
+    for output in (tmp_path / "out", given, tmp_path / "in" / ".." / "in"):
+        result = made(engine, *sources, upscaler_1="Nearest", save=True, keep_names=True, output=output)
+        paths = [Path(str(image.path)) for image in result.images]
+        assert len({path.resolve() for path in paths}) == len(colours)
+        assert {name: (given / name).read_bytes() for name in before} == before
+        wanted = [Image.new("RGB", (1, 1), colours[source.name]).getpixel((0, 0)) for source in sources]
+        for path, colour in zip(paths, wanted, strict=True):
+            with Image.open(path) as image:
+                assert image.size == (32, 32)
+                pixel = image.convert("RGB").getpixel((3, 3))
+                assert max(abs(a - b) for a, b in zip(pixel, colour, strict=True)) < 8  # JPEG's loss
+
+
+def test_a_link_among_the_sources_is_not_written_over(engine: Engine, tmp_path: Path) -> None:
+    original = tmp_path / "elsewhere.png"
+    Image.new("RGB", (8, 8), "red").save(original)
+    given = tmp_path / "in"
+    given.mkdir()
+    (given / "pic.png").symlink_to(original)
+    (given / "two.png").symlink_to(given / "real.png")
+    Image.new("RGB", (8, 8), "blue").save(given / "real.png")
+    before = original.read_bytes(), (given / "real.png").read_bytes()
+    sources = [PictureSource(name, path=given / name) for name in ("pic.png", "two.png")]
+    made(engine, *sources, upscaler_1="Nearest", save=True, keep_names=True, output=given)
+    assert (original.read_bytes(), (given / "real.png").read_bytes()) == before
+    assert (given / "pic.png").is_symlink()
+    assert (given / "two.png").is_symlink()
+
+
+def test_a_result_that_cannot_be_saved_goes_elsewhere_and_is_told(engine: Engine, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = made(engine, save=True, keep_names=True, output=tmp_path / "file")
+    assert result.images[0].path == str(engine.paths.outputs / "rescued" / "cat.png")
+    assert str(tmp_path / "file") in result.comments[0]

@@ -133,14 +133,6 @@ def test_pictures_before_the_second_pass_are_saved_on_request(engine: Engine) ->
     assert (result.images[0].width, result.images[0].height) == (128, 128)
 
 
-def test_a_folder_that_cannot_be_written_costs_no_picture(engine: Engine) -> None:
-    (engine.paths.data / "a-file").write_text("not a folder")
-    overrides = {"outdir_txt2img_samples": "a-file/inside"}
-    result = made(engine, overrides=overrides, save_samples=True)
-    assert result.images[0].path is None
-    assert any("a-file" in comment for comment in result.comments)
-
-
 def test_info_can_be_sent_as_json(engine: Engine) -> None:
     result = made(engine, batch_size=2, sampler="Euler a", overrides={"eta_noise_seed_delta": 5})
     info = json.loads(json.dumps(result.info))

@@ -98,8 +98,6 @@ def test_unknown_things_are_named(checkpoints: CheckpointCatalog, styles: StyleS
         planned(checkpoints, styles, hires=HiresFix(upscaler="Latnt"))
     with pytest.raises(InvalidRequest, match="no_such_setting"):
         planned(checkpoints, styles, overrides={"no_such_setting": 1})
-    with pytest.raises(InvalidRequest, match="pixels"):
-        planned(checkpoints, styles, width=16384, height=16384, batch_size=64)
 
 
 def test_the_second_pass_takes_over_what_it_is_not_told(checkpoints: CheckpointCatalog, styles: StyleStore) -> None:
@@ -131,6 +129,15 @@ def test_the_second_pass_takes_over_what_it_is_not_told(checkpoints: CheckpointC
 )
 def test_sizes_of_the_second_pass(hires: HiresFix, expected: tuple[int, ...]) -> None:
     assert target_size(hires, 64, 64) == expected
+
+
+@pytest.mark.parametrize("strength", [5e-324, 1e-300, 1e-20, 1e-6])
+def test_a_denoising_strength_that_no_schedule_could_hold_is_refused(
+    checkpoints: CheckpointCatalog, styles: StyleStore, strength: float
+) -> None:
+    with pytest.raises(InvalidRequest, match="raise the denoising strength"):
+        planned(checkpoints, styles, steps=20, hires=HiresFix(denoising_strength=strength))
+    assert planned(checkpoints, styles, hires=HiresFix(denoising_strength=0)).hires
 
 
 def test_a_second_pass_without_pixels_is_refused() -> None:

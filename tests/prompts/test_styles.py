@@ -143,3 +143,82 @@ def test_extracting_from_long_prompts_takes_linear_time(tmp_path):
     store.reload()
     prompt = "a  cat, " * 12_000
     assert cpu_seconds(lambda: store.extract(prompt, prompt)) < ENOUGH
+
+
+A = ("A", "one, two {prompt}", "n1, n2")
+B = ("B", "x", "y")
+DIALECTS = [
+    b'name,prompt,negative_prompt\nA, "one, two {prompt}", "n1, n2"\nB,x,y\n',
+    b'name, prompt, negative_prompt\nA, "one, two {prompt}", "n1, n2"\nB, x, y\n',
+    b"name;prompt;negative_prompt\r\nA;one, two {prompt};n1, n2\r\nB;x;y\r\n",
+    b'\xef\xbb\xbf"name";"prompt";"negative_prompt"\r\n"A";"one, two {prompt}";"n1, n2"\r\n"B";"x";"y"\r\n',
+    b"name\tprompt\tnegative_prompt\nA\tone, two {prompt}\tn1, n2\nB\tx\ty\n",
+    b"sep=;\r\nname;prompt;negative_prompt\r\nA;one, two {prompt};n1, n2\r\nB;x;y\r\n",
+    "name\tprompt\tnegative_prompt\r\nA\tone, two {prompt}\tn1, n2\r\nB\tx\ty\r\n".encode("utf-16"),
+    b'Name , Prompt ,NEGATIVE_PROMPT\nA,"one, two {prompt}","n1, n2"\nB,x,y\n',
+    b'\x00name\x00,prompt\x00,negative_prompt,\nA,"one, two {prompt}","n1, n2",\nB,x,y,\n',
+    b'negative_prompt,more,name,prompt\n"n1, n2",z,A,"one, two {prompt}"\ny,,B,x\n',
+    "\ufeff\ufeffname,prompt,negative_prompt\nA,\"one, two {prompt}\",\"n1, n2\"\nB,x,y\n".encode(),
+    b'name,prompt,negative_prompt\r\rA,"one, two {prompt}","n1, n2"\rB,x,y\r',
+]  # fmt: skip
+BAFFLING = [
+    b"A;one;two\nB;x;y\n",
+    b"this is a letter\nto somebody\n",
+    b"\x00\x01\x02\xff\xfe",
+    b"PK\x03\x04 a spreadsheet",
+    b'{"styles": []}\n',
+    b'name,prompt,negative_prompt\nA,"one, two,three\nB,x,y\n',
+    "name,prompt\nx,café\n".encode("cp1252"),
+    b"style,text of the prompt\nA,b\n",
+    b"name\nA\n",
+]
+
+
+def found(store):
+    return [(style.name, style.prompt, style.negative_prompt) for style in store.all()]
+
+
+@pytest.mark.parametrize("data", DIALECTS, ids=range(len(DIALECTS)))
+def test_dialects_of_csv_are_read_and_the_original_stays(tmp_path, data):
+    path = tmp_path / "styles.csv"
+    path.write_bytes(data)
+    store = StyleStore([path])
+    assert found(store) == [A, B]
+    assert store.problems == ()
+    for name in "CDE":
+        store.put(name, "new", "")
+    assert found(StyleStore([path])) == [A, B, ("C", "new", ""), ("D", "new", ""), ("E", "new", "")]
+    assert (tmp_path / "styles.csv.original").read_bytes() == data
+    assert not (tmp_path / "styles.csv.original-1").exists()
+
+
+@pytest.mark.parametrize("data", BAFFLING, ids=range(len(BAFFLING)))
+def test_what_is_not_understood_is_said_and_never_written_over(tmp_path, caplog, data):
+    path = tmp_path / "styles.csv"
+    path.write_bytes(data)
+    store = StyleStore([path])
+    assert found(store) == []
+    (problem,) = store.problems
+    assert str(path) in problem
+    assert problem in caplog.text
+    for name in "CD":
+        with pytest.raises(WebuiError, match=r"styles\.csv"):
+            store.put(name, "new", "")
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == {"styles.csv": data}
+
+
+@pytest.mark.parametrize("data", [b"", b"\n \n", b"\xef\xbb\xbf", b"name,prompt,negative_prompt\r\n"])
+def test_an_empty_file_takes_styles(tmp_path, data):
+    (tmp_path / "styles.csv").write_bytes(data)
+    StyleStore([tmp_path / "styles.csv"]).put("C", "new", "half \ud800")
+    assert found(StyleStore([tmp_path / "styles.csv"])) == [("C", "new", "half \ufffd")]
+
+
+def test_what_is_edited_while_the_program_runs_is_kept(tmp_path):
+    path = tmp_path / "styles.csv"
+    store = StyleStore([path])
+    store.put("mine", "a", "")
+    path.write_bytes(path.read_bytes() + b"# my notes,,\r\ntheirs,b,\r\n")
+    store.put("more", "c", "")
+    assert [style.name for style in store.all()] == ["mine", "theirs", "more"]
+    assert b"# my notes" in (tmp_path / "styles.csv.original").read_bytes()

@@ -7,12 +7,12 @@ import pytest
 from PIL import Image
 
 from webui.core.errors import InvalidRequest
+from webui.core.pictures import size_of
 from webui.services.drawings import (
     Drawing,
     colour_sketch,
     drawing_of,
     painted_mask,
-    picture_size,
     scaled_size,
     sketch,
 )
@@ -101,10 +101,10 @@ def test_blur_softens_colours_and_edge_of_a_colour_sketch() -> None:
 def test_a_size_is_as_the_picture_is_shown() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # lies on its side
-    assert picture_size(png(Image.new("RGB", SIZE))) == SIZE
-    assert picture_size(png(Image.new("RGB", SIZE), exif=exif)) == (SIZE[1], SIZE[0])
+    assert size_of(png(Image.new("RGB", SIZE))) == SIZE
+    assert size_of(png(Image.new("RGB", SIZE), exif=exif)) == (SIZE[1], SIZE[0])
     with pytest.raises(InvalidRequest):
-        picture_size(b"no picture")
+        size_of(b"no picture")
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,17 @@ def test_others_may_name_what_is_served_anyway(services: Services, tmp_path: Pat
             folder_of(shared, outside)
 
 
+@pytest.mark.parametrize("login", [(), ("--gradio-auth", "me:secret")])
+def test_over_a_public_link_only_the_outputs_can_be_named(
+    services: Services, tmp_path: Path, login: tuple[str, ...]
+) -> None:
+    shared = started_with(services, "--share", *login)
+    assert folder_of(shared, "outputs/batch") == services.paths.outputs / "batch"
+    for outside in ("/", "models", "log", "..", str(tmp_path), "~", "outputs/../models", "outputs-of-others"):
+        with pytest.raises(Refused, match="public link"):
+            folder_of(shared, outside)
+
+
 def test_no_folder_can_be_chosen_with_the_flag_against_it(services: Services) -> None:
     with pytest.raises(Refused, match="--hide-ui-dir-config"):
         folder_of(started_with(services, "--hide-ui-dir-config"), "outputs")

@@ -59,10 +59,24 @@ def test_extensions_have_their_own_fields() -> None:
         request(extensions__Vignette__strength=2)
 
 
-@pytest.mark.parametrize(("field", "value"), [("width", 513), ("steps", 0), ("seed", -2), ("cfg_scale", float("inf"))])
+@pytest.mark.parametrize(("field", "value"), [("width", 7), ("steps", 0), ("seed", 2**63), ("cfg_scale", float("inf"))])
 def test_a_bad_value_is_named(field: str, value: float) -> None:
     with pytest.raises(InvalidRequest, match=rf"\({field}\) must be .*{value}"):
         request(**{field: value})
+
+
+def test_numbers_typed_as_text_are_exact_and_may_be_left_empty() -> None:
+    assert request(seed="6687881544318117707", variation__seed="-5").seed == 6687881544318117707
+    assert request(seed="", variation__seed=" 7 ") == request(variation__seed=7)
+    for wrong in ("ten", "1.5", "9223372036854775808"):
+        with pytest.raises(InvalidRequest, match=r"Seed \(seed\) must be"):
+            request(seed=wrong)
+
+
+def test_a_variation_of_no_strength_may_have_any_seed() -> None:
+    assert request(variation__seed="ten", variation__strength=0) == request()
+    with pytest.raises(InvalidRequest, match="Variation seed"):
+        request(variation__seed="ten", variation__strength=0.1)
 
 
 def test_overrides_are_read_from_lines() -> None:
@@ -76,3 +90,9 @@ def test_overrides_are_read_from_lines() -> None:
 def test_a_bad_override_is_refused(line: str) -> None:
     with pytest.raises(InvalidRequest):
         overrides_from_lines([line], DEFAULTS)
+
+
+def test_a_group_with_defaults_of_its_own_can_be_switched_off() -> None:
+    form = {"variation__seed": 7, "variation__strength": 0.5}
+    assert request(variation=False, **form).variation == Variation()
+    assert request(variation=True, **form).variation == Variation(seed=7, strength=0.5)

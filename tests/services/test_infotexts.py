@@ -111,3 +111,65 @@ def test_a_tab_takes_only_what_it_has_fields_for(services: Services) -> None:
 def test_a_choice_of_another_program_is_left_out(services: Services) -> None:
     pasted = form_from_infotext("x\nSteps: 1, Sampler: Euler, Masked content: stars", services, "img2img")
     assert pasted.left_out == ("Masked content: stars",)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "RAW photo, subject: woman, lens: 50mm, light: soft",
+        "Title: The Cat, Artist: Nobody, Year: 1920",
+        "a scene\ncamera: wide, time: dusk, mood: calm",
+        "ratio: 16x9, colour: red, shape: round",
+    ],
+)
+def test_a_prompt_with_colons_is_no_infotext(services: Services, prompt: str) -> None:
+    pasted = form_from_infotext(prompt, services)
+    assert pasted.form == {"prompt": prompt, "overrides": []}
+    assert pasted.left_out == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "cat, Steps: 20, Sampler: Euler a, CFG scale: 7",
+        "cat\nfoo: 1, bar: 2, Clip skip: 2",
+        "cat\nfoo: 1, bar: 2, Size: 64x64",
+        "cat\nfoo: 1, bar: 2, Mask blur: 3",
+    ],
+)
+def test_one_known_key_makes_an_infotext(services: Services, text: str) -> None:
+    assert "negative_prompt" in form_from_infotext(text, services).form
+
+
+def test_a_seed_of_64_bits_is_kept(services: Services) -> None:
+    text = "a cat\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 6687881544318117707, Size: 512x512"
+    assert form_from_infotext(text, services).form["seed"] == 6687881544318117707
+    beyond = form_from_infotext(text.replace("6687881544318117707", "18446744073709551615"), services).form
+    with pytest.raises(InvalidRequest, match="18446744073709551615"):
+        request_from_form(beyond, services.settings.snapshot())
+
+
+def test_what_a_text_leaves_at_its_default_is_reset(services: Services) -> None:
+    varied = form_from_infotext("x\nSteps: 1, Sampler: Euler, Seed: 1, Seed resize from: 64x32", services).form
+    assert (varied["variation"], varied["variation.resize_from_width"], varied["variation.strength"]) == (True, 64, 0.0)
+    plain = form_from_infotext("x\nSteps: 1, Sampler: Euler, Seed: 1", services).form
+    assert {path: plain[path] for path in varied if path.startswith("variation")} == {
+        "variation": False,
+        "variation.seed": -1,
+        "variation.strength": 0.0,
+        "variation.resize_from_width": 0,
+        "variation.resize_from_height": 0,
+    }
+    assert "cfg_scale" not in plain  # always written, so its absence implies nothing
+
+
+def test_a_prompt_alone_and_what_is_never_pasted_reset_nothing(services: Services) -> None:
+    assert "variation" not in form_from_infotext("a cat", services).form
+    services.settings.update({"infotext_skip_pasting": ["Variation seed", "Variation seed strength"]})
+    form = form_from_infotext("x\nSteps: 1, Sampler: Euler, Seed: 1", services).form
+    assert not {"variation", "variation.seed", "variation.strength"} & form.keys()
+
+
+def test_a_whole_number_is_written_as_it_was_read(services: Services) -> None:
+    form = form_from_infotext("x\nSteps: 1, Sampler: Euler, CFG scale: 7, Seed: 12345678901234567", services).form
+    assert (repr(form["cfg_scale"]), form["seed"]) == ("7", 12345678901234567)

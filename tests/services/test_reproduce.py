@@ -15,6 +15,8 @@ from tests.tiny import tiny_checkpoint
 from webui.app import build_services
 from webui.core.flags import parse_flags
 from webui.core.provenance import CHUNK, Provenance
+from webui.core.request import GenerationRequest
+from webui.services.infotexts import form_from_infotext
 from webui.services.reproduce import Fact, Reproduction, check
 from webui.services.services import Services
 
@@ -187,3 +189,85 @@ def test_starting_pictures_and_foreign_keys(here: Services) -> None:
 def test_hostile_texts(here: Services) -> None:
     for text in ("", "x" * 100_000, "Steps: " * 5000, told(here, more=", Lora hashes: ::::,,,:,"), "<lora:" * 5000):
         assert check(here, text, {CHUNK: text}).verdict in ("same", "different", "unknown")
+
+
+# The form that will be sent
+
+
+def form_of(services: Services, infotext: str, **changes: Any) -> dict[str, Any]:
+    """A fresh page's form after the paste, with changes by the user."""
+    fresh = {
+        spec.dotted: spec.default for spec in GenerationRequest.specs() if spec.path[0] not in ("image", "loopback")
+    }
+    switches = {"hires": False, "refiner": False, "variation": False}
+    return {**fresh, **switches, **form_from_infotext(infotext, services).form, **changes}
+
+
+VARIED = ", Variation seed: 5, Variation seed strength: 0.1, RNG: CPU"
+
+
+def verdict(services: Services, infotext: str, **changes: Any) -> str:
+    return check(services, infotext, own(), form_of(services, infotext, **changes)).verdict
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"variation": True, "variation.strength": 0.1},
+        {"variation": True, "variation.strength": 0.1, "variation.seed": 5},
+        {"cfg_scale": 5},
+        {"prompt": "a dog"},
+        {"negative_prompt": "ugly"},
+        {"seed": 2},
+        {"width": 128},
+        {"sampler": "Euler"},
+        {"styles": ["Ink"]},
+        {"hires": True},
+        {"refiner": True, "refiner.checkpoint": "second"},
+        {"overrides": ["RNG: CPU", "Clip skip: 2"]},
+        {"overrides": []},
+        {"overrides": ["No such setting: 1"]},
+    ],
+)
+def test_a_form_changed_after_the_paste_makes_another_picture(here: Services, changes: dict[str, Any]) -> None:
+    text = told(here, more=", RNG: CPU")
+    assert verdict(here, text) == "same"
+    assert verdict(here, text, **changes) == "different"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"variation.strength": 0.1, "variation.seed": 5},
+        {"hires.scale": 3.0, "hires.prompt": "other"},
+        {"refiner.checkpoint": "second", "refiner.switch_at": 0.1},
+        {"batch_count": 3, "batch_size": 2},
+    ],
+)
+def test_what_is_switched_off_or_only_adds_pictures_changes_nothing(here: Services, changes: dict[str, Any]) -> None:
+    assert verdict(here, told(here, more=", RNG: CPU"), **changes) == "same"
+
+
+def test_a_variation_is_pasted_and_must_stay(here: Services) -> None:
+    text = told(here, more=VARIED)
+    assert verdict(here, text) == "same"
+    assert verdict(here, text, variation=False) == "different"
+    assert verdict(here, text, **{"variation.seed": 6}) == "different"
+
+
+def test_a_setting_put_back_in_the_form_counts(here: Services) -> None:
+    text = told(here, more=", RNG: CPU")
+    here.settings.update({"CLIP_stop_at_last_layers": 2})
+    assert verdict(here, text, overrides=["RNG: CPU"]) == "different"
+    assert verdict(here, text, overrides=["RNG: CPU", "Clip skip: 1"]) == "same"
+
+
+def test_a_picture_from_text_alone_is_not_made_by_img2img(here: Services) -> None:
+    text = told(here, more=", RNG: CPU")
+    form = form_of(here, text)
+    assert check(here, text, own(), form, "img2img").verdict == "different"
+
+
+def test_what_is_never_pasted_is_judged_all_the_same(here: Services) -> None:
+    here.settings.update({"infotext_skip_pasting": ["CFG scale"]})
+    assert verdict(here, told(here, more=", RNG: CPU"), cfg_scale=3) == "different"

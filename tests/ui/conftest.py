@@ -70,7 +70,7 @@ class Visit:
 
     def set_number(self, elem_id: str, value: object) -> None:
         """Type into a slider's or number's box, again while the page is still building it and drops what is typed."""
-        box = self.page.locator(f"#{elem_id} input[type=number]")
+        box = self.page.locator(f"#{elem_id} input:not([type=range])")
         for _ in range(20):
             box.fill(str(value))
             box.press("Tab")
@@ -80,12 +80,12 @@ class Visit:
         raise AssertionError(f"{elem_id} stays {box.input_value()}, not {value}")
 
     def number(self, elem_id: str) -> float:
-        return float(self.page.locator(f"#{elem_id} input[type=number]").input_value())
+        return float(self.page.locator(f"#{elem_id} input:not([type=range])").input_value())
 
     def expect_numbers(self, tab: str, **numbers: object) -> None:
         """numbers: fields of the tab by the end of their element id."""
         for name, value in numbers.items():
-            expect(self.page.locator(f"#{tab}_{name} input[type=number]")).to_have_value(str(value))
+            expect(self.page.locator(f"#{tab}_{name} input:not([type=range])")).to_have_value(str(value))
 
     def open_list(self, box: str, name: str | re.Pattern[str]) -> Locator:
         """Open a dropdown and return the choice of a name, also one that is only just on its way from the server.

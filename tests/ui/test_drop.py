@@ -122,3 +122,32 @@ def test_png_info_shows_one_picture_after_the_other(visit: Visit, tmp_path: Path
             visit.page.set_input_files("#pnginfo_image input[type=file]", file)
         expect(shown).to_contain_text(f"a dropped {word}")
         expect(shown.locator(".reproduce summary")).to_be_visible()
+
+
+def test_a_hidden_variation_changes_nothing(visit: Visit) -> None:
+    page = visit.page
+    give(visit, PROMPT, f"{INFOTEXT.format('one')}, Variation seed: 5, Variation seed strength: 0.1".encode(), "x.txt")
+    expect(page.locator("#txt2img_subseed_show input")).to_be_checked()
+    visit.expect_numbers("txt2img", subseed=5, subseed_strength=0.1)
+    give(visit, PROMPT, INFOTEXT.format("two").encode(), "x.txt")
+    expect(page.locator("#txt2img_subseed_show input")).not_to_be_checked()
+    page.check("#txt2img_subseed_show input")
+    visit.expect_numbers("txt2img", subseed=-1, subseed_strength=0)
+    visit.set_number("txt2img_subseed_strength", 0.5)
+    page.uncheck("#txt2img_subseed_show input")
+    visit.generate("a hidden variation", steps=1, width=64, height=64)
+    expect(page.locator("#html_info_txt2img")).not_to_contain_text("Variation")
+
+
+def test_the_claim_follows_the_form(visit: Visit) -> None:
+    visit.generate("claimed", steps=1, seed=8, width=64, height=64)
+    infotext = visit.page.locator("#html_info_txt2img p").inner_text()
+    summary = visit.page.locator(f"{LOG} .reproduce summary")
+    visit.page.fill(PROMPT, infotext)
+    visit.page.click("#paste")
+    expect(visit.page.locator(PROMPT)).to_have_value("claimed")
+    expect(summary).not_to_contain_text("Not the same")
+    visit.set_number("txt2img_cfg_scale", 3)
+    expect(summary).to_contain_text("Not the same picture as things are: CFG scale.")
+    visit.set_number("txt2img_cfg_scale", 7)
+    expect(summary).not_to_contain_text("Not the same")

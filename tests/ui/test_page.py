@@ -36,6 +36,18 @@ def test_elements_have_a1111s_ids(visit: Visit) -> None:
     assert {name: count for name, count in found.items() if count != 1} == {}
 
 
+def test_every_button_with_a_symbol_says_what_it_does(visit: Visit) -> None:
+    for tab, last in {"img2img": "img2img_styles_edit_button", "extras": "extras_send_to_extras"}.items():
+        visit.page.click(f"#tab_{tab}-button")
+        visit.page.wait_for_selector(f"#{last}")
+    visit.page.click("#tab_modelmerger-button")
+    visit.page.wait_for_selector("#refresh_checkpoint_A")
+    silent = "button.tool:not([title][aria-label]), .input-accordion-arrow:not([title][aria-label])"
+    expect(visit.page.locator(silent)).to_have_count(0)
+    sized = visit.page.locator("#img2img_detect_image_size_btn").get_attribute("title")
+    assert "Set width and height" in str(sized)
+
+
 @pytest.mark.parametrize("tab", ["Train", "Settings"])
 def test_tabs_not_built_say_so_in_a_sentence(visit: Visit, tab: str) -> None:
     visit.page.click(f"#tabs > .tab-wrapper .tab-container:not(.visually-hidden) button:has-text('{tab}')")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -13,6 +14,7 @@ from webui.api.application import build_api
 from webui.api.guard import Guard
 from webui.app import build_services
 from webui.core.flags import parse_flags
+from webui.services.logins import OF_AN_ADDRESS
 from webui.ui.page import mount
 
 ROUTES = ("cards?kind=lora", "cards/versions", "cards/details?kind=lora&name=x", "downloads")
@@ -40,3 +42,66 @@ def test_strangers_see_no_cards_and_start_no_downloads(address: str) -> None:
         assert client.post("/login", data={"username": "me", "password": "secret"}).status_code == 200
         assert client.get("/easel/v1/cards/versions").status_code == 200
         assert client.get("/easel/v1/downloads").json() == []
+
+
+def cookies_of(answer: httpx.Response) -> list[str]:
+    return [value.lower() for name, value in answer.headers.multi_items() if name == "set-cookie"]
+
+
+def log_in(client: httpx.Client, user: str = "me", password: str = "secret", **more: Any) -> httpx.Response:
+    return client.post("/login", data={"username": user, "password": password}, **more)
+
+
+@pytest.mark.parametrize("headers", [{}, {"X-Forwarded-Proto": "https"}])
+def test_the_cookies_of_a_login_are_for_this_site_alone(address: str, headers: dict[str, str]) -> None:
+    with httpx.Client(base_url=address, timeout=60) as client:
+        cookies = cookies_of(log_in(client, headers=headers))
+        assert len(cookies) == 2
+        for cookie in cookies:
+            assert "httponly" in cookie
+            assert "samesite=lax" in cookie
+            assert ("; secure" in cookie) == bool(headers)
+
+
+def test_a_login_is_a_new_session_and_ends_the_old_one(address: str) -> None:
+    with httpx.Client(base_url=address, timeout=60) as client:
+        before = client.get("/").cookies
+        log_in(client)
+        first = dict(client.cookies)
+        log_in(client)
+        assert all(dict(client.cookies)[name] != value for name, value in first.items())
+        assert all(dict(client.cookies).get(name) != value for name, value in before.items())
+        assert client.get("/easel/v1/cards/versions").status_code == 200
+    header = {"Cookie": "; ".join(f"{name}={value}" for name, value in first.items())}
+    assert httpx.get(f"{address}/easel/v1/cards/versions", headers=header).status_code == 401
+
+
+def test_after_wrong_passwords_even_the_right_one_has_to_wait(address: str) -> None:
+    with httpx.Client(base_url=address, timeout=60) as client:
+        for number in range(40):  # on a slow machine the first short pauses pass by themselves
+            answer = log_in(client, password=f"wrong{number}")
+            if answer.status_code != 400:
+                break
+        assert number >= OF_AN_ADDRESS
+        assert answer.status_code == 429
+        assert "Try again in" in answer.text
+        for _ in range(3):
+            log_in(client, password="wrong")  # the pauses grow
+        assert log_in(client).status_code == 429
+
+
+def test_events_and_uploads_ask_for_the_login(address: str) -> None:
+    with httpx.Client(base_url=address, timeout=60) as client:
+        assert client.get("/").status_code == 200  # the form to log in with
+        for session in ("before", "after"):
+            body = {"fn_index": 11, "session_hash": session, "data": [""]}
+            asked = (
+                client.post("/gradio_api/run/predict", json=body),
+                client.post("/gradio_api/queue/join", json=body),
+                client.post("/gradio_api/upload", files={"files": ("x.png", b"x")}),
+            )
+            if "me" in client.get("/gradio_api/user").text:
+                break
+            assert [answer.status_code for answer in asked] == [401] * 3
+            log_in(client)
+        assert [answer.status_code for answer in asked] == [200] * 3

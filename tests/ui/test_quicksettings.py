@@ -26,7 +26,7 @@ def models(server: Any) -> Iterator[None]:
     """A second good checkpoint of another size, and a broken one; gone afterwards."""
     folder = server.data / "models" / "Stable-diffusion"
     use_tiny(server)
-    second = tiny_checkpoint(folder, "wide", seed=3, native_size=2 * NATIVE_SIZE)
+    second = tiny_checkpoint(folder, "wide", seed=3, native_size=2 * NATIVE_SIZE, cfg_scale=4.5)
     broken = folder / "broken.safetensors"
     broken.write_bytes(b"not a model at all")
     yield
@@ -43,9 +43,17 @@ def test_a_new_file_appears_after_refresh_and_loads_at_once(visit: Visit, models
     visit.page.click("#refresh_sd_model_checkpoint")
     choose(visit, "wide")
     expect(visit.page.locator("#txt2img_width input[type=number]")).to_have_value(str(2 * NATIVE_SIZE))
+    visit.expect_numbers("txt2img", cfg_scale=4.5)
     visit.generate("wide", steps=1)
     assert visit.picture_width() == 2 * NATIVE_SIZE
     expect(visit.page.locator("#html_info_txt2img")).to_contain_text("Model: wide")
+    choose(visit, "tiny")
+    expect(visit.page.locator("#txt2img_width input[type=number]")).to_have_value(str(NATIVE_SIZE))
+    visit.expect_numbers("txt2img", cfg_scale=7)
+    visit.set_number("txt2img_cfg_scale", 6)
+    choose(visit, "wide")
+    expect(visit.page.locator("#txt2img_width input[type=number]")).to_have_value(str(2 * NATIVE_SIZE))
+    visit.expect_numbers("txt2img", cfg_scale=6)  # the user's own stays
     choose(visit, "tiny")
     expect(visit.page.locator("#txt2img_width input[type=number]")).to_have_value(str(NATIVE_SIZE))
 

@@ -8,6 +8,7 @@ import shutil
 from typing import Any
 
 import httpx
+import pytest
 from playwright.sync_api import expect
 
 from tests.ui.conftest import Visit
@@ -65,7 +66,7 @@ def test_a_page_reloaded_meanwhile_finds_the_running_job_again(visit: Visit) -> 
 
 
 def test_a_page_reloaded_before_its_job_arrives_finds_it(visit: Visit) -> None:
-    visit.page.evaluate("localStorage.setItem('txt2img_task_id', 'task(late)')")
+    visit.page.evaluate("sessionStorage.setItem('txt2img_task_id', 'task(late)')")
     visit.reload()
     with visit.page.expect_response("**/internal/progress") as asked:
         pass
@@ -97,11 +98,11 @@ def test_keys_generate_and_interrupt(visit: Visit) -> None:
 
 
 def test_a_bad_request_is_told_in_one_sentence(visit: Visit) -> None:
-    visit.page.fill(PROMPT, "odd size")
-    visit.set_number("txt2img_width", 101)
+    visit.page.fill(PROMPT, "odd seed")
+    visit.page.fill("#txt2img_seed input", "ten")
     visit.page.click("#txt2img_generate")
     problem = visit.page.locator(f"{LOG} .error")
-    expect(problem).to_contain_text("multiple of 8")
+    expect(problem).to_contain_text("Seed (seed) must be")
     assert "Traceback" not in problem.inner_text()
     visit.wait_idle()
 
@@ -227,3 +228,34 @@ def test_ctrl_enter_starts_again_while_running(visit: Visit) -> None:
     visit.fill_in("second", "txt2img", steps=1, batch_count=1)
     visit.page.press(PROMPT, "Control+Enter")
     expect(visit.page.locator(INFO)).to_contain_text("second")
+
+
+@pytest.mark.parametrize("seed", ["6687881544318117707", "-5"])
+def test_a_long_seed_survives_the_page(visit: Visit, seed: str) -> None:
+    text = f"a cat\nNegative prompt: ugly\nSteps: 1, Sampler: Euler a, CFG scale: 7, Seed: {seed}, Size: 64x64"
+    visit.page.fill(PROMPT, text)
+    visit.page.click("#paste")
+    box = visit.page.locator("#txt2img_seed input")
+    expect(box).to_have_value(seed)
+    visit.generate("a long seed", steps=1, width=64, height=64)
+    expect(visit.page.locator("#html_info_txt2img")).to_contain_text(f"Seed: {seed}")
+    box.fill("-1")
+    visit.page.click("#txt2img_reuse_seed")
+    expect(box).to_have_value(seed)
+
+
+def test_any_size_on_the_page(visit: Visit) -> None:
+    visit.generate("odd size", steps=1, width=100, height=67)
+    expect(visit.page.locator("#html_info_txt2img")).to_contain_text("Size: 100x67")
+    picture = visit.page.locator("#txt2img_gallery img").first
+    expect(picture).to_have_js_property("naturalWidth", 96)
+
+
+def test_a_prompt_with_colons_survives_the_arrow(visit: Visit) -> None:
+    text = "RAW photo, subject: woman, lens: 50mm, light: soft"
+    visit.page.fill(PROMPT, text)
+    visit.page.fill("#txt2img_neg_prompt textarea", "ugly")
+    visit.page.click("#paste")
+    visit.page.wait_for_timeout(1500)
+    expect(visit.page.locator(PROMPT)).to_have_value(text)
+    expect(visit.page.locator("#txt2img_neg_prompt textarea")).to_have_value("ugly")

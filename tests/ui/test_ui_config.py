@@ -89,6 +89,13 @@ def test_a_size_of_ones_own_goes_before_the_checkpoints(tmp_path: Path) -> None:
     assert config(tmp_path, **{**usual, "txt2img__Height__value": 768}).size("txt2img", 64) == (64, 768)
 
 
+def test_a_cfg_scale_of_ones_own_goes_before_the_checkpoints(tmp_path: Path) -> None:
+    path = tmp_path / "own"
+    path.mkdir()
+    assert config(tmp_path, **{"txt2img__CFG Scale__value": 7}).cfg_scale("txt2img", 5) == 5
+    assert config(path, **{"txt2img__CFG Scale__value": 9}).cfg_scale("txt2img", 5) == 9
+
+
 @pytest.fixture
 def visit(browser: Browser, tmp_path: Path) -> Iterator[Visit]:
     steps = {"customscript/sampler.py/txt2img/Sampling steps/value": 33, "txt2img/Width/value": 768}

@@ -9,6 +9,7 @@ HERE = Path(__file__).parent
 REPOSITORY = HERE.parent.parent
 
 LATENT_SCALE = 0.18215  # SD 1.x: latents are multiplied by this before the UNet sees them
+CFG_SCALE = 5.0  # that suits the model
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ import torch
 from . import data
 from .canvas import Canvas
 from .card import OUT, update
-from .config import COLOURS, Preset
+from .config import CFG_SCALE, COLOURS, Preset
 from .export import CHECKPOINT, load_exported, sizes_of
 from .judge import Court, border_colour, train_court
 from .networks import pick_device
-from .painter import CFG_SCALE, SAMPLER, STEPS, Painter
+from .painter import SAMPLER, STEPS, Painter
 from .scenes import Subjects, draw_scene, general_scene
 from .sheets import curves, sheet
 from .vae import psnr, reconstruct

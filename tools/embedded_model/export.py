@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
-from .config import LATENT_SCALE, REPOSITORY, STYLES, NetworkSizes, Preset
+from .config import CFG_SCALE, LATENT_SCALE, REPOSITORY, STYLES, NetworkSizes, Preset
 from .encode import load_whitening
 from .networks import build_text, build_unet, build_vae
 from .unet import load_networks
@@ -129,6 +129,7 @@ def metadata(preset: Preset, step: int) -> dict[str, Any]:
         "vae_norm_num_groups": sizes.vae_groups,
         "text_heads": sizes.text_heads,
         "native_size": preset.native_size,
+        "cfg_scale": CFG_SCALE,
         "licence": "Apache-2.0",
         "trained_on": sorted({STYLES[word].credit for word in preset.styles}),
         "examples": list(preset.examples),
@@ -187,6 +188,7 @@ def sidecar(preset: Preset) -> dict[str, Any]:
                 "parameterization": "eps",
                 "image_size": preset.native_size // 8,
                 "native_size": preset.native_size,
+                "cfg_scale": whole(CFG_SCALE),
                 "channels": 4,
                 "conditioning_key": "crossattn",
                 "scale_factor": LATENT_SCALE,

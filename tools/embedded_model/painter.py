@@ -20,7 +20,9 @@ from webui.jobs.context import JobContext
 from webui.pipeline.engine import build
 from webui.pipeline.generate import run
 
-SAMPLER, STEPS, CFG_SCALE = "DPM++ 2M", 20, 5.0
+from .config import CFG_SCALE
+
+SAMPLER, STEPS = "DPM++ 2M", 20
 
 
 def png(picture: np.ndarray) -> bytes:

@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from webui.api.waiting import Waiters
+from webui.core.texts import shown_name
 from webui.jobs.kinds import JobKind
 from webui.services.kinds import LOAD, UNLOAD
 from webui.services.services import Services
@@ -23,8 +24,8 @@ def checkpoints_router(services: Services, waiters: Waiters) -> APIRouter:
                 "model_name": item.model_name,
                 "hash": item.shorthash,
                 "sha256": item.sha256,
-                "filename": str(item.path),
-                "config": str(item.config) if item.config else None,
+                "filename": shown_name(str(item.path)),
+                "config": shown_name(str(item.config)) if item.config else None,
             }
             for item in services.checkpoints.all()
         ]

@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from webui.core.errors import WebuiError
@@ -16,6 +17,50 @@ from webui.core.errors import WebuiError
 log = logging.getLogger(__name__)
 
 FAULT = "Something went wrong inside Easel; the log has the details."
+
+
+class FieldProblem(BaseModel):
+    loc: list[str | int] = Field(description="Where in the request")
+    msg: str
+    type: str
+
+
+class ErrorAnswer(BaseModel):
+    """A1111's shape of every error."""
+
+    error: str = Field(description="The kind of error")
+    detail: str | list[FieldProblem] = Field(description="A sentence, or for a 422 the fields that were refused")
+    body: str = Field(description="Always empty")
+    errors: str = Field(description="The same as one sentence; empty where `detail` is one already")
+
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorAnswer, "description": description}
+    for status, description in {
+        400: "The request can't be understood",
+        401: "User name or password are wrong or missing",
+        403: "Not allowed",
+        404: "What the request names doesn't exist",
+        405: "The path doesn't take this method",
+        409: "The job was taken out of the queue",
+        413: "The body is too large",
+        415: "The body is not JSON",
+        421: "The request was meant for another host",
+        422: "A value is refused",
+        429: "Too many requests wait already",
+        500: "Something went wrong inside Easel",
+        501: "Not in this version",
+        502: "Another machine can't be reached",
+        503: "The server is stopping",
+    }.items()
+}
+"""What any route may answer besides its own answer."""
+
+
+class NotInThisVersion(WebuiError):
+    """A1111 has it and Easel doesn't yet."""
+
+    status = 501
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -58,7 +103,7 @@ async def _fault(request: Request, error: Exception) -> JSONResponse:
 
 
 def sentence_of(problem: Mapping[str, Any]) -> str:
-    """'width must be a multiple of 8, got 513' from one item of pydantic's report."""
+    """'width must be greater than or equal to 8, got 5' from one item of pydantic's report."""
     name = ".".join(str(part) for part in problem["loc"] if part != "body") or "The body"
     if problem["type"] == "missing":
         return f"{name} is missing"

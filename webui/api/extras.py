@@ -7,10 +7,12 @@ from html import escape
 from typing import Annotated, Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, create_model, model_validator
+from typing_extensions import Self
 
 from webui.api.images import picture_bytes
 from webui.api.schema import api_fields
+from webui.api.unused import checked_where_used
 from webui.api.waiting import Waiters
 from webui.core.extras import MOST_PICTURES, ExtrasRequest, PictureSource
 from webui.core.request import GenerationResult
@@ -39,12 +41,10 @@ class _Operations(BaseModel):
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _null_is_default(cls, values: Any) -> Any:
-        if not isinstance(values, dict):
-            return values
-        return {name: value for name, value in values.items() if value is not None}
+    def _unused_is_not_checked(cls, values: Any, check: ModelWrapValidatorHandler[Self]) -> Self:
+        return checked_where_used(values, check)
 
 
 def _body(name: str, **more: Any) -> type[_Operations]:

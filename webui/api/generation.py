@@ -7,14 +7,15 @@ import base64
 import json
 import secrets
 import string
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from webui.api.options import CHECKPOINT, allowed_changes, change_settings
+from webui.api.effects import idle_fields
+from webui.api.options import CHECKPOINT, allowed_changes, change_settings, known_settings
 from webui.api.schema import GIVEN_PICTURES, Body, ImageToImageBody, TextToImageBody, filled_in, request_of
 from webui.api.waiting import Waiters
 from webui.core.request import GenerationResult
@@ -31,7 +32,9 @@ ID_LETTERS = string.ascii_uppercase + string.digits
 class PicturesAnswer(BaseModel):
     images: list[str] = Field(description="The pictures in base64, the grid first if there is one")
     parameters: dict[str, Any] = Field(description="The request, with what was left open at its default")
-    info: str = Field(description="Facts about the job, as JSON")
+    info: str = Field(
+        description="Facts about the job, as JSON; `comments` are sentences about what went otherwise than asked"
+    )
 
 
 def generation_router(services: Services, waiters: Waiters) -> APIRouter:
@@ -83,19 +86,21 @@ def interrupting(services: Services, job_id: str, request: Request) -> Iterator[
 
 def make_pictures(services: Services, body: Body, job_id: str) -> Response:
     """Queue the body's request, wait for its pictures, and answer. Raises: WebuiError."""
+    comments = list(idle_fields(body))
     overrides: dict[str, Any] = {}
     if body.infotext:
         form = form_from_infotext(body.infotext, services).form
         overrides = overrides_from_lines(form.get(OVERRIDES, ()), services.settings.snapshot())
         body = filled_in(body, form)
-    overrides |= body.override_settings or {}
+    known, unknown = known_settings(services, body.override_settings or {})
+    overrides |= known
     request = request_of(body, services.host.params).replace(overrides=job_settings(services, overrides))
     submit_generation(services, request, job_id)
     services.jobs.wait(job_id)
     result = generation_result(services, job_id)
     if not body.override_settings_restore_afterwards:
         change_settings(services, request.overrides)
-    return answer(body, result)
+    return answer(body, result, [*comments, *unknown, *result.comments])
 
 
 def job_settings(services: Services, wished: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,14 +115,18 @@ def new_task_id(mode: str) -> str:
     return f"task({mode}-{''.join(secrets.choice(ID_LETTERS) for _ in range(7))})"
 
 
-def answer(body: Body, result: GenerationResult) -> Response:
-    """The answer's JSON, put together without copying the pictures more often than needed."""
+def answer(body: Body, result: GenerationResult, comments: Sequence[str]) -> Response:
+    """The answer's JSON, put together without copying the pictures more often than needed.
+
+    comments: sentences for the user; `info` has them only where there are any, as A1111 has no such key.
+    """
+    told = {"comments": list(dict.fromkeys(comments))} if comments else {}
     pictures = result.images if body.send_images else ()
     left_out = set() if getattr(body, "include_init_images", False) else {*GIVEN_PICTURES}
     parameters = body.model_dump(mode="json", exclude=left_out)
     content = {
         "images": [base64.b64encode(picture.data).decode("ascii") for picture in pictures],
         "parameters": parameters | {name: None for name in left_out if name in type(body).model_fields},
-        "info": json.dumps(dict(result.info), allow_nan=False),
+        "info": json.dumps({**result.info, **told}, allow_nan=False),
     }
     return Response(json.dumps(content, allow_nan=False), media_type="application/json")

@@ -1,4 +1,4 @@
-"""What there is to choose from: samplers, schedules, upscalers, styles, extensions, flags."""
+"""What there is to choose from: samplers, schedules, upscalers, styles, flags."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 import psutil
 from fastapi import APIRouter
 
-from webui.api.schema import LOOPBACK, SOFT_INPAINTING
 from webui.core.choices import IMAGE_UPSCALERS, LATENT_UPSCALERS, SAMPLERS, SCHEDULERS
 from webui.core.flags import flag_parser
 from webui.services.services import Services
@@ -55,11 +54,15 @@ def listings_router(services: Services) -> APIRouter:
             for style in services.styles.all()
         ]
 
-    @router.get("/scripts")
-    async def scripts() -> dict[str, list[str]]:
-        """Extensions with parameters of their own, by the names alwayson_scripts takes, and selectable scripts."""
-        names = [group.__name__.lower() for group in services.host.params]
-        return {"txt2img": names, "img2img": [*names, SOFT_INPAINTING, LOOPBACK]}
+    @router.get("/face-restorers")
+    async def face_restorers() -> list[dict[str, Any]]:
+        """None in this version."""
+        return []
+
+    @router.get("/realesrgan-models")
+    async def realesrgan_models() -> list[dict[str, Any]]:
+        """None in this version."""
+        return []
 
     @router.get("/cmd-flags")
     async def cmd_flags() -> dict[str, Any]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hmac
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 from fastapi import HTTPException, Request
 
 from webui.core.flags import Flags
+from webui.services.logins import Logins, TooManyTries
 
 
 def credentials_of(flags: Flags) -> tuple[tuple[str, str], ...]:
@@ -19,30 +19,26 @@ def credentials_of(flags: Flags) -> tuple[tuple[str, str], ...]:
     return flags.credentials
 
 
-def login_required(credentials: Sequence[tuple[str, str]]) -> Callable[[Request], Awaitable[None]]:
-    """A dependency that lets through one of these (user, password) pairs, everyone if there are none.
-
-    Every pair is compared in full, so that the time tells neither names nor passwords.
-    """
-    known = [spelling for user, password in credentials for spelling in _spellings(f"{user}:{password}")]
+def login_required(logins: Logins) -> Callable[[Request], Awaitable[None]]:
+    """A dependency that lets through who has a login, everyone where none is asked for."""
 
     async def check(request: Request) -> None:
-        given = _given(request.headers.get("authorization", ""))
-        matches = [hmac.compare_digest(given, pair) for pair in known]
-        if known and not any(matches):
+        if not logins.required:
+            return
+        address = request.client.host if request.client else ""
+        given = given_pair(request.headers.get("authorization", ""))
+        try:
+            user = logins.user(given, address) if given else None
+        except TooManyTries as error:
+            raise HTTPException(429, str(error), {"Retry-After": str(error.seconds)}) from error
+        if user is None:
             raise HTTPException(401, "Incorrect username or password", {"WWW-Authenticate": "Basic"})
 
     return check
 
 
-def _spellings(pair: str) -> set[bytes]:
-    """The pair as clients encode it: in UTF-8, or in Latin-1 where that can be."""
-    latin = all(ord(letter) < 256 for letter in pair)
-    return {pair.encode(), pair.encode("latin-1")} if latin else {pair.encode()}
-
-
-def _given(header: str) -> bytes:
-    """The pair in an Authorization header, b"" if it holds none."""
+def given_pair(header: str) -> bytes:
+    """The "user:password" in an Authorization header, b"" if it holds none."""
     kind, _, encoded = header.partition(" ")
     if kind.lower() != "basic":
         return b""

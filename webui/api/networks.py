@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from webui.catalog.networks import EmbeddingFacts
+from webui.core.texts import shown_name
 from webui.services.services import Services
 
 
@@ -21,7 +22,7 @@ def networks_router(services: Services) -> APIRouter:
             {
                 "name": file.stem,
                 "alias": networks.loras.facts(file).alias or file.stem,
-                "path": str(file.path),
+                "path": shown_name(str(file.path)),
                 "metadata": networks.loras.metadata(file),
             }
             for file in networks.loras.all()
@@ -45,7 +46,7 @@ def networks_router(services: Services) -> APIRouter:
 
     @router.get("/hypernetworks")
     def hypernetworks() -> list[dict[str, Any]]:
-        return [{"name": file.stem, "path": str(file.path)} for file in networks.hypernetworks.all()]
+        return [{"name": file.stem, "path": shown_name(str(file.path))} for file in networks.hypernetworks.all()]
 
     return router
 

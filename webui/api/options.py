@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
 from webui.api.waiting import Waiters
-from webui.catalog.vaes import AUTOMATIC, NONE
-from webui.core.errors import InvalidRequest, NotFound, Refused
-from webui.core.settings import Setting
+from webui.catalog.vaes import AUTOMATIC, NONE, vae_wish
+from webui.core.effects import changed, ineffective
+from webui.core.errors import InvalidRequest, NotFound, Refused, nearest
+from webui.core.settings import Setting, shown
 from webui.services.generation import choose_checkpoint
 from webui.services.services import Services
 
+log = logging.getLogger(__name__)
+
+NOTES = "X-Easel-Notes"
+"""Header with what was passed over, as a JSON list of sentences: the body stays A1111's null."""
+MOST_NOTES = 20
 CHECKPOINT = "sd_model_checkpoint"
 VAE = "sd_vae"
 HASH = "sd_checkpoint_hash"  # follows from the checkpoint
 
-# Settings that name places on the server, or decide which code runs. With --hide-ui-dir-config name patterns too.
-NOT_FROM_OUTSIDE = frozenset(
-    {
-        "temp_dir",
-        "clean_temp_dir_at_start",
-        "font",
-        "profiling_filename",
-        "disabled_extensions",
-        "disable_all_extensions",
-        "restore_config_state_file",
-    }
-)
-PATTERNS = frozenset({"samples_filename_pattern", "grid_zip_filename_pattern", "directories_filename_pattern"})
+# Settings that delete files or decide which code runs; those that name places say so themselves (Setting.reaches).
+NOT_FROM_OUTSIDE = frozenset({"clean_temp_dir_at_start", "disabled_extensions", "disable_all_extensions"})
+
+
+NOTES_HEADER = {"description": "What was passed over: a JSON list of sentences", "schema": {"type": "string"}}
 
 
 def options_router(services: Services, waiters: Waiters) -> APIRouter:
@@ -46,12 +46,42 @@ def options_router(services: Services, waiters: Waiters) -> APIRouter:
             return options
         return options | {CHECKPOINT: checkpoint.title, HASH: checkpoint.sha256 or ""}
 
-    @router.post("/options")
-    async def set_options(changes: dict[str, Any]) -> None:
-        """Change settings, all or none. A new checkpoint is loaded before the answer comes."""
-        await waiters.run(change_settings, services, changes)
+    @router.post("/options", response_model=None, responses={200: {"headers": {NOTES: NOTES_HEADER}}})
+    async def set_options(changes: dict[str, Any], response: Response) -> None:
+        """Change settings, all or none. A new checkpoint is loaded before the answer comes.
+
+        Settings that there aren't, as A1111's extensions have them, are passed over and named in the header
+        X-Easel-Notes, and so are changed ones that have no effect.
+        """
+        known, notes = known_settings(services, changes)
+        notes += ineffective(changed(known, services.settings.snapshot()))
+        await waiters.run(change_settings, services, known)
+        if notes:
+            log.warning("Settings changed over the API: %s", " ".join(notes))
+            response.headers[NOTES] = header_of(notes)
 
     return router
+
+
+def known_settings(services: Services, wished: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Those of the wished settings that there are, and a sentence for each of the others."""
+    table = services.settings.snapshot().table
+    unknown = [key for key in wished if key not in table]
+    notes = [
+        f"There is no setting {shown(key)}{nearest(key[:100], table)}; it was passed over."
+        for key in unknown[:MOST_NOTES]
+    ]
+    if len(unknown) > MOST_NOTES:
+        notes.append(f"{len(unknown) - MOST_NOTES} more unknown settings were passed over.")
+    return {key: value for key, value in wished.items() if key in table}, notes
+
+
+def header_of(notes: Sequence[str]) -> str:
+    """The first notes as JSON in ASCII, short enough for every client."""
+    kept = list(notes)[:MOST_NOTES]
+    while len(text := json.dumps(kept)) > 4000:
+        kept.pop()
+    return text
 
 
 def change_settings(services: Services, wished: Mapping[str, Any]) -> None:
@@ -89,14 +119,17 @@ def allowed_changes(services: Services, wished: Mapping[str, Any]) -> dict[str, 
         changes[CHECKPOINT] = services.checkpoints.find(changes[CHECKPOINT]).title
     elif changes.get(CHECKPOINT) == "":
         raise InvalidRequest(f'Setting "{CHECKPOINT}" can\'t be ""; it must be the name of a checkpoint, or null.')
-    if changes.get(VAE) not in (None, current[VAE], AUTOMATIC, NONE):
-        changes[VAE] = services.vaes.find(changes[VAE]).name
+    if VAE in changes:
+        wish = vae_wish(changes[VAE])
+        known = wish in (current[VAE], AUTOMATIC, NONE)
+        changes[VAE] = wish if known else services.vaes.find(wish).name
     return changes
 
 
 def is_restricted(setting: Setting, *, patterns: bool = False) -> bool:
-    """Whether the API may not change it: folders, what code runs, and the rules for fetching pictures."""
-    key = setting.key
-    return (
-        setting.restrict_api or key.startswith("outdir_") or key in NOT_FROM_OUTSIDE or (patterns and key in PATTERNS)
-    )
+    """Whether the API may not change it: folders, files, what code runs, and the rules for fetching pictures.
+
+    patterns: names of files count too (--hide-ui-dir-config).
+    """
+    places = ("folder", "file", "name") if patterns else ("folder", "file")
+    return setting.restrict_api or setting.reaches in places or setting.key in NOT_FROM_OUTSIDE

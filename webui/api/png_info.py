@@ -30,7 +30,7 @@ def png_info_router(services: Services) -> APIRouter:
     def png_info(body: PictureBody) -> PngInfoAnswer:
         infotext, items = read_infotext(picture_bytes(body.image, "image"))
         if infotext is None:
-            return PngInfoAnswer(info="", items={}, parameters={})
+            return PngInfoAnswer(info="", items=items, parameters={})
         return PngInfoAnswer(info=infotext, items=items, parameters=fields_of(infotext, services))
 
     return router

@@ -9,11 +9,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    ValidationError,
+    create_model,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
+from typing_extensions import Self
 
 from webui.api.errors import sentence_of
 from webui.api.images import picture_bytes
+from webui.api.unused import checked_where_used
 from webui.core.choices import find_sampler
 from webui.core.errors import InvalidRequest, nearest
 from webui.core.params import Params, nested_group
@@ -52,20 +63,26 @@ class Body(BaseModel):
     do_not_save_grid: bool = False
     comments: dict[str, Any] | None = None
 
-    @model_validator(mode="before")
+    _unknown: tuple[str, ...] = PrivateAttr(())
+
+    @model_validator(mode="wrap")
     @classmethod
-    def _null_is_default(cls, values: Any) -> Any:
-        if not isinstance(values, dict):
-            return values
-        return {name: value for name, value in values.items() if value is not None}
+    def _unused_is_not_checked(cls, values: Any, check: ModelWrapValidatorHandler[Self]) -> Self:
+        body = checked_where_used(values, check)
+        if isinstance(values, dict):
+            body._unknown = tuple(name for name in values if name not in cls.model_fields)
+        return body
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """Names in the request that no field has."""
+        return self._unknown
 
 
 class _HiresSwitch(Body):
     enable_hr: bool = Field(False, description="Hires. fix")
-    firstphase_width: int = Field(
-        0, ge=0, le=MAX_SIDE, multiple_of=8, description="First pass; width is the target then"
-    )
-    firstphase_height: int = Field(0, ge=0, le=MAX_SIDE, multiple_of=8)
+    firstphase_width: int = Field(0, ge=0, le=MAX_SIDE, description="First pass; width is the target then")
+    firstphase_height: int = Field(0, ge=0, le=MAX_SIDE)
     firstpass_image: str | None = None
 
 
@@ -132,7 +149,7 @@ def request_of(body: Body, extensions: Sequence[type[Params]]) -> GenerationRequ
         scripts = {title: args for title, args in scripts.items() if title.lower() != SOFT_INPAINTING}
     else:
         values |= _hires(hires, body)
-    if not values.get("refiner", {}).get("checkpoint"):
+    if str(values.get("refiner", {}).get("checkpoint") or "None").lower() == "none":
         values["refiner"] = None
     values["loopback"] = _loopback(body)
     return GenerationRequest.checked(

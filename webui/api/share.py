@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import hmac
 import secrets
 from collections.abc import Sequence
 
 from webui.api.guard import App, Receive, Scope, Send, host_name
+from webui.api.login import given_pair
 from webui.core.errors import WebuiError
+from webui.services.logins import Logins, TooManyTries
+
+ASKED = (b"www-authenticate", b'Basic realm="Easel", charset="UTF-8"')
 
 
 class NoTunnel(WebuiError):
@@ -41,34 +43,40 @@ class PasswordGate:
 
     def __init__(self, app: App) -> None:
         self._app = app
-        self._accepted: dict[str, tuple[bytes, ...]] = {}
+        self._logins: dict[str, Logins] = {}
 
     def protect(self, host: str, credentials: Sequence[tuple[str, str]]) -> None:
         """Requests for `host` need one of these (user, password) pairs from now on."""
-        pairs = (base64.b64encode(f"{user}:{password}".encode()) for user, password in credentials)
-        self._accepted[host_name(host) or host] = tuple(pairs)
+        self._logins[host_name(host) or host] = Logins(credentials)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket") or self._may_pass(scope):
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1008})
-        else:
-            headers = [
-                (b"www-authenticate", b'Basic realm="Easel", charset="UTF-8"'),
-                (b"content-type", b"text/plain; charset=utf-8"),
-                (b"x-content-type-options", b"nosniff"),
-                (b"cache-control", b"no-store"),
-            ]
-            await send({"type": "http.response.start", "status": 401, "headers": headers})
-            await send({"type": "http.response.body", "body": b"This public link needs a user name and a password."})
-
-    def _may_pass(self, scope: Scope) -> bool:
+            return
         headers = dict(scope["headers"])
         host = host_name(headers.get(b"host", b"").decode("latin-1"))  # as the guard reads it, "name." included
-        accepted = self._accepted.get(host or "")
-        if accepted is None:
-            return True
-        kind, _, given = headers.get(b"authorization", b"").partition(b" ")
-        matches = [hmac.compare_digest(given.strip(), pair) for pair in accepted]
-        return kind.lower() == b"basic" and any(matches)
+        logins = self._logins.get(host or "")
+        given = given_pair(headers.get(b"authorization", b"").decode("latin-1"))
+        try:
+            passes = logins is None or bool(given and logins.user(given, (scope.get("client") or ("",))[0]))
+        except TooManyTries as error:
+            await _refuse(scope, send, 429, str(error), (b"retry-after", str(error.seconds).encode()))
+            return
+        if passes:
+            await self._app(scope, receive, send)
+        else:
+            await _refuse(scope, send, 401, "This public link needs a user name and a password.", ASKED)
+
+
+async def _refuse(scope: Scope, send: Send, status: int, sentence: str, header: tuple[bytes, bytes]) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008})
+        return
+    headers = [
+        header,
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"x-content-type-options", b"nosniff"),
+        (b"cache-control", b"no-store"),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": sentence.encode()})

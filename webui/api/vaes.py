@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from webui.core.texts import shown_name
 from webui.services.services import Services
 
 
@@ -14,7 +15,7 @@ def vaes_router(services: Services) -> APIRouter:
 
     @router.get("/sd-vae")
     def sd_vae() -> list[dict[str, Any]]:
-        return [{"model_name": file.path.name, "filename": str(file.path)} for file in services.vaes.all()]
+        return [{"model_name": file.file_name, "filename": shown_name(str(file.path))} for file in services.vaes.all()]
 
     @router.post("/refresh-vae")
     def refresh_vae() -> None:

@@ -8,11 +8,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from webui.catalog.files import FileCatalog, ModelFile, natural_key
+from webui.catalog.files import FileCatalog, ModelFile, natural_key, slashed
 from webui.catalog.hashes import HashCache
 from webui.catalog.hashing import BackgroundHasher
-from webui.catalog.safetensors_header import PREFIX, looks_like_pickle
-from webui.core.errors import NotFound, nearest
+from webui.catalog.safetensors_header import PREFIX, looks_like_pickle, require_no_pointer
+from webui.core.errors import BadModelFile, NotFound, nearest
+from webui.core.texts import shown_name
 
 __all__ = ["Checkpoint", "CheckpointCatalog", "natural_key"]
 
@@ -47,7 +48,12 @@ class Checkpoint:
     @property
     def model_name(self) -> str:
         """A1111's `model_name`: the file name without its suffix."""
-        return self.path.stem
+        return shown_name(self.path.stem)
+
+    @property
+    def file_name(self) -> str:
+        """The file name as it is shown."""
+        return shown_name(self.path.name)
 
     @property
     def shorthash(self) -> str | None:
@@ -68,10 +74,10 @@ class Checkpoint:
     def ids(self) -> tuple[str, ...]:
         """Every exact spelling that finds this checkpoint."""
         stem = self.name.rsplit(".", 1)[0]
-        spellings = [self.title, self.name, stem, self.path.name, self.model_name, str(self.path)]
+        spellings = [self.title, self.name, stem, self.file_name, self.model_name, str(self.path)]
         if self.sha256:
             spellings += [self.sha256, self.sha256[:SHORT_HASH], f"{stem} [{self.shorthash}]"]
-            spellings += [f"{self.path.name} [{self.shorthash}]", f"{self.model_name} [{self.shorthash}]"]
+            spellings += [f"{self.file_name} [{self.shorthash}]", f"{self.model_name} [{self.shorthash}]"]
         if self.legacy_hash:
             spellings += [self.legacy_hash, f"{self.name} [{self.legacy_hash}]"]
         return tuple(spellings)
@@ -141,7 +147,8 @@ class CheckpointCatalog:
     def find(self, name: str) -> Checkpoint:
         """The checkpoint meant by a title, file name, stem, path, 8-, 10- or 64-digit hash, or part of a title.
 
-        A part matches the shortest title holding it; a trailing ` [hash]` that fits nothing is ignored.
+        "\\" counts as "/". A part matches the shortest title holding it; a trailing ` [hash]` that fits nothing is
+        ignored.
         Raises: NotFound naming the nearest checkpoint.
         """
         wanted = name.strip()
@@ -152,6 +159,10 @@ class CheckpointCatalog:
                 "Refresh the list if you just added it."
             )
         return found
+
+    def is_there(self, name: str) -> bool:
+        """Whether `find` has an answer."""
+        return self._lookup(name.strip()) is not None
 
     def default(self, wanted: str = "") -> Checkpoint:
         """`wanted` if it is there, else the user's first loadable checkpoint, else the embedded one.
@@ -214,16 +225,16 @@ class CheckpointCatalog:
         if LEGACY.search(wanted):
             self._learn_legacy()
         everything = self._all
-        lower = wanted.lower()
+        plain = slashed(wanted.lower())
         for fits in (
             lambda c: wanted in (c.title, c.name),
             lambda c: wanted in c.ids,
-            lambda c: lower in (spelling.lower() for spelling in c.ids),
+            lambda c: plain in (slashed(spelling.lower()) for spelling in c.ids),
         ):
             found = next((c for c in everything if fits(c)), None)
             if found:
                 return found
-        parts = [c for c in everything if lower in c.title.lower()]
+        parts = [c for c in everything if plain in slashed(c.title.lower())]
         if parts:
             return min(parts, key=lambda c: len(c.title))
         bare = re.sub(r"\s*\[[0-9a-fA-F]+\]$", "", wanted)
@@ -252,7 +263,7 @@ class CheckpointCatalog:
             return self._all
 
     def _describe(self, file: ModelFile, sha256: str | None, legacy: str) -> Checkpoint:
-        config = file.path.with_name(f"{file.stem}.yaml")
+        config = file.path.with_name(f"{file.own_stem}.yaml")
         return Checkpoint(
             path=file.path,
             name=file.name,
@@ -269,12 +280,13 @@ class CheckpointCatalog:
         """Why the file is refused, by a cheap look; loading it looks at everything."""
         if file.is_folder:
             return None
-        name = file.path.name
+        name = file.file_name
         if file.size == 0:
             return f"{name} is empty (0 bytes): the copy or download failed, fetch it again."
         try:
             with file.path.open("rb") as opened:
                 start = opened.read(PREFIX + 1)
+            require_no_pointer(start, name)
             if looks_like_pickle(start[:PREFIX]):
                 if file.path.suffix.lower() == ".safetensors":
                     return f"{name} is a pickle named .safetensors: it is refused, because pickles can run programs."
@@ -282,6 +294,8 @@ class CheckpointCatalog:
             if file.path.suffix.lower() == ".ckpt" and start[PREFIX:] != b"{":
                 return f"{name} is neither a PyTorch nor a safetensors file; copy or download it again."
             return None
+        except BadModelFile as error:
+            return str(error)
         except OSError as error:
             return f"{name} can't be read: {error.strerror or error}."
 

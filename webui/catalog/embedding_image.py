@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 SUFFIXES = (".png", ".webp", ".jxl", ".avif")
+FORMATS = ("PNG", "WEBP", "AVIF")
 TEXT_KEY = "sd-ti-embedding"
 TENSOR_KEY = "TORCHTENSOR"
 MAX_PIXELS = 5_000_000
@@ -50,7 +51,7 @@ def read_embedding_image(path: Path) -> ImageEmbedding | None:
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 return None
             text = image.info.get(TEXT_KEY)

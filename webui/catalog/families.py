@@ -175,6 +175,7 @@ def read_capabilities(family: Family, shapes: Shapes, hints: Hints, name: str) -
         return replace(
             found,
             native_size=hints.native_size or found.native_size,
+            cfg_scale=hints.cfg_scale or found.cfg_scale,
             context_width=size_of(shapes, f"{UNET}context_embedder.weight", 1, name),
             pooled_width=size_of(shapes, f"{UNET}y_embedder.mlp.0.weight", 1, name),
             latent_channels=size_of(shapes, f"{UNET}x_embedder.proj.weight", 1, name),
@@ -199,6 +200,7 @@ def _of_unet(found: Capabilities, shapes: Shapes, hints: Hints, name: str) -> Ca
         found,
         prediction=prediction,
         native_size=native_size,
+        cfg_scale=hints.cfg_scale or found.cfg_scale,
         latent_scale=hints.latent_scale or found.latent_scale,
         context_width=context[-1],
         step_levels=() if edm else found.step_levels,

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from webui.core.errors import NotFound, nearest
+from webui.core.texts import shown_name
 
 FOLDER_MODEL = "model_index.json"
 """What makes a folder one model, in diffusers' layout."""
@@ -27,7 +28,7 @@ COARSE = 2.0
 class ModelFile:
     """A file that holds a model, seen from outside; a folder in diffusers' layout counts as one file.
 
-    name: relative to its root with "/", absolute when two roots hold the same relative name.
+    name: relative to its root with "/", absolute when two roots hold the same relative name; as `shown_name` has it.
     root: the folder of the catalog it was found in. size: bytes, 0 for a folder. created: seconds since the epoch.
     beside: the names of everything in the same folder, where sidecars and previews are looked up.
     """
@@ -42,15 +43,25 @@ class ModelFile:
     beside: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
 
     @property
+    def own_stem(self) -> str:
+        """The file name without its suffix as the disk has it, which names what lies beside."""
+        return self.path.name if self.is_folder else self.path.stem
+
+    @property
     def stem(self) -> str:
         """The name in a prompt: the file name without its suffix."""
-        return self.path.name if self.is_folder else self.path.stem
+        return shown_name(self.own_stem)
+
+    @property
+    def file_name(self) -> str:
+        """The file name as it is shown."""
+        return shown_name(self.path.name)
 
     @property
     def folder(self) -> str:
         """The folder below the root with "/", "" for the root itself."""
         parent = self.path.parent
-        return "" if parent == self.root else parent.relative_to(self.root).as_posix()
+        return "" if parent == self.root else shown_name(parent.relative_to(self.root).as_posix())
 
     @property
     def hidden(self) -> bool:
@@ -65,14 +76,18 @@ class ModelFile:
 
 @dataclass(frozen=True)
 class _Folder:
-    """What one folder held when it was read. real: its path without links. seen: when, in seconds since the epoch."""
+    """What one folder held when it was read. real: its path without links. seen: when, in seconds since the epoch.
+
+    linked: those of `folders` that are links.
+    """
 
     path: Path
     real: str
     mtime_ns: int
     seen: float
     folders: tuple[Path, ...]
-    files: tuple[tuple[str, os.stat_result, bool], ...]  # name, stat, whether it is a link
+    linked: frozenset[Path]
+    files: tuple[tuple[str, os.stat_result], ...]
     names: frozenset[str]
     is_model: bool
 
@@ -153,7 +168,7 @@ class FileCatalog:
             return self._version != before
 
     def find(self, name: str) -> ModelFile:
-        """The file meant by its stem, its name with or without suffix, or its path, in any case of letters.
+        """The file meant by its stem, its name with or without suffix, or its path, in any case, with / or \\.
 
         Of several equal stems the first one counts. Raises: NotFound naming the nearest.
         """
@@ -165,9 +180,8 @@ class FileCatalog:
 
     def get(self, name: str) -> ModelFile | None:
         """As `find`, None when there is no such file."""
-        wanted = name.strip()
-        index = self._index
-        return index.get(wanted) or index.get(wanted.lower())
+        wanted, index = name.strip(), self._index
+        return index.get(wanted) or index.get(wanted.lower()) or index.get(slashed(wanted.lower()))
 
     def _scan(self) -> None:
         """Bring the list up to date with the folders in `_read`, reading those that are missing there."""
@@ -182,7 +196,7 @@ class FileCatalog:
         for path in self._single:
             single = self._single_file(path, taken)
             if single:
-                found.setdefault(os.path.realpath(path), single)
+                found.setdefault(os.path.join(os.path.realpath(path.parent), path.name), single)
         ordered = tuple(sorted(found.values(), key=lambda file: natural_key(file.name)))
         seen = {path: (folder.mtime_ns, folder.names) for path, folder in kept.items()}
         self._read = kept
@@ -193,11 +207,11 @@ class FileCatalog:
             self._version += 1
 
     def _walk(self, root: Path, kept: dict[Path, _Folder]) -> Iterator[_Folder]:
-        """Every folder below the root once, links followed; fills `kept`."""
+        """Every folder below the root once, links followed after all that are none; fills `kept`."""
         entered: set[str] = {folder.real for folder in kept.values()}
-        waiting = [root]
-        while waiting:
-            path = waiting.pop()
+        waiting, linked = [root], list[Path]()
+        while waiting or linked:
+            path = waiting.pop() if waiting else linked.pop(0)
             folder = self._read.get(path) or _read_folder(path, self.suffixes)
             if folder is None or folder.real in entered:
                 continue
@@ -205,17 +219,18 @@ class FileCatalog:
             kept[path] = folder
             yield folder
             if not (folder.is_model and self._folder_models):
-                waiting += [inner for inner in reversed(folder.folders) if self._hidden or inner.name[0] != "."]
+                inner = [path for path in folder.folders if self._hidden or path.name[0] != "."]
+                waiting += [path for path in reversed(inner) if path not in folder.linked]
+                linked += [path for path in inner if path in folder.linked]
 
     def _files_of(self, folder: _Folder, root: Path, taken: set[str]) -> Iterator[tuple[str, ModelFile]]:
-        """(path without links, file): two names of one file have the first in common."""
+        """(path without links on the way, file). A link to a file is a file of its own name."""
         if folder.is_model and self._folder_models and folder.path != root:
             yield folder.real, self._describe(folder.path, root, folder.mtime_ns, 0, taken, is_folder=True)
             return
-        for name, stat, is_link in folder.files:
+        for name, stat in folder.files:
             if self._wanted(name):
-                path = folder.path / name
-                real = os.path.realpath(path) if is_link else os.path.join(folder.real, name)
+                path, real = folder.path / name, os.path.join(folder.real, name)
                 yield real, self._describe(path, root, stat.st_mtime_ns, stat.st_size, taken, stat, folder.names)
 
     @staticmethod
@@ -229,9 +244,9 @@ class FileCatalog:
         beside: frozenset[str] = frozenset(),
         is_folder: bool = False,
     ) -> ModelFile:
-        name = path.relative_to(root).as_posix()
+        name = shown_name(path.relative_to(root).as_posix())
         created = getattr(stat, "st_birthtime", stat.st_ctime) if stat else mtime_ns / 1e9
-        name = path.as_posix() if name in taken else name
+        name = shown_name(path.as_posix()) if name in taken else name
         return ModelFile(path, root, name, size, mtime_ns, float(created), is_folder, beside)
 
     def _single_file(self, path: Path, taken: set[str]) -> ModelFile | None:
@@ -256,7 +271,8 @@ def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
 def _read_folder(path: Path, suffixes: tuple[str, ...]) -> _Folder | None:
     """None for what is no folder, can't be read, or is a dangling link."""
     folders: list[Path] = []
-    files: list[tuple[str, os.stat_result, bool]] = []
+    linked: list[Path] = []
+    files: list[tuple[str, os.stat_result]] = []
     names: list[str] = []
     try:
         seen, mtime_ns = time.time(), path.stat().st_mtime_ns
@@ -266,15 +282,17 @@ def _read_folder(path: Path, suffixes: tuple[str, ...]) -> _Folder | None:
                 kind = _kind(entry)
                 if kind == "folder":
                     folders.append(path / entry.name)
+                    linked += [path / entry.name] if entry.is_symlink() else []
                 elif kind == "file" and entry.name[0] != "." and entry.name.lower().endswith(suffixes):
-                    files.append((entry.name, entry.stat() if os.name != "nt" else os.stat(entry), entry.is_symlink()))
+                    files.append((entry.name, entry.stat() if os.name != "nt" else os.stat(entry)))
     except OSError:
         return None
     folders.sort()
     files.sort(key=lambda file: file[0])
     real = os.path.realpath(path)
     found = frozenset(names)
-    return _Folder(path, real, mtime_ns, seen, tuple(folders), tuple(files), found, FOLDER_MODEL in found)
+    is_model = FOLDER_MODEL in found
+    return _Folder(path, real, mtime_ns, seen, tuple(folders), frozenset(linked), tuple(files), found, is_model)
 
 
 def _kind(entry: os.DirEntry[str]) -> str:
@@ -294,16 +312,32 @@ def _changed(folder: _Folder) -> bool:
 
 
 def _index(files: Sequence[ModelFile]) -> Mapping[str, ModelFile]:
-    """Every spelling of a file; exact ones come before those in lower case, whole paths before stems."""
+    """Every spelling of a file; exact ones come before those in lower case and with "/", whole paths before stems."""
     index: dict[str, ModelFile] = {}
     columns = list(zip(*map(_spellings, files), strict=True))
-    for lower in (False, True):
+    for written in (str, str.lower, lambda spelling: slashed(spelling.lower())):
         for column in columns:
             for spelling, file in zip(column, files, strict=True):
-                index.setdefault(spelling.lower() if lower else spelling, file)
+                index.setdefault(written(spelling), file)
     return index
+
+
+def slashed(name: str) -> str:
+    """A name in a folder as every system but Windows writes it: "/" for each "\\"."""
+    return name.replace("\\", "/")
 
 
 def _spellings(file: ModelFile) -> tuple[str, ...]:
     bare = file.name if file.is_folder else file.name[: len(file.name) - len(file.path.suffix)]
-    return str(file.path), file.path.as_posix(), file.name, bare, file.path.name, file.stem
+    path = str(file.path)
+    return (
+        path,
+        shown_name(path),
+        file.path.as_posix(),
+        file.name,
+        bare,
+        file.path.name,
+        file.file_name,
+        file.own_stem,
+        file.stem,
+    )

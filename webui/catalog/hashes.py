@@ -17,6 +17,7 @@ from webui.catalog.file_memory import FileMemory
 from webui.catalog.files import ModelFile
 from webui.catalog.pickle_header import pickle_problem
 from webui.catalog.safetensors_header import read_header
+from webui.core.texts import shown_name
 
 CHUNK = 1 << 22
 LEGACY_OFFSET, LEGACY_LENGTH = 0x100000, 0x10000
@@ -87,7 +88,7 @@ class HashCache:
 
 
 def _key(path: Path) -> str:
-    return os.path.abspath(path)
+    return shown_name(os.path.abspath(path))  # what a database can hold
 
 
 def _sha256_from(path: Path, offset: int, keep_going: Callable[[], bool]) -> str | None:

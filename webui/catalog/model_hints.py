@@ -1,4 +1,4 @@
-"""What tensor shapes can't tell: prediction type, head counts, norm groups, native size.
+"""What tensor shapes can't tell: prediction type, head counts, norm groups, native size, guidance.
 
 Read from the .yaml beside a checkpoint (A1111's and LDM's layout, with a few keys of ours) and from the
 safetensors metadata: key "easel" (JSON), "modelspec.prediction_type" and "modelspec.resolution". The .yaml wins.
@@ -30,6 +30,7 @@ YAML_PLACES: Mapping[str, tuple[str, ...]] = {
     "linear_end": (f"{MODEL}linear_end",),
     "latent_scale": (f"{MODEL}scale_factor",),
     "native_size": (f"{MODEL}native_size",),
+    "cfg_scale": (f"{MODEL}cfg_scale",),
     "num_heads": (f"{UNET}num_heads", f"{SGM_UNET}num_heads"),
     "num_head_channels": (f"{UNET}num_head_channels", f"{SGM_UNET}num_head_channels"),
     "norm_num_groups": (f"{UNET}norm_num_groups", f"{SGM_UNET}norm_num_groups"),
@@ -46,7 +47,7 @@ SCALINGS: Mapping[str, str] = {"EpsScaling": "eps", "VScaling": "v", "VScalingWi
 @dataclass(frozen=True)
 class Hints:
     """None: not said. num_head_channels: width of a U-Net head, an alternative to num_heads.
-    text_heads, text_heads_2: of the first and the second text encoder.
+    text_heads, text_heads_2: of the first and the second text encoder. cfg_scale: the guidance that suits the model.
 
     zero_snr: 1 when it was trained up to pure noise.
     """
@@ -63,6 +64,7 @@ class Hints:
     text_heads: int | None = None
     text_heads_2: int | None = None
     zero_snr: int | None = None
+    cfg_scale: float | None = None
 
     @classmethod
     def checked(cls, values: Mapping[str, Any], source: str) -> Hints:
@@ -157,7 +159,7 @@ def _checked(hint: str, value: Any, source: str) -> Any:
         if value in ("eps", "v"):
             return value
         raise BadModelFile(f'{source} asks for the prediction type {str(value)[:40]!r}; known are "eps" and "v".')
-    whole = hint not in ("linear_start", "linear_end", "latent_scale")
+    whole = hint not in ("linear_start", "linear_end", "latent_scale", "cfg_scale")
     if isinstance(value, str) and not whole:  # YAML 1.1 reads 1e-4 as text
         try:
             value = float(value)

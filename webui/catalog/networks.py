@@ -20,6 +20,7 @@ from webui.catalog.hashes import HashCache
 from webui.catalog.pickle_header import read_pickle
 from webui.catalog.safetensors_header import SafetensorsHeader, read_header
 from webui.core.errors import BadModelFile, WebuiError
+from webui.core.texts import clean_data, clean_text, shown_name
 
 LORA_SUFFIXES = (".safetensors", ".pt", ".ckpt")
 EMBEDDING_SUFFIXES = (".safetensors", ".pt", ".bin", *IMAGE_SUFFIXES)
@@ -282,7 +283,7 @@ def shown_metadata(path: Path) -> dict[str, Any]:
 def _decoded(value: str) -> Any:
     if value.startswith("{"):
         try:
-            return json.loads(value)
+            return clean_data(json.loads(value))
         except (ValueError, RecursionError):
             return value
     return value
@@ -304,14 +305,14 @@ def _embedding_facts(path: Path) -> dict[str, Any]:
     try:
         return asdict(_image_embedding(path) if suffix in IMAGE_SUFFIXES else read(path))
     except WebuiError as error:
-        return asdict(EmbeddingFacts(path.stem, problem=str(error)))
+        return asdict(EmbeddingFacts(shown_name(path.stem), problem=str(error)))
 
 
 def _safetensors_embedding(path: Path) -> EmbeddingFacts:
     """Raises: BadModelFile for a file that holds no embedding."""
     shapes = {name: entry.shape for name, entry in read_header(path).tensors.items()}
     vectors, widths = embedding_shape(shapes, path.name)
-    return EmbeddingFacts(path.stem, vectors, widths)
+    return EmbeddingFacts(shown_name(path.stem), vectors, widths)
 
 
 def _pickled_embedding(path: Path) -> EmbeddingFacts:
@@ -327,12 +328,12 @@ def _pickled_embedding(path: Path) -> EmbeddingFacts:
     told = pickled.content if isinstance(pickled.content, dict) else {}
     step, hash_, name = (told.get(key) for key in ("step", "sd_checkpoint", "sd_checkpoint_name"))
     return EmbeddingFacts(
-        name=path.stem,
+        name=shown_name(path.stem),
         vectors=vectors,
         widths=widths,
         step=step if isinstance(step, int) else None,
-        sd_checkpoint=hash_ if isinstance(hash_, str) else None,
-        sd_checkpoint_name=name if isinstance(name, str) else None,
+        sd_checkpoint=clean_text(hash_) if isinstance(hash_, str) else None,
+        sd_checkpoint_name=clean_text(name) if isinstance(name, str) else None,
     )
 
 
@@ -366,10 +367,10 @@ def _image_embedding(path: Path) -> EmbeddingFacts:
     """A picture without an embedding in it has no vectors. Raises: BadModelFile for a broken one."""
     found = read_embedding_image(path)
     if found is None:
-        return EmbeddingFacts(path.stem)
+        return EmbeddingFacts(shown_name(path.stem))
     vectors, widths = embedding_shape({key: value.shape for key, value in found.tensors.items()}, path.name)
     return EmbeddingFacts(
-        name=found.name or path.stem,
+        name=clean_text(found.name or "") or shown_name(path.stem),
         vectors=vectors,
         widths=widths,
         step=found.step,

@@ -17,7 +17,7 @@ from typing import Any
 
 from webui.catalog.pickle_machine import MAX_PICKLE, Machine
 from webui.catalog.pickle_names import KNOWN, PickledTensor, Storage, StorageType
-from webui.catalog.safetensors_header import ZIP_MAGIC
+from webui.catalog.safetensors_header import ZIP_MAGIC, require_no_pointer
 from webui.catalog.zip_records import Record, inflated, read_records
 from webui.core.errors import BadModelFile
 
@@ -53,6 +53,7 @@ def read_pickle(data: memoryview, file: str) -> PickledWeights:
 
     Raises: BadModelFile with one sentence when it is damaged, is not PyTorch's, or asks for more than weights.
     """
+    require_no_pointer(bytes(data[:8]), file)
     if bytes(data[:4]) == ZIP_MAGIC:
         content, records = _read_zip(data, file)
     elif LEGACY_START in bytes(data[:32]):

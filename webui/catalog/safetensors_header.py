@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import Any, BinaryIO
 
 from webui.core.errors import BadModelFile
+from webui.core.texts import clean_text
 
 MAX_HEADER = 25_000_000
 """Bytes of JSON. Real checkpoints have under one million, LoRA files with all their tags and pictures a few."""
@@ -66,6 +67,15 @@ class SafetensorsHeader:
     data_start: int
 
 
+def require_no_pointer(start: bytes, file: str) -> None:
+    """Raises: BadModelFile for what Git leaves in the place of a large file that wasn't fetched. start: 8 bytes."""
+    if start[:8] == b"version ":
+        raise BadModelFile(
+            f"{file} is not the model but a Git LFS pointer to it (a small text file): run `git lfs pull`, or download "
+            "the file itself."
+        )
+
+
 def looks_like_pickle(start: bytes) -> bool:
     """Whether a file that begins so (8 bytes) is a zip archive or a pickle of protocol 2 to 5.
 
@@ -93,6 +103,7 @@ def _read(file: BinaryIO, path: Path) -> SafetensorsHeader:
     if size == 0:
         raise BadModelFile(f"{path.name} is empty (0 bytes): the copy or download failed, fetch it again.")
     prefix = file.read(PREFIX)
+    require_no_pointer(prefix, path.name)
     if looks_like_pickle(prefix):
         raise BadModelFile(
             f"{path.name} is a pickle file named {path.suffix}: it is refused, because pickles can run programs."
@@ -111,6 +122,8 @@ def _read(file: BinaryIO, path: Path) -> SafetensorsHeader:
     header = _parse(file.read(length), path)
     metadata = _metadata(header.pop("__metadata__", {}), path)
     data_start = PREFIX + length
+    if any(clean_text(name) != name for name in header):
+        raise BadModelFile(f"{path.name} has a broken header: the name of a tensor is no text.")
     tensors = {name: _entry(name, value, data_start, path) for name, value in header.items()}
     _check_tiling(tensors, data_start, size, path)
     return SafetensorsHeader(MappingProxyType(tensors), MappingProxyType(metadata), data_start)
@@ -156,7 +169,7 @@ def _has_more_tokens(raw: bytes, most: int) -> bool:
 def _metadata(value: Any, path: Path) -> dict[str, str]:
     if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
         raise BadModelFile(f"{path.name} has a broken header: __metadata__ must map text to text.")
-    return value
+    return {clean_text(key): clean_text(text) for key, text in value.items()}
 
 
 def _entry(name: str, value: Any, data_start: int, path: Path) -> TensorEntry:

@@ -16,6 +16,7 @@ from typing import Any
 from webui.catalog.files import ModelFile
 from webui.core.errors import InvalidRequest
 from webui.core.files import write_atomic
+from webui.core.texts import clean_data
 
 PICTURES = ("png", "jpg", "jpeg", "webp", "gif")
 """Endings of previews in the order in which they are looked for."""
@@ -86,13 +87,13 @@ def write_sidecar(file: ModelFile, changes: Mapping[str, Any]) -> None:
 
 def sidecar_path(file: ModelFile, ending: str) -> Path:
     """`<stem><ending>` beside the file. ending: ".json", ".preview.png", ..."""
-    return file.path.with_name(file.stem + ending)
+    return file.path.with_name(file.own_stem + ending)
 
 
 def preview_path(file: ModelFile, samples_format: str = "png") -> Path | None:
     """The first existing of `<stem>.<ending>` and `<stem>.preview.<ending>`; None when there is none."""
     for ending in dict.fromkeys((*PICTURES, samples_format.lower())):
-        for name in (f"{file.stem}.{ending}", f"{file.stem}.preview.{ending}"):
+        for name in (f"{file.own_stem}.{ending}", f"{file.own_stem}.preview.{ending}"):
             if name in file.beside and name != file.path.name:
                 return file.path.with_name(name)
     return None
@@ -114,12 +115,12 @@ def _json(file: ModelFile, ending: str) -> dict[str, Any]:
         found = json.loads(content)
     except (ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return clean_data(found) if isinstance(found, dict) else {}
 
 
 def _read(file: ModelFile, ending: str) -> bytes | None:
     """The sidecar's content; None when it isn't there, can't be read or is larger than any honest one."""
-    if file.stem + ending not in file.beside:
+    if file.own_stem + ending not in file.beside:
         return None
     try:
         with sidecar_path(file, ending).open("rb") as stream:

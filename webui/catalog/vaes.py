@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Literal
 
 from webui.catalog.checkpoints import SHORT_HASH, Checkpoint
-from webui.catalog.files import FileCatalog, ModelFile, natural_key
+from webui.catalog.files import FileCatalog, ModelFile, natural_key, slashed
 from webui.catalog.hashes import HashCache
 from webui.core.errors import NotFound, nearest
 from webui.core.settings import Settings
+from webui.core.texts import shown_name
 
 SUFFIXES = (".safetensors", ".ckpt", ".pt")
 AUTOMATIC, NONE = "Automatic", "None"
@@ -30,7 +31,7 @@ class VaeFile:
     @property
     def name(self) -> str:
         """As the infotext and the settings spell it: the file's name with its suffix."""
-        return self.path.name
+        return shown_name(self.path.name)
 
     @property
     def shorthash(self) -> str | None:
@@ -75,7 +76,7 @@ class VaeCatalog:
 
     def names(self) -> tuple[str, ...]:
         """What the setting `sd_vae` may be."""
-        return AUTOMATIC, NONE, *(file.path.name for file in self.all())
+        return AUTOMATIC, NONE, *(file.file_name for file in self.all())
 
     def refresh(self) -> None:
         """Look at the folders again."""
@@ -87,11 +88,11 @@ class VaeCatalog:
 
         Raises: NotFound naming the nearest.
         """
-        wanted = name.strip().lower()
+        wanted = slashed(name.strip().lower())
         for file in self.all():
             path = file.path
-            spellings = (path.name, path.stem, path.stem.removesuffix(".vae"), file.name, str(path))
-            if wanted in (spelling.lower() for spelling in spellings):
+            spellings = (file.file_name, file.stem, file.stem.removesuffix(".vae"), file.name, str(path), path.name)
+            if wanted in (slashed(spelling.lower()) for spelling in spellings):
                 return self._described(path)
         close = nearest(name, self.names())
         raise NotFound(f'There is no VAE "{name[:200]}"{close}. Refresh the list if you just added it.')
@@ -104,7 +105,7 @@ class VaeCatalog:
 
     def named_as(self, checkpoint: Checkpoint) -> VaeFile | None:
         """The first whose name begins with the checkpoint's."""
-        stem = checkpoint.model_name
+        stem = checkpoint.path.stem
         found = next((file for file in self.all() if file.path.name.startswith(stem)), None)
         return self._described(found.path) if found else None
 
@@ -141,12 +142,12 @@ def _chosen(
 ) -> tuple[VaeFile | None, str]:
     if always is not None:
         return catalog.at(always), ""
-    name = settings["sd_vae"] or AUTOMATIC
+    name = vae_wish(settings["sd_vae"])
     wanted = None
     if settings["sd_vae_overrides_per_model_preferences"] and name != AUTOMATIC:
         wanted = name
-    elif preferred and preferred != AUTOMATIC:
-        wanted = preferred
+    elif vae_wish(preferred) != AUTOMATIC:
+        wanted = vae_wish(preferred)
     elif (beside := catalog.named_as(checkpoint)) is not None:
         return beside, ""
     elif name != AUTOMATIC:
@@ -157,6 +158,12 @@ def _chosen(
         return catalog.find(wanted), ""
     except NotFound as error:
         return None, f"{error} {checkpoint.model_name} uses its own."
+
+
+def vae_wish(name: str | None) -> str:
+    """What a setting or note means: AUTOMATIC also for nothing and for the "auto" of old versions, else the name."""
+    plain = (name or "").strip()
+    return {"": AUTOMATIC, "auto": AUTOMATIC, "automatic": AUTOMATIC, "none": NONE}.get(plain.lower(), plain)
 
 
 def _is_vae_name(name: str) -> bool:

@@ -30,7 +30,9 @@ class Capabilities:
     prediction: what the network's output means; None when only the loaded model can tell.
     context_width: channels of a text vector. pooled_width: of the one vector beside them, 0 for none.
     latent_channels, latent_scale, latent_shift: of the VAE. downscale: pixels per latent pixel.
-    size_step: width and height must be multiples of it. native_size: edge in pixels the model was trained on.
+    size_step: width and height, less what no whole latent pixel covers, must be multiples of it.
+    native_size: edge in pixels the model was trained on.
+    cfg_scale: the guidance that suits the model.
     input_kind: "plain" takes latents alone, "inpaint" also mask and masked picture, "edit" also a picture.
     negative_prompt: guidance compares with a second prompt. clip_skip: the text encoder's layer can be chosen.
     fp16_safe: False when fp16 overflows in the network. unet: the network is a U-Net, which token merging and tiling
@@ -48,6 +50,7 @@ class Capabilities:
     downscale: int = 8
     size_step: int = 8
     native_size: int = 512
+    cfg_scale: float = 7.0
     input_kind: Literal["plain", "inpaint", "edit"] = "plain"
     negative_prompt: bool = True
     clip_skip: bool = True

@@ -8,16 +8,23 @@ with its traceback.
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
+
+from webui.core.texts import clean_text
 
 
 class WebuiError(Exception):
     """A mistake or a condition that the user can mend; `str(error)` is the whole message.
 
+    Names of files in it may hold any bytes; they are shown as `clean_text` makes them.
     status: the HTTP status the API answers with.
     """
 
     status = 400
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(clean_text(message))
 
 
 class InvalidRequest(WebuiError):
@@ -54,6 +61,12 @@ class NoSpace(NotSaved):
     """A disk, or someone's share of it, is full: what comes next can't be saved either until space is made."""
 
     status = 507
+
+
+def not_saved(what: str, error: OSError) -> NotSaved:
+    """The error for a file that couldn't be written. what: the start of its sentence, "The picture can't be saved"."""
+    full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+    return (NoSpace if full else NotSaved)(f"{what}: {error.strerror or error}.")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from webui.core.file_names import cut_to_bytes
+
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Replace `path` by `data`; see `atomic_file`."""
@@ -24,7 +26,8 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     Raises: OSError (no space, no permission); the old file is untouched then and no temporary is left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:64]}.", suffix=".tmp", dir=path.parent)
+    prefix = f".{cut_to_bytes(path.name, 64)}."
+    handle, temporary = tempfile.mkstemp(prefix=prefix, suffix=".tmp", dir=path.parent)
     try:
         with os.fdopen(handle, "w+b") as file:
             yield file

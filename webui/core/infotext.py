@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 FIELD_ORDER = (
@@ -21,9 +21,14 @@ FIELD_ORDER = (
     *("Init image hash", "RNG", "Tiling"),
 )
 LAST_FIELDS = ("Version", "User")
+OTHER_KEYS = ("Hypernet", "First pass size-1", "TI hashes", "Lora hashes", "Script", "X Type", "Mask blur", "Parser")
+"""Keys of A1111's that no parameter or setting has."""
 NEGATIVE = "Negative prompt:"
 MIN_FIELDS = 3
 
+_FIRST_FIELD = re.compile(r"\s*Steps: *\d+ *,")
+_SURE = frozenset(["Steps", "Sampler", "CFG scale", "Seed", "Size", "Model hash", "Model", "Schedule type", "Version"])
+"""Keys of which every line of fields has some."""
 _VALUE = re.compile(r'\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 _SIZE = re.compile(r"(\d+)x(\d+)")
 _VERSION = re.compile(r"v?(\d{1,6}(?:\.\d{1,6})*)(-?rc\d*)?(?:-(\d{1,6}))?(?:-g.*)?", re.IGNORECASE)
@@ -107,8 +112,9 @@ def parse(
 ) -> dict[str, Any]:
     """The fields of an infotext, with "Prompt" and "Negative prompt" among them.
 
-    Values are text; "WxH" under "Size" becomes "Size-1" and "Size-2". The last line is prompt if it has fewer than
-    three fields. Never fails: what isn't a field is prompt or is left out.
+    Values are text; "WxH" under "Size" becomes "Size-1" and "Size-2". The fields are those of the last line, or of
+    the last one that begins with "Steps:" where that is another; what stands below is left out. A line is prompt if
+    it has fewer than three fields. Never fails: what isn't a field is prompt or is left out.
 
     fill_defaults: add what the writer left out because it was the default (values are numbers and booleans there),
         translate old fields.
@@ -135,12 +141,10 @@ def parse(
 
 
 def _split(text: str) -> tuple[str, str, dict[str, Any]]:
-    """Prompt, negative prompt and the fields of the last line."""
-    *lines, last = text.strip().split("\n")
-    pairs = list(_pairs(last))
-    if len(pairs) < MIN_FIELDS:
-        lines.append(last)
-        pairs = []
+    """Prompt, negative prompt and the fields of their line."""
+    lines = text.strip().split("\n")
+    place, pairs = _line_of_fields(lines)
+    lines = lines[:place]
     prompt: list[str] = []
     negative: list[str] = []
     current = prompt
@@ -158,6 +162,22 @@ def _split(text: str) -> tuple[str, str, dict[str, Any]]:
         elif value:
             fields[key] = value
     return "\n".join(prompt), "\n".join(negative), fields
+
+
+def _line_of_fields(lines: Sequence[str]) -> tuple[int, list[tuple[str, str]]]:
+    """(where the line of fields stands, its pairs); (the number of lines, nothing) if there is none.
+
+    Programs write below it what it doesn't say: templates, the time taken.
+    """
+    last = list(_pairs(lines[-1]))
+    if len(last) >= MIN_FIELDS and any(key in _SURE for key, _ in last):
+        return len(lines) - 1, last
+    for place in range(len(lines) - 2, -1, -1):
+        if _FIRST_FIELD.match(lines[place]):
+            pairs = list(_pairs(lines[place]))
+            if len(pairs) >= MIN_FIELDS and any(key in _SURE for key, _ in pairs[1:]):
+                return place, pairs
+    return (len(lines) - 1, last) if len(last) >= MIN_FIELDS else (len(lines), [])
 
 
 def _pairs(line: str) -> Iterator[tuple[str, str]]:

@@ -12,6 +12,9 @@ from typing_extensions import Self
 
 from webui.core.errors import InvalidRequest
 
+MOST_IN_JAVASCRIPT = 2**53 - 1
+"""The largest whole number that a number of JavaScript's holds exactly."""
+
 
 @dataclass(frozen=True)
 class ParamSpec:
@@ -21,6 +24,7 @@ class ParamSpec:
     slider: (minimum, maximum, step) offered in the page; ge and le are the limits of what is accepted.
     choices: fixed choices, or the name of a list that changes ("samplers", "checkpoints", ...).
     api: the name in /sdapi/v1; api_default: the default there where it differs from the page's.
+    is_long: a whole number of up to 64 bits, which JavaScript's numbers can't hold.
     """
 
     path: tuple[str, ...]
@@ -33,6 +37,7 @@ class ParamSpec:
     slider: tuple[float, float, float] | None = None
     choices: tuple[str, ...] | str | None = None
     help: str | None = None
+    is_long: bool = False
 
     @property
     def name(self) -> str:
@@ -52,7 +57,6 @@ def param(
     api_default: Any = None,
     ge: float | None = None,
     le: float | None = None,
-    multiple_of: int | None = None,
     step: float | None = None,
     slider: tuple[float, float, float] | None = None,
     choices: Sequence[str] | str | None = None,
@@ -73,12 +77,12 @@ def param(
         "slider": slider,
         "choices": choices if choices is None or isinstance(choices, str) else tuple(choices),
         "help": help,
+        "is_long": True if le is not None and le > MOST_IN_JAVASCRIPT else None,
     }
     return Field(
         default,
         ge=ge,
         le=le,
-        multiple_of=multiple_of,
         max_length=max_length,
         json_schema_extra={key: value for key, value in extra.items() if value is not None},
     )
@@ -124,7 +128,7 @@ class Params(BaseModel):
 
     @classmethod
     def _sentence(cls, problem: ErrorDetails) -> str:
-        """'Width (width) must be a multiple of 8, got 513.' from one of pydantic's reports."""
+        """'Width (width) must be greater than or equal to 8, got 5.' from one of pydantic's reports."""
         where = tuple(str(part) for part in problem["loc"])
         label = next((f"{spec.label} ({spec.dotted})" for spec in cls.specs() if spec.path == where), ".".join(where))
         value = repr(problem["input"])

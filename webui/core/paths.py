@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from webui.core.errors import NotFound, Refused
+from webui.core.file_names import safe_name
 from webui.core.flags import Flags
 
 
@@ -70,6 +72,11 @@ class Paths:
             jobs=data / "jobs",
         )
 
+    @property
+    def rescue(self) -> tuple[Path, ...]:
+        """Folders for pictures whose own folder can't be written, in this order; not made before they are needed."""
+        return self.outputs / "rescued", Path.home() / "easel-rescued"
+
     def make_folders(self) -> None:
         """Create the user's folders that aren't there yet.
 
@@ -102,6 +109,21 @@ def child(root: Path, name: str, *, must_exist: bool = True) -> Path:
     if must_exist and not found:
         raise NotFound(f'There is no "{_shown(name)}" in {root.name}. Refresh the list if it was just added.')
     return path
+
+
+def inside(root: Path, parts: Iterable[str]) -> Path:
+    """The folder below `root` that the names lead to, each cleaned; it need not exist.
+
+    Raises: Refused where a symbolic link on the way leads out of `root`, or goes in a circle.
+    """
+    names = [name for part in parts if (name := safe_name(part))]
+    try:
+        place, folder = root.resolve(), root.joinpath(*names).resolve()
+    except (OSError, RuntimeError) as error:  # a loop of links, names too long together
+        raise Refused(f"{root} has no folder {_shown('/'.join(names))}: {error}.") from error
+    if not folder.is_relative_to(place):
+        raise Refused(f"{_shown('/'.join(names))} in {root} is a link that leads to {folder}; it isn't followed.")
+    return root.joinpath(*names)
 
 
 def _shown(name: str) -> str:

@@ -13,9 +13,11 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from webui.core.errors import NotSaved
 from webui.core.params import Params, param
 
-MAX_SEED = 2**63 - 1
+MIN_SEED, MAX_SEED = -(2**63), 2**63 - 1
+"""Any whole number of 64 bits; -1 draws one."""
 MAX_PROMPT = 200_000
 MAX_SIDE = 16_384
 MAX_BATCH = 64
@@ -25,7 +27,7 @@ MAX_PICTURES = 10_000
 class Variation(Params):
     """A second seed whose noise is blended in, and noise drawn at another size."""
 
-    seed: int = param(-1, label="Variation seed", infotext="Variation seed", api="subseed", ge=-1, le=MAX_SEED)
+    seed: int = param(-1, label="Variation seed", infotext="Variation seed", api="subseed", ge=MIN_SEED, le=MAX_SEED)
     strength: float = param(
         0.0,
         label="Variation strength",
@@ -70,12 +72,8 @@ class HiresFix(Params):
     scale: float = param(
         2.0, label="Upscale by", infotext="Hires upscale", api="hr_scale", ge=0.05, le=16, slider=(1, 4, 0.05)
     )
-    resize_width: int = param(
-        0, label="Resize width to", api="hr_resize_x", ge=0, le=MAX_SIDE, multiple_of=8, slider=(0, 2048, 8)
-    )
-    resize_height: int = param(
-        0, label="Resize height to", api="hr_resize_y", ge=0, le=MAX_SIDE, multiple_of=8, slider=(0, 2048, 8)
-    )
+    resize_width: int = param(0, label="Resize width to", api="hr_resize_x", ge=0, le=MAX_SIDE, slider=(0, 2048, 8))
+    resize_height: int = param(0, label="Resize height to", api="hr_resize_y", ge=0, le=MAX_SIDE, slider=(0, 2048, 8))
     checkpoint: str | None = param(
         None, label="Checkpoint", infotext="Hires checkpoint", api="hr_checkpoint_name", choices="checkpoints"
     )
@@ -274,14 +272,14 @@ class GenerationRequest(Params):
     steps: int = param(
         20, label="Sampling steps", infotext="Steps", api="steps", api_default=50, ge=1, le=10_000, slider=(1, 150, 1)
     )
-    width: int = param(512, label="Width", api="width", ge=8, le=MAX_SIDE, multiple_of=8, slider=(64, 2048, 8))
-    height: int = param(512, label="Height", api="height", ge=8, le=MAX_SIDE, multiple_of=8, slider=(64, 2048, 8))
+    width: int = param(512, label="Width", api="width", ge=8, le=MAX_SIDE, slider=(64, 2048, 8))
+    height: int = param(512, label="Height", api="height", ge=8, le=MAX_SIDE, slider=(64, 2048, 8))
     batch_count: int = param(1, label="Batch count", api="n_iter", ge=1, le=MAX_PICTURES, slider=(1, 100, 1))
     batch_size: int = param(1, label="Batch size", api="batch_size", ge=1, le=MAX_BATCH, slider=(1, 8, 1))
     cfg_scale: float = param(
         7.0, label="CFG Scale", infotext="CFG scale", api="cfg_scale", ge=-100, le=1000, slider=(1, 30, 0.5)
     )
-    seed: int = param(-1, label="Seed", infotext="Seed", api="seed", ge=-1, le=MAX_SEED)
+    seed: int = param(-1, label="Seed", infotext="Seed", api="seed", ge=MIN_SEED, le=MAX_SEED)
     variation: Variation = Variation()
     hires: HiresFix | None = None
     refiner: Refiner | None = None
@@ -325,12 +323,14 @@ class GenerationResult:
 
     info: the facts of the job in the shape and under the names of /sdapi/v1's `info`.
     comments: sentences for the user, e.g. a missing LoRA.
+    unsaved: why pictures of it are on no disk at all; after a NoSpace no further job can save either.
     """
 
     images: tuple[ResultImage, ...]
     info: Mapping[str, Any]
     comments: tuple[str, ...] = ()
     seconds: float = 0.0
+    unsaved: NotSaved | None = None
 
     @property
     def index_of_first_image(self) -> int:

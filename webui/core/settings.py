@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from webui.core.errors import InvalidRequest, Refused, WebuiError, nearest
 from webui.core.files import write_atomic
@@ -50,6 +50,10 @@ class Setting:
         ("checkpoints", "samplers", ...), which whoever owns that list checks.
     infotext: label under which a picture's text records a changed value, if any.
     restrict_api: the HTTP API may not change it.
+    reaches: how a text gets to the file system, and so what judges it; "" when it doesn't.
+        "folder", "file": where to write or read. The owner alone chooses; the API may not change it.
+        "name": the name of a file or folder that is made: cleaned by `safe_name`, kept below its folder by `inside`.
+        "listed": the name of something that lies there: looked up in a list, never made a path.
     """
 
     key: str
@@ -62,6 +66,7 @@ class Setting:
     choices: tuple[str, ...] | str = ()
     infotext: str | None = None
     restrict_api: bool = False
+    reaches: Literal["", "folder", "file", "name", "listed"] = ""
     help: str = ""
     section: Section = Section(None, "Hidden options", None)
 

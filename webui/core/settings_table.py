@@ -10,15 +10,43 @@ from webui.core.settings import Section, Setting, in_section
 SETTINGS: tuple[Setting, ...] = (
     *in_section(
         Section("saving-paths", "Paths for saving", "saving"),
-        Setting("outdir_samples", "", "Output directory for images; if empty, defaults to three directories below"),
-        Setting("outdir_txt2img_samples", "outputs/txt2img-images", "Output directory for txt2img images"),
-        Setting("outdir_img2img_samples", "outputs/img2img-images", "Output directory for img2img images"),
-        Setting("outdir_extras_samples", "outputs/extras-images", "Output directory for images from extras tab"),
-        Setting("outdir_grids", "", "Output directory for grids; if empty, defaults to two directories below"),
-        Setting("outdir_txt2img_grids", "outputs/txt2img-grids", "Output directory for txt2img grids"),
-        Setting("outdir_img2img_grids", "outputs/img2img-grids", "Output directory for img2img grids"),
-        Setting("outdir_save", "log/images", "Directory for saving images using the Save button"),
-        Setting("outdir_init_images", "outputs/init-images", "Directory for saving init images when using img2img"),
+        Setting(
+            "outdir_samples",
+            "",
+            "Output directory for images; if empty, defaults to three directories below",
+            reaches="folder",
+        ),
+        Setting(
+            "outdir_txt2img_samples", "outputs/txt2img-images", "Output directory for txt2img images", reaches="folder"
+        ),
+        Setting(
+            "outdir_img2img_samples", "outputs/img2img-images", "Output directory for img2img images", reaches="folder"
+        ),
+        Setting(
+            "outdir_extras_samples",
+            "outputs/extras-images",
+            "Output directory for images from extras tab",
+            reaches="folder",
+        ),
+        Setting(
+            "outdir_grids",
+            "",
+            "Output directory for grids; if empty, defaults to two directories below",
+            reaches="folder",
+        ),
+        Setting(
+            "outdir_txt2img_grids", "outputs/txt2img-grids", "Output directory for txt2img grids", reaches="folder"
+        ),
+        Setting(
+            "outdir_img2img_grids", "outputs/img2img-grids", "Output directory for img2img grids", reaches="folder"
+        ),
+        Setting("outdir_save", "log/images", "Directory for saving images using the Save button", reaches="folder"),
+        Setting(
+            "outdir_init_images",
+            "outputs/init-images",
+            "Directory for saving init images when using img2img",
+            reaches="folder",
+        ),
     ),
     *in_section(
         Section("saving-images", "Saving images/grids", "saving"),
@@ -26,7 +54,7 @@ SETTINGS: tuple[Setting, ...] = (
         Setting(
             "samples_format", "png", "File format for images", choices=("png", "jpg", "jpeg", "webp", "avif", "gif")
         ),
-        Setting("samples_filename_pattern", "", "Images filename pattern"),
+        Setting("samples_filename_pattern", "", "Images filename pattern", reaches="name"),
         Setting("save_images_add_number", True, "Add number to filename when saving"),
         Setting(
             "save_images_replace_action",
@@ -40,7 +68,7 @@ SETTINGS: tuple[Setting, ...] = (
         Setting("grid_extended_filename", False, "Add extended info (seed, prompt) to filename when saving grid"),
         Setting("grid_only_if_multiple", True, "Do not save grids consisting of one picture"),
         Setting("grid_prevent_empty_spots", False, "Prevent empty spots in grid (when set to autodetect)"),
-        Setting("grid_zip_filename_pattern", "", "Archive filename pattern"),
+        Setting("grid_zip_filename_pattern", "", "Archive filename pattern", reaches="name"),
         Setting(
             "n_rows",
             -1,
@@ -49,7 +77,7 @@ SETTINGS: tuple[Setting, ...] = (
             le=16,
             step=1,
         ),
-        Setting("font", "", "Font for image grids that have text"),
+        Setting("font", "", "Font for image grids that have text", reaches="file"),
         Setting("grid_text_active_color", "#000000", "Text color for image grids", kind="color"),
         Setting("grid_text_inactive_color", "#999999", "Inactive text color for image grids", kind="color"),
         Setting("grid_background_color", "#ffffff", "Background color for image grids", kind="color"),
@@ -80,7 +108,7 @@ SETTINGS: tuple[Setting, ...] = (
         Setting("save_selected_only", True, "When using 'Save' button, only save a single selected image"),
         Setting("save_write_log_csv", True, "Write log.csv when saving images using 'Save' button"),
         Setting("save_init_img", False, "Save init images when using img2img"),
-        Setting("temp_dir", "", "Directory for temporary images; leave empty for default"),
+        Setting("temp_dir", "", "Directory for temporary images; leave empty for default", reaches="folder"),
         Setting("clean_temp_dir_at_start", False, "Cleanup non-default temporary directory when starting webui"),
         Setting(
             "save_incomplete_images",
@@ -101,7 +129,7 @@ SETTINGS: tuple[Setting, ...] = (
         Setting("save_to_dirs", True, "Save images to a subdirectory"),
         Setting("grid_save_to_dirs", True, "Save grids to a subdirectory"),
         Setting("use_save_to_dirs_for_ui", False, 'When using "Save" button, save images to a subdirectory'),
-        Setting("directories_filename_pattern", "[date]", "Directory name pattern"),
+        Setting("directories_filename_pattern", "[date]", "Directory name pattern", reaches="name"),
         Setting("directories_max_prompt_words", 8, "Max prompt words for [prompt_words] pattern", ge=1, le=20, step=1),
     ),
     *in_section(
@@ -226,8 +254,8 @@ SETTINGS: tuple[Setting, ...] = (
             "textual_inversion_print_at_load", False, "Print a list of Textual Inversion embeddings when loading model"
         ),
         Setting("textual_inversion_add_hashes_to_infotext", True, "Add Textual Inversion hashes to infotext"),
-        Setting("sd_hypernetwork", "None", "Add hypernetwork to prompt", choices="hypernetworks"),
-        Setting("sd_lora", "None", "Add network to prompt", choices="loras"),
+        Setting("sd_hypernetwork", "None", "Add hypernetwork to prompt", choices="hypernetworks", reaches="listed"),
+        Setting("sd_lora", "None", "Add network to prompt", choices="loras", reaches="listed"),
         Setting(
             "lora_preferred_name",
             "Alias from file",
@@ -511,7 +539,12 @@ SETTINGS: tuple[Setting, ...] = (
     *in_section(
         Section("sd", "Stable Diffusion", "sd"),
         Setting(
-            "sd_model_checkpoint", None, "Stable Diffusion checkpoint", choices="checkpoints", infotext="Model hash"
+            "sd_model_checkpoint",
+            None,
+            "Stable Diffusion checkpoint",
+            choices="checkpoints",
+            infotext="Model hash",
+            reaches="listed",
         ),
         Setting(
             "sd_checkpoints_limit", 1, "Maximum number of checkpoints loaded at the same time", ge=1, le=10, step=1
@@ -531,7 +564,7 @@ SETTINGS: tuple[Setting, ...] = (
             step=1,
             help="Superseded by the two settings above it.",
         ),
-        Setting("sd_unet", "Automatic", "SD Unet", choices="unets"),
+        Setting("sd_unet", "Automatic", "SD Unet", choices="unets", reaches="listed"),
         Setting(
             "enable_quantization",
             False,
@@ -633,6 +666,7 @@ SETTINGS: tuple[Setting, ...] = (
             choices="vaes",
             infotext="VAE",
             help="Automatic takes the VAE file that lies beside the checkpoint under its name, else the checkpoint's own; None always the checkpoint's own.",
+            reaches="listed",
         ),
         Setting("sd_vae_overrides_per_model_preferences", True, "Selected VAE overrides per-model preferences"),
         Setting(
@@ -913,7 +947,14 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     *in_section(
         Section("ui", "User interface", "ui"),
-        Setting("localization", "None", "Localization", choices="localizations", help="Takes effect after Reload UI."),
+        Setting(
+            "localization",
+            "None",
+            "Localization",
+            choices="localizations",
+            help="Takes effect after Reload UI.",
+            reaches="listed",
+        ),
         Setting(
             "quicksettings_list",
             ("sd_model_checkpoint",),
@@ -952,6 +993,7 @@ SETTINGS: tuple[Setting, ...] = (
             kind="dropdown",
             choices="themes",
             help="Takes effect after Reload UI.",
+            reaches="listed",
         ),
         Setting("gradio_themes_cache", True, "Cache gradio themes locally"),
         Setting("show_progress_in_title", True, "Show generation progress in window title."),
@@ -968,7 +1010,12 @@ SETTINGS: tuple[Setting, ...] = (
         Section("face-restoration", "Face restoration", "postprocessing"),
         Setting("face_restoration", False, "Restore faces", infotext="Face restoration"),
         Setting(
-            "face_restoration_model", "CodeFormer", "Face restoration model", kind="radio", choices="face_restorers"
+            "face_restoration_model",
+            "CodeFormer",
+            "Face restoration model",
+            kind="radio",
+            choices="face_restorers",
+            reaches="listed",
         ),
         Setting(
             "code_former_weight",
@@ -1058,7 +1105,7 @@ SETTINGS: tuple[Setting, ...] = (
             step=1,
             help="Pixels; too few show seams.",
         ),
-        Setting("upscaler_for_img2img", None, "Upscaler for img2img", choices="upscalers"),
+        Setting("upscaler_for_img2img", None, "Upscaler for img2img", choices="upscalers", reaches="listed"),
         Setting(
             "set_scale_by_when_changing_upscaler",
             False,
@@ -1163,7 +1210,7 @@ SETTINGS: tuple[Setting, ...] = (
         Setting("profiling_record_shapes", True, "Record shapes"),
         Setting("profiling_profile_memory", True, "Profile memory"),
         Setting("profiling_with_stack", True, "Include python stack"),
-        Setting("profiling_filename", "trace.json", "Profile filename", help="Each run replaces it."),
+        Setting("profiling_filename", "trace.json", "Profile filename", help="Each run replaces it.", reaches="file"),
     ),
     *in_section(
         Section("system", "System", "system"),
@@ -1338,7 +1385,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     *in_section(
         Section(None, "Hidden options", None),
-        Setting("disabled_extensions", (), "Disable these extensions", choices="extensions"),
+        Setting("disabled_extensions", (), "Disable these extensions", choices="extensions", reaches="listed"),
         Setting(
             "disable_all_extensions",
             "none",
@@ -1346,7 +1393,12 @@ SETTINGS: tuple[Setting, ...] = (
             kind="radio",
             choices=("none", "extra", "all"),
         ),
-        Setting("restore_config_state_file", "", "Config state file to restore from, under 'config-states/' folder"),
+        Setting(
+            "restore_config_state_file",
+            "",
+            "Config state file to restore from, under 'config-states/' folder",
+            reaches="file",
+        ),
         Setting("sd_checkpoint_hash", "", "SHA256 hash of the current checkpoint"),
     ),
 )

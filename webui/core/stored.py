@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol, TypeVar, Union, get_args, get_origin,
 from pydantic import ValidationError
 
 from webui.core.choices import SAMPLERS, SCHEDULERS, Sampler, Scheduler
-from webui.core.errors import InvalidRequest
+from webui.core.errors import InvalidRequest, WebuiError
 from webui.core.params import Params
 from webui.core.settings import Setting, Settings
 
@@ -69,6 +69,8 @@ class Codec:
             return str(value)
         if isinstance(value, Sampler | Scheduler):
             return value.name
+        if isinstance(value, WebuiError):
+            return str(value)
         if isinstance(value, Params):
             return {name: self.dump(getattr(value, name)) for name in type(value).model_fields}
         if is_dataclass(value) and not isinstance(value, type):
@@ -123,6 +125,8 @@ class Codec:
             return self._blobs.get(data[BLOB])
         if kind is Path:
             return Path(data)
+        if isinstance(kind, type) and issubclass(kind, WebuiError):
+            return kind(data)
         if isinstance(kind, type) and issubclass(kind, Params):
             return self._params(kind, data)
         if is_dataclass(kind):

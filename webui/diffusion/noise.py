@@ -18,11 +18,15 @@ class Source(Protocol):
     def randn(self, shape: tuple[int, ...]) -> Tensor: ...
 
 
+SEEDS = 2**64
+"""Seeds are taken modulo this, as torch takes negative ones."""
+
+
 class TorchSource:
     """torch's generator of a device, seeded."""
 
     def __init__(self, seed: int, device: torch.device) -> None:
-        self.generator = torch.Generator(device).manual_seed(seed)
+        self.generator = torch.Generator(device).manual_seed(seed % SEEDS)
 
     def randn(self, shape: tuple[int, ...]) -> Tensor:
         return torch.randn(shape, generator=self.generator, device=self.generator.device)
@@ -150,11 +154,16 @@ def centred(noise: Tensor, canvas: Tensor) -> Tensor:
     return canvas
 
 
+SMALLEST_SINE = 1e-4
+"""Of an angle that a sphere's arc is known for in single precision: parallel and opposite columns have less."""
+
+
 def slerp(weight: float, low: Tensor, high: Tensor) -> Tensor:
     """Spherical interpolation between two (C, h, w) noises, angle by angle along the height axis.
 
     Nearly parallel inputs are mixed linearly with the weights the other way round; seeds of old
-    pictures depend on it. Source: Shoemake 1985, with A1111's choice of axis.
+    pictures depend on it. Columns without an angle between them (of one row, or all zeros) are mixed linearly.
+    Source: Shoemake 1985, with A1111's choice of axis.
     """
     low_unit = low / low.norm(dim=1, keepdim=True)
     high_unit = high / high.norm(dim=1, keepdim=True)
@@ -166,7 +175,8 @@ def slerp(weight: float, low: Tensor, high: Tensor) -> Tensor:
     from_low = (((1 - weight) * angle).sin() / scale).unsqueeze(1)
     from_high = ((weight * angle).sin() / scale).unsqueeze(1)
     mixed: Tensor = from_low * low + from_high * high
-    return mixed
+    has_angle = (scale.abs() > SMALLEST_SINE).unsqueeze(1)  # false for NaN, too
+    return torch.where(has_angle, mixed, low * (1 - weight) + high * weight)
 
 
 class BrownianPath:
@@ -234,7 +244,7 @@ class BrownianPath:
 
 def _spawned(seed: int, node: tuple[int, ...] = ()) -> int:
     """The seed of a node's own noise; of the whole path without a node."""
-    return int(np.random.SeedSequence(seed, spawn_key=node, pool_size=24).generate_state(1)[0])
+    return int(np.random.SeedSequence(seed % SEEDS, spawn_key=node, pool_size=24).generate_state(1)[0])
 
 
 class BrownianNoise:
@@ -266,7 +276,7 @@ def path_seed_of_batch(seeds: Sequence[int]) -> int:
 
     There the library draws it from torch's global generator, which the noise of the last image has just seeded.
     """
-    drawn: Tensor = torch.randint(0, 2**63 - 1, (), generator=torch.Generator().manual_seed(seeds[-1]))
+    drawn: Tensor = torch.randint(0, 2**63 - 1, (), generator=torch.Generator().manual_seed(seeds[-1] % SEEDS))
     return int(drawn)
 
 

@@ -67,6 +67,8 @@ class Worker:
             try:
                 run = _imported(job.kind.run) if isinstance(job.kind.run, str) else job.kind.run
                 result = run(self._engine, self._queue.payload(job), JobContext(job, self))
+                if isinstance(result, GenerationResult) and isinstance(result.unsaved, NoSpace):
+                    raise NoSpace(f"{job.progress.title} failed: no space. {result.unsaved}")
             except BaseException as error:  # SystemExit and MemoryError too: the worker outlives every job
                 if not isinstance(error, WebuiError):
                     log.exception("Job %s (%s) failed", job.id, job.progress.title)

@@ -114,6 +114,11 @@ def free_bytes(device: torch.device) -> int:
     return int(psutil.virtual_memory().available)
 
 
+def total_bytes(device: torch.device) -> int:
+    """All the memory of a CUDA device."""
+    return int(torch.cuda.mem_get_info(device)[1])
+
+
 def placement_on_cpu(dtype: torch.dtype) -> Placement:
     """dtype: fp32 or bf16; with bf16 the layout is channels_last."""
     return Placement(torch.device("cpu"), dtype, dtype, dtype, channels_last=dtype == torch.bfloat16)

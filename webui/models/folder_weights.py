@@ -55,6 +55,10 @@ class FolderWeights(WeightsFile):
         _, file, key = self._places[name]
         return file.tensor(key)
 
+    def require_whole(self) -> None:
+        for file in {id(file): file for _, file, _ in self._places.values()}.values():
+            file.require_whole()
+
     def position(self, name: str) -> int:
         """File after file; none is longer than 2^48 bytes."""
         number, file, key = self._places[name]

@@ -22,6 +22,7 @@ from webui.models import memory
 from webui.models.devices import Placement, choose, free_bytes, suited
 from webui.models.families.base import Blueprint, LoadedModel
 from webui.models.registry import open_checkpoint
+from webui.models.weights import WeightsFile
 
 log = logging.getLogger(__name__)
 RESERVE = 512 * 2**20
@@ -51,9 +52,11 @@ class DefaultSettings:
 
 @dataclass
 class Kept:
-    """A loaded model. leases: how many use it now. awake: its weights are where they compute."""
+    """A loaded model. file: what its weights may lie in. leases: how many use it now. awake: its weights are where they
+    compute."""
 
     model: LoadedModel
+    file: WeightsFile
     leases: int = 0
     awake: bool = True
 
@@ -164,6 +167,7 @@ class ModelManager:
         """Raises: BadModelFile."""
         key = self._key_of_kept(checkpoint)
         if key is not None:
+            self._require_whole(key)
             kept = self._kept.pop(key)
             if not kept.awake:
                 self._wake(kept)
@@ -174,6 +178,14 @@ class ModelManager:
         kept.model.checkpoint = checkpoint  # its hash may be known by now
         self._kept[key] = kept
         return kept
+
+    def _require_whole(self, key: tuple[object, Placement]) -> None:
+        """Let a model go whose file was cut off under it. Raises: BadModelFile naming the file."""
+        try:
+            self._kept[key].file.require_whole()
+        except BadModelFile:
+            self._drop([key])
+            raise
 
     def _key_of_kept(self, checkpoint: Checkpoint) -> tuple[object, Placement] | None:
         """Of the model that can serve `checkpoint` as it would be loaded now."""
@@ -200,7 +212,7 @@ class ModelManager:
             model.placement = placement
             model.turns = memory.arrange(model.parts, placement)
         log.info("%s loaded in %.1f s", blueprint.file.checkpoint.name, time.perf_counter() - started)
-        return Kept(model)
+        return Kept(model, blueprint.file.tensors)
 
     def _wake(self, kept: Kept) -> None:
         model = kept.model

@@ -13,7 +13,7 @@ from webui.catalog.pickle_header import read_pickle
 from webui.catalog.pickle_names import PickledTensor
 from webui.catalog.zip_records import inflated
 from webui.core.errors import BadModelFile
-from webui.models.safetensors_file import DTYPES, drop_pages
+from webui.models.safetensors_file import DTYPES, drop_pages, require_whole
 
 
 class PickleFile:
@@ -39,8 +39,16 @@ class PickleFile:
         self._tensors = weights.tensors
         self._records = weights.records
 
+    def require_whole(self) -> None:
+        """Raises: BadModelFile when the file was cut off since it was opened."""
+        require_whole(self._map, self.path)
+
     def tensor(self, name: str) -> Tensor:
-        """The stored tensor; it shares the map's memory unless the file is packed or ill aligned."""
+        """The stored tensor; it shares the map's memory unless the file is packed or ill aligned.
+
+        Raises: BadModelFile as `require_whole`.
+        """
+        self.require_whole()
         return self.materialised(self._tensors[name])
 
     def materialised(self, stored: PickledTensor) -> Tensor:

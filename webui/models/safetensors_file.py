@@ -38,7 +38,8 @@ assert DTYPES.keys() == ITEM_SIZE.keys(), "a dtype the header check accepts has 
 class SafetensorsFile:
     """A checked file, mapped privately: writing to a tensor changes memory, never the file.
 
-    Tensors keep the map alive; the file may be replaced (renamed over) meanwhile, but not rewritten in place.
+    Tensors keep the map alive; the file may be replaced (renamed over) meanwhile, but not rewritten in place: what is
+    cut off can't be read any more, and the system ends a process that tries.
 
     shapes, dtypes: by tensor name. metadata: the header's text fields.
     Raises: BadModelFile with one sentence naming the file and the fault.
@@ -59,8 +60,13 @@ class SafetensorsFile:
         if any(entry.end > len(self._map) for entry in header.tensors.values()):
             raise BadModelFile(f"{path.name} became shorter while it was opened; wait until it is copied.")
 
+    def require_whole(self) -> None:
+        """Raises: BadModelFile when the file was cut off since it was opened."""
+        require_whole(self._map, self.path)
+
     def tensor(self, name: str) -> Tensor:
-        """The stored tensor, sharing the map's memory."""
+        """The stored tensor, sharing the map's memory. Raises: BadModelFile as `require_whole`."""
+        self.require_whole()
         entry, dtype = self._entries[name], self.dtypes[name]
         count = (entry.end - entry.start) // dtype.itemsize
         if count == 0:
@@ -78,6 +84,15 @@ class SafetensorsFile:
         """Give back the memory that reading `name` took; the map stays usable. For tensors copied elsewhere."""
         entry = self._entries[name]
         drop_pages(self._map, entry.start, entry.end)
+
+
+def require_whole(mapped: mmap.mmap, path: Path) -> None:
+    """Raises: BadModelFile when the mapped file is shorter than its map."""
+    if mapped.size() < len(mapped):
+        raise BadModelFile(
+            f"{path.name} was cut off while it was in use: it has {mapped.size()} of {len(mapped)} bytes. Wait until "
+            "it is copied whole, or copy it again."
+        )
 
 
 def drop_pages(mapped: mmap.mmap, start: int, end: int) -> None:

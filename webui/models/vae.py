@@ -9,6 +9,7 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
 
+from webui.diffusion.denoiser import NotANumber
 from webui.models.devices import is_out_of_memory
 from webui.models.tiny_vae import TinyVae, no_tiny
 
@@ -52,26 +53,30 @@ class Vae:
         return self.module.dtype
 
     def decode(self, latents: Tensor) -> Tensor:
-        """latents: (B, C, h, w), scaled. Returns: (B, 3, 8h, 8w) fp32, about -1 to 1."""
+        """latents: (B, C, h, w), scaled. Returns: (B, 3, 8h, 8w) fp32, about -1 to 1.
+
+        Raises: NotANumber when a whole picture is NaN, in the precision to retry in, too.
+        """
         if self.tiny_decoder is not None:
-            return self.tiny_decoder.decode(latents)
+            return _valid(self.tiny_decoder.decode(latents))
         plain = latents.to(self.module.device, torch.float32) / self.scale + self.shift
-        return torch.cat([self._in_numbers(self._decode, one) for one in plain.split(1)])
+        return _valid(torch.cat([self._in_numbers(self._decode, one) for one in plain.split(1)]))
 
     def encode(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """A sample of each picture's posterior, scaled.
 
-        images: (B, 3, H, W) in [-1, 1], H and W multiples of 8. generator: on the CPU; None is torch's global one.
-        Returns: (B, C, H/8, W/8) fp32.
+        images: (B, 3, H, W) in [-1, 1]. generator: on the CPU; None is torch's global one.
+        Returns: (B, C, H // 8, W // 8) fp32.
         """
         if self.tiny_encoder is not None:
-            return self.tiny_encoder.encode(images)
+            height, width = images.shape[2] // 8 * 8, images.shape[3] // 8 * 8
+            return self.tiny_encoder.encode(images[..., :height, :width])
         return torch.cat([self._encode_one(one, generator) for one in images.split(1)])
 
     def mode(self, images: Tensor) -> Tensor:
         """The middle of each picture's posterior, not scaled: what instruct-pix2pix models read.
 
-        images: (B, 3, H, W) in [-1, 1]. Returns: (B, C, H/8, W/8) fp32.
+        images: (B, 3, H, W) in [-1, 1]. Returns: (B, C, H // 8, W // 8) fp32.
         """
         return torch.cat([self._posterior(one)[0] for one in images.split(1)])
 
@@ -117,6 +122,16 @@ class Vae:
                         raise
                     failure = error.with_traceback(None)
         raise failure
+
+
+def _valid(pictures: Tensor) -> Tensor:
+    """The pictures. Raises: NotANumber when one of them holds no number at all."""
+    if torch.isnan(pictures).flatten(1).all(1).any():
+        raise NotANumber(
+            "The VAE produced no valid picture (only NaN): its file is damaged, or half precision overflowed. Choose "
+            "another VAE in setting sd_vae, or start with --no-half-vae."
+        )
+    return pictures
 
 
 @contextmanager

@@ -28,8 +28,11 @@ class WeightsFile(Protocol):
     @property
     def metadata(self) -> Mapping[str, str]: ...
 
+    def require_whole(self) -> None:
+        """Raises: BadModelFile when the file was cut off since it was opened: its tensors must not be touched then."""
+
     def tensor(self, name: str) -> Tensor:
-        """The stored tensor, sharing the file's memory map where it can."""
+        """The stored tensor, sharing the file's memory map where it can. Raises: BadModelFile as `require_whole`."""
 
     def position(self, name: str) -> int:
         """Where in the file the tensor begins: reading in this order suits every disk."""

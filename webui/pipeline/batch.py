@@ -10,13 +10,12 @@ from typing import Any
 from webui.catalog.checkpoints import CheckpointCatalog
 from webui.core.batch import BatchPicture, PictureBatch
 from webui.core.choices import find_sampler
-from webui.core.errors import InvalidRequest, WebuiError
+from webui.core.errors import InvalidRequest, NoSpace, NotSaved, WebuiError
 from webui.core.infotext import parse
-from webui.core.pictures import read_infotext
+from webui.core.pictures import read_infotext, size_of
 from webui.core.request import GenerationRequest, GenerationResult, ResultImage
 from webui.jobs.context import JobContext
 from webui.pipeline.engine import Engine
-from webui.pipeline.from_image.image_input import decoded
 from webui.pipeline.generate import run as generate
 from webui.planning.batch import BatchPlan
 
@@ -37,8 +36,9 @@ def run(engine: Engine, job: BatchPlan, progress: JobContext) -> GenerationResul
     comments = list(batch.comments)
     info: dict[str, Any] = {}
     failure: WebuiError | None = None
+    unsaved: NotSaved | None = None
     for picture in batch.pictures:
-        if progress.interrupted or progress.stopping:
+        if progress.interrupted or progress.stopping or isinstance(unsaved, NoSpace):
             break
         part = progress.child(1 / len(batch.pictures))
         try:
@@ -52,12 +52,13 @@ def run(engine: Engine, job: BatchPlan, progress: JobContext) -> GenerationResul
             failure = failure or InvalidRequest(f"{picture.path} can't be read: {error.strerror}.")
             comments.append(f"{picture.path.name} was left out: {error.strerror}.")
             continue
+        unsaved = result.unsaved or unsaved
         comments += [comment for comment in result.comments if comment not in comments]
         info = _joined(info, result.info, max(limit - len(images), 0))
         images += result.images[: max(limit - len(images), 0)]
     if not info and failure is not None:
         raise failure
-    return GenerationResult(tuple(images), info, tuple(comments), time.monotonic() - started)
+    return GenerationResult(tuple(images), info, tuple(comments), time.monotonic() - started, unsaved)
 
 
 def request_for(
@@ -73,7 +74,7 @@ def request_for(
         inpaint = inpaint.replace(mask=picture.mask.read_bytes())
     changes: dict[str, Any] = {"image": image.replace(images=(data,), inpaint=inpaint), "save_grid": False}
     if batch.scale is not None:
-        width, height = decoded(data, picture.path.name).size
+        width, height = size_of(data)
         changes["width"], changes["height"] = (max(int(side * batch.scale) // 8 * 8, 8) for side in (width, height))
     overrides = dict(request.overrides)
     if picture.described_by is not None:

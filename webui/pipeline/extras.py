@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,10 +16,10 @@ from webui.core.extras import SCALE_TO, ExtrasRequest, PictureSource
 from webui.core.infotext import render
 from webui.core.pictures import MIME, PARAMETERS, decoded_picture, read_infotext
 from webui.core.request import GenerationResult, ResultImage
-from webui.core.settings import Settings
 from webui.pipeline.engine import Engine
+from webui.pipeline.limits import require_room_for
 from webui.pipeline.saving.names import safe_part
-from webui.pipeline.saving.picture_files import encoded, write_picture
+from webui.pipeline.saving.picture_files import Keeper, encoded
 from webui.pipeline.upscaling import upscale
 from webui.planning.extras import ExtrasPlan
 
@@ -39,14 +39,15 @@ def run(engine: Engine, plan: ExtrasPlan, job: JobContext) -> GenerationResult:
     request, settings = plan.request, plan.settings
     folder = request.output or engine.paths.data / (settings["outdir_samples"] or settings["outdir_extras_samples"])
     results: list[ResultImage] = []
-    comments: list[str] = []
+    comments = list(idle_wishes(request))
+    keeper = Keeper(settings, engine.paths.rescue, comments.append, _sources_in(folder, request))
     job.begin_passes(max(1, len(request.sources)))
     for source in request.sources:
-        if job.interrupted or job.stopping:
+        if job.interrupted or job.stopping or keeper.out_of_space:
             break
         job.text(source.name)
         try:
-            results.append(_processed(source, request, settings, folder))
+            results.append(_processed(source, request, folder, keeper))
         except WebuiError as error:
             if len(request.sources) == 1:
                 raise
@@ -56,15 +57,35 @@ def run(engine: Engine, plan: ExtrasPlan, job: JobContext) -> GenerationResult:
     info = {"infotexts": texts, "index_of_first_image": 0}
     shown = tuple(results) if request.show else ()
     if request.save and not request.show:
-        comments.append(f"{len(results)} pictures are saved in {folder}.")
-    return GenerationResult(shown, info, tuple(comments), time.monotonic() - started)
+        saved = sum(result.path is not None for result in results)
+        comments.append(f"{saved} pictures are saved in {folder}.")
+    return GenerationResult(shown, info, tuple(comments), time.monotonic() - started, keeper.unsaved)
 
 
-def _processed(source: PictureSource, request: ExtrasRequest, settings: Settings, folder: Path) -> ResultImage:
-    """One picture. Raises: InvalidRequest when it can't be read, WebuiError when it can't be saved."""
-    data = _content(source)
+def _sources_in(folder: Path, request: ExtrasRequest) -> set[Path]:
+    """The files of the output folder that the request reads, by their own names and those that they are links to."""
+    real = folder.resolve()
+    given = [source.path for source in request.sources if source.path is not None]
+    return {folder / file.name for path in given for file in (path, path.resolve()) if file.parent.resolve() == real}
+
+
+def idle_wishes(request: ExtrasRequest) -> Iterator[str]:
+    """Sentences about what the request asks for and nothing heeds."""
+    if request.codeformer_weight > 0:
+        yield "The CodeFormer weight has no effect: there is no face restoration in this version."
+    if request.upscale_first:
+        yield "Upscaling before restoring faces has no effect: there is no face restoration in this version."
+    if request.upscaler_1 == "None" and request.upscaler_2 != "None":
+        yield "Upscaler 2 has no effect without upscaler 1."
+    elif request.upscaler_2 == "None" and request.upscaler_2_visibility > 0:
+        yield "The visibility of upscaler 2 has no effect without an upscaler 2."
+
+
+def _processed(source: PictureSource, request: ExtrasRequest, folder: Path, keeper: Keeper) -> ResultImage:
+    """One picture. Raises: InvalidRequest when it can't be read."""
+    data, settings = _content(source), keeper.settings
     infotext, items = read_infotext(data)
-    image, done = upscaled(decoded_picture(data).convert("RGB"), request, settings["img_max_size_mp"])
+    image, done = upscaled(decoded_picture(data, source.name).convert("RGB"), request, settings["img_max_size_mp"])
     said = render("", "", done)
     picture = encoded(image, _texts(infotext, items, said), settings)
     path = None
@@ -72,7 +93,7 @@ def _processed(source: PictureSource, request: ExtrasRequest, settings: Settings
         suffix = f"-{request.upscaler_1}" if settings["use_upscaler_name_as_suffix"] and done else ""
         named = request.keep_names and settings["use_original_name_batch"]
         stem = safe_part(Path(source.name).stem + suffix) if named else safe_part(suffix)
-        path = write_picture(folder, stem, picture, settings, numbered=not (named and stem))
+        path = keeper.write(lambda: folder, stem, picture, numbered=not (named and stem))
     return ResultImage(picture.data, MIME[picture.format], said, image.width, image.height, str(path) if path else None)
 
 
@@ -105,6 +126,7 @@ def upscaled(
             f"The picture would be {side}, {megapixels:.0f} megapixels; setting img_max_size_mp allows "
             f"{most_megapixels:g}. Choose a smaller size."
         )
+    require_room_for(math.ceil(image.width * scale), math.ceil(image.height * scale))
     result = upscale(image, first.name, scale)
     if second.function is not None and request.upscaler_2_visibility > 0:
         result = Image.blend(result, upscale(image, second.name, scale), request.upscaler_2_visibility)

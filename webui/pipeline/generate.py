@@ -15,6 +15,7 @@ from torch import Tensor
 
 from webui.core.choices import ATTENTIONS
 from webui.core.hooks import Step
+from webui.core.pictures import decoded_picture, require_memory
 from webui.core.request import FromImage, GenerationResult, ResultImage
 from webui.diffusion.denoiser import ActiveNetwork
 from webui.diffusion.guidance import ClassifierFreeGuidance, GuidanceOptions
@@ -22,18 +23,20 @@ from webui.diffusion.noise import ImageNoise, RandomSource
 from webui.diffusion.schedules import ConsistencyTable
 from webui.models.attention import attention_computed
 from webui.models.families.base import LoadedModel
+from webui.models.stopping import Patience, Stopped, stoppable
 from webui.models.token_merging import merged_tokens
 from webui.pipeline.conditioning import StepCount, TextEncoding, TextOptions
 from webui.pipeline.economy import enduring
 from webui.pipeline.engine import Engine
-from webui.pipeline.fit import require_fit, require_handover, without_effect
+from webui.pipeline.fit import idle_wishes, require_fit, require_handover, without_effect
 from webui.pipeline.from_image.blending import KeepOutsideMask
 from webui.pipeline.from_image.compositing import Picture, composed
-from webui.pipeline.from_image.image_input import decoded, pixels_hash
+from webui.pipeline.from_image.image_input import pixels_hash
 from webui.pipeline.from_image.model_input import input_channels
 from webui.pipeline.from_image.source import BLANK_MASK, Source, encoded, inpaint_fields, make_canvas, make_masking
 from webui.pipeline.job import Job, Report
 from webui.pipeline.latents import Latents, noise_table, sample, upscaled
+from webui.pipeline.limits import require_machine
 from webui.pipeline.networks import InUse, networks_on, report_embeddings
 from webui.pipeline.postprocess import cropped_to, resized, to_image, to_tensor
 from webui.pipeline.readiness import made_ready
@@ -47,6 +50,12 @@ from webui.prompts.networks import cut_networks
 if TYPE_CHECKING:
     from webui.jobs.context import JobContext
 
+OUT_OF_SPACE = "The job ended after {made} of {asked} pictures, as no disk has room for more."
+DECODING_SECONDS = 5.0
+"""How long an interrupted job may go on decoding what it has sampled."""
+SLOW_PIXELS = 4_000_000
+"""Of a batch: from here on one step takes so long that it should be possible to stop it on a graphics card, too."""
+
 
 def run(engine: Engine, plan: GenerationPlan, progress: JobContext) -> GenerationResult:
     """Make every picture of the plan. An interrupted job returns what it has.
@@ -54,14 +63,17 @@ def run(engine: Engine, plan: GenerationPlan, progress: JobContext) -> Generatio
     Raises: WebuiError for what the user can mend.
     """
     started = time.monotonic()
-    job = begin(engine, plan, progress)
+    try:
+        job = begin(engine, plan, progress)
+    except Stopped:
+        return GenerationResult((), {}, ("The job was stopped before it began.",), time.monotonic() - started)
     progress.begin_passes(len(job.plan.batches) * (2 if job.plan.hires else 1))
     made = make_pictures(job)
     results = made.results
     if len(made.pictures) > 1 and plan.request.save_grid:
         results = with_grid(job, made.pictures, results)
-    comments = tuple(job.report.comments)
-    return GenerationResult(tuple(results), job_info(job, results), comments, time.monotonic() - started)
+    comments, seconds = tuple(job.report.comments), time.monotonic() - started
+    return GenerationResult(tuple(results), job_info(job, results), comments, seconds, job.saver.keeper.unsaved)
 
 
 @dataclass
@@ -77,11 +89,15 @@ def begin(
 ) -> Job:
     """The job with all that it needs, and what img2img starts from. fields: further ones for the infotext."""
     plan, comments = made_ready(engine, plan)
-    saver = Saver(plan, engine.paths, progress.progress.job_timestamp, engine.provenance)
-    job = Job(engine, plan, progress, saver, Report(dict(fields or {}), comments))
+    require_machine(plan, engine.models.placement.device)
+    report = Report(dict(fields or {}), comments)
+    saver = Saver(plan, engine.paths, progress.progress.job_timestamp, engine.provenance, report.comment)
+    job = Job(engine, plan, progress, saver, report)
     for use in plan.vaes.values():
         if use.note:
             job.report.comment(use.note)
+    for sentence in idle_wishes(plan.request, plan, engine.settings.snapshot()):
+        job.report.comment(sentence)
     if plan.request.image is not None:
         job = replace(job, source=starting_point(job, plan.request.image))
     remember(job)
@@ -91,7 +107,8 @@ def begin(
 def starting_point(job: Job, image: FromImage) -> Source:
     """The pictures and the mask that the request gives, brought to size and encoded."""
     plan, report = job.plan, job.report
-    inputs = [decoded(data, f"Picture {number}") for number, data in enumerate(image.images, start=1)]
+    require_memory(named_pictures(image))
+    inputs = [decoded_picture(data, f"Picture {number}") for number, data in enumerate(image.images, start=1)]
     if plan.settings["save_init_img"]:
         for picture in inputs:
             report.fields["Init image hash"] = pixels_hash(picture)
@@ -104,19 +121,39 @@ def starting_point(job: Job, image: FromImage) -> Source:
         shown = inpaint_fields(image.inpaint, masking)
         report.fields.update({key: value for key, value in shown.items() if value is not None})
     canvas = make_canvas(plan, inputs, masking)
-    with job.engine.prepared(plan.first.checkpoint, plan) as model:
+    with (
+        job.engine.prepared(plan.first.checkpoint, plan) as model,
+        stoppable(model.vae.module, lambda: job.progress.interrupted),
+    ):
         return encoded(canvas, plan, model)
 
 
+def named_pictures(image: FromImage) -> Iterator[tuple[str, bytes]]:
+    """(name, file) of all pictures and masks that are decoded for one job."""
+    for number, data in enumerate(image.images, start=1):
+        yield f"Picture {number}", data
+    if image.inpaint is not None:
+        yield "The mask", image.inpaint.mask
+        if image.inpaint.latent_mask is not None:
+            yield "latent_mask", image.inpaint.latent_mask
+
+
 def make_pictures(job: Job) -> Made:
-    """All batches, one after the other, until the job is told to stop."""
+    """All batches, one after the other, until the job is told to stop or nothing more can be saved."""
     made, progress = Made(), job.progress
     with job.engine.models.economy() as economy:
         for batch in job.plan.batches:
             if progress.interrupted or (progress.stopping and made.pictures):
                 break
+            if job.saver.keeper.out_of_space:
+                job.report.comment(OUT_OF_SPACE.format(made=len(made.pictures), asked=len(job.plan.seeds)))
+                break
             indices = job.plan.images_of(batch)
-            batch_pictures = enduring(job, economy, partial(make_batch, job, indices))
+            try:
+                batch_pictures = enduring(job, economy, partial(make_batch, job, indices))
+            except Stopped:
+                job.report.comment("The job was stopped while its picture was being decoded: there is none.")
+                break
             for index, picture in zip(indices, batch_pictures, strict=True):
                 save_uncorrected(job, picture, index)
                 finished = job.engine.host.postprocess_image(picture.image, job.plan)
@@ -136,13 +173,13 @@ def make_batch(job: Job, indices: range) -> list[Picture]:
         if is_last:
             if plan.hires is not None:
                 job.progress.next_pass()  # the one left out
-            images = decode(latents, model)
+            images = decode(latents, model, job.progress)
             pictures = composed(images, latents.samples, job.source, plan, job.color_target)
             return [replace(picture, complete=complete) for picture in pictures]
         assert plan.hires is not None
         before = None
         if not plan.hires.is_latent or plan.settings["save_images_before_highres_fix"]:
-            before = decode(latents, model)
+            before = decode(latents, model, job.progress)
             save_before_hires(job, before, indices)
     with ExitStack() as models:
         model = models.enter_context(job.engine.prepared(plan.hires.sampling.checkpoint, plan))
@@ -150,7 +187,7 @@ def make_batch(job: Job, indices: range) -> list[Picture]:
         latents, model = run_pass(job, plan.hires.sampling, indices, models, source)
         complete = job.progress.completes_pass
         job.progress.next_pass()
-        return [Picture(image, complete=complete) for image in decode(latents, model)]
+        return [Picture(image, complete=complete) for image in decode(latents, model, job.progress)]
 
 
 def run_pass(
@@ -165,7 +202,7 @@ def run_pass(
     require_fit(model, sampling, source.latents if source else None)
     for sentence in without_effect(model, plan, sampling):
         job.report.comment(sentence)
-    models.enter_context(network_changes(model, plan, sampling))
+    models.enter_context(network_changes(job, model, sampling))
     tagged, negative_prompts = expanded(sampling.prompts, indices), expanded(sampling.negative_prompts, indices)
     prompts = tuple(cut_networks(prompt).text for prompt in tagged)
     is_second = plan.hires is not None and sampling is plan.hires.sampling
@@ -190,7 +227,7 @@ def run_pass(
             refiner = models.enter_context(job.engine.prepared(plan.refiner.checkpoint, plan))  # type: ignore[union-attr]
             require_fit(refiner, sampling)
             require_handover(model, refiner)
-            models.enter_context(network_changes(refiner, plan, sampling))
+            models.enter_context(network_changes(job, refiner, sampling))
             current.append(refiner)
             active.take_over(activated(refiner, plan, sampling))
             reading = text_encoding(
@@ -214,14 +251,17 @@ def run_pass(
 
 
 @contextmanager
-def network_changes(model: LoadedModel, plan: GenerationPlan, sampling: SamplingPlan) -> Iterator[None]:
-    """What the settings change about the network itself during a pass."""
+def network_changes(job: Job, model: LoadedModel, sampling: SamplingPlan) -> Iterator[None]:
+    """What is changed about the network itself during a pass: by the settings, and that the pass can be stopped."""
+    plan, pixels = job.plan, sampling.width * sampling.height * job.plan.request.batch_size
+    slow = pixels >= SLOW_PIXELS and model.device.type == "cuda"
     written_out = ATTENTIONS.get(plan.settings["cross_attention_optimization"])
     if written_out is None:
         written_out = model.placement.exact
     with (
         merged_tokens(model.unet, sampling.token_merging),
         attention_computed(model.unet, written_out=written_out, upcast=plan.settings["upcast_attn"]),
+        stoppable(model.unet, lambda: not job.progress.completes_pass, model.device if slow else None),
     ):
         yield
 
@@ -310,9 +350,10 @@ def image_noise(plan: GenerationPlan, sampling: SamplingPlan, indices: range, mo
     )
 
 
-def decode(latents: Latents, model: LoadedModel) -> list[Image.Image]:
-    """Pictures from latents, one after the other."""
-    with torch.inference_mode():
+def decode(latents: Latents, model: LoadedModel, progress: JobContext) -> list[Image.Image]:
+    """Pictures from latents, one after the other. Raises: Stopped, some time after the job was interrupted."""
+    patience = Patience(lambda: progress.interrupted, DECODING_SECONDS)
+    with torch.inference_mode(), stoppable(model.vae.module, patience.is_over):
         return [to_image(decoded) for decoded in model.decode(latents.samples)]
 
 

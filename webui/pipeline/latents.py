@@ -30,6 +30,7 @@ from webui.diffusion.schedules import (
     restarted,
     sigmas_for,
 )
+from webui.models.stopping import Stopped
 from webui.planning.plan import HiresPlan, SamplingPlan
 
 if TYPE_CHECKING:
@@ -224,7 +225,7 @@ def sample(
 ) -> Latents:
     """Run one pass. start: the clean latents it begins from, when `plan.denoise` is set.
 
-    An interrupted or skipped pass returns the last prediction, or what it began with when there is none.
+    An interrupted or skipped pass returns the last whole prediction, or what it began with when there is none.
     """
     walked = levels(plan, active.table, settings)
     x = noise.next() * plan.noise_multiplier * (walked.noise + plan.extra_noise * walked.picture)
@@ -246,7 +247,10 @@ def sample(
         arguments = {key: make() for key, make in offered.items() if key in inspect.signature(function).parameters}
         arguments |= {key: getattr(plan.churn, key) for key in plan.sampler.extra_options}
         arguments |= plan.sampler.arguments
-        result = function(denoise, x, job.steps(steps), **arguments)
+        try:
+            result = function(denoise, x, job.steps(steps), **arguments)
+        except Stopped:
+            result = x
     if job.interrupted or job.skipped:
         begun_with = result if start is None else start.samples
         result = begun_with if last.x0 is None else last.x0

@@ -20,7 +20,8 @@ CHOSEN = "sd_model_checkpoint"
 def run(engine: Engine, name: str | None, job: JobContext) -> str:
     """Load the checkpoint of that name and return its title; the settings name it afterwards.
 
-    None stands for the one in the settings; when that is not there or can't be loaded, for the first that can.
+    None stands for the one in the settings, which stays there when it can't be loaded: nothing else is put in its place
+    without a word. Where the settings name none, or one that isn't there, it stands for the first that can be loaded.
     Raises: NotFound, BadModelFile; the model loaded before stays, and the settings name that again.
     """
     if name is not None:
@@ -30,7 +31,10 @@ def run(engine: Engine, name: str | None, job: JobContext) -> str:
             if engine.models.current is not None:
                 _settle(engine, engine.models.current)
             raise
-    first = engine.checkpoints.default(engine.settings.snapshot()[CHOSEN] or "")
+    chosen = engine.settings.snapshot()[CHOSEN] or ""
+    first = engine.checkpoints.default(chosen)
+    if chosen and engine.checkpoints.is_there(chosen):
+        return _load(engine, first, job)
     for checkpoint in (first, *(other for other in engine.checkpoints if other != first and not other.problem)):
         try:
             return _load(engine, checkpoint, job)

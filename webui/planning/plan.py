@@ -36,8 +36,8 @@ from webui.prompts.networks import with_default_tags
 from webui.prompts.styles import StyleStore
 
 LAST_SEED = 4294967294
-MAX_PIXELS = 256 * 1024 * 1024
-"""Of a whole batch; more can't be held by any machine Easel runs on."""
+MAX_SCHEDULE = 1_000_000
+"""Steps of a whole schedule, of which a job walks the last part."""
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,6 @@ def make_plan(
     if request.hires and settings["use_old_hires_fix_width_height"]:
         request = _sized_as_of_old(request, request.hires)
     count = request.batch_count * request.batch_size
-    _check_size(request.width, request.height, request.batch_size)
     sampler, scheduler = find_sampler(request.sampler, request.scheduler)
     prompts = _prompts(request.prompt, request, settings, styles, count, negative=False)
     negatives = _prompts(request.negative_prompt, request, settings, styles, count, negative=True)
@@ -223,6 +222,9 @@ def make_plan(
         token_merging=_token_merging(request, settings),
         **(_from_image(request.image, settings, stored) if request.image else {}),
     )
+    hires = _hires(request.hires, first, request, settings, checkpoints, styles) if request.hires else None
+    for sampling in (first, *([hires.sampling] if hires else [])):
+        _check_schedule(sampling)
     variation = request.variation
     seed, subseed = drawn(request.seed), drawn(variation.seed)
     return GenerationPlan(
@@ -231,11 +233,20 @@ def make_plan(
         seeds=tuple(seed if variation.strength else seed + index for index in range(count)),
         subseeds=tuple(subseed + index for index in range(count)),
         first=first,
-        hires=_hires(request.hires, first, request, settings, checkpoints, styles) if request.hires else None,
+        hires=hires,
         refiner=_refiner(request, settings, checkpoints),
         tiling=settings["tiling"] if request.tiling is None else request.tiling,
         clip_skip=settings["CLIP_stop_at_last_layers"],
     )
+
+
+def _check_schedule(sampling: SamplingPlan) -> None:
+    """Raises: InvalidRequest for a denoising strength so small that its few steps end a schedule beyond all measure."""
+    if sampling.exact_steps and sampling.denoise and sampling.denoise < sampling.steps / MAX_SCHEDULE:
+        raise InvalidRequest(
+            f"{sampling.steps} steps at a denoising strength of {sampling.denoise:g} are the end of a schedule of "
+            f"more than {MAX_SCHEDULE} steps; raise the denoising strength, or set it to 0."
+        )
 
 
 def _batched_as(request: GenerationRequest, image: FromImage) -> GenerationRequest:
@@ -285,14 +296,6 @@ def _sized_as_of_old(request: GenerationRequest, hires: HiresFix) -> GenerationR
         height=math.ceil(scale * request.height / multiple) * multiple,
         hires=hires.replace(resize_width=request.width, resize_height=request.height),
     )
-
-
-def _check_size(width: int, height: int, batch_size: int) -> None:
-    if width * height * batch_size > MAX_PIXELS:
-        raise InvalidRequest(
-            f"{batch_size} pictures of {width} x {height} are more than one batch can hold "
-            f"({MAX_PIXELS} pixels); lower the size or the batch size."
-        )
 
 
 def _prompts(
@@ -358,7 +361,6 @@ def _hires(
             "/sdapi/v1/upscalers and latent-upscale-modes list them all."
         )
     width, height, upscale_width, upscale_height = target_size(hires, first.width, first.height)
-    _check_size(width, height, request.batch_size)
     sampler_name, scheduler_name = _named(hires.sampler, SAME_SAMPLER), _named(hires.scheduler, SAME_SCHEDULER)
     sampler, scheduler = first.sampler, first.scheduler
     if sampler_name:

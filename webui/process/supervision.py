@@ -90,7 +90,7 @@ WINDOWS_CAUSES = {
 POSIX_CAUSES = {
     "SIGKILL": "it was killed from outside",
     "SIGSEGV": "it accessed memory that isn't its own",
-    "SIGBUS": "it accessed memory that can't be read; is the disk full?",
+    "SIGBUS": "a file in its memory was cut off (a model overwritten in place?), or the disk is full",
     "SIGILL": "it used an instruction that this CPU lacks",
     "SIGABRT": "it stopped itself after a fault in native code",
 }

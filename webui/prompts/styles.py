@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import logging
 import re
 import threading
 from collections.abc import Iterable, Sequence
@@ -13,10 +12,12 @@ from typing import NamedTuple
 
 from webui.core.errors import InvalidRequest, NotFound, WebuiError, nearest
 from webui.core.files import write_atomic
+from webui.prompts.styles_file import NotStyles, Row, read_rows, set_aside, written_rows
+
+log = logging.getLogger(__name__)
 
 PROMPT = "{prompt}"
 MAX_STYLED = 1_000_000
-COLUMNS = ("name", "prompt", "negative_prompt")
 
 _SPACES = re.compile(r"  +")
 
@@ -55,7 +56,8 @@ def merge_style(style: str, prompt: str) -> str:
 class StyleStore:
     """The styles of one or more files; every change is saved at once. Safe to use from several threads.
 
-    A file that can't be read is named in `problems` and never written to; one that isn't there has no styles.
+    A file that can't be read is named in `problems` and in the log and never written to; one that isn't there has no
+    styles. Before a change the files are read again, so that what was edited meanwhile isn't lost.
     """
 
     def __init__(self, paths: Sequence[Path]):
@@ -67,6 +69,7 @@ class StyleStore:
             raise ValueError("need at least one path")
         self._paths = tuple(paths)
         self._lock = threading.Lock()
+        self._problems: dict[Path, str] = {}
         self.reload()
 
     def reload(self) -> None:
@@ -75,9 +78,12 @@ class StyleStore:
         problems: dict[Path, str] = {}
         for path in self._paths_found():
             try:
-                files[path] = {style.name: style for style in _read(path)}
-            except (OSError, UnicodeDecodeError, csv.Error) as error:
-                problems[path] = f"The styles in {path} can't be read ({error}); save the file as CSV in UTF-8."
+                files[path] = {row.name: Style(*row, path) for row in read_rows(path.read_bytes())}
+            except (OSError, NotStyles) as error:
+                problems[path] = f"The styles in {path} can't be read: {error}. The file is left as it is."
+        for path, problem in problems.items():
+            if self._problems.get(path) != problem:
+                log.warning("%s", problem)
         self._problems = problems
         self._hold(files)
 
@@ -140,6 +146,7 @@ class StyleStore:
         if not name or name.startswith("#"):
             raise InvalidRequest(f'A style can\'t be called "{name}"; choose a name that doesn\'t start with "#".')
         with self._lock:
+            self.reload()
             known = self._styles.get(name)
             style = Style(name, prompt, negative_prompt, known.path if known else self._home())
             self._save(style.path, {**self._files.get(style.path, {}), name: style})
@@ -148,6 +155,7 @@ class StyleStore:
     def delete(self, name: str) -> None:
         """Raises: NotFound; OSError."""
         with self._lock:
+            self.reload()
             path = self.get(name).path
             self._save(path, {other: style for other, style in self._files[path].items() if other != name})
 
@@ -170,16 +178,19 @@ class StyleStore:
         self._styles = {name: style for styles in files.values() for name, style in styles.items()}
 
     def _save(self, path: Path, styles: dict[str, Style]) -> None:
-        """Write one file, its old content to a .bak beside it, and hold its new content."""
+        """Write one file and hold its new content.
+
+        The old content goes to a .bak beside it; of a file that isn't as A1111 or Easel write it, and so may hold more
+        than its styles (comments, columns), also to an .original that stays.
+        """
         if path in self._problems:
             raise WebuiError(self._problems[path])
-        text = io.StringIO(newline="")
-        writer = csv.writer(text)
-        writer.writerow(COLUMNS)
-        writer.writerows((style.name, style.prompt, style.negative_prompt) for style in styles.values())
         if path.exists():
-            write_atomic(path.with_name(path.name + ".bak"), path.read_bytes())
-        write_atomic(path, text.getvalue().encode("utf-8-sig", "replace"))
+            before = path.read_bytes()
+            if before != written_rows(map(_row, self._files.get(path, {}).values())):
+                write_atomic(set_aside(path, before), before)
+            write_atomic(path.with_name(path.name + ".bak"), before)
+        write_atomic(path, written_rows(map(_row, styles.values())))
         changed = {**self._files, path: styles}
         self._hold({file: changed[file] for file in self._paths_found() if file in changed})
 
@@ -194,17 +205,8 @@ def _is_pattern(path: Path) -> bool:
     return "*" in path.name or "?" in path.name
 
 
-def _read(path: Path) -> list[Style]:
-    """Rows with a name that doesn't start with "#"; `text` is the old name of the prompt's column.
-
-    Raises: OSError, UnicodeDecodeError, csv.Error.
-    """
-    rows = csv.DictReader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline=""))
-    return [
-        Style(name, row.get("prompt") or row.get("text") or "", row.get("negative_prompt") or "", path)
-        for row in rows
-        if (name := row.get("name") or "") and not name.startswith("#")
-    ]
+def _row(style: Style) -> Row:
+    return Row(style.name, style.prompt, style.negative_prompt)
 
 
 def _single_spaced(text: str) -> str:

@@ -25,6 +25,7 @@ from webui.catalog.vaes import AUTOMATIC
 from webui.core.errors import InvalidRequest, NotFound, WebuiError
 from webui.core.files import write_atomic
 from webui.core.pictures import decoded_picture, open_picture
+from webui.core.texts import shown_name
 from webui.services.services import Services
 
 KINDS = ("textual_inversion", "hypernetworks", "checkpoints", "lora")
@@ -180,7 +181,7 @@ class Cards:
         return {
             "name": file.name,
             "title": file.stem,
-            "path": str(file.path),
+            "path": shown_name(str(file.path)),
             "size": file.size,
             "modified": time.strftime("%Y-%m-%d %H:%M", time.localtime(file.mtime_ns / 1e9)),
             "hash": self._known_hash(kind, file),
@@ -243,6 +244,22 @@ class Cards:
         except OSError as error:
             raise NotFound(f"{path.name} can't be read: {error.strerror or error}.") from error
 
+    def preview_at(self, path: str) -> tuple[bytes, str]:
+        """The preview that lies at a path, as `preview` gives it. Raises: NotFound where no model's preview lies."""
+        wanted = Path(path)
+        for kind in KINDS:
+            for file in self.catalog(kind).all():
+                if file.path.parent == wanted.parent and preview_path(file, self._format()) == wanted:
+                    return self.preview(kind, file.name)
+        raise NotFound("There is no preview of a model at that path.")
+
+    def metadata(self, kind: str, name: str) -> Mapping[str, Any]:
+        """The header's text fields of a file, found by its name or as prompts write it; {} where there are none."""
+        for file in self.catalog(kind).all():
+            if name in (file.name, file.stem):
+                return self._metadata(file)
+        return {}
+
     # What one card says
 
     def _checkpoint_cards(self) -> Callable[[ModelFile], Card]:
@@ -276,7 +293,7 @@ class Cards:
             title=file.stem,
             description=plain_text(sidecar.description)[:DESCRIPTION] if shown else "",
             preview=_preview_mark(file, self._format()),
-            path=str(file.path),
+            path=shown_name(str(file.path)),
         )
 
     def _setting(self, key: str) -> Any:

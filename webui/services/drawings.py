@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 from PIL import Image, ImageEnhance, ImageFilter
 
 from webui.core.errors import InvalidRequest
-from webui.core.pictures import open_picture
+from webui.core.pictures import decoded_picture, require_memory, size_of
 
 PAINTED = 32
 """Opacity (0..255) from which on a pixel counts as painted: fainter is what an eraser leaves at its edges."""
-_ORIENTATION, _LYING = 0x0112, range(5, 9)
 
 
 @dataclass(frozen=True)
@@ -28,14 +27,16 @@ class Drawing:
 def drawing_of(background: bytes | None, layers: Sequence[bytes]) -> Drawing | None:
     """What an editor holds: the files of its picture and of its transparent layers; None when it is empty.
 
-    Raises: InvalidRequest for files that aren't pictures.
+    Raises: InvalidRequest for files that aren't pictures, or too large ones.
     """
+    files = [*layers, *([background] if background is not None else [])]
+    require_memory([("The drawing", file) for file in files])
     drawn = [layer for layer in map(_decoded, layers) if layer.getchannel("A").getbbox()]
     if background is None and not drawn:
         return None
     if background is None:
         background = _png(Image.new("RGBA", drawn[0].size))
-    size = open_picture(background).size
+    size = size_of(background)
     strokes = Image.new("RGBA", size)
     for layer in drawn:
         strokes.alpha_composite(layer.crop((0, 0, *size)))
@@ -74,13 +75,6 @@ def colour_sketch(drawing: Drawing, blur: float, transparency: float) -> tuple[b
     return _png(Image.composite(coloured.filter(soft), original, mask.filter(soft))), _png(mask)
 
 
-def picture_size(data: bytes) -> tuple[int, int]:
-    """(width, height) in pixels as the picture is shown, which EXIF may turn. Raises: InvalidRequest."""
-    picture = open_picture(data)
-    turned = picture.getexif().get(_ORIENTATION) in _LYING
-    return (picture.height, picture.width) if turned else (picture.width, picture.height)
-
-
 def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
     """A size times `scale`, down to multiples of 8 and not below 8."""
     width, height = (max(int(side * scale) // 8 * 8, 8) for side in size)
@@ -95,10 +89,7 @@ def _mask(drawing: Drawing) -> Image.Image:
 
 def _decoded(data: bytes) -> Image.Image:
     """An RGBA picture. Raises: InvalidRequest."""
-    try:
-        return open_picture(data).convert("RGBA")
-    except (OSError, SyntaxError) as error:
-        raise InvalidRequest(f"The drawing is damaged: {error}.") from error
+    return decoded_picture(data, "The drawing").convert("RGBA")
 
 
 def _png(picture: Image.Image) -> bytes:

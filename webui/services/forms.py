@@ -1,7 +1,8 @@
 """The values of a page's form and the request they mean.
 
-A form is a mapping from a dotted parameter path ("cfg_scale", "hires.scale") to a value. A group that may be
-absent ("hires", "refiner") has its own key, which says whether it is enabled. Parameters of an extension stand
+A form is a mapping from a dotted parameter path ("cfg_scale", "hires.scale") to a value. A group that can be
+switched off ("hires", "refiner", "variation") has its own key, which says whether it is enabled; what is off has no
+effect, whatever its fields hold. Parameters of an extension stand
 under "extensions.<class name>.<path>"; settings to be overridden under "overrides", as "Label: value" lines.
 """
 
@@ -28,7 +29,7 @@ def request_from_form(
 
     Raises: InvalidRequest naming the field and its value.
     """
-    values = _group_values(GenerationRequest, form, "")
+    values = _group_values(GenerationRequest, _used(form), "")
     values[OVERRIDES] = overrides_from_lines(form.get(OVERRIDES) or (), settings)
     values[EXTENSIONS] = {
         group.__name__: group.as_given(**_group_values(group, form, f"{EXTENSIONS}.{group.__name__}."))
@@ -37,14 +38,22 @@ def request_from_form(
     return GenerationRequest.as_given(**values, user=user)
 
 
+def _used(form: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The form without a variation seed that can't be read where no variation is wanted."""
+    seed = form.get("variation.seed")
+    if form.get("variation.strength") or not isinstance(seed, str) or seed.strip().lstrip("-").isdecimal():
+        return form
+    return {path: value for path, value in form.items() if path != "variation.seed"}
+
+
 def _group_values(group: type[Params], form: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, field in group.model_fields.items():
         path = prefix + name
         inner = nested_group(field.annotation)
         if inner is not None:
-            optional = field.default is None
-            if form.get(path) if optional else any(key.startswith(path + ".") for key in form):
+            usual = field.default is not None and any(key.startswith(path + ".") for key in form)
+            if form.get(path, usual):
                 values[name] = inner.as_given(**_group_values(inner, form, path + "."))
         elif path in form and path not in (EXTENSIONS, OVERRIDES):
             value = form[path]
@@ -52,6 +61,8 @@ def _group_values(group: type[Params], form: Mapping[str, Any], prefix: str) -> 
                 value = None
             elif value is None and isinstance(field.default, str | int | float | tuple):
                 value = field.default  # a field that the user emptied
+            elif value == "" and isinstance(field.default, int | float):
+                value = field.default  # one whose number is typed as text
             values[name] = value
     return values
 

@@ -7,7 +7,7 @@ import json
 from webui.catalog.checkpoints import Checkpoint
 from webui.catalog.safetensors_header import read_header
 from webui.core.errors import WebuiError
-from webui.services.native_size import native_size
+from webui.services.checkpoint_defaults import defaults_of
 from webui.services.services import Services
 
 
@@ -21,7 +21,7 @@ def first_run_hint(services: Services) -> str | None:
     shipped = services.checkpoints.all()[0]
     prompts = " or ".join(f"“{prompt}”" for prompt in _examples(shipped))
     return (
-        f"The small model that ships with Easel draws emoji at {native_size(shipped)} px"
+        f"The small model that ships with Easel draws emoji at {defaults_of(shipped).size} px"
         + (f": try {prompts}. " if prompts else ". ")
         + "For real pictures put a Stable Diffusion checkpoint (.safetensors, e.g. from huggingface.co or civitai.com) "
         f"into {folder} and press 🔄 beside the checkpoint list."

@@ -48,18 +48,17 @@ RISKY_FLAGS = (
 """Flags of the other install that are told and left to the user."""
 
 NOT_TAKEN: Mapping[str, str] = {
-    "temp_dir": "a folder",
     "clean_temp_dir_at_start": "deletes files",
-    "font": "a file",
-    "profiling_filename": "a file",
     "disabled_extensions": "about extensions that aren't taken over",
     "disable_all_extensions": "about extensions that aren't taken over",
-    "restore_config_state_file": "a file",
     "api_enable_requests": "opens the network to API clients",
     "api_forbid_local_requests": "opens the network to API clients",
     "sd_checkpoint_hash": "follows from the checkpoint",
 }
 """Settings that are never copied, and why."""
+
+NEVER_COPIED: Mapping[str, str] = {"folder": "a folder to write to", "file": "a file"}
+"""Why those aren't copied that name a place of the other install (Setting.reaches)."""
 
 UI_FIELDS = ("value", "minimum", "maximum", "step", "visible")
 _ARGUMENTS = re.compile(r"""^\s*(?:export\s+|set\s+)?COMMANDLINE_ARGS\s*=\s*(.*?)\s*$""", re.MULTILINE)
@@ -212,7 +211,7 @@ def _take_setting(key: str, value: Any, defaults: Settings, taken: dict[str, Any
         return
     if checked == defaults[key]:
         return
-    why = NOT_TAKEN.get(key) or ("a folder to write to" if key.startswith("outdir_") else None)
+    why = NOT_TAKEN.get(key) or NEVER_COPIED.get(defaults.setting(key).reaches)
     if why:
         report.add("Settings not taken over; set them yourself if you want them", f"{key} = {shown(value)} ({why})")
         return

@@ -44,6 +44,9 @@ ELSEWHERE: Mapping[str, str] = {
 NOT_IN: Mapping[Mode, tuple[str, ...]] = {"txt2img": ("image", "loopback"), "img2img": ("hires",)}
 """Groups of parameters that a tab has no fields for."""
 
+VARIED = ("Variation seed", "Seed resize from")
+"""Beginnings of the keys of what stands under Extra."""
+
 NEVER_OVERRIDDEN = ("sd_model_checkpoint",)
 """A1111's `disable_weights_auto_swap`, on by default, keeps an infotext from changing the model."""
 
@@ -57,8 +60,15 @@ def last_infotext(services: Services) -> str:
         raise InvalidRequest(sentence) from None
 
 
-def fields_of(text: str, services: Services) -> dict[str, Any]:
-    """The fields of an infotext by their keys, read as the settings say: styles, old versions, fields to skip."""
+IMPLIED = ("variation", EXTENSIONS)
+"""Groups whose parameters are written only where they differ from their defaults."""
+
+
+def fields_of(text: str, services: Services, *, whole: bool = False) -> dict[str, Any]:
+    """The fields of an infotext by their keys, read as the settings say: styles, old versions, fields to skip.
+
+    whole: with those that the user doesn't want pasted.
+    """
     settings = services.settings.snapshot()
     found = infotext.parse(
         text,
@@ -66,7 +76,7 @@ def fields_of(text: str, services: Services) -> dict[str, Any]:
         styles_mode=settings["infotext_styles"],
         uses_emphasis=uses_emphasis,
         backcompat=settings["auto_backcompat"],
-        skip=settings["infotext_skip_pasting"],
+        skip=() if whole else settings["infotext_skip_pasting"],
     )
     for key in ("Prompt", "Hires prompt"):
         if key in found and "Lora hashes" in found:
@@ -77,28 +87,41 @@ def fields_of(text: str, services: Services) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Pasted:
-    """form: field -> value, only of what the infotext tells. left_out: "Key: value" of what can't be had here."""
+    """form: field -> value, of what the infotext tells and of what it implies to be at its default.
+
+    left_out: "Key: value" of what can't be had here.
+    """
 
     form: Mapping[str, Any]
     left_out: tuple[str, ...]
 
 
-def form_from_infotext(text: str, services: Services, mode: Mode = "txt2img") -> Pasted:
-    """The form that an infotext describes. mode: the tab whose form it is.
+def form_from_infotext(text: str, services: Services, mode: Mode = "txt2img", *, whole: bool = False) -> Pasted:
+    """The form that an infotext describes. mode: the tab whose form it is. whole: with what the settings skip.
 
     Its field "overrides" has a line for every setting that the picture was made with and that is another now.
+    A prompt whose colons make it look like fields, none of which anybody knows, is a prompt.
     """
     settings = services.settings.snapshot()
-    found = fields_of(text, services)
+    found = fields_of(text, services, whole=whole)
+    if not _is_infotext(text, services, settings):
+        return Pasted({"prompt": text, OVERRIDES: []}, ())
     form: dict[str, Any] = {"refiner": "Refiner" in found}
     if mode == "txt2img":
         form["hires"] = _has_hires(found)
     else:
         form["image.inpaint.soft"] = str(found.get("Soft inpainting enabled")) == "True"
     left_out: list[str] = []
+    skipped = () if whole else settings["infotext_skip_pasting"]
+    complete = "Steps" in found or "Seed" in found  # more than a prompt
+    if complete and not any(key.startswith(VARIED) for key in skipped):
+        form["variation"] = any(key.startswith(VARIED) for key in found)
     fields = [field for field in _fields(services, settings) if field[1].partition(".")[0] not in NOT_IN[mode]]
     for key, path, spec in fields:
         if key not in found:
+            written = key.removesuffix("-1").removesuffix("-2")
+            if complete and path.partition(".")[0] in IMPLIED and written not in skipped:
+                form[path] = spec.default
             continue
         value = _value(spec, str(found[key]), services)
         if value is not None:
@@ -109,6 +132,15 @@ def form_from_infotext(text: str, services: Services, mode: Mode = "txt2img") ->
         form["styles"] = list(found["Styles array"])
     form[OVERRIDES] = override_lines(found, settings, {key for key, _, _ in fields})
     return Pasted(form, tuple(left_out))
+
+
+def _is_infotext(text: str, services: Services, settings: Settings) -> bool:
+    """Whether any field in the text has a key that Easel or A1111 knows, or there are no fields at all."""
+    told = set(infotext.parse(text, fill_defaults=False, backcompat=False)) - {"Prompt", "Negative prompt"}
+    known = {*infotext.FIELD_ORDER, *infotext.LAST_FIELDS, *infotext.OTHER_KEYS, "Size-1"}
+    known |= {key for key, _, _ in _fields(services, settings)}
+    known |= {setting.infotext for setting in settings.table.values() if setting.infotext}
+    return not told or bool(told & known)
 
 
 def override_lines(found: Mapping[str, Any], settings: Settings, used: set[str]) -> list[str]:
@@ -169,8 +201,7 @@ def _value(spec: ParamSpec, text: str, services: Services) -> Any:
     kinds = {spec.annotation, *get_args(spec.annotation)}
     if int in kinds or float in kinds:
         try:
-            number = float(text)
-            return int(text) if int in kinds and number.is_integer() else number
+            return int(text) if text.strip().lstrip("+-").isdecimal() else float(text)  # 7 is written 7 again, not 7.0
         except (ValueError, OverflowError):
             return None
     return text

@@ -7,7 +7,7 @@ here. A fact that the picture doesn't tell, or that this server can't look up, s
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -25,18 +25,22 @@ from webui.core.choices import (
     find_scheduler,
 )
 from webui.core.errors import WebuiError
+from webui.core.params import Params
 from webui.core.provenance import CHUNK, Provenance
 from webui.core.request import GenerationRequest
-from webui.core.settings import Settings
+from webui.core.settings import Settings, shown
 from webui.prompts.networks import cut_networks
-from webui.services.forms import value_from_text
-from webui.services.infotexts import ELSEWHERE, fields_of
+from webui.services.forms import OVERRIDES, overrides_from_lines, request_from_form, value_from_text
+from webui.services.infotexts import ELSEWHERE, Mode, fields_of, form_from_infotext
 from webui.services.services import Services
 
 State = Literal["same", "different", "unknown"]
 
 OWN_VAE = ("None", "Automatic", "")
 HASH_DIGITS = 10
+SEVERITY: tuple[State, ...] = ("same", "unknown", "different")
+NUMBER_OF_PICTURES = ("batch_count", "batch_size")
+"""Parameters that leave the first picture as it is."""
 
 WRITTEN = frozenset(
     ["Prompt", "Negative prompt", "Size", "Model", "Model hash", "VAE", "VAE hash", "Version", "User", "Styles array"]
@@ -95,21 +99,47 @@ class Reproduction:
         return "The same picture is to be expected" + (f", but for rounding: {rounding}." if rounding else ".")
 
 
-def check(services: Services, infotext: str, texts: Mapping[str, str] | None = None) -> Reproduction:
+def check(
+    services: Services,
+    infotext: str,
+    texts: Mapping[str, str] | None = None,
+    form: Mapping[str, Any] | None = None,
+    mode: Mode = "txt2img",
+) -> Reproduction:
     """Hold an infotext against this server. texts: the other texts of the picture, if it is at hand.
 
+    form, mode: the form that will be sent, and its tab; None stands for one that the infotext is pasted into.
     Reads LoRAs and VAEs whose hashes aren't known yet, so it may take a second; checkpoints are never read.
     """
-    return Reproduction(tuple(_Check(services, infotext, texts or {}).facts()))
+    facts: dict[str, Fact] = {}
+    for fact in _Check(services, infotext, texts or {}, form, mode).facts():
+        known = facts.get(fact.name)
+        if known is None or SEVERITY.index(fact.state) > SEVERITY.index(known.state):
+            facts[fact.name] = fact
+    return Reproduction(tuple(facts.values()))
 
 
 class _Check:
     """One infotext against one server."""
 
-    def __init__(self, services: Services, infotext: str, texts: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        services: Services,
+        infotext: str,
+        texts: Mapping[str, str],
+        form: Mapping[str, Any] | None,
+        mode: Mode,
+    ) -> None:
         self.services = services
+        self.infotext, self.form, self.mode = infotext, form, mode
         self.settings: Settings = services.settings.snapshot()
-        self.found: Mapping[str, Any] = fields_of(infotext, services)
+        self.refusal: WebuiError | None = None
+        if form is not None:
+            try:
+                self.settings = self.settings.replace(**overrides_from_lines(form.get(OVERRIDES) or (), self.settings))
+            except WebuiError as error:
+                self.refusal = error
+        self.found: Mapping[str, Any] = fields_of(infotext, services, whole=form is not None)
         self.made = Provenance.from_text(texts.get(CHUNK))
         self.here = services.machine.provenance
         self.told = {key for key in self.found if key not in ("Prompt", "Negative prompt")}
@@ -125,6 +155,29 @@ class _Check:
         yield from self._settings()
         yield from self._source()
         yield from self._others()
+        if self.form is not None:
+            yield from self._form(self.form)
+
+    # The form
+
+    def _form(self, form: Mapping[str, Any]) -> Iterator[Fact]:
+        """Where the form asks for something else than the text does."""
+        pasted = form_from_infotext(self.infotext, self.services, self.mode, whole=True)
+        if self.refusal is not None:
+            yield Fact("Override settings", "different", "", "", str(self.refusal))
+            return
+        groups, overrides = self.services.host.params, {OVERRIDES: form.get(OVERRIDES)}
+        asked = {**form, "styles": [], **pasted.form, **overrides}
+        try:
+            sent, wanted = (request_from_form(each, self.settings, groups) for each in (form, asked))
+        except WebuiError as error:
+            yield Fact("Form", "different", "", "", str(error))
+            return
+        for line in pasted.left_out:
+            key, _, value = line.partition(": ")
+            yield Fact(key, "different", value, "", "It isn't available here.")
+        for name, asks, sends in _differences(wanted, sent, groups):
+            yield Fact(name, "different", shown(asks), shown(sends), "The form has another value.")
 
     # Files
 
@@ -203,6 +256,10 @@ class _Check:
             file = vaes.hashed(vaes.at(always) if always else vaes.find(name))
         except WebuiError:
             return _by_hash("VAE", wanted, "", digits, None)
+        in_use = self._vae_in_use()
+        if self.form is not None and in_use != file.name:
+            note = f'Put "VAE: {name}" among the override settings.'
+            return Fact("VAE", "different", wanted, in_use or own, note)
         return _by_hash("VAE", wanted, file.name, digits, file.sha256)
 
     def _vae_in_use(self) -> str | None:
@@ -280,6 +337,10 @@ class _Check:
     def _random_numbers(self) -> Iterator[Fact]:
         """Where the noise is drawn. GPU means the device's own generator: another device draws other numbers."""
         source = str(self.found.get("RNG", "GPU"))
+        if self.form is not None and self.settings["randn_source"] != source:
+            note = f'Put "RNG: {source}" among the override settings.'
+            yield Fact("RNG", "different", source, self.settings["randn_source"], note)
+            return
         if source != "GPU":
             yield Fact("RNG", "same", source, source)
             return
@@ -336,7 +397,10 @@ class _Check:
                 except WebuiError as error:
                     yield Fact(label, "different", str(self.found[label]), str(value), str(error))
                     continue
-                if wanted != value:
+                if wanted != value and self.form is not None:
+                    note = f'Put "{label}: {self.found[label]}" among the override settings.'
+                    yield Fact(label, "different", str(self.found[label]), str(value), note)
+                elif wanted != value:
                     set_by_pasting.append(f"{label}: {self.found[label]}")
             elif value != setting.default and self._counts(label, setting.key):
                 note = f'Set it back, or put "{label}: {setting.default}" among the override settings.'
@@ -361,7 +425,9 @@ class _Check:
         return "Denoising strength" in self.told and not hires
 
     def _source(self) -> Iterator[Fact]:
-        if self._from_picture():
+        if self.mode == "img2img" and not self._from_picture():
+            yield Fact("Starting picture", "different", "none", "", "It was made from text alone; use txt2img.")
+        elif self._from_picture():
             parts = "picture and mask" if "Mask blur" in self.told else "picture"
             note = f"It began with a {parts} that the file doesn't hold; put the same into img2img."
             yield Fact("Starting picture", "unknown", str(self.found.get("Init image hash", "not told")), "", note)
@@ -378,6 +444,39 @@ class _Check:
         version = str(self.found.get("Version", ""))
         if version and not A1111_VERSION.match(version):
             yield Fact("Program", "unknown", version, "", "Made by another program, which may compute otherwise.")
+
+
+def _differences(
+    wanted: GenerationRequest, sent: GenerationRequest, groups: Sequence[type[Params]]
+) -> Iterator[tuple[str, object, object]]:
+    """(name, value wanted, value sent) of what decides a picture's look; a group that one lacks is one difference."""
+    for spec in GenerationRequest.specs():
+        if spec.dotted in NUMBER_OF_PICTURES:
+            continue
+        asks, sends = _at(wanted, spec.path), _at(sent, spec.path)
+        if (asks is ABSENT) != (sends is ABSENT):
+            yield spec.path[0].capitalize(), *(("off", "on") if asks is ABSENT else ("on", "off"))
+        elif asks != sends:
+            yield spec.infotext or spec.label, asks, sends
+    for group in groups:
+        name = group.__name__
+        for spec in group.specs():
+            asks, sends = (_at(request.extensions.get(name, group()), spec.path) for request in (wanted, sent))
+            if asks != sends:
+                yield spec.infotext or spec.label, asks, sends
+
+
+ABSENT = object()
+
+
+def _at(request: Params, path: Sequence[str]) -> object:
+    """The parameter's value; ABSENT when its group is off."""
+    value: Any = request
+    for name in path:
+        value = getattr(value, name)
+        if value is None and name != path[-1]:
+            return ABSENT
+    return value
 
 
 def _by_hash(name: str, wanted: str, here: str, digits: str, found: str | None) -> Fact:

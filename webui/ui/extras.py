@@ -17,7 +17,7 @@ from webui.services.folders import folder_of
 from webui.services.services import Services
 from webui.ui.html import escape
 from webui.ui.output import OutputPanel
-from webui.ui.tab import Update, accepted, refused
+from webui.ui.tab import Update, accepted, refuse
 from webui.ui.widgets import QUIET, input_accordion, specs_by_path, tool, widget
 
 TAB = "extras"
@@ -147,7 +147,7 @@ class Extras:
         try:
             submit_extras(self.services, self._request(values), job_id or None)
         except (WebuiError, OSError) as error:
-            return refused(job_id, error)
+            return refuse(job_id, error)
         return accepted(job_id)
 
     def _request(self, values: Update) -> ExtrasRequest:

@@ -38,7 +38,6 @@ class ParameterColumn:
     reuse_seed: gr.Button
     reuse_subseed: gr.Button
     refresh_refiner: gr.Button
-    seed_extra: gr.Checkbox
 
     def __init__(self, tab: str, settings: Settings, checkpoints: Sequence[str]) -> None:
         """checkpoints: titles for the hires and refiner lists."""
@@ -123,7 +122,7 @@ class ParameterColumn:
             self.place("seed", f"{tab}_seed", min_width=100, scale=4)
             dice = tool("🎲️", f"{tab}_random_seed")
             self.reuse_seed = tool("♻️", f"{tab}_reuse_seed")
-            self.seed_extra = gr.Checkbox(
+            self.fields["variation"] = gr.Checkbox(
                 False,
                 label="Extra",
                 elem_id=f"{tab}_subseed_show",
@@ -141,8 +140,8 @@ class ParameterColumn:
             with gr.Row(elem_id=f"{tab}_seed_resize_from_row"):
                 self.place("variation.resize_from_width", f"{tab}_seed_resize_from_w")
                 self.place("variation.resize_from_height", f"{tab}_seed_resize_from_h")
-        dice.click(None, None, self.fields["seed"], js="() => -1")
-        dice_variation.click(None, None, self.fields["variation.seed"], js="() => -1")
+        dice.click(None, None, self.fields["seed"], js="() => '-1'")
+        dice_variation.click(None, None, self.fields["variation.seed"], js="() => '-1'")
 
     def overrides(self) -> None:
         with gr.Row(elem_id=f"{self.tab}_override_settings_row"):

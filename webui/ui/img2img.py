@@ -9,6 +9,7 @@ import gradio as gr
 
 from webui.core.errors import InvalidRequest, WebuiError
 from webui.core.image_choices import BY_FIELD
+from webui.core.pictures import size_of
 from webui.services import drawings
 from webui.services.batches import submit_batch
 from webui.services.forms import request_from_form
@@ -178,7 +179,7 @@ class Img2Img(GenerationTab):
             return
         picture, mask = self._pictures(mode, values, form)
         if scale is not None:
-            form["width"], form["height"] = drawings.scaled_size(drawings.picture_size(picture), scale)
+            form["width"], form["height"] = drawings.scaled_size(size_of(picture), scale)
         form["image.images"] = (picture,)
         if mode in MASKED:
             form |= {"image.inpaint": True, "image.inpaint.mask": mask}
@@ -259,4 +260,4 @@ def _size_of(mode: str, drawn: list[str] | None, picture: str | None, base: str 
         drawing = drawing_in(drawn)
         return drawing.size if drawing is not None else None
     path = {IMG2IMG: picture, INPAINT_UPLOAD: base}.get(mode)
-    return drawings.picture_size(_file(path, NO_PICTURE)) if path else None
+    return size_of(_file(path, NO_PICTURE)) if path else None

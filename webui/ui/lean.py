@@ -6,6 +6,8 @@ from typing import Any
 
 import gradio as gr
 
+from webui.ui.visitors.visitors import Visitors
+
 OF_COMPONENTS = (
     *("api_info", "api_info_as_input", "api_info_as_output", "example_inputs", "skip_api"),
     "component_class_id",
@@ -25,6 +27,16 @@ EMPTY = (
 
 class LeanBlocks(gr.Blocks):
     """Blocks whose description, which is part of the HTML, leaves out what nothing on the page reads: half of it."""
+
+    visitors: Visitors | None = None
+    """Who is told of the files that events return, once the page is mounted."""
+
+    async def process_api(self, *args: Any, **options: Any) -> dict[str, Any]:
+        result = await super().process_api(*args, **options)
+        request = options.get("request")
+        if self.visitors is not None and request is not None:
+            self.visitors.hand_out(result["data"], request[0] if isinstance(request, list) else request)
+        return result
 
     def get_config_file(self) -> Any:
         config = super().get_config_file()

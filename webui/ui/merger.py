@@ -13,9 +13,9 @@ from webui.core.errors import WebuiError
 from webui.core.merging import ADD_DIFFERENCE, CONFIG_SOURCES, METHODS, OVERWRITE, WEIGHTED_SUM, MergeRequest
 from webui.services.merging import read_metadata, submit_merge
 from webui.services.services import Services
-from webui.ui.html import escape, paragraphs, problem
+from webui.ui.html import escape, paragraphs
 from webui.ui.tab import Update
-from webui.ui.widgets import QUIET, specs_by_path, tool, widget
+from webui.ui.widgets import QUIET, show_problem, specs_by_path, tool, widget
 
 TAB = "modelmerger"
 SPECS = specs_by_path(MergeRequest)
@@ -95,7 +95,7 @@ class Merger:
         )
 
     def _vaes(self) -> list[str]:
-        return ["None", *(file.path.name for file in self.services.vaes.all())]
+        return ["None", *(file.file_name for file in self.services.vaes.all())]
 
     # What the buttons do
 
@@ -134,7 +134,7 @@ class Merger:
         try:
             job = submit_merge(self.services, MergeRequest.as_given(**wanted))
         except WebuiError as error:
-            return "", *_shown(problem(error), False)
+            return "", *_shown(show_problem(error), False)
         return job, *_shown(paragraphs("Waiting for what runs now."), True)
 
     async def _watch(self, job: str) -> AsyncIterator[tuple[Any, ...]]:
@@ -152,7 +152,7 @@ class Merger:
             await asyncio.sleep(WATCHED_EVERY)
         if progress.error:
             asks = OVERWRITE in progress.error.message
-            yield *_shown(problem(progress.error.message), False, asks), *lists
+            yield *_shown(show_problem(progress.error.message), False, asks), *lists
             return
         result: Any = jobs.result(job, 0) if progress.state == "done" else None
         message = result.message if result else "Merging was cancelled; nothing was written."

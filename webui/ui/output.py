@@ -15,7 +15,7 @@ from webui.core.request import ResultImage
 from webui.services import generation, saving
 from webui.services.services import Services
 from webui.ui import html
-from webui.ui.widgets import QUIET, tool
+from webui.ui.widgets import QUIET, show_problem, tool
 
 
 class OutputPanel:
@@ -39,7 +39,7 @@ class OutputPanel:
                     height=None,
                     object_fit="contain",
                     interactive=False,
-                    buttons=["download", "fullscreen"],
+                    buttons=["download"],  # full-window view: assets/lightbox.js
                 )
             with gr.Row(elem_id=f"image_buttons_{tab}", elem_classes=["image-buttons"]):
                 self.open_folder = tool("📂", f"{tab}_open_folder")
@@ -61,7 +61,7 @@ class OutputPanel:
             self.info = gr.HTML(elem_id=f"html_info_{tab}", elem_classes=["infotext"])
             self.log = gr.HTML(elem_id=f"html_log_{tab}", elem_classes=["html-log"])
             self.generation_info = gr.Textbox(elem_id=f"generation_info_{tab}", visible="hidden")
-            self.selected = gr.State(0)
+            self.selected = gr.Number(0, precision=0, visible="hidden")
             self._job = gr.Textbox(visible="hidden")
 
     @property
@@ -81,10 +81,12 @@ class OutputPanel:
 
     @property
     def picture_js(self) -> str:
-        return f"(_, selected) => [easel.shownJob('{self.tab}'), selected]"
+        return f"(_, selected) => [easel.shownJob('{self.tab}'), easel.chosenPicture('{self.tab}') ?? selected]"
 
     def wire(self) -> None:
-        self.gallery.select(self._select, self.generation_info, [self.selected, self.info], **QUIET)
+        js = f"(info, selected) => easel.newlyChosenPicture('{self.tab}', info, selected)"
+        shown = [self.selected, self.info]
+        self.gallery.select(self._select, self.chosen, shown, js=js, trigger_mode="always_last", **QUIET)
         saved = [self.files, self.log]
         for button, save in ((self.save, self._save_one), (self.save_zip, self._save_zip)):
             if button is not None:
@@ -98,7 +100,7 @@ class OutputPanel:
         try:
             result = generation.generation_result(self.services, job_id)
         except WebuiError as error:
-            return {self.log: html.problem(error)}
+            return {self.log: show_problem(error)}
         texts = [image.infotext for image in result.images]
         info = {**result.info, "infotexts": texts, "index_of_first_image": result.index_of_first_image}
         files = [self.file(image) for image in result.images]
@@ -133,9 +135,8 @@ class OutputPanel:
             raise InvalidRequest("There is no picture to upscale; generate one first.")
         return texts[selected]
 
-    def _select(self, info: str, event: gr.SelectData) -> tuple[int, str]:
+    def _select(self, info: str, index: int) -> tuple[int, str]:
         texts = _infotexts(info)
-        index = int(event.index)
         return index, html.paragraphs(texts[index]) if index < len(texts) else ""
 
     # Seeds
@@ -148,7 +149,7 @@ class OutputPanel:
 
     def _seed(self, info: str, selected: int, *, variation: bool) -> Any:
         try:
-            return generation.seed_of_picture(json.loads(info or "{}"), selected, variation=variation)
+            return str(generation.seed_of_picture(json.loads(info or "{}"), selected, variation=variation))
         except WebuiError as error:
             gr.Warning(str(error))
             return gr.skip()
@@ -170,7 +171,7 @@ class OutputPanel:
             if zipped:
                 files = [saving.zip_pictures(self.services, files, result)]
         except WebuiError as error:
-            return gr.skip(), html.problem(error)
+            return gr.skip(), show_problem(error)
         note = html.sentences([f"Saved: {', '.join(path.name for path in files)}"], "saved")
         paths = self.services.paths
         offered = [str(file) for file in files if any(map(file.is_relative_to, (paths.log, paths.outputs)))]

@@ -11,8 +11,10 @@ from typing import Any
 import gradio as gr
 from fastapi import Depends, FastAPI
 from fastapi.staticfiles import StaticFiles
+from gradio.routes import App
 
 from webui.core.settings import Settings
+from webui.services.checkpoint_defaults import current_defaults
 from webui.services.downloads import Downloads, downloads_folders
 from webui.services.hints import first_run_hint
 from webui.services.services import Services
@@ -30,17 +32,19 @@ from webui.ui.merger import Merger
 from webui.ui.page_login import PageLogin
 from webui.ui.pnginfo import build_pnginfo
 from webui.ui.queue import build_queue
-from webui.ui.quicksettings import build_quicksettings, current_size, current_title, wire_checkpoint
+from webui.ui.quicksettings import FOLLOWING, build_quicksettings, current_title, wire_checkpoint
 from webui.ui.sending import wire_gallery, wire_result
 from webui.ui.theme import easel_theme
 from webui.ui.txt2img import Txt2Img
 from webui.ui.ui_config import UiConfig
+from webui.ui.visitors.visitors import Visitors
 from webui.ui.widgets import QUIET
 
 ASSETS = Path(__file__).parent / "assets"
 ASSETS_URL = "/easel-assets"
 SCRIPT = "page.js"
 TITLE = "Stable Diffusion"
+AFTER_WRONG_PASSWORDS = "After several wrong passwords there is a pause of up to a minute before another is looked at."
 ON_PAGE = (
     "keyedit_precision_attention",
     "keyedit_precision_extra",
@@ -53,12 +57,19 @@ ON_PAGE = (
     "show_progress_in_title",
     "show_progressbar",
     "prevent_screen_sleep_during_generation",
+    "js_modal_lightbox",
+    "js_modal_lightbox_initially_zoomed",
+    "js_modal_lightbox_gamepad",
+    "js_modal_lightbox_gamepad_repeat",
+    "js_live_preview_in_modal_lightbox",
+    "sd_webui_modal_lightbox_icon_opacity",
+    "sd_webui_modal_lightbox_toolbar_opacity",
     *extra_networks.ON_PAGE,
 )
 """Settings that the page's own scripts obey."""
 
 
-def build(services: Services) -> gr.Blocks:
+def build(services: Services) -> LeanBlocks:
     """Quick settings, the tabs in A1111's order, footer. Nothing here touches the network or imports torch."""
     with LeanBlocks(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as page:
         hint = gr.HTML(elem_id="easel_hint")
@@ -84,15 +95,15 @@ def build(services: Services) -> gr.Blocks:
         config = UiConfig(services.paths.ui_config)
         for tab in tabs:
             config.apply(tab.name, tab.fields)
-        sizes = [tab.fields[side] for tab in tabs for side in ("width", "height")]
-        for component, side in zip(sizes, _sizes(services, config), strict=True):
-            component.value = side  # for who is quicker than the page's load event
+        followers = [tab.fields[path] for tab in tabs for path in FOLLOWING]
+        for component, value in zip(followers, _starting_values(services, config), strict=True):
+            component.value = value  # for who is quicker than the page's load event
         current = [checkpoint, *(tab.fields["refiner.checkpoint"] for tab in tabs), hint, foot]
-        switched = wire_checkpoint(services, checkpoint, refresh, sizes)
+        switched = wire_checkpoint(services, checkpoint, refresh, [tab.fields for tab in tabs])
         changes = [*switched, *(tab.result_shown for tab in tabs)]
         for change in changes:  # a title gains its hash once the file has been read
             change.then(lambda: _current(services), None, current, **QUIET)
-        fresh = [*current, facts, *(tab.top.styles for tab in tabs), *sizes]
+        fresh = [*current, facts, *(tab.top.styles for tab in tabs), *followers]
         loaded = page.load(lambda: _fresh(services, config), None, fresh, **QUIET)
         loaded.then(None, facts, None, js="(settings) => window.easelReady(settings)")
         wire_capabilities(services, [tab.fields for tab in tabs], (*switched, loaded))
@@ -105,18 +116,23 @@ def mount(app: FastAPI, services: Services, downloads: Downloads | None = None) 
     downloads = downloads or Downloads(downloads_folders(paths))
     # Gradio empties its folder of uploads when a server ends: two of them must not share one.
     os.environ.setdefault("GRADIO_TEMP_DIR", str(paths.tmp / "gradio"))
+    visitors = Visitors(paths, flags.gradio_allowed_path)
     gr.set_static_paths(paths.outputs)  # served from where they lie, without a copy in Gradio's cache
     assets = f"{ASSETS_URL}/{_version_of_assets()}"  # a new address with every change, since browsers keep scripts
     app.mount(assets, StaticFiles(directory=ASSETS))
-    login = PageLogin(bool(flags.credentials))
-    for router in (card_routes(services), download_routes(services, downloads)):
+    login = PageLogin(flags.credentials, visitors.sessions)
+    for router in (card_routes(services), download_routes(services, downloads), visitors.routes()):
         app.include_router(router, dependencies=[Depends(login)])
+    if flags.credentials:
+        app.include_router(login.routes())
+    page = build(services)
     gr.mount_gradio_app(
         app,
-        build(services),
+        page,
         path="/",
         root_path=flags.subpath or None,
         auth=list(flags.credentials) or None,
+        auth_message=AFTER_WRONG_PASSWORDS,
         allowed_paths=[str(path) for path in (paths.outputs, paths.log, *flags.gradio_allowed_path)],
         theme=easel_theme(),
         css_paths=[ASSETS / "style.css", ASSETS / "extra_networks.css"],
@@ -129,7 +145,9 @@ def mount(app: FastAPI, services: Services, downloads: Downloads | None = None) 
         enable_monitoring=False,
         pwa=False,
     )
-    login.belongs_to(app.routes[-1].app)  # type: ignore[attr-defined]  # Gradio's own, mounted last
+    gradio: App = app.routes[-1].app  # type: ignore[attr-defined]  # mounted last
+    login.belongs_to(gradio)
+    visitors.guard(gradio, page)
     return app
 
 
@@ -150,13 +168,17 @@ def _fresh(services: Services, config: UiConfig) -> tuple[Any, ...]:
     """What may have changed since the page was built: every visitor gets it anew."""
     styles = gr.Dropdown(choices=[style.name for style in services.styles.all()])
     page_settings = _settings_for_page(services.settings.snapshot())
-    return *_current(services), page_settings, styles, styles, *_sizes(services, config)
+    return *_current(services), page_settings, styles, styles, *_starting_values(services, config)
 
 
-def _sizes(services: Services, config: UiConfig) -> tuple[int, ...]:
-    """Width and height of txt2img, then of img2img, on a fresh page."""
-    size = current_size(services)
-    return *config.size("txt2img", size), *config.size("img2img", size)
+def _starting_values(services: Services, config: UiConfig) -> tuple[float, ...]:
+    """Of `FOLLOWING` on a fresh page, for txt2img, then for img2img."""
+    native = current_defaults(services)
+    return tuple(
+        value
+        for tab in ("txt2img", "img2img")
+        for value in (*config.size(tab, native.size), config.cfg_scale(tab, native.cfg_scale))
+    )
 
 
 def _current(services: Services) -> tuple[Any, ...]:

@@ -67,6 +67,7 @@ def build_pnginfo(services: Services, txt2img: Txt2Img, img2img: Img2Img, extras
     picture.change(read, picture, [shown, infotext], **QUIET)
     sent = send.click(paste, [picture, infotext], txt2img.pasted, **QUIET)
     sent.success(None, None, None, js="() => easel.showTab('txt2img')")
+    txt2img.judged(sent)
     wire_file(to_img2img, picture, infotext, img2img, IMG2IMG)
     wire_file(to_inpaint, picture, infotext, img2img, INPAINT)
     extras.receive_file(to_extras, picture)

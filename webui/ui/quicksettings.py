@@ -6,8 +6,8 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from threading import Lock
 from typing import Any
 
@@ -17,14 +17,17 @@ from gradio.events import Dependency
 
 from webui.core.errors import WebuiError
 from webui.core.settings import Setting
+from webui.services.checkpoint_defaults import CheckpointDefaults, current_defaults
 from webui.services.choices import choices_of
 from webui.services.generation import choose_checkpoint
-from webui.services.native_size import USUAL, native_size
 from webui.services.services import Services
 from webui.ui import html
 from webui.ui.widgets import QUIET, tool
 
 CHECKPOINT = "sd_model_checkpoint"
+FOLLOWING = ("width", "height", "cfg_scale")
+"""Fields of a form that begin with what suits the checkpoint."""
+
 SAME_CHOICE = 2.0
 """Seconds within which the same choice is one choice that was told twice."""
 
@@ -35,14 +38,6 @@ def current_title(services: Services) -> str | None:
         return services.checkpoints.default(services.settings.snapshot()[CHECKPOINT] or "").title
     except WebuiError:
         return None
-
-
-def current_size(services: Services) -> int:
-    """The picture size that the checkpoint in use was trained for."""
-    try:
-        return native_size(services.checkpoints.default(services.settings.snapshot()[CHECKPOINT] or ""))
-    except WebuiError:
-        return USUAL
 
 
 def build_quicksettings(services: Services) -> tuple[gr.Dropdown, gr.Button]:
@@ -66,17 +61,18 @@ def build_quicksettings(services: Services) -> tuple[gr.Dropdown, gr.Button]:
 
 
 def wire_checkpoint(
-    services: Services, checkpoint: gr.Dropdown, refresh: gr.Button, sizes: Sequence[Component]
+    services: Services, checkpoint: gr.Dropdown, refresh: gr.Button, forms: Sequence[Mapping[str, Component]]
 ) -> list[Dependency]:
-    """sizes: a width and a height a tab, which follow the checkpoint's own size while nobody has changed them.
+    """forms: one a tab, whose fields in `FOLLOWING` follow the checkpoint's defaults while nobody has changed them.
 
     Returns: the events after which another checkpoint may be in use.
     """
 
     lock, latest = Lock(), _Choice()
+    followers = [form[path] for form in forms for path in FOLLOWING]
 
     def choose(name: str | None) -> Any:
-        """Start the load; returns the list's value and, for `report`, the job and the size before it.
+        """Start the load; returns the list's value and, for `report`, the job and the defaults before it.
 
         The list tells of one choice twice, by the click and by losing the focus, and the page goes on with either
         answer: both get the same.
@@ -88,21 +84,21 @@ def wire_checkpoint(
             before = current_title(services)
             if not name or name == before:
                 return gr.skip()
-            size_before = current_size(services)
+            defaults = current_defaults(services)
             try:
-                loading = json.dumps([choose_checkpoint(services, name), size_before])
+                loading = json.dumps([choose_checkpoint(services, name), asdict(defaults)])
             except WebuiError as error:
                 gr.Warning(html.escape(str(error)))
                 return before, ""
             latest = _Choice(name, loading, time.monotonic())
             return name, loading
 
-    async def report(loading: str, *sides: int) -> Any:
+    async def report(loading: str, *values: float) -> Any:
         """Watch the model load. If it can't be, the job has gone back to the one before; the page says why."""
-        unchanged = [gr.skip() for _ in sides]
+        unchanged = [gr.skip() for _ in values]
         if not loading:
             return *unchanged, ""
-        job, size_before = json.loads(loading)
+        job, before = json.loads(loading)
         while not services.jobs.progress(job).ended:
             await asyncio.sleep(0.2)
         failure = services.jobs.progress(job).error
@@ -110,9 +106,13 @@ def wire_checkpoint(
             gr.Warning(html.escape(failure.message))
         if failure:
             return *unchanged, ""
-        size = current_size(services)
-        follows = [{*pair} == {size_before} for pair in zip(sides[::2], sides[1::2], strict=True) for _ in pair]
-        return *(size if follow else gr.skip() for follow in follows), ""
+        usual, new = CheckpointDefaults(**before).form, current_defaults(services).form
+        changes: list[Any] = []
+        for width, height, cfg_scale in zip(*[iter(values)] * len(FOLLOWING), strict=True):
+            sized = (width, height) == (usual["width"], usual["height"])
+            follows = {"width": sized, "height": sized, "cfg_scale": cfg_scale == usual["cfg_scale"]}
+            changes += [new[path] if follows[path] else gr.skip() for path in FOLLOWING]
+        return *changes, ""
 
     def reload() -> Any:
         services.checkpoints.refresh()
@@ -123,7 +123,7 @@ def wire_checkpoint(
     card = gr.Button("Change checkpoint", elem_id="change_checkpoint", visible="hidden")
     chosen = checkpoint.input(choose, checkpoint, [checkpoint, loading], trigger_mode="once", **QUIET)
     clicked = card.click(choose, checkpoint, [checkpoint, loading], js="() => [easel.chosenCheckpoint()]", **QUIET)
-    loads = [start.then(report, [loading, *sizes], [*sizes, loading], **QUIET) for start in (chosen, clicked)]
+    loads = [start.then(report, [loading, *followers], [*followers, loading], **QUIET) for start in (chosen, clicked)]
     return [*loads, refresh.click(reload, None, checkpoint, **QUIET)]
 
 

@@ -9,7 +9,8 @@ import gradio as gr
 from gradio.components import Component
 
 from webui.core.errors import WebuiError
-from webui.services.drawings import picture_size, scaled_size
+from webui.core.pictures import size_of
+from webui.services.drawings import scaled_size
 from webui.services.infotexts import form_from_infotext
 from webui.ui.html import escape
 from webui.ui.img2img import Img2Img
@@ -71,7 +72,7 @@ def wire_file(button: gr.Button, picture: Component, infotext: Component, target
         if not path:
             raise gr.Error("There is no picture to send; load one first.", print_exception=False)
         try:
-            size = picture_size(Path(path).read_bytes())
+            size = size_of(Path(path).read_bytes())
         except (WebuiError, OSError) as error:
             raise gr.Error(escape(str(error)), print_exception=False) from error
         settings = target.services.settings.snapshot()
@@ -85,6 +86,7 @@ def wire_file(button: gr.Button, picture: Component, infotext: Component, target
 
     outputs = [target.source.entry(mode), *target.pasted]
     sent = button.click(send, [picture, infotext], outputs, **QUIET)
+    target.judged(sent)
     target.source.arrived(sent, mode)
 
 

@@ -30,7 +30,7 @@ from webui.ui.generation import ParameterColumn
 from webui.ui.output import OutputPanel
 from webui.ui.styles import wire_styles
 from webui.ui.toprow import build_toprow
-from webui.ui.widgets import QUIET
+from webui.ui.widgets import QUIET, show_problem
 
 Update = dict[Component, Any]
 
@@ -67,6 +67,8 @@ class GenerationTab(ABC):
                 build_extra_networks(name, settings)
             self.result_button = gr.Button("Show the result", elem_id=f"{name}_show_result", visible="hidden")
             self.form_button = gr.Button("Restore the form", elem_id=f"{name}_restore_form", visible="hidden")
+            self.judge_button = gr.Button("Judge the form", elem_id=f"{name}_judge_form", visible="hidden")
+            self.told = gr.State(None)  # the infotext pasted last, and the other texts of its picture
         top = self.top
         prompts = {"prompt": top.prompt, "negative_prompt": top.negative_prompt, "styles": top.styles}
         self.fields = {**prompts, **self.column.fields}
@@ -122,7 +124,7 @@ class GenerationTab(ABC):
         try:
             self.start(values, job_id, request.username or None)
         except WebuiError as error:
-            return refused(job_id, error)
+            return refuse(job_id, error)
         return accepted(job_id)
 
     def _wire_job(self) -> None:
@@ -150,14 +152,20 @@ class GenerationTab(ABC):
         column.reuse_seed.click(output.reuse_seed, output.chosen, fields["seed"], **QUIET)
         column.reuse_subseed.click(output.reuse_subseed, output.chosen, fields["variation.seed"], **QUIET)
         column.refresh_refiner.click(self.refresh_checkpoints, None, fields["refiner.checkpoint"], **QUIET)
-        self.top.paste.click(self.paste, self.top.prompt, self.pasted, **QUIET)
         dropped = self.top.dropped
-        dropped.upload(self.drop, dropped, [*self.pasted, dropped], **QUIET)
+        self.judged(self.top.paste.click(self.paste, self.top.prompt, self.pasted, **QUIET))
+        self.judged(dropped.upload(self.drop, dropped, [*self.pasted, dropped], **QUIET))
+        self.judge_button.click(self.judge, self.form_and_told, self.output.log, **QUIET)
+
+    @property
+    def form_and_told(self) -> set[Component]:
+        """What `judge` reads."""
+        return {self.told, *self.fields.values()}
 
     @property
     def pasted(self) -> list[Component]:
         """What `updates` may change."""
-        return [*self.fields.values(), self.column.seed_extra, self.output.log]
+        return [*self.fields.values(), self.told]
 
     def paste(self, prompt: str) -> Any:
         """Fill the form from the infotext in the prompt box, or from the last generation when that is empty."""
@@ -192,10 +200,22 @@ class GenerationTab(ABC):
         updates: Update = {fields[path]: value for path, value in pasted.form.items() if path in fields}
         lines = list(pasted.form[OVERRIDES])
         updates[fields[OVERRIDES]] = gr.Dropdown(value=lines, choices=lines, visible=bool(lines) or "hidden")
-        if any(path.startswith("variation.") for path in pasted.form):
-            updates[self.column.seed_extra] = True
-        updates[self.output.log] = html.reproduction(check(self.services, infotext, texts)) if judge else ""
+        updates[self.told] = (infotext, dict(texts or {})) if judge else None
         return updates
+
+    def judged(self, pasted: Dependency) -> None:
+        """Say after a paste whether the form would now make the same picture.
+
+        assets/page.js has it said again when something on the page is changed.
+        """
+        pasted.success(self.judge, self.form_and_told, self.output.log, **QUIET)
+
+    def judge(self, values: Update) -> str:
+        told = values[self.told]
+        if not told:
+            return ""
+        infotext, texts = told
+        return html.reproduction(check(self.services, infotext, texts, self.form(values), self.name))
 
     def refresh_checkpoints(self) -> Any:
         self.services.checkpoints.refresh()
@@ -235,9 +255,9 @@ def accepted(job_id: str) -> tuple[str, str]:
     return json.dumps({"job": job_id, "accepted": True}), ""
 
 
-def refused(job_id: str, sentence: object) -> tuple[str, str]:
-    """The answer to a Generate that wasn't: outcome and log."""
-    return json.dumps({"job": job_id, "accepted": False}), html.problem(sentence)
+def refuse(job_id: str, error: object) -> tuple[str, str]:
+    """Tell why a Generate wasn't queued; returns outcome and log."""
+    return json.dumps({"job": job_id, "accepted": False}), show_problem(error)
 
 
 def _places(inputs: Iterable[Component], wanted: Iterable[Component]) -> list[int]:

@@ -8,7 +8,7 @@ from webui.core.errors import WebuiError
 from webui.services.infotexts import form_from_infotext
 from webui.services.services import Services
 from webui.ui.generation import ParameterColumn
-from webui.ui.tab import GenerationTab, Update, accepted, refused
+from webui.ui.tab import GenerationTab, Update, accepted, refuse
 
 
 class Txt2Img(GenerationTab):
@@ -60,5 +60,5 @@ class Txt2Img(GenerationTab):
             once = {"hires": True, "batch_count": 1, "batch_size": 1}
             self.submit_form({**self.form(values), **kept, **once}, job_id, request.username or None)
         except WebuiError as error:
-            return refused(job_id, error)
+            return refuse(job_id, error)
         return accepted(job_id)

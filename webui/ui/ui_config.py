@@ -22,7 +22,8 @@ SCRIPTS: Mapping[str, str] = {
 """Beginning of a parameter's path -> A1111's script that has it, as its newer files say."""
 
 USUAL_SIZE = 512
-"""A1111's default, which says nothing about what the user wants."""
+USUAL_CFG_SCALE = 7.0
+"""A1111's defaults, which say nothing about what the user wants."""
 
 
 class UiConfig:
@@ -58,6 +59,8 @@ class UiConfig:
                 if isinstance(component, gr.Slider | gr.Number) and _is_number(wished):
                     setattr(component, field, wished)
             value = self.get(tab, path, label, "value")
+            if isinstance(component, gr.Textbox) and isinstance(value, int) and not isinstance(value, bool):
+                value = str(value)  # a seed
             if value is not None and _fits(component, value):
                 component.value = tuple(value) if isinstance(component.value, tuple) else value
             if self.get(tab, path, label, "visible") is False and component.visible is True:
@@ -71,6 +74,11 @@ class UiConfig:
             for side in found
         )
         return width, height
+
+    def cfg_scale(self, tab: str, native: float) -> float:
+        """Of a fresh page. native: what suits the checkpoint, where the user wants no other."""
+        found = self.get(tab, "cfg_scale", "CFG Scale", "value")
+        return float(found) if _is_number(found) and found != USUAL_CFG_SCALE and found > 0 else native
 
 
 def _is_number(value: Any) -> bool:

@@ -14,6 +14,7 @@ import gradio as gr
 from gradio.components import Component
 
 from webui.core.params import Params, ParamSpec
+from webui.ui import html
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
 """How the page's own events run: no spinner, none waits for another, not listed in Gradio's API."""
@@ -28,6 +29,7 @@ def widget(spec: ParamSpec, elem_id: str, *, choices: Sequence[str] | None = Non
     """The component for one parameter: a slider where it has a range, a list where it has choices, and so on.
 
     choices: what to offer where the declaration names a changing list. options: passed on to the component.
+    Whole numbers that may need more than 53 bits are typed as text: a number of JavaScript's can't hold them.
     """
     common: dict[str, Any] = {"label": spec.label, "elem_id": elem_id, "info": spec.help}
     common |= {"interactive": True, **options}
@@ -44,9 +46,17 @@ def widget(spec: ParamSpec, elem_id: str, *, choices: Sequence[str] | None = Non
         return gr.Slider(minimum=low, maximum=high, step=step, value=value, buttons=[], **common)
     if bool in kinds:
         return gr.Checkbox(value=bool(value), **common)
+    if spec.is_long:
+        return gr.Textbox(value=str(value), max_lines=1, **common)
     if int in kinds or float in kinds:
         return gr.Number(value=value, precision=0 if int in kinds else None, **common)
     return gr.Textbox(value=value, **common)
+
+
+def show_problem(error: object) -> str:
+    """Tell an error in a notice, wherever the page is scrolled to; returns it for the log, where it stays."""
+    gr.Warning(html.escape(str(error)))
+    return html.problem(error)
 
 
 def tool(symbol: str, elem_id: str, **options: Any) -> gr.Button:

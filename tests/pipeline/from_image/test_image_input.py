@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 from webui.core.errors import InvalidRequest
+from webui.core.pictures import decoded_picture
 from webui.pipeline.from_image.image_input import (
     CROP_AND_RESIZE,
     JUST_RESIZE,
     LATENT_UPSCALE,
     RESIZE_AND_FILL,
-    decoded,
     fitted,
     flattened,
     pixels_hash,
@@ -39,7 +39,7 @@ def halves(width: int, height: int) -> Image.Image:
 def test_a_photo_is_turned_as_its_exif_says() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # rotate by 90 degrees clockwise
-    turned = decoded(file_of(halves(40, 20), "JPEG", exif=exif, quality=95), "init_images")
+    turned = decoded_picture(file_of(halves(40, 20), "JPEG", exif=exif, quality=95), "init_images")
     assert turned.size == (20, 40)
     assert turned.getpixel((10, 5))[0] > 200
     assert turned.getpixel((10, 35))[2] > 200
@@ -57,7 +57,7 @@ def test_a_photo_is_turned_as_its_exif_says() -> None:
     ],
 )
 def test_every_kind_of_picture_becomes_one_of_three(image: Image.Image, mode: str) -> None:
-    read = decoded(file_of(image), "init_images")
+    read = decoded_picture(file_of(image), "init_images")
     assert read.mode == mode
     if image.mode.startswith("I;16"):
         assert read.getpixel((0, 0)) == 70
@@ -66,7 +66,7 @@ def test_every_kind_of_picture_becomes_one_of_three(image: Image.Image, mode: st
 def test_a_palette_with_a_transparent_colour_has_an_alpha_channel() -> None:
     palette = halves(8, 8).quantize(4)
     transparent = palette.getpixel((0, 0))
-    read = decoded(file_of(palette, transparency=transparent), "init_images")
+    read = decoded_picture(file_of(palette, transparency=transparent), "init_images")
     assert read.mode == "RGBA"
     assert read.getpixel((0, 0))[3] == 0
     assert read.getpixel((7, 0))[3] == 255
@@ -85,7 +85,7 @@ def bomb(width: int, height: int) -> bytes:
 @pytest.mark.parametrize("size", [(30_000, 30_000), (14_000, 12_000)])
 def test_a_picture_too_large_to_hold_is_refused_before_its_pixels_are_read(size: tuple[int, int]) -> None:
     with pytest.raises(InvalidRequest):
-        decoded(bomb(*size), "init_images")
+        decoded_picture(bomb(*size), "init_images")
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_a_picture_too_large_to_hold_is_refused_before_its_pixels_are_read(size:
 )
 def test_what_is_no_whole_picture_is_refused_in_a_sentence(data: bytes) -> None:
     with pytest.raises(InvalidRequest) as error:
-        decoded(data, "mask")
+        decoded_picture(data, "mask")
     assert "\n" not in str(error.value)
     assert str(error.value).endswith(".")
 
@@ -141,5 +141,5 @@ def test_an_upscaler_is_asked_where_a_picture_grows_and_for_no_mask() -> None:
 
 
 def test_pictures_are_told_apart_by_their_pixels() -> None:
-    assert pixels_hash(halves(8, 8)) == pixels_hash(decoded(file_of(halves(8, 8)), "init_images"))
+    assert pixels_hash(halves(8, 8)) == pixels_hash(decoded_picture(file_of(halves(8, 8)), "init_images"))
     assert pixels_hash(halves(8, 8)) != pixels_hash(halves(8, 9))

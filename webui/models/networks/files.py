@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from webui.core.errors import BadModelFile
+from webui.core.texts import shown_name
 from webui.models.networks.names import modern_name
 from webui.models.weights import WeightsFile, open_weights
 
@@ -106,7 +107,7 @@ def read_lora(path: Path) -> LoraFile:
         first = ", ".join(sorted(file.shapes)[:3])[:200]
         raise BadModelFile(f"{path.name} is no LoRA: its tensors are {first or 'none'}.")
     _fill_alphas(modules, file)
-    return LoraFile(path.stem, modules, embeddings, tuple(unknown), _is_sdxl(modules, file.metadata))
+    return LoraFile(shown_name(path.stem), modules, embeddings, tuple(unknown), _is_sdxl(modules, file.metadata))
 
 
 def split_key(key: str) -> tuple[str, str | None]:

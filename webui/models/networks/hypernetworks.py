@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from webui.catalog.pickle_names import PickledTensor
 from webui.core.errors import BadModelFile, nearest
+from webui.core.texts import shown_name
 from webui.models.pickle_file import PickleFile
 
 ACTIVATIONS: Mapping[str, type[nn.Module]] = {
@@ -96,7 +97,7 @@ def read_hypernetwork(path: Path) -> Hypernetwork:
     }
     if not pairs:
         raise BadModelFile(f"{path.name} is no hypernetwork: it holds no networks for any width of context.")
-    return Hypernetwork(path.stem, pairs)
+    return Hypernetwork(shown_name(path.stem), pairs)
 
 
 @dataclass(frozen=True)

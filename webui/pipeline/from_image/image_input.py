@@ -7,40 +7,10 @@ from typing import Literal
 
 from PIL import Image
 
-from webui.core.errors import InvalidRequest
-from webui.core.pictures import decoded_picture, open_picture
 from webui.pipeline.upscaling import resized
-
-MAX_INPUT_PIXELS = 128 * 1024 * 1024
-"""Of one picture: what it decodes to must fit into memory several times over."""
 
 JUST_RESIZE, CROP_AND_RESIZE, RESIZE_AND_FILL, LATENT_UPSCALE = range(4)
 """The resize modes of img2img."""
-
-
-def decoded(data: bytes, name: str) -> Image.Image:
-    """An RGB, L or RGBA picture, turned as its EXIF says. name: of the input, for the sentence.
-
-    Raises: InvalidRequest when the bytes aren't a whole picture, or hold more pixels than fit, which aren't decoded.
-    """
-    size = open_picture(data).size
-    if size[0] * size[1] > MAX_INPUT_PIXELS:
-        raise InvalidRequest(
-            f"{name} has {size[0]} x {size[1]} pixels; "
-            f"more than {MAX_INPUT_PIXELS // 2**20} million can't be worked on. Scale it down first."
-        )
-    return _plain(decoded_picture(data))
-
-
-def _plain(image: Image.Image) -> Image.Image:
-    """The picture with 8 bits a channel, as L, RGB or, when anything of it may be transparent, RGBA."""
-    if image.mode in ("L", "RGB", "RGBA") and "transparency" not in image.info:
-        return image
-    if image.mode.startswith("I;16"):
-        return image.point(lambda value: value / 257).convert("L")
-    if "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBa"):
-        return image.convert("RGBA")
-    return image.convert("L" if image.mode == "1" else "RGB")
 
 
 def flattened(image: Image.Image, background: str) -> Image.Image:
@@ -87,11 +57,12 @@ def _inner_size(size: tuple[int, int], width: int, height: int, how: Literal["co
 def _fill_borders(canvas: Image.Image, inner: Image.Image, left: int, top: int) -> None:
     """Stretch the edges of `inner`, which lies at (left, top), over what is beside or above and below it."""
     width, height = inner.size
+    right, bottom = canvas.width - left - width, canvas.height - top - height
     if left > 0:
         canvas.paste(inner.resize((left, canvas.height), box=(0, 0, 0, canvas.height)), (0, 0))
-        rest = canvas.width - left - width
-        canvas.paste(inner.resize((rest, canvas.height), box=(width, 0, width, canvas.height)), (left + width, 0))
-    elif top > 0:
+    if right > 0:
+        canvas.paste(inner.resize((right, canvas.height), box=(width, 0, width, canvas.height)), (left + width, 0))
+    if top > 0:
         canvas.paste(inner.resize((canvas.width, top), box=(0, 0, canvas.width, 0)), (0, 0))
-        rest = canvas.height - top - height
-        canvas.paste(inner.resize((canvas.width, rest), box=(0, height, canvas.width, height)), (0, top + height))
+    if bottom > 0:
+        canvas.paste(inner.resize((canvas.width, bottom), box=(0, height, canvas.width, height)), (0, top + height))

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from webui.core.pictures import encode_image
+from webui.core.pictures import decoded_picture, encode_image
 from webui.core.request import FromImage, GenerationResult, Loopback, ResultImage
 from webui.pipeline.engine import Engine
-from webui.pipeline.from_image.image_input import decoded, flattened
+from webui.pipeline.from_image.image_input import flattened
 from webui.pipeline.from_image.source import ORIGINAL
 from webui.pipeline.generate import begin, make_pictures
 from webui.pipeline.infotext import image_infotext
@@ -61,7 +61,7 @@ def run(engine: Engine, plan: GenerationPlan, progress: JobContext) -> Generatio
     for _ in range(request.batch_count):
         source, loops = image, []
         for number in range(loopback.loops):
-            if jobs and (progress.interrupted or progress.stopping):
+            if jobs and (progress.interrupted or progress.stopping or jobs[-1].saver.keeper.out_of_space):
                 break
             strength = denoising_strength(loopback, image.denoising_strength, number)
             asked = single.replace(image=source.replace(denoising_strength=strength))
@@ -70,8 +70,12 @@ def run(engine: Engine, plan: GenerationPlan, progress: JobContext) -> Generatio
             own = engine.planner.replan(asked, plan.settings)
             jobs.append(_begun(engine, own, progress, loopback, image))
             made = make_pictures(jobs[-1])
+            if not made.pictures:  # stopped before it was decoded
+                break
             loops.append(Loop(jobs[-1], made.pictures[0], made.results[0]))
             source = _started_from(image, made.pictures[0])
+        if not loops:
+            break
         kept += loops if request.batch_count == 1 else loops[-1:]
     return _result(jobs[0], kept, time.monotonic() - started)
 
@@ -94,7 +98,7 @@ def _begun(engine: Engine, plan: GenerationPlan, progress: JobContext, loopback:
     settings = job.plan.settings
     if not settings["img2img_color_correction"]:
         return job
-    target = flattened(decoded(original.images[0], "The picture"), settings["img2img_background_color"])
+    target = flattened(decoded_picture(original.images[0]), settings["img2img_background_color"])
     return replace(job, color_target=target)
 
 
@@ -120,4 +124,5 @@ def _result(first: Job, kept: Sequence[Loop], seconds: float) -> GenerationResul
         "all_subseeds": [loop.job.plan.subseeds[0] for loop in kept],
     }
     comments = dict.fromkeys(comment for loop in kept for comment in loop.job.report.comments)
-    return GenerationResult(tuple(results), info, tuple(comments), seconds)
+    unsaved = next((loop.job.saver.keeper.unsaved for loop in reversed(kept) if loop.job.saver.keeper.unsaved), None)
+    return GenerationResult(tuple(results), info, tuple(comments), seconds, unsaved or first.saver.keeper.unsaved)

@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from webui.core.errors import InvalidRequest
+from webui.core.pictures import decoded_picture
 from webui.core.request import Inpaint
 from webui.diffusion.noise import ImageNoise, RandomSource
 from webui.models.families.base import LoadedModel
@@ -19,7 +20,6 @@ from webui.pipeline.from_image.image_input import (
     JUST_RESIZE,
     LATENT_UPSCALE,
     RESIZE_AND_FILL,
-    decoded,
     fitted,
     flattened,
 )
@@ -93,11 +93,13 @@ def make_masking(plan: GenerationPlan, inpaint: Inpaint) -> Masking | None:
     """The request's mask, None when it is empty and only what is masked should be painted."""
     assert plan.request.image is not None
     size = plan.first.width, plan.first.height
-    mask = read_mask(decoded(inpaint.mask, "mask"), rounded=rounds_mask(inpaint))
+    mask = read_mask(decoded_picture(inpaint.mask, "The mask"), rounded=rounds_mask(inpaint))
     if inpaint.invert:
         mask = ImageOps.invert(mask)
     mask = blurred(mask, inpaint.blur_x, inpaint.blur_y)
-    given = read_mask(decoded(inpaint.latent_mask, "latent_mask"), rounded=False) if inpaint.latent_mask else None
+    given = (
+        read_mask(decoded_picture(inpaint.latent_mask, "latent_mask"), rounded=False) if inpaint.latent_mask else None
+    )
     if not inpaint.only_masked:
         mode = _pixel_mode(plan.request.image.resize_mode)
         whole = fitted(mask, mode, *size)

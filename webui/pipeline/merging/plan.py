@@ -162,12 +162,13 @@ def _extra_channels(name: str, shapes: Sequence[tuple[int, ...]], files: Sequenc
 
 def _check_rest(name: str, shapes: Sequence[tuple[int, ...]], channels: int, files: Sequence[WeightsFile]) -> None:
     """Raises: InvalidRequest naming the weight and the shapes that don't fit."""
-    wanted = shapes[0] if channels == PLAIN else (shapes[0][0], PLAIN, *shapes[0][2:])
+    measure = 0 if channels == PLAIN else 1  # B is plain then, and so must C be
     for shape, file in zip(shapes[1:], files[1:], strict=False):
-        if shape != wanted:
+        if shape != shapes[measure]:
+            advice = " C must be the plain base model that B was made from." if channels != PLAIN else ""
             raise InvalidRequest(
-                f"{files[0].path.name} and {file.path.name} don't fit together: {name} is {list(shapes[0])} in one "
-                f"and {list(shape)} in the other."
+                f"{files[measure].path.name} and {file.path.name} don't fit together: {name} is "
+                f"{list(shapes[measure])} in the first and {list(shape)} in the second.{advice}"
             )
 
 

@@ -9,11 +9,11 @@ import zoneinfo
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from webui.core.file_names import safe_name
+
 LONGEST_PART = 128
-_TOKEN = re.compile(r"([^\[]*)\[(\w+)((?:<[^<>]*>)*)\]")
+_TOKEN = re.compile(r"\[(\w+)((?:<[^<>]*>)*)\]")
 _ARGUMENT = re.compile(r"<([^<>]*)>")
-_FORBIDDEN = re.compile(r'[#<>:"/\\|?*\x00-\x1f\x7f\u202a-\u202e\u2066-\u2069]')
-_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?$")
 
 
 @dataclass(frozen=True)
@@ -33,17 +33,13 @@ class NameFacts:
 
 
 def safe_part(text: str, *, spaces: bool = True) -> str:
-    """`text` as one component of a path on any system: no separators, no reserved names, bounded.
+    """`text` as a component of a path, or part of one: `safe_name` of at most LONGEST_PART characters.
 
     spaces: keep them; otherwise they become underscores.
     """
     if not spaces:
         text = text.replace(" ", "_")
-    text = _FORBIDDEN.sub("_", text).strip(" ")
-    text = text.encode("utf-8", "replace").decode("utf-8")[:LONGEST_PART].rstrip(" .").lstrip(" ")
-    while len(text.encode()) > 240:
-        text = text[:-1]
-    return f"_{text}" if _RESERVED.match(text) else text
+    return safe_name(text.strip(" ")[:LONGEST_PART], 240)
 
 
 def fill_pattern(pattern: str, facts: NameFacts) -> str:
@@ -53,11 +49,11 @@ def fill_pattern(pattern: str, facts: NameFacts) -> str:
     """
     result, end = "", 0
     for match in _TOKEN.finditer(pattern):
-        before, name, arguments = match.group(1), match.group(2).lower(), _ARGUMENT.findall(match.group(3))
+        before, name, arguments = pattern[end : match.start()], match.group(1).lower(), match.group(2)
         end = match.end()
-        known, value = _value(name, arguments, facts)
+        known, value = _value(name, _ARGUMENT.findall(arguments), facts)
         if not known:
-            result += before + match.group(0)[len(before) :]
+            result += before + match.group(0)
         elif value is not None:
             result += before + value
     return result + pattern[end:]

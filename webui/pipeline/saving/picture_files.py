@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
-from webui.core.errors import WebuiError
+from webui.core.errors import NoSpace, NotSaved, WebuiError, not_saved
+from webui.core.file_names import cut_to_bytes, longest_name_in, safe_name
 from webui.core.files import write_atomic
 from webui.core.pictures import PARAMETERS, PictureFormat, encode_image, format_for
 from webui.core.settings import Settings
 
 log = logging.getLogger(__name__)
+
+UNNAMED = "picture"
+"""The name of a picture whose pattern leaves nothing."""
 
 
 @dataclass(frozen=True)
@@ -48,38 +54,140 @@ def encoded(
 
 
 def write_picture(
-    folder: Path, name: str, picture: Encoded, settings: Settings, *, numbered: bool, basename: str = ""
+    folder: Path,
+    name: str,
+    picture: Encoded,
+    settings: Settings,
+    *,
+    numbered: bool,
+    basename: str = "",
+    suffix: str = "",
+    keep: Collection[Path] = (),
 ) -> Path:
-    """Write the file and return its path.
+    """Write the file and return its path, which lies in `folder` whatever the name is.
 
+    The name is cleaned and cut to what the disk takes; the number before and the suffix after it are kept whole.
     numbered: under the folder's next free number, before `name`; counted apart for each `basename`. Otherwise `name`
-    alone, over an older file of that name unless setting save_images_replace_action is against it.
-    Raises: WebuiError naming the folder when it can't be written.
+    alone, over an older picture of that name unless setting save_images_replace_action is against it.
+    keep: files that are never written over. Neither are texts (setting save_txt) of which the picture is not there.
+    Raises: NotSaved naming the folder when it can't be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if numbered:
-            number = next_number(folder, basename)
-            start = f"{basename}-{number:04}" if basename else f"{number:05}"
-            path = free_path(folder / f"{start}{name}.{picture.format}")
-        else:
-            path = folder / f"{name}.{picture.format}"
-            if settings["save_images_replace_action"] != "Replace":
-                path = free_path(path)
+        start = _number(folder, basename) if numbered else ""
+        replace = not numbered and settings["save_images_replace_action"] == "Replace"
+        path = _free(folder, start + name, suffix, f".{picture.format}", settings, replace, keep)
         write_atomic(path, picture.data)
     except OSError as error:
-        raise WebuiError(
-            f"The picture can't be saved in {folder}: {error.strerror}. Free some space or choose another "
-            "output folder in Settings; the picture is still shown on the page."
-        ) from error
+        raise not_saved(f"The picture can't be saved in {folder}", error) from error
     return path
 
 
-def write_jpg_copy(path: Path, image: Image.Image, picture: Encoded, settings: Settings) -> Path | None:
+class Keeper:
+    """Writes the pictures of one job: none over another, and none lost without a word.
+
+    rescue: folders to take when a picture's own can't be written. tell: takes sentences for the user.
+    keep: files that are never written over; those written here are added.
+    unsaved: why a picture is on no disk at all.
+    """
+
+    def __init__(
+        self, settings: Settings, rescue: Sequence[Path], tell: Callable[[str], None], keep: Iterable[Path] = ()
+    ) -> None:
+        self.settings = settings
+        self.rescue = tuple(rescue)
+        self.tell = tell
+        self.keep = set(keep)
+        self.unsaved: NotSaved | None = None
+
+    @property
+    def out_of_space(self) -> bool:
+        """Whether every disk is full, so that further pictures would be lost."""
+        return isinstance(self.unsaved, NoSpace)
+
+    def write(
+        self,
+        folder: Callable[[], Path],
+        name: str,
+        picture: Encoded,
+        *,
+        numbered: bool,
+        basename: str = "",
+        suffix: str = "",
+    ) -> Path | None:
+        """`write_picture` in the folder, else in the first of `rescue` that can be written; None when none can.
+
+        folder: asked once; may raise a WebuiError itself.
+        """
+
+        def written(place: Path) -> Path:
+            path = write_picture(
+                place,
+                name,
+                picture,
+                self.settings,
+                numbered=numbered,
+                basename=basename,
+                suffix=suffix,
+                keep=self.keep,
+            )
+            self.keep.add(path)
+            return path
+
+        try:
+            return written(folder())
+        except WebuiError as error:
+            kind, sentence = type(error) if isinstance(error, NotSaved) else NotSaved, str(error)
+        for place in self.rescue:
+            try:
+                path = written(place)
+            except NotSaved:
+                continue
+            self._told(f"{sentence} It is saved as {path} instead.")
+            return path
+        self.unsaved = kind(
+            f"{sentence} It is on no disk: save it from the page, free some space or choose another output folder in "
+            "Settings."
+        )
+        self._told(str(self.unsaved))
+        return None
+
+    def _told(self, sentence: str) -> None:
+        log.warning("%s", sentence)
+        self.tell(sentence)
+
+
+def _number(folder: Path, basename: str) -> str:
+    number = next_number(folder, basename)
+    return f"{basename}-{number:04}" if basename else f"{number:05}"
+
+
+def _free(
+    folder: Path, name: str, suffix: str, ending: str, settings: Settings, replace: bool, keep: Collection[Path]
+) -> Path:
+    """The file to write: the first of name, name-1, name-2, ... that isn't there, or that may be replaced."""
+    longest = longest_name_in(folder) - max(len(ending), len(".txt"))
+    for count in itertools.count():
+        end = suffix + (f"-{count}" if count else "")
+        stem = cut_to_bytes(safe_name(name), longest - len(end.encode())).rstrip(" .") + end
+        path = folder / f"{stem or UNNAMED}{ending}"
+        text = path.with_name(f"{path.stem}.txt")
+        if path in keep:
+            continue
+        if replace and path.is_file():
+            return path
+        if not os.path.lexists(path) and not (settings["save_txt"] and os.path.lexists(text)):
+            return path
+    raise AssertionError("numbers don't end")
+
+
+def write_jpg_copy(
+    path: Path, image: Image.Image, picture: Encoded, settings: Settings, keep: Collection[Path] = ()
+) -> Path | None:
     """A smaller JPG beside a large picture, as setting export_for_4chan wants; None where there is no need for one.
 
     Large is a side of more than target_side_length pixels, which the copy is brought down to, or a file of more
-    than img_downscale_threshold megabytes. A picture that is a JPG already is left alone.
+    than img_downscale_threshold megabytes. A picture that is a JPG already is left alone. keep: as for write_picture.
     """
     side = int(settings["target_side_length"])
     oversize = max(image.size) > side
@@ -89,7 +197,9 @@ def write_jpg_copy(path: Path, image: Image.Image, picture: Encoded, settings: S
     if oversize:
         scale = side / max(image.size)
         image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
-    copy = path.with_suffix(".jpg")
+    copy = path.with_name(f"{path.stem}.jpg")
+    if copy in keep or (os.path.lexists(copy) and settings["save_images_replace_action"] != "Replace"):
+        copy = free_path(copy)
     try:
         write_atomic(copy, encoded(image, picture.texts, settings, format="jpg").data)
     except OSError as error:
@@ -104,7 +214,7 @@ def next_number(folder: Path, basename: str) -> int:
     highest = -1
     for entry in folder.iterdir():
         if entry.name.startswith(start):
-            digits = re.match(r"\d+", entry.name[len(start) :])
+            digits = re.match(r"\d{1,18}(?!\d)", entry.name[len(start) :])
             if digits:
                 highest = max(highest, int(digits.group(0)))
     return highest + 1
@@ -113,7 +223,7 @@ def next_number(folder: Path, basename: str) -> int:
 def free_path(path: Path) -> Path:
     """The path, or with -1, -2, ... behind the stem while that name is taken."""
     candidate, count = path, 0
-    while candidate.exists():
+    while os.path.lexists(candidate):
         count += 1
         candidate = path.with_name(f"{path.stem}-{count}{path.suffix}")
     return candidate

@@ -7,10 +7,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from webui.core.errors import WebuiError
 from webui.core.files import write_atomic
 from webui.core.request import ResultImage
-from webui.jobs.errors import is_no_space
 from webui.pipeline.from_image.compositing import Picture
 from webui.pipeline.from_image.masks import composite
 from webui.pipeline.infotext import image_infotext
@@ -47,13 +45,7 @@ def saved(job: Job, picture: Picture, finished: Image.Image, index: int) -> Resu
     """A picture of the job with its text, saved if that is wished and can be done. finished: after all processing."""
     text = image_infotext(job.plan, index, job.report.fields)
     save = is_kept(job, picture) and job.plan.settings["samples_save"]
-    try:
-        result = job.saver.sample(finished, index, text, save=save)
-    except WebuiError as error:
-        if is_no_space(error):
-            raise
-        job.report.comment(str(error))
-        result = job.saver.sample(finished, index, text, save=False)
+    result = job.saver.sample(finished, index, text, save=save)
     if result.path is not None:
         job.engine.host.image_saved(Path(result.path), finished, job.plan)
     return result

@@ -4,35 +4,43 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
 
+from webui.core.errors import not_saved
 from webui.core.files import write_atomic
-from webui.core.paths import Paths
+from webui.core.paths import Paths, inside
 from webui.core.pictures import MIME, PARAMETERS
 from webui.core.provenance import CHUNK, Provenance
 from webui.core.request import ResultImage
 from webui.pipeline.saving.names import NameFacts, fill_pattern, safe_part
-from webui.pipeline.saving.picture_files import Encoded, encoded, write_jpg_copy, write_picture
+from webui.pipeline.saving.picture_files import Encoded, Keeper, encoded, write_jpg_copy
 from webui.planning.plan import GenerationPlan
 
 
 class Saver:
-    """Saves the pictures of one job.
+    """Saves the pictures of one job; one that can't be saved where it belongs goes elsewhere, and `tell` hears of it.
 
-    provenance: written into each beside its infotext; None leaves it out.
+    provenance: written into each beside its infotext; None leaves it out. tell: takes sentences for the user.
     """
 
     def __init__(
-        self, plan: GenerationPlan, paths: Paths, job_timestamp: str, provenance: Provenance | None = None
+        self,
+        plan: GenerationPlan,
+        paths: Paths,
+        job_timestamp: str,
+        provenance: Provenance | None = None,
+        tell: Callable[[str], None] = lambda sentence: None,
     ) -> None:
         self.plan = plan
         self.paths = paths
         self.settings = plan.settings
         self.job_timestamp = job_timestamp
         self.further = {CHUNK: provenance.to_text()} if provenance else {}
+        self.keeper = Keeper(self.settings, paths.rescue, tell)
 
     def sample(
         self, image: Image.Image, index: int, infotext: str, *, suffix: str = "", save: bool = True
@@ -41,18 +49,19 @@ class Saver:
         picture = self._encoded(image, infotext)
         path = None
         if save:
-            folder = self._folder("outdir_samples", f"outdir_{self.plan.request.mode}_samples")
             facts = self._facts(index, picture.data)
-            if self.settings["save_to_dirs"]:
-                folder = folder / self._subfolder(facts)
+            folder = partial(
+                self._folder, "outdir_samples", f"outdir_{self.plan.request.mode}_samples", "save_to_dirs", facts
+            )
             pattern = self.settings["samples_filename_pattern"]
             pattern = pattern or ("[seed]" if self.settings["save_to_dirs"] else "[seed]-[prompt_spaces]")
             name = fill_pattern(pattern, facts)
             numbered = self.settings["save_images_add_number"] or not name
-            name = (f"-{name}" if numbered else name) + suffix
-            path = write_picture(folder, name, picture, self.settings, numbered=numbered)
-            write_jpg_copy(path, image, picture, self.settings)
-            self._write_text(path, infotext)
+            path = self._write(
+                image, picture, folder, f"-{name}" if numbered else name, numbered=numbered, suffix=suffix
+            )
+            if path is not None:
+                self._write_text(path, infotext)
         return _result(image, picture, infotext, path)
 
     def grid(self, image: Image.Image, infotext: str, *, save: bool) -> ResultImage:
@@ -60,36 +69,51 @@ class Saver:
         picture = self._encoded(image, infotext, grid=True)
         path = None
         if save and self.settings["grid_save"]:
-            folder = self._folder("outdir_grids", f"outdir_{self.plan.request.mode}_grids")
             facts = self._facts(0, picture.data)
-            if self.settings["grid_save_to_dirs"]:
-                folder = folder / self._subfolder(facts)
+            folder = partial(
+                self._folder, "outdir_grids", f"outdir_{self.plan.request.mode}_grids", "grid_save_to_dirs", facts
+            )
             name = "-" + fill_pattern("[seed]", facts) if self.settings["grid_extended_filename"] else ""
-            path = write_picture(folder, name, picture, self.settings, numbered=True, basename="grid")
-            write_jpg_copy(path, image, picture, self.settings)
+            path = self._write(image, picture, folder, name, numbered=True, basename="grid")
         return _result(image, picture, infotext, path, is_grid=True)
 
     def input_picture(self, image: Image.Image, name: str) -> None:
         """A picture that img2img starts from, once under its name."""
         folder = self.paths.data / self.settings["outdir_init_images"]
         if not any(folder.glob(f"{name}.*")):
-            write_picture(folder, name, encoded(image, {}, self.settings), self.settings, numbered=False)
+            self._write(image, encoded(image, {}, self.settings), lambda: folder, name, numbered=False)
 
     def _encoded(self, image: Image.Image, infotext: str, *, grid: bool = False) -> Encoded:
         return encoded(image, {PARAMETERS: infotext, **self.further}, self.settings, grid=grid)
 
-    def _folder(self, shared: str, own: str) -> Path:
-        chosen = self.settings[shared] or self.settings[own]
-        return self.paths.data / chosen
+    def _write(
+        self, image: Image.Image, picture: Encoded, folder: Callable[[], Path], name: str, *, numbered: bool, **how: str
+    ) -> Path | None:
+        """The picture and its JPG copy, over nothing else that this job has written; None when it is on no disk."""
+        path = self.keeper.write(folder, name, picture, numbered=numbered, **how)
+        if path is not None:
+            copy = write_jpg_copy(path, image, picture, self.settings, self.keeper.keep)
+            self.keeper.keep.update((copy,) if copy else ())
+        return path
 
-    def _subfolder(self, facts: NameFacts) -> Path:
+    def _folder(self, shared: str, own: str, divided: str, facts: NameFacts) -> Path:
+        """The folder that the settings choose; below it, when setting `divided` is on, the one that the facts give.
+
+        Raises: Refused when a link leads out of it.
+        """
+        folder = self.paths.data / (self.settings[shared] or self.settings[own])
+        if not self.settings[divided]:
+            return folder
         pattern = self.settings["directories_filename_pattern"] or "[prompt_words]"
-        parts = (part for part in re.split(r"[/\\]", fill_pattern(pattern, facts)))
-        return Path(*(safe_part(part) for part in parts if part.strip(" .")))
+        return inside(folder, (safe_part(part) for part in re.split(r"[/\\]", fill_pattern(pattern, facts))))
 
     def _write_text(self, path: Path, infotext: str) -> None:
-        if self.settings["save_txt"] and infotext:
-            write_atomic(path.with_suffix(".txt"), f"{infotext}\n".encode())
+        if not self.settings["save_txt"] or not infotext:
+            return
+        try:
+            write_atomic(path.with_name(f"{path.stem}.txt"), f"{infotext}\n".encode("utf-8", "replace"))
+        except OSError as error:
+            self.keeper.tell(str(not_saved(f"The text beside {path} can't be saved", error)))
 
     def _facts(self, index: int, data: bytes) -> NameFacts:
         plan, first, batch_size = self.plan, self.plan.first, self.plan.request.batch_size

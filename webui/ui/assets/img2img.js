@@ -49,9 +49,17 @@ export function generateFromPicture() {
   const box = byId("img2img_generate_box");
   box.dataset.state = "sending";
   whenSent(() => {
-    if (box.dataset.state === "sending") box.dataset.state = "idle";
+    if (box.dataset.state !== "sending") return;
+    box.dataset.state = "idle";
     click("img2img_submit");
   });
+}
+
+export const isSending = (tab) => byId(`${tab}_generate_box`)?.dataset.state === "sending";
+
+// Esc while the drawing is on its way: nothing is generated from it.
+export function cancelSending(tab) {
+  byId(`${tab}_generate_box`).dataset.state = "idle";
 }
 
 function whenSent(act) {

@@ -6,6 +6,7 @@ import * as drop from "./drop.js";
 import * as downloads from "./downloads.js";
 import * as extraNetworks from "./extra_networks.js";
 import * as img2img from "./img2img.js";
+import { chosenPicture, newlyChosenPicture } from "./lightbox.js";
 import * as progress from "./progress.js";
 import { queueWish } from "./queue.js";
 import { settings } from "./settings.js";
@@ -13,7 +14,10 @@ import { addTooltips } from "./tooltips.js";
 
 const TABS = ["txt2img", "img2img"];
 const WITH_JOBS = [...TABS, "extras"];
+const STARTS = ["generate", "submit", "upscale"]; // ends of the ids of buttons that begin a job
 const TYPING_PAUSE = 800; // milliseconds before tokens are counted anew
+const JUDGE_PAUSE = 500; // milliseconds without a change before the form is judged anew
+const DIALOGS = "[data-open], dialog[open]"; // the browser closes the latter
 const timers = new Map();
 let chosenCheckpoint = "";
 
@@ -23,6 +27,8 @@ const promptKey = (id) => `easel_${id}`;
 
 window.easel = {
   ...img2img,
+  chosenPicture,
+  newlyChosenPicture,
   currentJob: progress.currentJob,
   queueWish,
   shownJob: progress.shownJob,
@@ -101,7 +107,6 @@ function ready(json) {
 // A tab as it was left: its form, and the job that ran. A tab is built when it is opened for the first time.
 async function takeUp(tab) {
   await appears(`${tab}_restore_form`);
-  addTooltips();
   if (recall(sessionStorage, formKey(tab))) click(`${tab}_restore_form`);
   else {
     for (const id of promptIds(tab)) {
@@ -122,15 +127,28 @@ async function generate(tab) {
   click(`${tab}_generate`);
 }
 
+// Esc, when Generate has only just been clicked.
+async function interruptStarting(tab) {
+  while (progress.isStarting(tab) && !img2img.isSending(tab)) await sleep(20);
+  if (img2img.isSending(tab)) img2img.cancelSending(tab);
+  else if (progress.isRunning(tab)) click(`${tab}_interrupt`);
+}
+
 function onKey(event) {
   const area = event.target;
   const inPrompt = area instanceof HTMLTextAreaElement && area.closest(".prompt");
   const command = event.ctrlKey || event.metaKey;
   const tab = activeTab();
+  if (event.key === "Escape" && document.querySelector(DIALOGS)) {
+    document.querySelector("[data-open]")?.removeAttribute("data-open");
+    return;
+  }
   if (event.key === "Enter" && command && tab) generate(tab);
   else if (event.key === "Enter" && event.altKey && tab) progress.isRunning(tab) && click(`${tab}_skip`);
-  else if (event.key === "Escape" && tab && progress.isRunning(tab) && !document.querySelector("[data-open]")) {
+  else if (event.key === "Escape" && tab && progress.isRunning(tab)) {
     click(`${tab}_interrupt`);
+  } else if (event.key === "Escape" && tab && (progress.isStarting(tab) || img2img.isSending(tab))) {
+    interruptStarting(tab);
   } else if (inPrompt && command && ["ArrowUp", "ArrowDown"].includes(event.key)) {
     change(area, editWeight, event.key === "ArrowUp" ? 1 : -1);
   } else if (inPrompt && event.altKey && settings.keyedit_move && ["ArrowLeft", "ArrowRight"].includes(event.key)) {
@@ -155,6 +173,7 @@ function onClick(event) {
     document.documentElement.dataset.hint = "dismissed";
   }
   for (const tab of WITH_JOBS) {
+    if (STARTS.some((end) => target?.id === `${tab}_${end}`)) progress.clickedGenerate(tab);
     if (target?.id === `${tab}_interrupt`) progress.interrupting(tab);
     if (target?.id === `${tab}_restore_progress`) progress.resume(tab);
   }
@@ -165,7 +184,21 @@ function onChange(event) {
   event.target.closest?.(".input-accordion-head")?.parentElement.removeAttribute("data-flipped");
 }
 
+// Whatever was done may have changed the form: what is said of the picture it makes must be true of the form as it is.
+function judgeAgain(event) {
+  if (event.target.closest?.(".reproduce")) return;
+  for (const tab of TABS.filter((tab) => byId(`html_log_${tab}`)?.querySelector(".reproduce"))) {
+    clearTimeout(timers.get(`${tab}_judge`));
+    timers.set(`${tab}_judge`, setTimeout(() => stillJudged(tab) && click(`${tab}_judge_form`), JUDGE_PAUSE));
+  }
+}
+
+const stillJudged = (tab) => byId(`html_log_${tab}`)?.querySelector(".reproduce") && !progress.isRunning(tab);
+
 drop.start();
+for (const type of ["input", "change", "click", "keyup"]) {
+  document.addEventListener(type, (event) => event.isTrusted && judgeAgain(event), true);
+}
 document.addEventListener("keydown", onKey, true);
 document.addEventListener("click", onClick, true);
 document.addEventListener("change", onChange, true);

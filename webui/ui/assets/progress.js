@@ -1,6 +1,7 @@
 // One job of a tab: drawn here, watched here, and its result fetched when it has ended.
 
 import { byId, click, postJson, recall, remember, route, sleep } from "./dom.js";
+import * as lightbox from "./lightbox.js";
 import { settings } from "./settings.js";
 
 const TITLE = document.title;
@@ -8,14 +9,24 @@ const FAST = 300; // milliseconds between polls of a young job
 const YOUNG = 5000;
 const GIVE_UP = 40000; // without any sign of the job
 const ON_ITS_WAY = 10000; // for a job to arrive at the server after its page was reloaded
+const UNTIL_DRAWN = 1000; // from the click on Generate to its job, at most
+const ANSWER = 250; // for another browser tab to say that a job is its own
+const NOTICE = 10000;
 const CRASHED = "easel_crashed_job";
-const watched = new Map(); // tab -> {id, accepted, stop}
+const watched = new Map(); // tab -> {id, accepted, stopped, known, tellKnown}
+const clicked = new Map(); // tab -> when Generate was clicked
 const shown = new Map(); // tab -> id of the job that ended last, whose pictures are on the page
 
 const key = (tab) => `${tab}_task_id`;
-export const currentJob = (tab) => watched.get(tab)?.id ?? "";
 export const shownJob = (tab) => shown.get(tab) ?? "";
 export const isRunning = (tab) => watched.has(tab);
+
+// The job that a click on Interrupt or Skip means, once the server knows it: before, it would stop nothing.
+export async function currentJob(tab) {
+  const job = watched.get(tab);
+  await job?.known;
+  return job?.id ?? "";
+}
 
 export function newJob(tab) {
   const random = crypto.getRandomValues(new Uint32Array(3));
@@ -24,13 +35,19 @@ export function newJob(tab) {
   return id;
 }
 
+// Generate was clicked, and Gradio has not called newJob yet.
+export const isStarting = (tab) => !watched.has(tab) && Date.now() < clicked.get(tab) + UNTIL_DRAWN;
+export const clickedGenerate = (tab) => clicked.set(tab, Date.now());
+
 // The server's answer to Generate: {job, accepted}.
 export function submitted(tab, outcome) {
   const { job, accepted } = JSON.parse(outcome || "{}");
   const current = watched.get(tab);
   if (current?.id !== job) return;
-  if (accepted) current.accepted = true;
-  else finish(tab, current);
+  if (accepted) {
+    current.accepted = true;
+    current.tellKnown();
+  } else finish(tab, current);
 }
 
 // Generate itself failed, for a reason that Gradio shows: there is no job to watch.
@@ -42,16 +59,17 @@ export function notSubmitted(tab) {
 }
 
 // Takes up a job that ran, or ended, while the page was away. One that the server doesn't know may be on its way there
-// still, when the page was reloaded right after the click.
+// still, when the page was reloaded right after the click. A browser tab has its own jobs: another's, which a new or a
+// copied tab remembers too, is taken up only when that one is closed.
 export async function resume(tab) {
-  const id = recall(localStorage, key(tab));
-  if (!id || watched.has(tab)) return;
+  const id = lastJob(tab);
+  if (!id || watched.has(tab) || (await belongsElsewhere(id)) || watched.has(tab)) return;
   const crashed = recall(sessionStorage, CRASHED) === id;
   const until = crashed ? 0 : Date.now() + ON_ITS_WAY;
   let state = await ask(id, -1);
   while (state && !isKnown(state) && Date.now() < until) {
     await sleep(FAST);
-    if (recall(localStorage, key(tab)) !== id || watched.has(tab)) return;
+    if (lastJob(tab) !== id || watched.has(tab)) return;
     state = await ask(id, -1);
   }
   offer(tab, state === null);
@@ -68,8 +86,9 @@ const isKnown = (state) => state.active || state.queued || state.completed;
 
 async function watch(tab, id, accepted = false) {
   const job = { id, accepted, stopped: false };
+  job.known = new Promise((resolve) => (job.tellKnown = resolve));
   watched.set(tab, job);
-  remember(localStorage, key(tab), id);
+  for (const store of [sessionStorage, localStorage]) remember(store, key(tab), id);
   setState(tab, "running");
   const lock = keepAwake();
   const started = Date.now();
@@ -89,8 +108,10 @@ async function watch(tab, id, accepted = false) {
       click(`${tab}_show_result`);
       break;
     }
-    if (state.active || state.queued) lastSign = Date.now();
-    else if (Date.now() - lastSign > (job.accepted ? 3000 : GIVE_UP)) {
+    if (isKnown(state)) {
+      lastSign = Date.now();
+      job.tellKnown();
+    } else if (Date.now() - lastSign > (job.accepted ? 3000 : GIVE_UP)) {
       finish(tab, job);
       if (job.accepted) forget(tab);
       else offer(tab, true);
@@ -111,15 +132,36 @@ function offer(tab, wanted) {
 }
 
 function forget(tab) {
-  remember(localStorage, key(tab), null);
+  for (const store of [sessionStorage, localStorage]) remember(store, key(tab), null);
+}
+
+// This browser tab's last job, or that of the tab which was closed.
+const lastJob = (tab) => recall(sessionStorage, key(tab)) ?? recall(localStorage, key(tab));
+
+const others = new BroadcastChannel("easel_jobs");
+others.addEventListener("message", ({ data }) => {
+  const mine = [...watched.values()].map((job) => job.id).concat(...shown.values());
+  if (data.whose && mine.includes(data.whose)) others.postMessage({ mine: data.whose });
+});
+
+async function belongsElsewhere(id) {
+  let found = false;
+  const listen = ({ data }) => (found ||= data.mine === id);
+  others.addEventListener("message", listen);
+  others.postMessage({ whose: id });
+  await sleep(ANSWER);
+  others.removeEventListener("message", listen);
+  return found;
 }
 
 function finish(tab, job) {
   job.stopped = true;
+  job.tellKnown();
   if (watched.get(tab) === job) {
     watched.delete(tab);
     setState(tab, "idle");
     byId(`${tab}_gallery_container`)?.querySelectorAll(".progressDiv, .livePreview").forEach((part) => part.remove());
+    lightbox.livePreviewEnded(tab);
     document.title = TITLE;
   }
 }
@@ -171,6 +213,10 @@ function say(tab, sentence) {
   const log = byId(`html_log_${tab}`);
   const paragraph = Object.assign(document.createElement("p"), { className: "error", textContent: sentence });
   (log?.querySelector(".prose") ?? log)?.replaceChildren(paragraph);
+  const notice = Object.assign(document.createElement("div"), { className: "easel-notice", textContent: sentence });
+  notice.setAttribute("role", "alert");
+  document.body.append(notice);
+  setTimeout(() => notice.remove(), NOTICE);
 }
 
 function draw(tab, state) {
@@ -201,6 +247,7 @@ function draw(tab, state) {
       return div;
     });
     frame.firstChild.src = state.live_preview;
+    lightbox.livePreview(tab, state.live_preview);
   }
 }
 

@@ -23,9 +23,31 @@ const TOOLTIPS = {
   "◀": "Open or close",
 };
 
+// Where the symbol means something of its own.
+const BY_ID = {
+  img2img_detect_image_size_btn: "Set width and height to the picture's",
+  extras_send_to_img2img: "Send the picture to img2img",
+  extras_send_to_inpaint: "Send the picture to inpaint",
+};
+
+// Now and whenever a tab is built, which happens when it is opened for the first time.
 export function addTooltips() {
-  for (const button of document.querySelectorAll("button.tool, button.input-accordion-arrow")) {
-    const text = TOOLTIPS[button.textContent.trim()];
+  label(document.querySelectorAll(BUTTONS));
+  new MutationObserver((changes) => {
+    for (const { addedNodes } of changes) {
+      for (const node of addedNodes) {
+        if (node.matches?.(BUTTONS)) label([node]);
+        else if (node.querySelectorAll) label(node.querySelectorAll(BUTTONS));
+      }
+    }
+  }).observe(document.body, { childList: true, subtree: true });
+}
+
+const BUTTONS = "button.tool, button.input-accordion-arrow";
+
+function label(buttons) {
+  for (const button of buttons) {
+    const text = BY_ID[button.id] ?? TOOLTIPS[button.textContent.trim()];
     if (text && !button.title) {
       button.title = text;
       button.setAttribute("aria-label", text);

@@ -1,0 +1,89 @@
+"""/sdapi/v1/scripts, script-info and extensions: what alwayson_scripts and script_name take, what was cloned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+
+from webui.api.schema import LOOPBACK, SOFT_INPAINTING
+from webui.core.params import Params, ParamSpec
+from webui.core.request import Loopback, SoftInpainting
+from webui.services.installed import installed_from_git
+from webui.services.services import Services
+
+
+class ScriptsAnswer(BaseModel):
+    txt2img: list[str]
+    img2img: list[str]
+
+
+class ScriptArg(BaseModel):
+    label: str = Field(description="Its name on the page")
+    value: Any = Field(description="The default")
+    minimum: float | int | None = None
+    maximum: float | int | None = None
+    step: float | int | None = None
+    choices: list[str] | None = None
+
+
+class ScriptInfo(BaseModel):
+    name: str
+    is_alwayson: bool = Field(description="Named in alwayson_scripts, not by script_name")
+    is_img2img: bool
+    args: list[ScriptArg] = Field(description="What its args are, in order")
+
+
+class ExtensionItem(BaseModel):
+    name: str
+    remote: str = Field(description="Where the repository came from")
+    branch: str
+    commit_hash: str
+    version: str = Field(description="The hash's first eight digits")
+    commit_date: str = Field(description="Always empty: Easel doesn't run git")
+    enabled: bool
+
+
+SWITCH = ScriptArg(label="Soft inpainting", value=False)
+NO_INTERROGATION = ScriptArg(label="Append interrogated prompt at each iteration", value="None", choices=["None"])
+
+
+def scripts_router(services: Services) -> APIRouter:
+    router = APIRouter(prefix="/sdapi/v1", tags=["lists"])
+
+    @router.get("/scripts")
+    async def scripts() -> ScriptsAnswer:
+        """Extensions with parameters of their own, by the names alwayson_scripts takes, and selectable scripts."""
+        names = [group.__name__.lower() for group in services.host.params]
+        return ScriptsAnswer(txt2img=names, img2img=[*names, SOFT_INPAINTING, LOOPBACK])
+
+    @router.get("/script-info")
+    async def script_info() -> list[ScriptInfo]:
+        """The arguments of each script, once for txt2img and once for img2img where both have it."""
+        return list(script_infos(services.host.params))
+
+    @router.get("/extensions")
+    def extensions() -> list[ExtensionItem]:
+        """Extensions that were cloned with git; /easel's page lists all of them."""
+        return [ExtensionItem(**vars(item)) for item in installed_from_git(services)]
+
+    return router
+
+
+def script_infos(groups: Sequence[type[Params]]) -> Iterator[ScriptInfo]:
+    for is_img2img in (False, True):
+        for group in groups:
+            args = [_argument(spec) for spec in group.specs()]
+            yield ScriptInfo(name=group.__name__.lower(), is_alwayson=True, is_img2img=is_img2img, args=args)
+    soft = [SWITCH, *(_argument(spec) for spec in SoftInpainting.specs())]
+    yield ScriptInfo(name=SOFT_INPAINTING, is_alwayson=True, is_img2img=True, args=soft)
+    loopback = [*(_argument(spec) for spec in Loopback.specs()), NO_INTERROGATION]
+    yield ScriptInfo(name=LOOPBACK, is_alwayson=False, is_img2img=True, args=loopback)
+
+
+def _argument(spec: ParamSpec) -> ScriptArg:
+    low, high, step = spec.slider or (None, None, None)
+    choices = list(spec.choices) if isinstance(spec.choices, tuple) else None
+    return ScriptArg(label=spec.label, value=spec.default, minimum=low, maximum=high, step=step, choices=choices)

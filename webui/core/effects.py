@@ -1,0 +1,100 @@
+"""Settings that are known and kept and that nothing reads, each with the reason.
+
+A1111's clients and settings files name them, so they are accepted; whoever changes one is told. A setting that comes to
+be read leaves this list: tests/core/test_effects.py holds it against the program's text, docs/effects.md shows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+from webui.core.settings import Settings
+
+_REASONS: Final[Mapping[str, str]] = {
+    "there is no face restoration in this version": """
+        save_images_before_face_restoration face_restoration face_restoration_model code_former_weight
+        face_restoration_unload""",
+    "there are no upscaler models in this version": """
+        ESRGAN_tile ESRGAN_tile_overlap realesrgan_enabled_models dat_enabled_models DAT_tile DAT_tile_overlap
+        set_scale_by_when_changing_upscaler ldsr_steps ldsr_cached SCUNET_tile SCUNET_tile_overlap SWIN_tile
+        SWIN_tile_overlap SWIN_torch_compile upscaling_max_images_in_cache enable_upscale_progressbar""",
+    "upscaling is the only postprocessing in this version": """
+        postprocessing_enable_in_main_ui postprocessing_disable_in_extras postprocessing_operation_order
+        postprocessing_existing_caption_action""",
+    "there is no training in this version": """
+        unload_models_when_training pin_memory save_optimizer_state save_training_settings_to_txt
+        dataset_filename_word_regex dataset_filename_join_string training_image_repeats_per_epoch
+        training_write_csv_every training_xattention_optimizations training_enable_tensorboard
+        training_tensorboard_save_images training_tensorboard_flush_every""",
+    "pictures can't be described in this version": """
+        interrogate_keep_models_in_memory interrogate_return_ranks interrogate_clip_num_beams
+        interrogate_clip_min_length interrogate_clip_max_length interrogate_clip_dict_limit
+        interrogate_clip_skip_categories interrogate_deepbooru_score_threshold deepbooru_sort_alpha
+        deepbooru_use_spaces deepbooru_escape deepbooru_filter_tags""",
+    "there is no Hypertile in this version": """
+        hypertile_enable_unet hypertile_enable_unet_secondpass hypertile_max_depth_unet hypertile_max_tile_unet
+        hypertile_swap_size_unet hypertile_enable_vae hypertile_max_depth_vae hypertile_max_tile_vae
+        hypertile_swap_size_vae""",
+    "there is no profiler in this version": """
+        profiling_enable profiling_activities profiling_record_shapes profiling_profile_memory profiling_with_stack
+        profiling_filename""",
+    "no pictures are fetched from addresses in this version": """
+        api_enable_requests api_forbid_local_requests api_useragent""",
+    "X/Y/Z plots, whose labels it is about, aren't in this version": """
+        grid_text_active_color grid_text_inactive_color font""",
+    "a grid is only made of several pictures": "grid_only_if_multiple",
+    "saved pictures aren't put into archives in this version": "grid_zip_filename_pattern",
+    "the Save button uses one folder": "use_save_to_dirs_for_ui",
+    "temporary files have a folder of their own below the data folder": "temp_dir clean_temp_dir_at_start",
+    "the page plays no sound in this version": "notification_audio notification_volume",
+    "LoRAs are always merged in full precision, in one way": "lora_functional cache_fp16_weight",
+    "descriptions are always shown as plain text": "extra_networks_card_description_is_html",
+    "Easel's log has lines of its own": """
+        textual_inversion_print_at_load lora_not_found_warning_console enable_console_prompts show_warnings
+        show_gradio_deprecation_warnings samples_log_stdout multiple_tqdm print_hypernet_extra hide_ldm_prints
+        dump_stacks_on_signal memmon_poll_rate""",
+    "what is missing is told beside the picture": "lora_not_found_gradio_warning",
+    "encoded prompts aren't kept from one job to the next": "persistent_cond_cache",
+    "every picture has its own noise, alone and in a batch": "enable_batch_seeds",
+    "A1111 has read it nowhere since version 1.6 either": "ddim_discretize",
+    "there is one U-Net implementation": "sd_unet",
+    "T5 isn't loaded in this version": "sd3_enable_t5",
+    "an interrupted picture is always decoded by the VAE": "live_preview_fast_interrupt",
+    "folders named with a dot are searched for networks and passed over for checkpoints": "list_hidden_files",
+    "safetensors files are always mapped into memory": "disable_mmap_load_safetensors",
+    "the flag --autolaunch opens the browser": "auto_launch_browser",
+    "states of extensions can't be restored in this version": "restore_config_state_file",
+    "it follows from the checkpoint": "sd_checkpoint_hash",
+    "pictures are drawn in Gradio's editor, which has keys of its own": """
+        canvas_hotkey_zoom canvas_hotkey_adjust canvas_hotkey_shrink_brush canvas_hotkey_grow_brush canvas_hotkey_move
+        canvas_hotkey_fullscreen canvas_hotkey_reset canvas_hotkey_overlap canvas_show_tooltip canvas_auto_expand
+        canvas_blur_prompt canvas_disabled_functions""",
+    "pictures are shown by Gradio's gallery": """
+        do_not_show_images js_modal_lightbox js_modal_lightbox_initially_zoomed js_modal_lightbox_gamepad
+        js_modal_lightbox_gamepad_repeat sd_webui_modal_lightbox_icon_opacity sd_webui_modal_lightbox_toolbar_opacity
+        gallery_height open_dir_button_choice js_live_preview_in_modal_lightbox""",
+    "the page has one layout in this version": """
+        hide_samplers extra_options_txt2img extra_options_img2img extra_options_cols extra_options_accordion
+        compact_prompt_box samplers_in_dropdown dimensions_and_batch_together sd_checkpoint_dropdown_use_short
+        txt2img_settings_accordion img2img_settings_accordion localization ui_tab_order hidden_tabs ui_reorder_list
+        gradio_theme gradio_themes_cache enable_reloading_ui_scripts""",
+}
+
+WITHOUT_EFFECT: Final[Mapping[str, str]] = MappingProxyType(
+    {key: reason for reason, keys in _REASONS.items() for key in keys.split()}
+)
+"""Key of a setting that nothing reads -> why, as the end of a sentence."""
+
+
+def ineffective(changes: Iterable[str]) -> Iterator[str]:
+    """A sentence for each of the settings that has no effect."""
+    for key in changes:
+        if key in WITHOUT_EFFECT:
+            yield f'Setting "{key}" has no effect: {WITHOUT_EFFECT[key]}.'
+
+
+def changed(wished: Mapping[str, Any], current: Settings) -> Iterator[str]:
+    """The keys whose wished value isn't the current one."""
+    return (key for key, value in wished.items() if key in current and current[key] != value)
