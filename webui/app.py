@@ -151,7 +151,10 @@ def _jobs(parts: Parts) -> JobRunner:
     disk = Disk(JobStore(folder / "queue.sqlite"), blobs, codec)
 
     def has_space(needed: int) -> bool:
-        return all(takes(place, needed) for place in (folder, parts.paths.outputs))
+        settings = parts.settings.snapshot()
+        chosen = [parts.paths.data / settings[key] for key in settings if key.startswith("outdir_") and settings[key]]
+        by_disk = {place.stat().st_dev: place for place in (*chosen, parts.paths.outputs, folder) if place.is_dir()}
+        return all(takes(place, needed) for place in by_disk.values())
 
     kinds = (*OWN_KINDS, *host.job_kinds)
     return JobRunner("webui.pipeline.engine:build", parts, kinds, disk, has_space=has_space)
