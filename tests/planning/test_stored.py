@@ -82,7 +82,9 @@ COMMON: dict[str, Any] = {
     | st.builds(Kept.as_given, strength=NUMBER, picture=st.binary(), words=st.tuples(TEXT)).map(
         lambda group: {"Kept": group}
     ),
-    "overrides": st.sampled_from([{}, {"CLIP_stop_at_last_layers": 2, "s_noise": 0.5}]),
+    "overrides": st.sampled_from(
+        [{}, {"CLIP_stop_at_last_layers": 2, "s_noise": 0.5, "quicksettings_list": ("a", "b")}]
+    ),
 }
 REQUESTS = st.builds(GenerationRequest.as_given, **COMMON, hires=st.none() | HIRES) | st.builds(
     GenerationRequest.as_given, **COMMON, image=IMAGE, loopback=st.none() | st.builds(Loopback)

@@ -163,12 +163,12 @@ class Codec:
         return {name: self._params(known[name], item) for name, item in data.items()}
 
     def _with_bytes(self, data: Any) -> Any:
-        """The data with every picture in place of its hash."""
+        """The data with every picture in place of its hash, and tuples for lists, as frozen parameters hold them."""
         if isinstance(data, Mapping):
             if set(data) == {BLOB}:
                 return self._blobs.get(data[BLOB])
             return {key: self._with_bytes(item) for key, item in data.items()}
-        return [self._with_bytes(item) for item in data] if isinstance(data, list) else data
+        return tuple(self._with_bytes(item) for item in data) if isinstance(data, list) else data
 
 
 def digests_in(data: Any) -> set[str]:
@@ -187,7 +187,7 @@ def _as_whole(value: Any, given: Any) -> Any:
             name: _as_whole(getattr(value, name), given[name]) for name in type(value).model_fields if name in given
         }
         return value.model_copy(update=changed)
-    if isinstance(value, tuple) and isinstance(given, list):
+    if isinstance(value, tuple) and isinstance(given, tuple):
         return tuple(_as_whole(item, other) for item, other in zip(value, given, strict=True))
     return given if isinstance(value, float) and type(given) is int else value
 

@@ -26,6 +26,6 @@ def make_batch_plan(batch: PictureBatch, planner: Planner) -> BatchPlan:
     settings = planner.settings.snapshot()
     image = batch.request.image
     assert image is not None, "a batch is of img2img"
-    planner.plan(batch.request.replace(image=image.replace(images=(b"its turn comes",))), settings)
+    planner.replan(batch.request.replace(image=image.replace(images=(b"its turn comes",))), settings)
     request = batch.request.replace(seed=drawn(batch.request.seed))
     return BatchPlan(replace(batch, request=request), settings)
