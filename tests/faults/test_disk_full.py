@@ -17,8 +17,9 @@ from tests.running import ENDLESS, Server
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    """One whose outputs and queue lie on small file systems of their own."""
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """One whose outputs, those rescued to the home folder too, and queue lie on small file systems of their own."""
+    monkeypatch.setenv("HOME", str(tmp_path / "outputs"))
     running = new_server(tmp_path)
     mounted: list[Path] = []
     try:

@@ -147,6 +147,8 @@ def test_a_damaged_queue_is_told_on_the_page_and_the_backup_is_there(tmp_path: P
         assert server.txt2img(force_task_id="task(kept)").status_code == 200
         until(lambda: (tmp_path / "jobs" / "queue.backup.sqlite").exists(), "there is no backup")
         kill(server)
+        for file in (tmp_path / "jobs").glob("queue.sqlite-*"):
+            file.unlink()
         (tmp_path / "jobs" / "queue.sqlite").write_bytes(b"no database" * 1000)
         start_again(server)
         assert "was damaged" in server.log

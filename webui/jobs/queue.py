@@ -82,6 +82,8 @@ class JobQueue:
         self._waits_for_space: list[Job] = []
         self._needed = 1 << 22
         if disk is not None:
+            for problem in disk.store.problems:
+                log.warning(problem)
             self._recover(disk)
 
     # For page and API
