@@ -49,7 +49,6 @@ class JobRecord:
     def begin(self, attempt: int = 1) -> None:
         """Start the clocks; the job runs from here on."""
         self._started = time.monotonic()
-        self.cut_short = self.put_back = False
         timestamp = time.strftime("%Y%m%d%H%M%S")
         self.publish(
             state="running", queue_position=0, started_at=time.time(), job_timestamp=timestamp, attempt=attempt

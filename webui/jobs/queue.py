@@ -188,7 +188,7 @@ class JobQueue:
         """
         with self._changed:
             job = self._addressed(job_id)
-            if job is not None and job.progress.state == "running":
+            if job is not None and job in self._running:
                 self._flag(job, **{"stopping" if after_current else "interrupted": True})
                 return
         if job is not None:
@@ -284,6 +284,7 @@ class JobQueue:
         """The job's handler has returned or failed; failures say why in a sentence."""
         unfinished = job.cut_short or not job.progress.passes_are_done
         if job.put_back and unfinished and self._is_on_disk(job):
+            self._keep_for_later(job)
             with self._changed:
                 self._running.remove(job)
                 job.publish(state="queued", preview=None)
@@ -307,11 +308,15 @@ class JobQueue:
         for job in lost:
             self._finish(job, "cancelled", None, JobCancelled(f'Job "{job.id}" was cancelled before it began.'))
         for job in running:
-            if job.put_back and self._is_on_disk(job) and self._disk is not None:
-                # At once, as the process may have to end before the job does.
-                self._try(self._disk.store.wait_again, job.id, job.place, job.progress.attempt - 1)
+            if job.put_back:
+                self._keep_for_later(job)  # at once, as the process may have to end before the job does
 
     # Inside
+
+    def _keep_for_later(self, job: Job) -> None:
+        """On the disk the job waits as if it had not begun this time."""
+        if self._disk is not None and job.kind.kept:
+            self._try(self._disk.store.wait_again, job.id, job.place, max(job.progress.attempt - 1, 0))
 
     def _check_room(self, job_id: str) -> None:
         if self._closing:
@@ -351,8 +356,7 @@ class JobQueue:
 
     def _flag(self, job: Job, **flags: bool) -> None:
         """Raise flags of a running job; a repeated wish is no news."""
-        progress = job.progress
-        if progress.state == "running" and any(not getattr(progress, flag) for flag in flags):
+        if job in self._running and any(not getattr(job.progress, flag) for flag in flags):
             job.publish(**flags)
 
     def _latest(self, job: Job) -> Progress:
@@ -432,6 +436,7 @@ class JobQueue:
             with self._changed:
                 self._ended.remove(job)
                 (self._queue.appendleft if at_front else self._queue.append)(job)
+                job.cut_short = job.put_back = False
                 fresh = Progress(job.id, job.progress.title, kind=job.kind.id, version=job.progress.version)
                 job.progress = fresh
                 job.publish(queue_position=self._queue.index(job) + 1)

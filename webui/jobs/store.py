@@ -110,8 +110,8 @@ class JobStore:
         """It has ended. result: JSON."""
         with self._writing() as db:
             db.execute(
-                "UPDATE jobs SET state = ?, error = ?, result = ?, saved = NULL, ended = ?, "
-                "ended_as = (SELECT COALESCE(MAX(ended_as), 0) + 1 FROM jobs) WHERE id = ?",
+                "UPDATE jobs SET state = ?, error = ?, result = ?, ended = ?, "
+                "saved = CASE WHEN ?1 = 'done' THEN NULL ELSE saved END, ended_as = (SELECT COALESCE(MAX(ended_as), 0) + 1 FROM jobs) WHERE id = ?",
                 (state, json.dumps(error) if error else None, result, time.time(), job_id),
             )
 
