@@ -67,10 +67,11 @@ class Body(BaseModel):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _unused_is_not_checked(cls, values: Any, check: ModelWrapValidatorHandler[Self]) -> Self:
-        body = checked_where_used(values, check)
-        if isinstance(values, dict):
-            body._unknown = tuple(name for name in values if name not in cls.model_fields)
+    def _unused_is_not_checked(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        if not isinstance(values, dict):
+            return handler(values)
+        body = checked_where_used(values, handler)
+        body._unknown = tuple(name for name in values if name not in cls.model_fields)
         return body
 
     @property

@@ -134,6 +134,9 @@ _BROKEN: tuple[type[Exception], ...] = (
 """What Pillow raises for files that are broken or were made to break it."""
 
 
+_BAD_PROFILE: tuple[type[Exception], ...] = (*_BROKEN, ImageCms.PyCMSError)
+
+
 def open_picture(data: bytes) -> Image.Image:
     """The head of a picture file; its pixels are read later, by `decoded_picture`.
 
@@ -238,7 +241,7 @@ def _as_grey(image: Image.Image) -> Image.Image:
 
 
 def _in_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """The picture in sRGB, without its alpha channel untouched; itself where the profile says nothing usable."""
+    """The picture in sRGB, its alpha channel untouched; itself where the profile says nothing usable."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if "srgb" in ImageCms.getProfileDescription(source).lower():
@@ -251,7 +254,7 @@ def _in_srgb(image: Image.Image, profile: bytes) -> Image.Image:
             converted = ImageCms.profileToProfile(image, source, _srgb())
         else:
             return image
-    except (ImageCms.PyCMSError, *_BROKEN):
+    except _BAD_PROFILE:
         return image  # a profile that is broken, or of another kind than the picture
     return image if converted is None else converted
 

@@ -37,7 +37,7 @@ from webui.prompts.styles import StyleStore
 
 LAST_SEED = 4294967294
 MAX_SCHEDULE = 1_000_000
-"""Steps of a whole schedule, of which a job walks the last part."""
+"""Steps of a whole schedule, of which a pass from a picture walks the last part."""
 
 
 @dataclass(frozen=True)
