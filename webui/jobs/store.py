@@ -110,8 +110,9 @@ class JobStore:
         """It has ended. result: JSON."""
         with self._writing() as db:
             db.execute(
-                "UPDATE jobs SET state = ?, error = ?, result = ?, ended = ?, "
-                "saved = CASE WHEN ?1 = 'done' THEN NULL ELSE saved END, ended_as = (SELECT COALESCE(MAX(ended_as), 0) + 1 FROM jobs) WHERE id = ?",
+                "UPDATE jobs SET state = ?1, error = ?2, result = ?3, ended = ?4, "
+                "saved = CASE WHEN ?1 = 'done' THEN NULL ELSE saved END, "
+                "ended_as = (SELECT COALESCE(MAX(ended_as), 0) + 1 FROM jobs) WHERE id = ?5",
                 (state, json.dumps(error) if error else None, result, time.time(), job_id),
             )
 
