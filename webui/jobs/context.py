@@ -33,7 +33,7 @@ class Surroundings(Protocol):
 class JobRecord:
     """The one place where a job's latest Progress lives.
 
-    cut_short: steps were left out. put_back: the server goes down, and the job will run again.
+    put_back: the server goes down, and the job will run again.
     `progress` is read without a lock (one reference); every replacement happens under `changed`, and wakes those
     who wait on it.
     """
@@ -42,7 +42,6 @@ class JobRecord:
         """known: further fields of its Progress."""
         self.changed = changed
         self.progress = Progress(job_id=job_id, title=title, **known)
-        self.cut_short = False
         self.put_back = False
         self._started: float | None = None
 
@@ -210,7 +209,6 @@ class JobContext:
         self._publish(step=0, steps=len(steps))
         for done, step in enumerate(steps, start=1):
             if self.interrupted or self.skipped:
-                self._record.cut_short = True
                 return
             yield step
             self._publish(step=done)

@@ -98,11 +98,6 @@ class Progress:
     def api_eta_seconds(self) -> float | None:
         return _remaining(self.elapsed_seconds, self.api_fraction)
 
-    @property
-    def passes_are_done(self) -> bool:
-        """Every pass is behind it."""
-        return self.job_count > 0 and self.job_no >= self.job_count
-
     def _passes_done(self) -> float:
         if self.job_count <= 0:
             return 0.0

@@ -282,8 +282,7 @@ class JobQueue:
 
     def finish(self, job: Job, result: object, failure: WebuiError | None) -> None:
         """The job's handler has returned or failed; failures say why in a sentence."""
-        unfinished = job.cut_short or not job.progress.passes_are_done
-        if job.put_back and unfinished and self._is_on_disk(job):
+        if job.put_back and self._is_on_disk(job):
             self._keep_for_later(job)
             with self._changed:
                 self._running.remove(job)
@@ -436,7 +435,7 @@ class JobQueue:
             with self._changed:
                 self._ended.remove(job)
                 (self._queue.appendleft if at_front else self._queue.append)(job)
-                job.cut_short = job.put_back = False
+                job.put_back = False
                 fresh = Progress(job.id, job.progress.title, kind=job.kind.id, version=job.progress.version)
                 job.progress = fresh
                 job.publish(queue_position=self._queue.index(job) + 1)
