@@ -373,8 +373,6 @@ class JobQueue:
             store = self._disk.store
             attempt = self._try(store.begin, job.id) or 1
         job.begin(attempt)
-        if attempt > 1:
-            job.publish(text="Started again, because the server had ended")
 
     def _try(self, write: Callable[..., Any], *arguments: object) -> Any:
         """Write to the disk; where that fails the queue goes on in memory, and `trouble` says so."""
