@@ -187,7 +187,7 @@ BROKEN = base64.b64encode(b"no picture at all").decode()
         ({"init_images": None}, "init_images is missing"),
         ({"init_images": ["!!!"]}, "init_images is not base64"),
         ({"init_images": [BROKEN]}, "isn't a picture"),
-        ({"init_images": [encoded(PICTURE)[:120]]}, "picture"),
+        ({"init_images": [encoded(PICTURE)[:120]]}, "Picture 1 is damaged"),
         ({"init_images": [bomb(60_000)]}, "picture"),
         ({"init_images": [bomb(13_000)]}, "13000 x 13000 pixels"),
         ({"init_images": [encoded(PICTURE)] * 3, "batch_size": 2}, "3 pictures"),
