@@ -293,10 +293,11 @@ class Host:
         """In the worker: an extension's job with its Easel, which can load models now."""
         assert self._easel is not None, "started() comes before any job"
         with self._naming_the_culprit():
+            function: Any = run
             if isinstance(run, str):
-                module, _, function = run.partition(":")
-                run = getattr(importlib.import_module(module), function)
-            return run(replace(self._easel, models=engine.models), payload, job)
+                module, _, name = run.partition(":")
+                function = getattr(importlib.import_module(module), name)
+            return function(replace(self._easel, models=engine.models), payload, job)
 
     @contextmanager
     def _naming_the_culprit(self) -> Iterator[None]:

@@ -164,7 +164,10 @@ class JobStore:
                 "SELECT id, place, kind, title, state, attempts, error, submitted, ended FROM jobs "
                 "ORDER BY ended_as IS NULL, ended_as, state != 'running', place"
             ).fetchall()
-        return [StoredJob(*row[:6], json.loads(row[6]) if row[6] else None, row[7], row[8]) for row in rows]
+        return [
+            StoredJob(job_id, place, kind, title, state, attempts, json.loads(error) if error else None, begun, ended)
+            for job_id, place, kind, title, state, attempts, error, begun, ended in rows
+        ]
 
     def digests(self) -> set[str]:
         """The hashes of all pictures that a job refers to."""
