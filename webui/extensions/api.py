@@ -5,15 +5,17 @@ Torch is not here: an extension imports it inside the functions that need it, so
 
 from webui.core.errors import InvalidRequest, NotFound, WebuiError
 from webui.core.hooks import DenoiserHook, Step
-from webui.core.params import Params, param
+from webui.core.params import Params, group_list, param, picture, title_of
 from webui.core.request import GenerationRequest, GenerationResult
 from webui.core.settings import Section, Setting
 from webui.extensions.easel import Easel
 from webui.extensions.hookspecs import hookimpl
+from webui.extensions.page import Assets, Panel, Tab
 from webui.jobs.context import JobContext
 from webui.jobs.kinds import JobKind
 
 __all__ = [
+    "Assets",
     "DenoiserHook",
     "Easel",
     "GenerationRequest",
@@ -22,11 +24,16 @@ __all__ = [
     "JobContext",
     "JobKind",
     "NotFound",
+    "Panel",
     "Params",
     "Section",
     "Setting",
     "Step",
+    "Tab",
     "WebuiError",
+    "group_list",
     "hookimpl",
     "param",
+    "picture",
+    "title_of",
 ]

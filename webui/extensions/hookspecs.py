@@ -23,6 +23,7 @@ from webui.core.hooks import DenoiserHook
 from webui.core.params import Params
 from webui.core.request import GenerationRequest
 from webui.core.settings import Setting
+from webui.extensions.page import Assets, Panel, Tab
 from webui.jobs.kinds import JobKind
 
 if TYPE_CHECKING:
@@ -61,6 +62,21 @@ def register_jobs() -> Sequence[JobKind] | None:
 @hookspec
 def started(easel: Easel) -> None:
     """The parts of the program are there; the page isn't served yet."""
+
+
+@hookspec
+def register_panels() -> Sequence[Panel] | None:
+    """Groups of parameters to be laid out by hand, and in which section of the form; others get an accordion."""
+
+
+@hookspec
+def register_assets() -> Assets | None:
+    """Scripts, styles and translations for the page."""
+
+
+@hookspec
+def tabs(easel: Any) -> Sequence[Tab] | None:
+    """Tabs of this extension, in the order to be shown. Called when the page is built."""
 
 
 @hookspec

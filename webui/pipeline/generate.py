@@ -91,6 +91,8 @@ def begin(
     plan, comments = made_ready(engine, plan)
     require_machine(plan, engine.models.placement.device)
     report = Report(dict(fields or {}), comments)
+    for remark in plan.request.remarks:
+        report.comment(remark)
     saver = Saver(plan, engine.paths, progress.progress.job_timestamp, engine.provenance, report.comment)
     job = Job(engine, plan, progress, saver, report)
     for use in plan.vaes.values():

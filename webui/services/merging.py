@@ -13,9 +13,9 @@ from webui.services.kinds import MERGE
 from webui.services.services import Services
 
 
-def submit_merge(services: Services, request: MergeRequest) -> str:
-    """Queue the merge; returns the job's id. Its result is a `MergeResult`. Raises: TooManyJobs."""
-    return services.jobs.submit(MERGE, request)
+def submit_merge(services: Services, request: MergeRequest, job_id: str | None = None) -> str:
+    """Queue the merge; returns the job's id. Its result is a `MergeResult`. Raises: InvalidRequest, TooManyJobs."""
+    return services.jobs.submit(MERGE, request, job_id=job_id)
 
 
 def read_metadata(services: Services, names: Sequence[str]) -> str:
