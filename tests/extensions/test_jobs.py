@@ -136,5 +136,5 @@ def test_started_and_register_jobs(start: Start, tmp_path: Path) -> None:
 )
 def test_register_jobs_refuses_nonsense(start: Start, main: str, words: str) -> None:
     services = start(bad=main)
-    (problem,) = services.host.problems
+    (problem,) = (item for item in services.host.problems if item.name == "bad")
     assert re.search(words, problem.sentence)
