@@ -32,7 +32,7 @@ from webui.catalog.hashes import HashCache
 from webui.catalog.hashing import BackgroundHasher
 from webui.catalog.networks import EmbeddingCatalog, HypernetworkCatalog, LoraCatalog, Networks
 from webui.catalog.vaes import VaeCatalog
-from webui.core.choices import Choices, ExtrasStep
+from webui.core.choices import Choices, ExtrasStep, Script
 from webui.core.errors import WebuiError
 from webui.core.files import takes
 from webui.core.flags import BadFlag, Flags, parse_flags
@@ -158,8 +158,8 @@ def _jobs(parts: Parts) -> JobRunner:
     blobs = BlobStore(folder / "blobs")
 
     def groups() -> list[type[Params]]:
-        steps = [step.params for step in parts.choices.all(ExtrasStep) if step.params is not None]
-        return [*host.params, *steps]
+        chosen = (*parts.choices.all(ExtrasStep), *parts.choices.all(Script))
+        return [*host.params, *(item.params for item in chosen if item.params is not None)]
 
     codec = Codec(blobs, lambda: parts.settings.snapshot().table, groups, parts.choices)
     disk = Disk(JobStore(folder / "queue.sqlite"), blobs, codec)

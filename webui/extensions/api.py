@@ -14,13 +14,16 @@ from webui.core.choices import (
     NetworkKind,
     Sampler,
     Scheduler,
+    Script,
     Upscaler,
 )
 from webui.core.errors import BadModelFile, InvalidRequest, NotFound, WebuiError
+from webui.core.grids import Legend, make_grid, with_legends
 from webui.core.hooks import DenoiserHook, Residuals, Row, Step
+from webui.core.joining import joined
 from webui.core.params import Params, group_list, param, picture, title_of
 from webui.core.pictures import decoded_picture, encode_image
-from webui.core.request import GenerationRequest, GenerationResult
+from webui.core.request import GenerationRequest, GenerationResult, drawn
 from webui.core.results import Picture, ResultFile
 from webui.core.settings import Section, Setting
 from webui.extensions.easel import Easel
@@ -47,6 +50,7 @@ __all__ = [
     "InvalidRequest",
     "JobContext",
     "JobKind",
+    "Legend",
     "ModelFile",
     "NetworkKind",
     "NotFound",
@@ -58,6 +62,7 @@ __all__ = [
     "Row",
     "Sampler",
     "Scheduler",
+    "Script",
     "Section",
     "Setting",
     "Step",
@@ -65,11 +70,15 @@ __all__ = [
     "Upscaler",
     "WebuiError",
     "decoded_picture",
+    "drawn",
     "encode_image",
     "group_list",
     "hookimpl",
+    "joined",
+    "make_grid",
     "param",
     "picture",
     "read_weights",
     "title_of",
+    "with_legends",
 ]
