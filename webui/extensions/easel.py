@@ -12,6 +12,7 @@ from webui.catalog.hashes import HashCache
 from webui.catalog.networks import Networks
 from webui.catalog.short_hashes import HashedCatalog
 from webui.catalog.vaes import VaeCatalog
+from webui.core.choices import Choices
 from webui.core.layouts import folders_of, kind_of
 from webui.core.paths import Paths
 from webui.core.settings import Setting, SettingsStore
@@ -31,7 +32,8 @@ class Catalogs:
 class Easel:
     """settings: `settings.snapshot()` is what they are now.
 
-    choices: what a setting may be now; empty when anything goes.
+    choices: everything that can be chosen by name, such as `choices.all(Axis)`; ask whenever it is shown.
+    choices_of: what a setting may be now; empty when anything goes.
     hashes: what is known of files' hashes. model_roots: further folders with models, as `folders_of` takes them.
     models: who loads checkpoints; only while a job runs, in its thread, else None.
     """
@@ -40,7 +42,8 @@ class Easel:
     settings: SettingsStore
     jobs: JobRunner
     catalogs: Catalogs
-    choices: Callable[[Setting], Sequence[str]]
+    choices: Choices
+    choices_of: Callable[[Setting], Sequence[str]]
     hashes: HashCache
     model_roots: Sequence[str | Path] = ()
     models: Any = None
