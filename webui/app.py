@@ -158,8 +158,9 @@ def _jobs(parts: Parts) -> JobRunner:
     blobs = BlobStore(folder / "blobs")
 
     def groups() -> list[type[Params]]:
-        chosen = (*parts.choices.all(ExtrasStep), *parts.choices.all(Script))
-        return [*host.params, *(item.params for item in chosen if item.params is not None)]
+        chosen = [step.params for step in parts.choices.all(ExtrasStep)]
+        chosen += [script.params for script in parts.choices.all(Script)]
+        return [*host.params, *(group for group in chosen if group is not None)]
 
     codec = Codec(blobs, lambda: parts.settings.snapshot().table, groups, parts.choices)
     disk = Disk(JobStore(folder / "queue.sqlite"), blobs, codec)
