@@ -1,13 +1,19 @@
 """All that an extension imports from Easel.
 
 Torch is not here: an extension imports it inside the functions that need it, so that the page is up before.
+`video`, the package `webui.video`, is imported when it is first asked for.
 """
+
+from typing import TYPE_CHECKING, Any
 
 from webui.core.errors import InvalidRequest, NotFound, WebuiError
 from webui.core.hooks import DenoiserHook, Step
 from webui.core.params import Params, param
 from webui.core.settings import Section, Setting
 from webui.extensions.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from webui import video
 
 __all__ = [
     "DenoiserHook",
@@ -20,4 +26,13 @@ __all__ = [
     "WebuiError",
     "hookimpl",
     "param",
+    "video",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "video":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import webui.video
+
+    return webui.video
