@@ -329,12 +329,12 @@ class _Reader:
         if space == _UNTAGGED:
             space = _BT709 if height >= _SMALLEST_HD else _BT601
         shown = frame.reformat(width=width, height=height, format="rgb24", src_colorspace=space)
-        return number, _upright(shown.to_ndarray(), _matrix(frame))
+        return number, _upright(np.asarray(shown.to_ndarray(), dtype=np.uint8), _matrix(frame))
 
 
 def _matrix(frame: VideoFrame) -> Sequence[int] | None:
     """How the frame is turned and mirrored: (a, b, c, d) that take x to a x + c y and y to b x + d y."""
-    data = frame.side_data.get("DISPLAYMATRIX")
+    data: Any = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
         return None
     a, b, _, c, d = np.frombuffer(bytes(data), dtype=np.int32)[:5].tolist()
