@@ -7,25 +7,34 @@ Torch is not here: an extension imports it inside the functions that need it, so
 from typing import TYPE_CHECKING, Any
 
 from webui.core.errors import InvalidRequest, NotFound, WebuiError
+from webui.core.files import atomic_file
 from webui.core.hooks import DenoiserHook, Step
-from webui.core.params import Params, param
+from webui.core.params import Params, group_list, param, picture, title_of
 from webui.core.settings import Section, Setting
 from webui.extensions.hookspecs import hookimpl
+from webui.extensions.page import Assets, Panel, Tab
 
 if TYPE_CHECKING:
     from webui import video
 
 __all__ = [
+    "Assets",
     "DenoiserHook",
     "InvalidRequest",
     "NotFound",
+    "Panel",
     "Params",
     "Section",
     "Setting",
     "Step",
+    "Tab",
     "WebuiError",
+    "atomic_file",
+    "group_list",
     "hookimpl",
     "param",
+    "picture",
+    "title_of",
     "video",
 ]
 

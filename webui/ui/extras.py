@@ -11,13 +11,13 @@ from gradio.components import Component
 from webui.core.choices import IMAGE_UPSCALERS
 from webui.core.errors import InvalidRequest, WebuiError
 from webui.core.extras import SCALE_BY, SCALE_TO, ExtrasRequest, PictureSource
-from webui.services import generation
 from webui.services.extras import pictures_in, submit_extras
 from webui.services.folders import folder_of
 from webui.services.services import Services
 from webui.ui.html import escape
+from webui.ui.job_panel import JobPanel
 from webui.ui.output import OutputPanel
-from webui.ui.tab import Update, accepted, refuse
+from webui.ui.tab import Update
 from webui.ui.widgets import QUIET, input_accordion, specs_by_path, tool, widget
 
 TAB = "extras"
@@ -36,18 +36,16 @@ class Extras:
         self.services = services
         self.fields: dict[str, Component] = {}
         with gr.Tab("Extras", id=TAB, elem_id=f"tab_{TAB}", render_children=True):
-            self.job_id = gr.Textbox(elem_id=f"{TAB}_job_id", visible="hidden")  # first: assets rely on its place
-            self.outcome = gr.Textbox(elem_id=f"{TAB}_outcome", visible="hidden")
+            self.job = JobPanel(services, TAB)
             self.mode = gr.Textbox(SINGLE, elem_id=f"{TAB}_mode", visible="hidden")
             with gr.Row(equal_height=False):
                 with gr.Column(elem_id=f"{TAB}_settings"):
                     self._sources()
                     self._upscale()
                 with gr.Column():
-                    self._generate_box()
+                    self.job.place_buttons()
                     with gr.Column(elem_id=f"{TAB}_results"):
-                        self.output = OutputPanel(services, "extras")
-            self.result_button = gr.Button("Show the result", elem_id=f"{TAB}_show_result", visible="hidden")
+                        self.output = OutputPanel(services, "extras", self.job)
         self._wire()
 
     # Layout
@@ -114,41 +112,17 @@ class Extras:
         to.select(None, None, self.resize_mode, js=f"() => {SCALE_TO}")
         switch.click(None, [width, height], [width, height], js="(width, height) => [height, width]")
 
-    def _generate_box(self) -> None:
-        with gr.Row(elem_id=f"{TAB}_generate_box", elem_classes=["generate-box"]):
-            self.generate = gr.Button("Generate", elem_id=f"{TAB}_generate", variant="primary")
-            self.interrupt = gr.Button("Interrupt", elem_id=f"{TAB}_interrupt", elem_classes=["generate-box-interrupt"])
-            self.interrupting = gr.Button(
-                "Interrupting...", elem_id=f"{TAB}_interrupting", elem_classes=["generate-box-interrupting"]
-            )
-            self.skip = gr.Button("Skip", elem_id=f"{TAB}_skip", elem_classes=["generate-box-skip"])
-
     # What the buttons do
 
     def _wire(self) -> None:
-        services, output = self.services, self.output
-        inputs: set[Component] = {self.job_id, self.mode, self.picture, self.files, self.upscale, *self.fields.values()}
+        inputs = {self.mode, self.picture, self.files, self.upscale, *self.fields.values()}
         inputs |= {self.input_folder, self.output_folder}
-        draw = f"(...values) => easel.newJob('{TAB}', values, null)"
-        watch = f"(outcome) => easel.submitted('{TAB}', outcome)"
-        self.generate.click(self._submit, inputs, [self.outcome, output.log], js=draw, **QUIET).then(
-            None, self.outcome, None, js=watch
-        )
-        shown = f"() => easel.shownJob('{TAB}')"
-        self.result_button.click(output.show_result, self.job_id, output.shown, js=shown, **QUIET)
-        current = f"() => easel.currentJob('{TAB}')"
-        for button in (self.interrupt, self.interrupting):
-            button.click(lambda job: generation.stop(services, job or None), self.job_id, None, js=current, **QUIET)
-        self.skip.click(lambda job: services.jobs.skip(job or None), self.job_id, None, js=current, **QUIET)
-        output.wire()
+        self.job.submits(self.job.generate, self._start, inputs)
+        self.job.shows(self.output.show_result, self.output.shown)
+        self.output.wire()
 
-    def _submit(self, values: Update) -> tuple[str, str]:
-        job_id = values[self.job_id]
-        try:
-            submit_extras(self.services, self._request(values), job_id or None)
-        except (WebuiError, OSError) as error:
-            return refuse(job_id, error)
-        return accepted(job_id)
+    def _start(self, values: Update, job_id: str | None, user: str | None) -> None:
+        submit_extras(self.services, self._request(values), job_id)
 
     def _request(self, values: Update) -> ExtrasRequest:
         """Raises: WebuiError, OSError for an upload that is gone."""
