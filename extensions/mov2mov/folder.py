@@ -96,7 +96,9 @@ class WorkFolder:
             with Image.open(self._frame(index)) as image:
                 return np.array(image.convert("RGB"))
         except OSError as error:
-            raise InvalidRequest(f'The frame "{self._frame(index)}" can\'t be read; delete it and start again.') from error
+            raise InvalidRequest(
+                f'The frame "{self._frame(index)}" can\'t be read; delete it and start again.'
+            ) from error
 
     def infotext(self, index: int) -> str:
         with Image.open(self._frame(index)) as image:

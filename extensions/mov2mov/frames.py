@@ -161,9 +161,7 @@ class _Steadied:
             self._first = result
 
 
-def film(
-    source: kit.Video, plan: FramePlan, options: Mov2Mov, folder: WorkFolder, fit: Fit
-) -> Iterator[Picture]:
+def film(source: kit.Video, plan: FramePlan, options: Mov2Mov, folder: WorkFolder, fit: Fit) -> Iterator[Picture]:
     """The frames of the film as far as the folder goes, those between key frames moved there from both sides.
 
     Raises: InvalidRequest when no frame is finished.
