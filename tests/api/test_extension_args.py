@@ -9,6 +9,7 @@ import pytest
 
 from tests.fixture_extensions import fixture_host
 from webui.api.schema import TextToImageBody, filled_in, request_of
+from webui.core.choices import Choices
 from webui.core.errors import InvalidRequest
 from webui.core.request import GenerationRequest
 
@@ -18,7 +19,7 @@ BASE64 = base64.b64encode(PICTURE).decode()
 
 
 def asked(title: str, args: Any) -> GenerationRequest:
-    return request_of(TextToImageBody(alwayson_scripts={title: {"args": args}}), GROUPS)
+    return request_of(TextToImageBody(alwayson_scripts={title: {"args": args}}), GROUPS, Choices())
 
 
 @pytest.mark.parametrize("title", ["Stamps", "stamps", "Stamp collection", "STAMP COLLECTION"])
@@ -78,7 +79,7 @@ def test_an_infotext_fills_groups_that_the_client_leaves_open() -> None:
     form = {"extensions.Stamps.units.1.opacity": 0.25, "extensions.Stamps.units.1.edge": True}
     form |= {"extensions.Stamps.units.1.edge.width": 3, "extensions.Tint.red": 5}
     body = filled_in(TextToImageBody(alwayson_scripts={"colour TINT": {"args": {"red": 9}}}), form, GROUPS)
-    request = request_of(body, GROUPS)
+    request = request_of(body, GROUPS, Choices())
     stamps, tint = request.extensions["Stamps"].model_dump(), request.extensions["Tint"].model_dump()
     assert (stamps["units"][1]["opacity"], stamps["units"][1]["edge"]["width"]) == (0.25, 3)
     assert stamps["units"][0]["opacity"] == 1.0

@@ -1,4 +1,4 @@
-"""alwayson_scripts: the parameters of extensions as clients of the API send them."""
+"""The parameters of extensions as clients of the API send them, in alwayson_scripts and elsewhere."""
 
 from __future__ import annotations
 
@@ -25,10 +25,13 @@ class Asked:
     remarks: list[str] = field(default_factory=list)
 
 
-def extension_values(asked: Mapping[str, Any], extensions: Sequence[type[Params]]) -> Asked:
-    """The parameter groups that alwayson_scripts names by their class or their title, in any case of letters.
+def extension_values(
+    asked: Mapping[str, Any], extensions: Sequence[type[Params]], where: str = "alwayson_scripts"
+) -> Asked:
+    """The parameter groups that a field of the body names by their class or their title, in any case of letters.
 
     "args" are values in order, or by name; a group may read an old form of its own, see `Params.from_api`.
+    where: the field's name.
     Raises: InvalidRequest for an unknown title, or for values that the group refuses.
     """
     found = Asked()
@@ -42,7 +45,7 @@ def extension_values(asked: Mapping[str, Any], extensions: Sequence[type[Params]
         args = content.get("args", {}) if isinstance(content, dict) else None
         if not isinstance(args, list | dict):
             count = len(group.model_fields)
-            raise InvalidRequest(f"alwayson_scripts.{title}.args must be up to {count} values, or an object of them.")
+            raise InvalidRequest(f"{where}.{title}.args must be up to {count} values, or an object of them.")
         found.groups[group.__name__] = _read(group, args, title_of(group), found.remarks)
     return found
 

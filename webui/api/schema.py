@@ -26,7 +26,7 @@ from webui.api.errors import sentence_of
 from webui.api.extension_args import args_of_form, extension_values, group_named
 from webui.api.images import picture_bytes
 from webui.api.unused import checked_where_used
-from webui.core.choices import find_sampler
+from webui.core.choices import Choices
 from webui.core.errors import InvalidRequest, nearest
 from webui.core.params import Params, nested_group
 from webui.core.request import MAX_SIDE, GenerationRequest, Loopback, SoftInpainting
@@ -133,14 +133,14 @@ TextToImageBody = body_model("TextToImageRequest", _HiresSwitch, without=["image
 ImageToImageBody = body_model("ImageToImageRequest", _Pictures, without=["hires"])
 
 
-def request_of(body: Body, extensions: Sequence[type[Params]]) -> GenerationRequest:
+def request_of(body: Body, extensions: Sequence[type[Params]], choices: Choices) -> GenerationRequest:
     """The request that a body means; `overrides` and `infotext` are left to the caller.
 
     Raises: InvalidRequest naming the field, its value and what is allowed.
     """
     values = _nested(body)
     name = getattr(body, "sampler_name", None) or body.sampler_index
-    sampler, scheduler = find_sampler(name, getattr(body, "scheduler", None))
+    sampler, scheduler = choices.find_sampler(name, getattr(body, "scheduler", None))
     values |= {"sampler": sampler.name, "scheduler": scheduler.label}
     scripts = body.alwayson_scripts
     image, hires = values.pop("image", {}), values.pop("hires", {})  # both have a denoising_strength

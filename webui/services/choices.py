@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from webui.core.choices import ATTENTIONS, IMAGE_UPSCALERS, LATENT_UPSCALERS, SAMPLERS, SCHEDULERS
+from webui.core.choices import ATTENTIONS, Sampler, Scheduler, Upscaler
 from webui.core.settings import Setting
 from webui.core.values import ParamSpec
 from webui.services.localization import locale_files
@@ -14,14 +14,14 @@ LISTS: Mapping[str, Callable[[Services], Sequence[str]]] = {
     "attention": lambda services: list(ATTENTIONS),
     "checkpoints": lambda services: services.checkpoints.titles(),
     "embeddings": lambda services: [file.stem for file in services.networks.embeddings],
-    "hires_upscalers": lambda services: [*LATENT_UPSCALERS, *IMAGE_UPSCALERS],
+    "hires_upscalers": lambda services: services.choices.hires_upscalers,
     "hypernetworks": lambda services: [file.stem for file in services.networks.hypernetworks],
     "localizations": lambda services: ["None", *sorted(locale_files(services))],
     "loras": lambda services: [file.stem for file in services.networks.loras],
-    "samplers": lambda services: [sampler.name for sampler in SAMPLERS],
-    "schedulers": lambda services: [schedule.label for schedule in SCHEDULERS],
+    "samplers": lambda services: services.choices.names(Sampler),
+    "schedulers": lambda services: [schedule.label for schedule in services.choices.all(Scheduler)],
     "styles": lambda services: [style.name for style in services.styles.all()],
-    "upscalers": lambda services: list(IMAGE_UPSCALERS),
+    "upscalers": lambda services: services.choices.names(Upscaler),
     "vaes": lambda services: services.vaes.names(),
 }
 

@@ -9,7 +9,7 @@ picture is its bytes, or the path of its file.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,10 +35,16 @@ def request_from_form(
     """
     values = _group_values(GenerationRequest, _used(form), "")
     values[OVERRIDES] = overrides_from_lines(form.get(OVERRIDES) or (), settings)
-    values[EXTENSIONS] = {
-        group.__name__: group_from_form(group, form, f"{EXTENSIONS}.{group.__name__}.") for group in groups
-    }
+    values[EXTENSIONS] = groups_from_form(form, groups)
     return GenerationRequest.as_given(**values, user=user)
+
+
+def groups_from_form(form: Mapping[str, Any], groups: Iterable[type[Params]]) -> dict[str, Params]:
+    """The values of extensions' parameter groups, by the name of each. Raises: InvalidRequest."""
+    return {
+        group.__name__: group_from_form(group, form, f"{EXTENSIONS}.{group.__name__}.")
+        for group in groups
+    }
 
 
 def group_from_form(group: type[Group], form: Mapping[str, Any], prefix: str = "") -> Group:

@@ -10,13 +10,11 @@ import gradio as gr
 from gradio.components import Component
 
 from webui.core.choices import (
-    IMAGE_UPSCALERS,
-    LATENT_UPSCALERS,
     SAME_CHECKPOINT,
     SAME_SAMPLER,
     SAME_SCHEDULER,
-    SAMPLERS,
-    SCHEDULERS,
+    Sampler,
+    Scheduler,
 )
 from webui.core.request import GenerationRequest
 from webui.extensions.page import SLOTS, Slot
@@ -25,8 +23,6 @@ from webui.services.services import Services
 from webui.ui.panels import build_panels
 from webui.ui.widgets import QUIET, InputAccordion, input_accordion, specs_by_path, tool, widget
 
-SAMPLER_NAMES = [sampler.name for sampler in SAMPLERS]
-SCHEDULER_LABELS = [scheduler.label for scheduler in SCHEDULERS]
 SPECS = specs_by_path(GenerationRequest)
 
 
@@ -46,6 +42,9 @@ class ParameterColumn:
         self.tab = tab
         self.settings = services.settings.snapshot()
         self.checkpoints = services.checkpoints.titles()
+        self.samplers = services.choices.names(Sampler)
+        self.schedulers = [scheduler.label for scheduler in services.choices.all(Scheduler)]
+        self.hires_upscalers = services.choices.hires_upscalers
         self.fields: dict[str, Component] = {}
         self.slots: list[Slot] = []
 
@@ -61,8 +60,8 @@ class ParameterColumn:
 
     def sampler(self) -> None:
         with gr.Row(elem_id=f"sampler_selection_{self.tab}"):
-            self.place("sampler", f"{self.tab}_sampling", choices=SAMPLER_NAMES)
-            self.place("scheduler", f"{self.tab}_scheduler", choices=SCHEDULER_LABELS)
+            self.place("sampler", f"{self.tab}_sampling", choices=self.samplers)
+            self.place("scheduler", f"{self.tab}_scheduler", choices=self.schedulers)
             self.place("steps", f"{self.tab}_steps")
 
     @contextmanager
@@ -76,7 +75,7 @@ class ParameterColumn:
         with input_accordion("Hires. fix", f"{tab}_hr", "txtimg_hr_finalres") as hires:
             self.fields["hires"] = hires.enabled
             with gr.Row(elem_id=f"{tab}_hires_fix_row1"):
-                self.place("hires.upscaler", f"{tab}_hr_upscaler", choices=[*LATENT_UPSCALERS, *IMAGE_UPSCALERS])
+                self.place("hires.upscaler", f"{tab}_hr_upscaler", choices=self.hires_upscalers)
                 self.place("hires.steps", f"{tab}_hires_steps")
                 self.place("hires.denoising_strength", f"{tab}_denoising_strength")
             with gr.Row(elem_id=f"{tab}_hires_fix_row2"):
@@ -86,8 +85,8 @@ class ParameterColumn:
             with gr.Row(elem_id=f"{tab}_hires_fix_row3", visible=settings["hires_fix_show_sampler"]):
                 same = {"value": SAME_CHECKPOINT, "choices": [SAME_CHECKPOINT, *self.checkpoints]}
                 self.place("hires.checkpoint", "hr_checkpoint", allow_custom_value=True, **same)
-                self.place("hires.sampler", "hr_sampler", value=SAME_SAMPLER, choices=[SAME_SAMPLER, *SAMPLER_NAMES])
-                same = {"value": SAME_SCHEDULER, "choices": [SAME_SCHEDULER, *SCHEDULER_LABELS]}
+                self.place("hires.sampler", "hr_sampler", value=SAME_SAMPLER, choices=[SAME_SAMPLER, *self.samplers])
+                same = {"value": SAME_SCHEDULER, "choices": [SAME_SCHEDULER, *self.schedulers]}
                 self.place("hires.scheduler", "hr_scheduler", **same)
             with gr.Row(elem_id=f"{tab}_hires_fix_row4", visible=settings["hires_fix_show_prompts"]):
                 hint = "for the hires fix pass.\nLeave empty to use the same as in the first pass."

@@ -5,10 +5,11 @@ Pictures are (height, width, 3) uint8 arrays of sRGB, upright and with square pi
 
 from __future__ import annotations
 
+import io
 import re
 import warnings
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -170,16 +171,18 @@ def open_video(path: Path, rate: Fraction | float = FOLDER_RATE, budget: Budget 
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[InputContainer]:
-    """A container of FFmpeg's, of those that are a file of their own.
+def opened(file: Path | bytes) -> Iterator[InputContainer]:
+    """A container of FFmpeg's, of those that are a file of their own. file: where it is, or its content.
 
     Raises: InvalidRequest for what can't be read as one.
     """
+    source: Any = io.BytesIO(file) if isinstance(file, bytes) else str(file.resolve())
     try:
-        container = av.open(str(path.resolve()), options=dict(OPTIONS), metadata_errors="replace")
+        container = av.open(source, options=dict(OPTIONS), metadata_errors="replace")
     except (av.error.FFmpegError, ValueError, OSError) as error:
+        name = "This" if isinstance(file, bytes) else f'"{file.name}"'
         raise InvalidRequest(
-            f'"{path.name}" isn\'t a video that can be read: it is damaged, cut off, or of an unknown kind.'
+            f"{name} isn't a video that can be read: it is damaged, cut off, or of an unknown kind."
         ) from error
     with container:
         yield container
@@ -414,19 +417,15 @@ def _open_webp(path: Path, budget: Budget) -> Video:
     return Video(path, head.width, head.height, rate, starts, tick, duration, constant, decode=decode)
 
 
-def read_texts(path: Path) -> tuple[str | None, dict[str, str]]:
-    """The infotext in a video's comment, None if it has none, and its other texts.
+def read_texts(file: Path | bytes) -> tuple[str | None, dict[str, str]]:
+    """The infotext in a video's comment, None if it has none, and its other texts. No picture is decoded.
 
     Raises: InvalidRequest if it isn't a video.
     """
-    with opened(path) as container:
-        texts = {key.lower(): text for key, text in _metadata(container).items()}
+    with opened(file) as container:
+        texts = {key.lower(): text for key, text in container.metadata.items()}
     infotext = texts.pop("parameters", None) or texts.pop("comment", None)
     return infotext or None, texts
-
-
-def _metadata(container: InputContainer) -> Mapping[str, str]:
-    return container.metadata
 
 
 def _require_within(budget: Budget, path: Path, frames: int, seconds: float) -> None:
