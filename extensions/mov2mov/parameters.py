@@ -10,6 +10,7 @@ ColourMatch = Literal["None", "First result", "Source frame"]
 ColourMethod = Literal["LAB", "Histogram"]
 FlowMethod = Literal["DIS Medium", "DIS Fine", "Farneback"]
 SeedBehaviour = Literal["fixed", "increment", "ladder"]
+ResizeMode = Literal["Just resize", "Crop and resize", "Resize and fill", "Just resize (latent upscale)"]
 SoundChoice = Literal["Keep", "None", "File"]
 VideoFormat = Literal["mp4", "webm", "webp", "gif", "png"]
 Preset = Literal[
@@ -63,8 +64,24 @@ class Output(Params, title="Output"):
     crf: int = param(17, label="Quality (crf, 0 is lossless)", ge=0, le=51, step=1)
     preset: Preset = param("medium", label="Encoder preset")
     loop: int = param(0, label="Loops of GIF and WebP (0: for ever)", ge=0, le=65_535)
-    sound: SoundChoice = param("Keep", label="Sound")
-    soundtrack: str = param("", label="Soundtrack file", max_length=4096)
+    sound: ResizeMode = Literal["Just resize", "Crop and resize", "Resize and fill", "Just resize (latent upscale)"]
+SoundChoice = param("Keep", label="Sound")
+    soundtrack: str | None = None
+    """A file of sound, for "File"; the page has a place to load it."""
+
+
+class Start(Params, title="Source"):
+    """On the page: how a frame of the video becomes what img2img starts from."""
+
+    resize_mode: ResizeMode = param("Just resize", label="Resize mode")
+    denoising_strength: float = param(0.75, label="Denoising strength", ge=0, le=1, step=0.01)
+
+
+class Size(Params, title="Resize by"):
+    """The size of the film by that of the video, in place of width and height."""
+
+    enable: bool = param(False, label="Resize by")
+    scale: float = param(1, label="Scale", ge=0.05, le=4, step=0.05)
 
 
 class Mov2Mov(Params, title="mov2mov"):
@@ -78,6 +95,7 @@ class Mov2Mov(Params, title="mov2mov"):
         help="Lines such as 12: a text, added to the prompt from frame 12 of the film on, counted from 1",
     )
     resume: bool = param(True, label="Go on with an unfinished run of the same settings")
+    size: Size = Size()
     frames: Frames = Frames()
     temporal: Temporal = Temporal()
     editor: Editor = Editor()
