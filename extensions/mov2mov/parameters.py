@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from webui.extensions.api import Params, param
 
@@ -11,6 +11,8 @@ ColourMethod = Literal["LAB", "Histogram"]
 FlowMethod = Literal["DIS Medium", "DIS Fine", "Farneback"]
 SeedBehaviour = Literal["fixed", "increment", "ladder"]
 ResizeMode = Literal["Just resize", "Crop and resize", "Resize and fill", "Just resize (latent upscale)"]
+RESIZE_MODES: tuple[ResizeMode, ...] = get_args(ResizeMode)
+"""In the order of img2img's numbers."""
 SoundChoice = Literal["Keep", "None", "File"]
 VideoFormat = Literal["mp4", "webm", "webp", "gif", "png"]
 Preset = Literal[
@@ -64,8 +66,7 @@ class Output(Params, title="Output"):
     crf: int = param(17, label="Quality (crf, 0 is lossless)", ge=0, le=51, step=1)
     preset: Preset = param("medium", label="Encoder preset")
     loop: int = param(0, label="Loops of GIF and WebP (0: for ever)", ge=0, le=65_535)
-    sound: ResizeMode = Literal["Just resize", "Crop and resize", "Resize and fill", "Just resize (latent upscale)"]
-SoundChoice = param("Keep", label="Sound")
+    sound: SoundChoice = param("Keep", label="Sound")
     soundtrack: str | None = None
     """A file of sound, for "File"; the page has a place to load it."""
 
@@ -84,8 +85,8 @@ class Size(Params, title="Resize by"):
     scale: float = param(1, label="Scale", ge=0.05, le=4, step=0.05)
 
 
-class Mov2Mov(Params, title="mov2mov"):
-    """A film from a film: img2img on each frame."""
+class Own(Params, title="mov2mov"):
+    """What stands on the tab without an accordion around it."""
 
     noise_multiplier: float = param(1, label="Noise multiplier", ge=0, le=1.5, step=0.01)
     prompts: str = param(
@@ -95,6 +96,11 @@ class Mov2Mov(Params, title="mov2mov"):
         help="Lines such as 12: a text, added to the prompt from frame 12 of the film on, counted from 1",
     )
     resume: bool = param(True, label="Go on with an unfinished run of the same settings")
+
+
+class Mov2Mov(Own, title="mov2mov"):
+    """A film from a film: img2img on each frame."""
+
     size: Size = Size()
     frames: Frames = Frames()
     temporal: Temporal = Temporal()

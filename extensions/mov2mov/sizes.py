@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from webui.extensions.api import video as kit
 
-from .parameters import ResizeMode
-
 if TYPE_CHECKING:
-    from .parameters import Size
-
-MODES: tuple[ResizeMode, ...] = get_args(ResizeMode)
-"""In the order of img2img's numbers."""
+    from .parameters import ResizeMode, Size
 
 
 def fit(picture: Any, width: int, height: int, mode: ResizeMode) -> Any:
@@ -30,7 +25,9 @@ def fit(picture: Any, width: int, height: int, mode: ResizeMode) -> Any:
         return np.ascontiguousarray(scaled[max(top, 0) :, max(left, 0) :][:height, :width])
     above, before = max(-top, 0), max(-left, 0)
     missing = height - scaled.shape[0] - above, width - scaled.shape[1] - before
-    return np.pad(scaled, ((above, max(missing[0], 0)), (before, max(missing[1], 0)), (0, 0)), mode="edge")[:height, :width]
+    return np.pad(scaled, ((above, max(missing[0], 0)), (before, max(missing[1], 0)), (0, 0)), mode="edge")[
+        :height, :width
+    ]
 
 
 def scaled_size(source: kit.Video, size: Size) -> tuple[int, int]:

@@ -17,15 +17,18 @@ from webui.core.choices import (
     Scheduler,
     Upscaler,
 )
-from webui.core.errors import InvalidRequest, NotFound, WebuiError
+from webui.core.errors import InvalidRequest, NotFound, NotSaved, WebuiError
 from webui.core.files import atomic_file
 from webui.core.hooks import DenoiserHook, Residuals, Row, Step
 from webui.core.params import Params, group_list, param, picture, title_of
-from webui.core.request import GenerationResult
+from webui.core.request import FromImage, GenerationRequest, GenerationResult
 from webui.core.results import Picture, ResultFile
 from webui.core.settings import Section, Setting
+from webui.extensions.easel import Easel
 from webui.extensions.hookspecs import hookimpl
 from webui.extensions.page import Assets, Panel, Tab
+from webui.jobs.context import JobContext
+from webui.jobs.kinds import JobKind
 
 if TYPE_CHECKING:
     from webui import video
@@ -36,12 +39,18 @@ __all__ = [
     "Captioner",
     "Choices",
     "DenoiserHook",
+    "Easel",
     "ExtrasStep",
     "FaceRestorer",
+    "FromImage",
+    "GenerationRequest",
     "GenerationResult",
     "InvalidRequest",
+    "JobContext",
+    "JobKind",
     "NetworkKind",
     "NotFound",
+    "NotSaved",
     "Panel",
     "Params",
     "Picture",

@@ -19,8 +19,6 @@ from tests.video.clips import moving_square, number_of, numbered, write_clip
 from webui import video as kit
 from webui.core.errors import InvalidRequest, NoSpace
 
-RECORDED = Path("/work/shared/parity/mov2mov")
-
 
 def lighter(picture: Any, settings: FrameSettings) -> Processed:
     return Processed([np.minimum(picture.astype(int) + 10, 255).astype(np.uint8)], f"Seed: {settings.seed}")
@@ -114,12 +112,14 @@ def test_the_original_choice_of_frames(rate: int, asked: int, kept: int, seconds
 
 
 @pytest.mark.parity
-@pytest.mark.skipif(not RECORDED.is_dir(), reason="the recordings are not here")
-def test_recorded_choices_of_frames() -> None:
-    cases = json.loads((RECORDED / "manifest.json").read_text())
+def test_recorded_choices_of_frames(parity: Path) -> None:
+    recorded = parity / "mov2mov"
+    if not recorded.is_dir():
+        pytest.skip("the recordings of mov2mov are not there")
+    cases = json.loads((recorded / "manifest.json").read_text())
     assert cases
     for name, case in cases.items():
-        source = kit.open_video(RECORDED / case["video"])
+        source = kit.open_video(recorded / case["video"])
         assert (source.rate, source.count) == (8, 12)
         wanted = {"movie_fps": case["movie_frames"], "max_frames": case["max_frames"]}
         plan = plan_frames(source, Frames(keep_source_fps=False, legacy_skip=True, **wanted))

@@ -1,0 +1,77 @@
+"""The tab: the video, the form of img2img, what mov2mov adds, and beside it the film."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from webui.extensions.api import FromImage, InvalidRequest
+
+from .kinds import KIND, Film
+from .parameters import RESIZE_MODES, Editor, Frames, Mov2Mov, Output, Own, Size, Start, Temporal
+from .sources import keep_file
+
+NAME = "mov2mov"
+GROUPS = {"size": Size, "frames": Frames, "temporal": Temporal, "editor": Editor, "output": Output}
+UPSTREAM_IDS = {"frames.movie_fps": "mov2mov_movie_frames", "frames.max_frames": "mov2mov_max_frames"}
+
+
+def build_for(easel: Any) -> Callable[[Any], None]:
+    def build(page: Any) -> None:
+        with gr.Row(equal_height=False):
+            with gr.Column(elem_id=f"{NAME}_settings_column"):
+                video = gr.Video(label="Video", elem_id=f"{NAME}_mov", sources=["upload"], interactive=True)
+                start = page.widgets(Start, NAME)
+                form = page.generation_form(NAME)
+                own = page.widgets(Own, NAME)
+                for field, group in GROUPS.items():
+                    with gr.Accordion(str(group.model_config.get("title")), open=False, elem_id=f"{NAME}_{field}"):
+                        placed = page.widgets(group, f"{NAME}_{field}")
+                        own |= {f"{field}.{path}": item for path, item in placed.items()}
+                        if field == "output":
+                            sound = gr.File(
+                                label="Soundtrack", elem_id=f"{NAME}_soundtrack", file_types=["audio", "video"]
+                            )
+                for path, elem_id in UPSTREAM_IDS.items():
+                    own[path].elem_id = elem_id
+            with gr.Column():
+
+                def begin(values: Any, job_id: str | None, user: str | None) -> None:
+                    request = form.request(values, user)
+                    picked = Start.checked(**{path: values[item] for path, item in start.items()})
+                    image = FromImage(
+                        denoising_strength=picked.denoising_strength, resize_mode=RESIZE_MODES.index(picked.resize_mode)
+                    )
+                    options = options_of({path: values[item] for path, item in own.items()})
+                    if not values[video]:
+                        raise InvalidRequest("There is no video yet; load one first.")
+                    root = easel.paths.data / easel.settings.snapshot()["mov2mov_outpath_samples"] / "sources"
+                    if options.output.sound == "File":
+                        if not values[sound]:
+                            raise InvalidRequest('There is no soundtrack; load one, or set Sound to "Keep" or "None".')
+                        kept = str(keep_file(Path(values[sound]), root))
+                        options = options.replace(output=options.output.replace(soundtrack=kept))
+                    path = Path(values[video])
+                    film = Film(request.replace(image=image), options, str(keep_file(path, root)), path.name)
+                    easel.jobs.submit(KIND, film, job_id=job_id)
+
+                inputs = {video, sound, *start.values(), *own.values(), *form.inputs}
+                panel = page.job_panel(NAME, begin, inputs)
+                save = gr.DownloadButton("Save", elem_id=f"{NAME}_save", visible=True)
+                panel.video.change(lambda path: gr.DownloadButton(value=path), panel.video, save, queue=False)
+
+    return build
+
+
+def options_of(values: dict[str, Any]) -> Mov2Mov:
+    """values: by dotted path. Raises: InvalidRequest."""
+    groups = {
+        field: group.checked(
+            **{name: values[f"{field}.{name}"] for name in group.model_fields if f"{field}.{name}" in values}
+        )
+        for field, group in GROUPS.items()
+    }
+    return Mov2Mov.checked(**{name: values[name] for name in Own.model_fields}, **groups)
