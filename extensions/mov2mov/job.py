@@ -56,6 +56,8 @@ def run(easel: Easel, asked: Film, job: JobContext) -> FilmMade:
         return fit(picture, request.width, request.height, mode)
 
     comments = dict[str, None]()
+    if request.batch_count * request.batch_size > 1:
+        comments["A film is made once: batch count and batch size have no effect."] = None
     done, total = folder.finished, folder.count
     if done:
         job.child(done / total)

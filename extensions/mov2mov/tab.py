@@ -28,13 +28,20 @@ def build_for(easel: Any) -> Callable[[Any], None]:
                 form = page.generation_form(NAME)
                 own = page.widgets(Own, NAME)
                 for field, group in GROUPS.items():
-                    with gr.Accordion(str(group.model_config.get("title")), open=False, elem_id=f"{NAME}_{field}"):
+                    with gr.Accordion(
+                        str(group.model_config.get("title")), open=field == "frames", elem_id=f"{NAME}_{field}"
+                    ):
                         placed = page.widgets(group, f"{NAME}_{field}")
                         own |= {f"{field}.{path}": item for path, item in placed.items()}
                         if field == "output":
                             sound = gr.File(
-                                label="Soundtrack", elem_id=f"{NAME}_soundtrack", file_types=["audio", "video"]
+                                label="Soundtrack",
+                                elem_id=f"{NAME}_soundtrack",
+                                file_types=["audio", "video"],
+                                visible=False,
                             )
+                            choice = placed["sound"]
+                            choice.change(lambda kind: gr.File(visible=kind == "File"), choice, sound, queue=False)
                 for path, elem_id in UPSTREAM_IDS.items():
                     own[path].elem_id = elem_id
             with gr.Column():
