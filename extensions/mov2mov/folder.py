@@ -51,15 +51,15 @@ class WorkFolder:
         return cls(path)
 
     @classmethod
-    def unfinished(cls, root: Path, asked: Mapping[str, Any]) -> WorkFolder | None:
-        """The newest folder of a run that was asked the same and lacks frames, None if there is none."""
+    def latest(cls, root: Path, asked: Mapping[str, Any], unfinished: bool = True) -> WorkFolder | None:
+        """The newest folder of a run that was asked the same, None if there is none. unfinished: that lacks frames."""
         same = json.loads(json.dumps(dict(asked)))
         for path in sorted(root.glob(f"*/{JOB_FILE}"), key=lambda path: path.stat().st_mtime_ns, reverse=True):
             try:
                 folder = cls(path.parent)
             except (OSError, ValueError):
                 continue  # of something else, or damaged
-            if folder.facts.get("asked") == same and folder.first_missing is not None:
+            if folder.facts.get("asked") == same and (folder.first_missing is not None or not unfinished):
                 return folder
         return None
 

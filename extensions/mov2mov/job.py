@@ -7,16 +7,16 @@ import io
 import json
 import secrets
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from webui.extensions.api import Easel, FromImage, GenerationRequest, JobContext, NotSaved, WebuiError
+from webui.extensions.api import Easel, FromImage, GenerationRequest, InvalidRequest, JobContext, WebuiError
 from webui.extensions.api import video as kit
 
 from .folder import WorkFolder, source_mark
@@ -40,6 +40,7 @@ def run(easel: Easel, asked: Film, job: JobContext) -> FilmMade:
     """Diffuse what isn't there yet and put the film together, also of a part when the job is interrupted."""
     settings = easel.settings.snapshot()
     options, request = asked.options, asked.request
+    prompts = frame_prompts(options.prompts)
     source = kit.open_video(Path(asked.video), options.frames.movie_fps)
     name = Path(asked.name or asked.video).stem[:80] or "video"
     if options.size.enable:
@@ -47,6 +48,8 @@ def run(easel: Easel, asked: Film, job: JobContext) -> FilmMade:
         request = request.replace(width=width, height=height)
     job.text("Looking at the video")
     plan = _planned(source, options)
+    encoding, sound = _encoding(options), _sound(options, source, plan)
+    kit.require_writable(encoding, plan.rate, request.width, request.height, sound)
     folder = _folder(easel.paths.data / settings["mov2mov_outpath_samples"], name, asked, request, source, plan, job)
 
     image = request.image or FromImage()
@@ -62,10 +65,9 @@ def run(easel: Easel, asked: Film, job: JobContext) -> FilmMade:
     if done:
         job.child(done / total)
     process = _Process(job, request, options, asked.name or Path(asked.video).name, folder, total, comments)
-    prompts = frame_prompts(options.prompts)
-    frames = make_frames(source, plan, options, folder, process, fitted, request.prompt, prompts)
+    todo = () if asked.stitch else make_frames(source, plan, options, folder, process, fitted, request.prompt, prompts)
     try:
-        for frame in frames:
+        for frame in todo:
             if frame.failure:
                 comments[f"Frame {frame.index + 1} failed twice and is the video's own: {frame.failure}"] = None
             job.show(_preview(frame.picture), "image/jpeg")
@@ -80,7 +82,9 @@ def run(easel: Easel, asked: Film, job: JobContext) -> FilmMade:
             (), "Stopped before the first frame was finished.", tuple(comments), str(folder.path), finished, total
         )
     job.text("Writing the film")
-    written = _write(easel.paths.data / settings["mov2mov_output_dir"], source, plan, asked, folder, fitted)
+    pictures = film(source, plan, options, folder, fitted)
+    path = _untaken(easel.paths.data / settings["mov2mov_output_dir"], encoding.format)
+    written = kit.write_video(path, pictures, plan.rate, encoding, folder.infotext(0), sound)
     message = f"{finished} of {total} frames, {written.count / float(written.rate):.2f} s, in {written.path.name}"
     if finished < total:
         message += "; start again with the same settings to go on"
@@ -123,7 +127,9 @@ def _folder(
     options = asked.options.model_dump(mode="json", exclude={"resume", "output"})
     wanted = request.model_dump(exclude={"user", "remarks", "save_samples", "save_grid"}, serialize_as_any=True)
     same = {"request": _plain(wanted), "options": options, "source": source_mark(Path(asked.video))}
-    folder = WorkFolder.unfinished(root, same) if asked.options.resume else None
+    folder = WorkFolder.latest(root, same, not asked.stitch) if asked.options.resume or asked.stitch else None
+    if folder is None and asked.stitch:
+        raise InvalidRequest("No run of these settings has left frames; Generate makes some.")
     if folder is None:
         seed, subseed = (
             given if given >= 0 else secrets.randbelow(_SEEDS) for given in (request.seed, request.variation.seed)
@@ -172,35 +178,29 @@ class _Process:
         return Processed(pictures, f"{made[0].infotext}, mov2mov: {json.dumps(told, ensure_ascii=False)}")
 
 
-def _write(
-    root: Path, source: kit.Video, plan: FramePlan, asked: Film, folder: WorkFolder, fitted: Any
-) -> kit.WrittenVideo:
-    """Raises: NotSaved, InvalidRequest."""
-    output = asked.options.output
-    encoding = kit.Encoding(output.format, crf=output.crf, preset=output.preset, loop=output.loop)
-    path = next(path for path in _names(root, output.format) if not path.exists())
-    sound = None
+def _encoding(options: Mov2Mov) -> kit.Encoding:
+    output = options.output
+    return kit.Encoding(output.format, crf=output.crf, preset=output.preset, loop=output.loop)
+
+
+def _sound(options: Mov2Mov, source: kit.Video, plan: FramePlan) -> kit.Sound | None:
+    """Raises: InvalidRequest when a soundtrack is wanted and there is none."""
+    output = options.output
     if output.sound == "Keep":
-        sound = kit.sound_of(source, plan.start)
-    elif output.sound == "File" and output.soundtrack:
-        sound = kit.Sound(Path(output.soundtrack))
-    pictures = film(source, plan, asked.options, folder, fitted)
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise NotSaved(f'The folder "{root}" can\'t be made: {error.strerror}.') from error
-    return kit.write_video(path, pictures, plan.rate, encoding, folder.infotext(0), sound)
+        return kit.sound_of(source, plan.start)
+    if output.sound == "None":
+        return None
+    if not output.soundtrack:
+        raise InvalidRequest('There is no soundtrack; give one, or set Sound to "Keep" or "None".')
+    return kit.Sound(Path(output.soundtrack))
 
 
-def _names(root: Path, format: str) -> Iterator[Path]:
+def _untaken(root: Path, format: str) -> Path:
     """`{unix seconds}.mp4`, a folder for PNGs."""
     ending = "" if format == "png" else f".{format}"
     now = int(time.time())
-    yield root / f"{now}{ending}"
-    number = 2
-    while True:
-        yield root / f"{now}-{number}{ending}"
-        number += 1
+    names = chain([f"{now}"], (f"{now}-{number}" for number in count(2)))
+    return next(path for name in names if not (path := root / f"{name}{ending}").exists())
 
 
 def _plain(value: Any) -> Any:

@@ -13,13 +13,14 @@ from .parameters import Mov2Mov
 class Film:
     """What is asked for. request: img2img without its pictures. video: a file or folder that stays where it is.
 
-    name: of the video as the user knows it.
+    name: of the video as the user knows it. stitch: diffuse nothing, put together what an equal run has left.
     """
 
     request: GenerationRequest
     options: Mov2Mov
     video: str
     name: str = ""
+    stitch: bool = False
 
 
 @dataclass(frozen=True)

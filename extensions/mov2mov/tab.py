@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def build_for(easel: Any) -> Callable[[Any], None]:
                     own[path].elem_id = elem_id
             with gr.Column():
 
-                def begin(values: Any, job_id: str | None, user: str | None) -> None:
+                def begin(values: Any, job_id: str | None, user: str | None, stitch: bool = False) -> None:
                     request = form.request(values, user)
                     picked = Start.checked(**{path: values[item] for path, item in start.items()})
                     image = FromImage(
@@ -62,11 +63,13 @@ def build_for(easel: Any) -> Callable[[Any], None]:
                         kept = str(keep_file(Path(values[sound]), root))
                         options = options.replace(output=options.output.replace(soundtrack=kept))
                     path = Path(values[video])
-                    film = Film(request.replace(image=image), options, str(keep_file(path, root)), path.name)
+                    film = Film(request.replace(image=image), options, str(keep_file(path, root)), path.name, stitch)
                     easel.jobs.submit(KIND, film, job_id=job_id)
 
                 inputs = {video, sound, *start.values(), *own.values(), *form.inputs}
                 panel = page.job_panel(NAME, begin, inputs)
+                stitched = gr.Button("Stitch what exists", elem_id=f"{NAME}_stitch")
+                panel.submits(stitched, partial(begin, stitch=True), inputs)
                 save = gr.DownloadButton("Save", elem_id=f"{NAME}_save", visible=True)
                 panel.video.change(lambda path: gr.DownloadButton(value=path), panel.video, save, queue=False)
 

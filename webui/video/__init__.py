@@ -18,7 +18,16 @@ from webui.video.flow import (
 from webui.video.rates import as_rate, resampled, resampled_by_time
 from webui.video.reading import Budget, Frame, Picture, Video, open_video, read_texts, resized
 from webui.video.sound import Sound, sound_of
-from webui.video.writing import MIME, PRESETS, VIDEO_FORMATS, Encoding, VideoFormat, WrittenVideo, write_video
+from webui.video.writing import (
+    MIME,
+    PRESETS,
+    VIDEO_FORMATS,
+    Encoding,
+    VideoFormat,
+    WrittenVideo,
+    require_writable,
+    write_video,
+)
 
 __all__ = [
     "FLOW_METHODS",
@@ -50,6 +59,7 @@ __all__ = [
     "optical_flow",
     "pull",
     "read_texts",
+    "require_writable",
     "resampled",
     "resampled_by_time",
     "resized",

@@ -15,7 +15,6 @@ from av.audio.resampler import AudioResampler
 from av.container import OutputContainer
 from av.packet import Packet
 
-from webui.core.errors import InvalidRequest
 from webui.video.reading import Video, opened
 
 COPIED = {"mp4": ("aac", "mp3", "opus"), "webm": ("opus", "vorbis")}
@@ -44,15 +43,13 @@ class SoundTrack:
     """Puts a sound into a container that is being written, as far as its pictures are. Closed by `close`."""
 
     def __init__(self, container: OutputContainer, format: str, sound: Sound) -> None:
-        """Raises: InvalidRequest for a file that can't be read or is silent."""
+        """sound: of a file that has some. Raises: InvalidRequest when it can't be read."""
         self._files = ExitStack()
         self._container, self._sound = container, sound
         self._packets: Iterator[tuple[Fraction, Packet]] = iter(())
         self._ahead: tuple[Fraction, Packet] | None = None
         source = self._files.enter_context(opened(sound.path))
-        if not source.streams.audio:
-            self.close()
-            raise InvalidRequest(f'"{sound.path.name}" has no sound; choose another soundtrack.')
+        assert source.streams.audio, sound.path  # `require_writable` has looked
         stream = source.streams.audio[0]
         if sound.start > 0:
             source.seek(int(sound.start * av.time_base), backward=True)

@@ -28,8 +28,8 @@ from webui.core.errors import InvalidRequest, WebuiError, not_saved
 from webui.core.files import atomic_path, write_atomic
 from webui.core.pictures import LARGEST_SIDE, encode_image, text_exif
 from webui.video.rates import as_rate
-from webui.video.reading import Picture, resized
-from webui.video.sound import Sound, SoundTrack
+from webui.video.reading import Picture, opened, resized
+from webui.video.sound import COPIED, Sound, SoundTrack
 
 VideoFormat = Literal["mp4", "webm", "webp", "gif", "png"]
 VIDEO_FORMATS: tuple[VideoFormat, ...] = get_args(VideoFormat)
@@ -37,6 +37,8 @@ MIME = {"mp4": "video/mp4", "webm": "video/webm", "webp": "image/webp", "gif": "
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 GIF_FASTEST = Fraction(50)
 """Frames a second: a GIF counts in hundredths, and browsers slow down those shown for less than two."""
+LARGEST_FILM_SIDE = 16_384
+"""Pixels, of H.264 and VP9 as they are encoded here."""
 
 _BT709, _LIMITED = 1, 1  # AVColorPrimaries, AVColorTransferCharacteristic and AVColorSpace; AVColorRange
 
@@ -104,6 +106,7 @@ def write_video(
     all_pictures = (resized(picture, width, height) for picture in chain([first], sequence))
     counted = _Counted(all_pictures)
     size = width, height
+    require_writable(encoding, rate, width, height, sound)
     try:
         if encoding.format == "png":
             for number, picture in enumerate(counted, start=1):
@@ -128,6 +131,22 @@ def write_video(
     except OSError as error:
         raise not_saved(f'The video "{path.name}" can\'t be saved', error) from error
     return WrittenVideo(path, counted.count, rate, width, height)
+
+
+def require_writable(encoding: Encoding, rate: Fraction | float, width: int, height: int, sound: Sound | None) -> None:
+    """Tell what `write_video` would refuse before the pictures are made.
+
+    Raises: InvalidRequest for a rate or size that the format can't have, and for a soundtrack without sound.
+    """
+    if encoding.format == "gif" and as_rate(rate) > GIF_FASTEST:
+        raise InvalidRequest(f"A GIF can have {GIF_FASTEST} frames a second, not {float(rate):g}; choose a lower rate.")
+    most = LARGEST_SIDE.get(encoding.format, LARGEST_FILM_SIDE)
+    if max(width, height) > most:
+        raise InvalidRequest(f"{encoding.format} can have {most} pixels a side, not {width} x {height}.")
+    if sound is not None and encoding.format in COPIED:
+        with opened(sound.path) as container:
+            if not container.streams.audio:
+                raise InvalidRequest(f'"{sound.path.name}" has no sound; choose another soundtrack.')
 
 
 class _Counted:
@@ -212,8 +231,6 @@ def _write_gif(
     path: Path, pictures: Iterable[Picture], size: tuple[int, int], rate: Fraction, encoding: Encoding, infotext: str
 ) -> None:
     """In two passes, so that one palette is made of all pictures; between them they lie on the disk without loss."""
-    if rate > GIF_FASTEST:
-        raise InvalidRequest(f"A GIF can have {GIF_FASTEST} frames a second, not {float(rate):g}; choose a lower rate.")
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".gif-") as folder:
         spool, bare = Path(folder) / "frames.mkv", Path(folder) / "bare.gif"
         with _container(spool, "matroska") as container:
@@ -299,8 +316,6 @@ def _gif_comment(text: str) -> bytes:
 def _write_webp(
     path: Path, pictures: Iterable[Picture], size: tuple[int, int], rate: Fraction, encoding: Encoding, infotext: str
 ) -> None:
-    if max(size) > LARGEST_SIDE["webp"]:
-        raise InvalidRequest(f"A WebP can have {LARGEST_SIDE['webp']} pixels a side; choose another format.")
     with _container(path, "webp", loop=str(encoding.loop)) as container:
         options = {"quality": str(encoding.quality), "lossless": str(int(encoding.lossless))}
         stream = _add_stream(container, "libwebp_anim", "bgra", size, rate, options)

@@ -39,7 +39,7 @@ def run(
 ) -> tuple[WorkFolder, list[Any]]:
     plan = plan or plan_frames(source, options.frames)
     facts = {"made": list(plan.made), "seed": seed, "asked": options.model_dump(mode="json")}
-    folder = WorkFolder.unfinished(root, facts["asked"]) or WorkFolder.begin(root, "clip", facts)  # type: ignore[arg-type]
+    folder = WorkFolder.latest(root, facts["asked"]) or WorkFolder.begin(root, "clip", facts)  # type: ignore[arg-type]
     made = make_frames(source, plan, options, folder, process, unchanged, "a cat", frame_prompts(options.prompts))
     done = []
     for frame in made:

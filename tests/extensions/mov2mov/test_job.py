@@ -18,6 +18,7 @@ from tests.recordings import lay_out
 from tests.tiny import tiny_checkpoint
 from tests.video.clips import moving_square, sound_seconds, write_clip
 from webui.app import build_services
+from webui.core.errors import InvalidRequest
 from webui.core.flags import parse_flags
 from webui.core.pictures import encode_image, read_infotext
 from webui.core.request import FromImage, GenerationRequest
@@ -163,6 +164,20 @@ def test_an_interrupted_run_becomes_a_film_and_is_gone_on_with(services: Service
     assert (whole.folder, whole.finished) == (part.folder, 6)
 
 
+def test_what_exists_is_stitched(services: Services, clip: Path) -> None:
+    """Also in another format, and of a finished run; nothing is diffused."""
+    made = film(services, clip, prompts="1: snow")
+    asked = kinds().Film(
+        REQUEST, kinds().Mov2Mov(prompts="1: snow", output={"format": "gif"}), str(clip), clip.name, True
+    )
+    again: Any = services.jobs.result(services.jobs.submit(kinds().KIND, asked), timeout=240)
+    assert (again.folder, again.finished) == (made.folder, 6)
+    assert open_video(Path(again.files[0])).count == 6
+    other = kinds().Film(REQUEST, kinds().Mov2Mov(prompts="1: fog"), str(clip), clip.name, True)
+    with pytest.raises(InvalidRequest, match="has left frames"):
+        services.jobs.result(services.jobs.submit(kinds().KIND, other), timeout=240)
+
+
 @pytest.mark.parametrize(
     ("options", "ending"),
     [
@@ -189,9 +204,18 @@ def test_mistakes_are_told(services: Services, clip: Path, tmp_path: Path) -> No
         (tmp_path / "no.mp4", {}, "isn't a video"),
         (clip, {"frames": {"start": 9}}, "empty"),
         (clip, {"prompts": "snow"}, "12: a text"),
+        (clip, {"output": {"sound": "File"}}, "no soundtrack"),
+        (clip, {"output": {"sound": "File", "soundtrack": str(tmp_path / "no.mp4")}}, "isn't a video"),
+        (
+            clip,
+            {"output": {"format": "gif"}, "frames": {"keep_source_fps": False, "movie_fps": 60}},
+            "A GIF can have 50",
+        ),
     ):
-        with pytest.raises(Exception, match=words):
+        before = set((services.paths.outputs / "mov2mov-images").iterdir())
+        with pytest.raises(InvalidRequest, match=words):
             film(services, path, **options)
+        assert set((services.paths.outputs / "mov2mov-images").iterdir()) == before, words  # before a frame is made
 
 
 @pytest.mark.parity
