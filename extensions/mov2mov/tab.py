@@ -34,6 +34,8 @@ def build_for(easel: Any) -> Callable[[Any], None]:
                     ):
                         placed = page.widgets(group, f"{NAME}_{field}")
                         own |= {f"{field}.{path}": item for path, item in placed.items()}
+                        if field == "editor":
+                            _place_key_frames(video, own["prompts"])
                         if field == "output":
                             sound = gr.File(
                                 label="Soundtrack",
@@ -74,6 +76,57 @@ def build_for(easel: Any) -> Callable[[Any], None]:
                 panel.video.change(lambda path: gr.DownloadButton(value=path), panel.video, save, queue=False)
 
     return build
+
+
+def _place_key_frames(video: gr.Video, prompts: Any) -> None:
+    """A frame of the video to look at, and buttons that list it among the prompts of frames."""
+    with gr.Row():
+        frame = gr.Image(label="Frame", elem_id=f"{NAME}_frame", interactive=False, height=240)
+        with gr.Column():
+            number = gr.Slider(1, 2, value=1, step=1, label="Frame number", elem_id=f"{NAME}_frame_number")
+            add = gr.Button("Add", elem_id=f"{NAME}_add_key")
+            remove = gr.Button("Remove", elem_id=f"{NAME}_remove_key")
+            clear = gr.Button("Clear", elem_id=f"{NAME}_clear_keys")
+    video.change(lambda path: gr.Slider(maximum=frame_count(path), value=1), video, number, show_progress="hidden")
+    for event in (video.change, number.release):
+        event(frame_shown, [video, number], frame, show_progress="hidden")
+    add.click(with_key, [prompts, number], prompts, show_progress="hidden")
+    remove.click(without_key, [prompts, number], prompts, show_progress="hidden")
+    clear.click(lambda: "", None, prompts, show_progress="hidden")
+
+
+def frame_count(path: str | None) -> int:
+    """The last frame's number, counted from 1; 2 without a video, since a slider has two ends."""
+    from webui.extensions.api import video as kit
+
+    return max(kit.open_video(Path(path)).count, 2) if path else 2
+
+
+def frame_shown(path: str | None, number: float) -> Any:
+    """The picture of a frame of the video, counted from 1."""
+    from webui.extensions.api import video as kit
+
+    if not path:
+        return None
+    source = kit.open_video(Path(path))
+    return next(source.selected([min(int(number), source.count) - 1])).picture
+
+
+def with_key(text: str, number: float) -> str:
+    """The lines of prompts with one of a frame, in order; one that is there stays."""
+    lines = {_number_of(line): line for line in text.splitlines() if line.strip()}
+    lines.setdefault(int(number), f"{int(number)}: ")
+    return "\n".join(lines[key] for key in sorted(lines))
+
+
+def without_key(text: str, number: float) -> str:
+    return "\n".join(line for line in text.splitlines() if line.strip() and _number_of(line) != int(number))
+
+
+def _number_of(line: str) -> int:
+    """0 for a line that isn't a frame's prompt; it stays in front."""
+    start = line.partition(":")[0].strip()
+    return int(start) if start.isdecimal() else 0
 
 
 def options_of(values: dict[str, Any]) -> Mov2Mov:

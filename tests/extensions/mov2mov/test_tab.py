@@ -6,6 +6,8 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, expect
 
+from extensions.mov2mov.plan import frame_prompts
+from extensions.mov2mov.tab import with_key, without_key
 from tests.running import Server
 from tests.ui.conftest import Visit
 from tests.video.clips import moving_square, write_clip
@@ -34,6 +36,14 @@ def test_from_a_clip_to_a_film_that_plays(browser: Browser, server: Server, tmp_
         page.fill("#mov2mov_prompt textarea", "a harbour")
         for elem_id, value in (("steps", 2), ("width", 64), ("height", 64), ("max_frames", 4)):
             visit.set_number(f"mov2mov_{elem_id}", value)
+        page.locator("#mov2mov_editor button.label-wrap").click()
+        expect(page.locator("#mov2mov_frame_number input[type=range]")).to_have_attribute("max", "6")
+        expect(page.locator("#mov2mov_frame img")).to_be_visible()
+        visit.set_number("mov2mov_frame_number", 3)
+        page.click("#mov2mov_add_key")
+        expect(page.locator("#mov2mov_prompts textarea")).to_have_value("3: ")
+        page.click("#mov2mov_remove_key")
+        expect(page.locator("#mov2mov_prompts textarea")).to_have_value("")
         page.click("#mov2mov_generate")
         film = page.locator("#mov2mov_video video")
         expect(film).to_be_visible()
@@ -60,3 +70,11 @@ def test_from_a_clip_to_a_film_that_plays(browser: Browser, server: Server, tmp_
         assert set(visit.complaints) <= {"Method not implemented."}  # Gradio's own, after every upload
     finally:
         visit.context.close()
+
+
+def test_key_frames_are_listed_in_order() -> None:
+    text = with_key("10: rain", 3)
+    assert text == "3: \n10: rain"
+    assert with_key(text, 10) == text
+    assert without_key(text, 10) == "3: "
+    assert frame_prompts(with_key(without_key(text, 3), 12)) == {9: "rain", 11: ""}
