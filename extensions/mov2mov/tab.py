@@ -9,10 +9,11 @@ from typing import Any
 
 import gradio as gr
 
-from webui.extensions.api import FromImage, InvalidRequest
+from webui.extensions.api import FromImage, InvalidRequest, WebuiError
 
 from .kinds import KIND, Film
 from .parameters import RESIZE_MODES, Editor, Frames, Mov2Mov, Output, Own, Size, Start, Temporal
+from .plan import FramePlan, plan_frames
 from .sources import keep_file
 
 NAME = "mov2mov"
@@ -35,7 +36,7 @@ def build_for(easel: Any) -> Callable[[Any], None]:
                         placed = page.widgets(group, f"{NAME}_{field}")
                         own |= {f"{field}.{path}": item for path, item in placed.items()}
                         if field == "editor":
-                            _place_key_frames(video, own["prompts"])
+                            _place_key_frames(video, own)
                         if field == "output":
                             sound = gr.File(
                                 label="Soundtrack",
@@ -78,8 +79,10 @@ def build_for(easel: Any) -> Callable[[Any], None]:
     return build
 
 
-def _place_key_frames(video: gr.Video, prompts: Any) -> None:
-    """A frame of the video to look at, and buttons that list it among the prompts of frames."""
+def _place_key_frames(video: gr.Video, own: dict[str, Any]) -> None:
+    """A frame of the film to look at, and buttons that list it among the prompts of frames."""
+    prompts = own["prompts"]
+    chosen = [own[f"frames.{name}"] for name in Frames.model_fields]
     with gr.Row():
         frame = gr.Image(label="Frame", elem_id=f"{NAME}_frame", interactive=False, height=240)
         with gr.Column():
@@ -87,36 +90,50 @@ def _place_key_frames(video: gr.Video, prompts: Any) -> None:
             add = gr.Button("Add", elem_id=f"{NAME}_add_key")
             remove = gr.Button("Remove", elem_id=f"{NAME}_remove_key")
             clear = gr.Button("Clear", elem_id=f"{NAME}_clear_keys")
-    video.change(lambda path: gr.Slider(maximum=frame_count(path), value=1), video, number, show_progress="hidden")
+    quiet: dict[str, Any] = {"show_progress": "hidden"}
+    for event in (video.change, *(item.change for item in chosen)):
+        event(lambda *given: gr.Slider(maximum=frame_count(*given), value=1), [video, *chosen], number, **quiet)
     for event in (video.change, number.release):
-        event(frame_shown, [video, number], frame, show_progress="hidden")
-    add.click(with_key, [prompts, number], prompts, show_progress="hidden")
-    remove.click(without_key, [prompts, number], prompts, show_progress="hidden")
-    clear.click(lambda: "", None, prompts, show_progress="hidden")
+        event(frame_shown, [number, video, *chosen], frame, **quiet)
+    add.click(with_key, [prompts, number], prompts, **quiet)
+    remove.click(without_key, [prompts, number], prompts, **quiet)
+    clear.click(lambda: "", None, prompts, **quiet)
 
 
-def frame_count(path: str | None) -> int:
-    """The last frame's number, counted from 1; 2 without a video, since a slider has two ends."""
-    from webui.extensions.api import video as kit
-
-    return max(kit.open_video(Path(path)).count, 2) if path else 2
-
-
-def frame_shown(path: str | None, number: float) -> Any:
-    """The picture of a frame of the video, counted from 1."""
+def _looked_at(path: str | None, chosen: tuple[Any, ...]) -> tuple[Any, FramePlan] | None:
+    """The video and what the film shows of it; None for what can't be one, which Generate tells."""
     from webui.extensions.api import video as kit
 
     if not path:
         return None
-    source = kit.open_video(Path(path))
-    return next(source.selected([min(int(number), source.count) - 1])).picture
+    try:
+        source = kit.open_video(Path(path))
+        return source, plan_frames(source, Frames.checked(**dict(zip(Frames.model_fields, chosen, strict=True))))
+    except WebuiError:
+        return None
+
+
+def frame_count(path: str | None, *chosen: Any) -> int:
+    """How many frames the film has; at least 2, since a slider has two ends. chosen: the values of `Frames`."""
+    found = _looked_at(path, chosen)
+    return max(len(found[1].shown), 2) if found else 2
+
+
+def frame_shown(number: float, path: str | None, *chosen: Any) -> Any:
+    """The picture of the video that frame `number` of the film, counted from 1, is made of."""
+    found = _looked_at(path, chosen)
+    if found is None:
+        return None
+    source, plan = found
+    return next(source.selected([plan.shown[min(int(number), len(plan.shown)) - 1]])).picture
 
 
 def with_key(text: str, number: float) -> str:
     """The lines of prompts with one of a frame, in order; one that is there stays."""
-    lines = {_number_of(line): line for line in text.splitlines() if line.strip()}
-    lines.setdefault(int(number), f"{int(number)}: ")
-    return "\n".join(lines[key] for key in sorted(lines))
+    lines = [line for line in text.splitlines() if line.strip()]
+    if int(number) not in map(_number_of, lines):
+        lines.append(f"{int(number)}: ")
+    return "\n".join(sorted(lines, key=_number_of))
 
 
 def without_key(text: str, number: float) -> str:

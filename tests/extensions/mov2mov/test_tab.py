@@ -6,11 +6,12 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, expect
 
+from extensions.mov2mov.parameters import Frames
 from extensions.mov2mov.plan import frame_prompts
-from extensions.mov2mov.tab import with_key, without_key
+from extensions.mov2mov.tab import frame_count, frame_shown, with_key, without_key
 from tests.running import Server
 from tests.ui.conftest import Visit
-from tests.video.clips import moving_square, write_clip
+from tests.video.clips import moving_square, number_of, numbered, write_clip
 from webui.video import open_video
 
 UPSTREAM = (
@@ -77,4 +78,15 @@ def test_key_frames_are_listed_in_order() -> None:
     assert text == "3: \n10: rain"
     assert with_key(text, 10) == text
     assert without_key(text, 10) == "3: "
+    assert with_key("snow\nrain", 4) == "snow\nrain\n4: "  # what is written stays, also where it means nothing
     assert frame_prompts(with_key(without_key(text, 3), 12)) == {9: "rain", 11: ""}
+
+
+def test_the_frame_that_is_shown_is_the_films(tmp_path: Path) -> None:
+    clip = str(write_clip(tmp_path / "clip.mp4", numbered(12), 12))
+    frames = tuple(Frames(keep_source_fps=False, movie_fps=6, start=0.5).model_dump().values())
+    assert frame_count(clip, *frames) == 3
+    assert [number_of(frame_shown(number, clip, *frames)) for number in (1, 2, 3, 9)] == [7, 9, 11, 11]
+    (tmp_path / "no.mp4").write_bytes(b"no video")
+    assert frame_shown(1, str(tmp_path / "no.mp4"), *frames) is None
+    assert frame_count(None, *frames) == 2
