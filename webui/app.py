@@ -30,6 +30,7 @@ from webui.catalog.hashes import HashCache
 from webui.catalog.hashing import BackgroundHasher
 from webui.catalog.networks import EmbeddingCatalog, HypernetworkCatalog, LoraCatalog, Networks
 from webui.catalog.vaes import VaeCatalog
+from webui.core.choices import Choices
 from webui.core.errors import WebuiError
 from webui.core.flags import BadFlag, Flags, parse_flags
 from webui.core.layouts import folders_of, listed_folders
@@ -89,6 +90,8 @@ def build_services(flags: Flags) -> Services:
     disabled = settings.snapshot()["disabled_extensions"]
     host = load_extensions((paths.builtin_extensions, paths.extensions), disabled, disable_all)
     settings.declare(host.settings)
+    choices = Choices()
+    host.register_choices(choices)
     hashes = HashCache(paths.cache / "hashes.sqlite", enabled=not flags.no_hashing)
     own = paths.code / "models" / "Stable-diffusion"
     extra: list[str | Path] = [*flags.extra_models_dirs, *listed_folders(paths.model_folders)]
@@ -115,6 +118,7 @@ def build_services(flags: Flags) -> Services:
         vaes=VaeCatalog((paths.vae, *folders_of(extra, "vae")), roots, hashes),
         styles=styles,
         host=host,
+        choices=choices,
         tokenizer=cache(ClipTokenizer),
     )
     jobs = JobRunner("webui.pipeline.engine:build", parts)

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from webui.core.errors import Refused, WebuiError
-from webui.core.request import GenerationResult, ResultImage
+from webui.core.request import GenerationResult
+from webui.core.results import ResultFile
 from webui.services.saving import COLUMNS, open_folder, save_pictures, zip_pictures
 from webui.services.services import Services
 
@@ -28,8 +29,8 @@ INFO = {
 
 @pytest.fixture
 def result() -> GenerationResult:
-    grid = ResultImage(b"grid", "image/png", "g", 16, 8, is_grid=True)
-    pictures = [ResultImage(name, "image/jpeg", "p", 8, 8) for name in (b"one", b"two")]
+    grid = ResultFile(b"grid", "image/png", "g", 16, 8, role="grid")
+    pictures = [ResultFile(name, "image/jpeg", "p", 8, 8) for name in (b"one", b"two")]
     return GenerationResult((grid, *pictures), INFO)
 
 

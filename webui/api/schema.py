@@ -25,7 +25,7 @@ from typing_extensions import Self
 from webui.api.errors import sentence_of
 from webui.api.images import picture_bytes
 from webui.api.unused import checked_where_used
-from webui.core.choices import find_sampler
+from webui.core.choices import Choices
 from webui.core.errors import InvalidRequest, nearest
 from webui.core.params import Params, nested_group
 from webui.core.request import MAX_SIDE, GenerationRequest, Loopback, SoftInpainting
@@ -133,14 +133,14 @@ TextToImageBody = body_model("TextToImageRequest", _HiresSwitch, without=["image
 ImageToImageBody = body_model("ImageToImageRequest", _Pictures, without=["hires"])
 
 
-def request_of(body: Body, extensions: Sequence[type[Params]]) -> GenerationRequest:
+def request_of(body: Body, extensions: Sequence[type[Params]], choices: Choices) -> GenerationRequest:
     """The request that a body means; `overrides` and `infotext` are left to the caller.
 
     Raises: InvalidRequest naming the field, its value and what is allowed.
     """
     values = _nested(body)
     name = getattr(body, "sampler_name", None) or body.sampler_index
-    sampler, scheduler = find_sampler(name, getattr(body, "scheduler", None))
+    sampler, scheduler = choices.find_sampler(name, getattr(body, "scheduler", None))
     values |= {"sampler": sampler.name, "scheduler": scheduler.label}
     scripts = body.alwayson_scripts
     image, hires = values.pop("image", {}), values.pop("hires", {})  # both have a denoising_strength
@@ -273,8 +273,10 @@ def _named_args(title: str, content: Any, names: Sequence[str]) -> dict[str, Any
     return args
 
 
-def extension_values(asked: Mapping[str, Any], extensions: Sequence[type[Params]]) -> dict[str, Params]:
-    """The parameter groups that alwayson_scripts names. "args" are values in order, or by name.
+def extension_values(
+    asked: Mapping[str, Any], extensions: Sequence[type[Params]], field: str = "alwayson_scripts"
+) -> dict[str, Params]:
+    """The parameter groups that a field of the body names. "args" are values in order, or by name.
 
     Raises: InvalidRequest for an unknown title, or for values that the group refuses.
     """
@@ -292,6 +294,6 @@ def extension_values(asked: Mapping[str, Any], extensions: Sequence[type[Params]
             args = dict(zip(group.model_fields, args, strict=False))
         if not isinstance(args, dict) or not all(isinstance(name, str) for name in args):
             count = len(group.model_fields)
-            raise InvalidRequest(f"alwayson_scripts.{title}.args must be up to {count} values, or an object of them.")
+            raise InvalidRequest(f"{field}.{title}.args must be up to {count} values, or an object of them.")
         found[group.__name__] = group.as_given(**args)
     return found

@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
-from webui.core.choices import find_sampler
+from webui.core.choices import Choices
 from webui.core.errors import InvalidRequest
 from webui.core.infotext import render
 from webui.core.memory import require_room
@@ -423,7 +423,7 @@ def _novelai_infotext(image: Image.Image, items: Mapping[str, str]) -> str | Non
 
 def _sampler_name(name: str) -> str:
     try:
-        return find_sampler(name)[0].name
+        return Choices().find_sampler(name)[0].name
     except InvalidRequest:
         return "Euler a"
 

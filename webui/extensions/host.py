@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import pluggy
 from PIL.Image import Image
 
+from webui.core.choices import Choices
 from webui.core.errors import WebuiError, nearest
 from webui.core.hooks import DenoiserHook
 from webui.core.params import Params
-from webui.core.request import GenerationRequest
+from webui.core.request import GenerationRequest, GenerationResult
+from webui.core.results import Picture, ResultFile
 from webui.core.settings import Setting
 from webui.core.settings_table import SETTINGS
 from webui.extensions import hookspecs
@@ -132,6 +134,16 @@ class Host:
                 sentence = f'Extension "{name}" could not add its API routes: {type(error).__name__}: {error}.'
                 self._problems.append(Problem(name, sentence))
 
+    def register_choices(self, choices: Choices) -> None:
+        """Let every extension add what it offers. One that fails is reported, and the start goes on."""
+        for name, hook in self._hooks("register_choices"):
+            try:
+                hook(choices=choices)
+            except (Exception, SystemExit) as error:
+                log.exception("Extension %s could not register its choices", name)
+                sentence = f'Extension "{name}" could not register its choices: {type(error).__name__}: {error}.'
+                self._problems.append(Problem(name, sentence))
+
     @contextmanager
     def prepared_model(self, model: Any, plan: Any) -> Iterator[None]:
         """Open while `model` samples and decodes; every extension's patches are on inside and undone after.
@@ -166,6 +178,54 @@ class Host:
                     raise _failed(name, f"postprocess_image gave {_kind(changed)}, not a picture")
                 image = image if changed is None else changed
         return image
+
+    def revise_pass(self, parts: Any, this_pass: Any) -> Any:
+        """The pass's parts after every extension had its turn."""
+        with self._naming_the_culprit():
+            for name, hook in self._hooks("revise_pass"):
+                revised = hook(parts=parts, this_pass=this_pass)
+                if revised is not None and not isinstance(revised, type(parts)):
+                    raise _failed(name, f"revise_pass gave {_kind(revised)}, not PassParts")
+                parts = parts if revised is None else revised
+        return parts
+
+    def wrap_sampling(self, sample: Any, this_pass: Any) -> Any:
+        """The pass's sampling inside every extension's; the first loaded is innermost."""
+        with self._naming_the_culprit():
+            for name, hook in self._hooks("wrap_sampling"):
+                wrapped = hook(sample=sample, this_pass=this_pass)
+                if wrapped is not None and not callable(wrapped):
+                    raise _failed(name, f"wrap_sampling gave {_kind(wrapped)}, not a function")
+                sample = sample if wrapped is None else wrapped
+        return sample
+
+    def finish_batch(self, pictures: list[Picture], this_pass: Any) -> list[Picture]:
+        """A batch's pictures after every extension had its turn."""
+        with self._naming_the_culprit():
+            for name, hook in self._hooks("finish_batch"):
+                changed = hook(pictures=tuple(pictures), this_pass=this_pass)
+                if changed is None:
+                    continue
+                for item in changed:
+                    if not isinstance(item, Picture):
+                        raise _failed(name, f"finish_batch gave {_kind(item)}, not a Picture")
+                pictures = list(changed)
+        return pictures
+
+    def finish(
+        self, result: GenerationResult, plan: Any, job: Any, report: Any, state: Any, save_file: Any
+    ) -> list[ResultFile]:
+        """The files that extensions add to a job's result."""
+        added: list[ResultFile] = []
+        given = {"plan": plan, "job": job, "report": report, "state": state, "save_file": save_file}
+        with self._naming_the_culprit():
+            for name, hook in self._hooks("finish"):
+                files = hook(result=result, **given) or ()
+                for item in files:
+                    if not isinstance(item, ResultFile):
+                        raise _failed(name, f"finish gave {_kind(item)}, not a ResultFile")
+                added += files
+        return added
 
     def image_saved(self, path: Path, image: Image, plan: Any) -> None:
         """Tell every extension of a saved picture."""

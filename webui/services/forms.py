@@ -8,7 +8,7 @@ under "extensions.<class name>.<path>"; settings to be overridden under "overrid
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from webui.core.choices import SAME_CHECKPOINT, SAME_SAMPLER, SAME_SCHEDULER
@@ -31,11 +31,16 @@ def request_from_form(
     """
     values = _group_values(GenerationRequest, _used(form), "")
     values[OVERRIDES] = overrides_from_lines(form.get(OVERRIDES) or (), settings)
-    values[EXTENSIONS] = {
+    values[EXTENSIONS] = groups_from_form(form, groups)
+    return GenerationRequest.as_given(**values, user=user)
+
+
+def groups_from_form(form: Mapping[str, Any], groups: Iterable[type[Params]]) -> dict[str, Params]:
+    """The values of extensions' parameter groups, by the name of each. Raises: InvalidRequest."""
+    return {
         group.__name__: group.as_given(**_group_values(group, form, f"{EXTENSIONS}.{group.__name__}."))
         for group in groups
     }
-    return GenerationRequest.as_given(**values, user=user)
 
 
 def _used(form: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -8,13 +8,9 @@ from typing import Any, Literal, get_args
 
 from webui.core import infotext
 from webui.core.choices import (
-    IMAGE_UPSCALERS,
-    LATENT_UPSCALERS,
     SAME_CHECKPOINT,
     SAME_SAMPLER,
     SAME_SCHEDULER,
-    find_sampler,
-    find_scheduler,
 )
 from webui.core.errors import InvalidRequest, WebuiError
 from webui.core.image_choices import BY_FIELD
@@ -189,11 +185,11 @@ def _value(spec: ParamSpec, text: str, services: Services) -> Any:
     if spec.choices == "checkpoints":
         return _checkpoint(text, services)
     if spec.choices == "samplers" and text != SAME_SAMPLER:
-        return _spelling(lambda: find_sampler(text)[0].name)
+        return _spelling(lambda: services.choices.find_sampler(text)[0].name)
     if spec.choices == "schedulers" and text != SAME_SCHEDULER:
-        return _spelling(lambda: find_scheduler(text).label)
+        return _spelling(lambda: services.choices.find_scheduler(text).label)
     if spec.choices == "hires_upscalers":
-        return text if text in (*LATENT_UPSCALERS, *IMAGE_UPSCALERS) else None
+        return text if text in services.choices.hires_upscalers else None
     if spec.dotted in BY_FIELD:
         return BY_FIELD[spec.dotted].get(text)
     if isinstance(spec.default, bool):

@@ -18,7 +18,8 @@ from typing import Any
 
 from webui.core.errors import Refused, WebuiError
 from webui.core.files import write_atomic
-from webui.core.request import GenerationResult, ResultImage
+from webui.core.request import GenerationResult
+from webui.core.results import ResultFile
 from webui.services.services import Services
 
 COLUMNS = (
@@ -105,7 +106,7 @@ def _seed(result: GenerationResult, index: int) -> int | None:
     return seeds[number] if 0 <= number < len(seeds) else None
 
 
-def _save(folder: Path, image: ResultImage, seed: int | None) -> Path:
+def _save(folder: Path, image: ResultFile, seed: int | None) -> Path:
     numbers = [int(found[0]) for path in folder.iterdir() if (found := re.match(r"\d+", path.name))]
     ending = Path(image.path).suffix if image.path else "." + image.mime.rpartition("/")[2].replace("jpeg", "jpg")
     path = folder / f"{max(numbers, default=-1) + 1:05d}-{'grid' if seed is None else seed}{ending}"

@@ -10,13 +10,12 @@ import gradio as gr
 from gradio.components import Component
 
 from webui.core.choices import (
-    IMAGE_UPSCALERS,
-    LATENT_UPSCALERS,
     SAME_CHECKPOINT,
     SAME_SAMPLER,
     SAME_SCHEDULER,
-    SAMPLERS,
-    SCHEDULERS,
+    Choices,
+    Sampler,
+    Scheduler,
 )
 from webui.core.params import Params
 from webui.core.request import GenerationRequest
@@ -24,8 +23,6 @@ from webui.core.settings import Settings
 from webui.services.forms import EXTENSIONS, OVERRIDES
 from webui.ui.widgets import InputAccordion, input_accordion, specs_by_path, tool, widget
 
-SAMPLER_NAMES = [sampler.name for sampler in SAMPLERS]
-SCHEDULER_LABELS = [scheduler.label for scheduler in SCHEDULERS]
 SPECS = specs_by_path(GenerationRequest)
 
 
@@ -39,11 +36,14 @@ class ParameterColumn:
     reuse_subseed: gr.Button
     refresh_refiner: gr.Button
 
-    def __init__(self, tab: str, settings: Settings, checkpoints: Sequence[str]) -> None:
+    def __init__(self, tab: str, settings: Settings, checkpoints: Sequence[str], choices: Choices) -> None:
         """checkpoints: titles for the hires and refiner lists."""
         self.tab = tab
         self.settings = settings
         self.checkpoints = checkpoints
+        self.samplers = choices.names(Sampler)
+        self.schedulers = [scheduler.label for scheduler in choices.all(Scheduler)]
+        self.hires_upscalers = choices.hires_upscalers
         self.fields: dict[str, Component] = {}
 
     def place(self, path: str, elem_id: str, **options: Any) -> Component:
@@ -53,8 +53,8 @@ class ParameterColumn:
 
     def sampler(self) -> None:
         with gr.Row(elem_id=f"sampler_selection_{self.tab}"):
-            self.place("sampler", f"{self.tab}_sampling", choices=SAMPLER_NAMES)
-            self.place("scheduler", f"{self.tab}_scheduler", choices=SCHEDULER_LABELS)
+            self.place("sampler", f"{self.tab}_sampling", choices=self.samplers)
+            self.place("scheduler", f"{self.tab}_scheduler", choices=self.schedulers)
             self.place("steps", f"{self.tab}_steps")
 
     @contextmanager
@@ -68,7 +68,7 @@ class ParameterColumn:
         with input_accordion("Hires. fix", f"{tab}_hr", "txtimg_hr_finalres") as hires:
             self.fields["hires"] = hires.enabled
             with gr.Row(elem_id=f"{tab}_hires_fix_row1"):
-                self.place("hires.upscaler", f"{tab}_hr_upscaler", choices=[*LATENT_UPSCALERS, *IMAGE_UPSCALERS])
+                self.place("hires.upscaler", f"{tab}_hr_upscaler", choices=self.hires_upscalers)
                 self.place("hires.steps", f"{tab}_hires_steps")
                 self.place("hires.denoising_strength", f"{tab}_denoising_strength")
             with gr.Row(elem_id=f"{tab}_hires_fix_row2"):
@@ -78,8 +78,8 @@ class ParameterColumn:
             with gr.Row(elem_id=f"{tab}_hires_fix_row3", visible=settings["hires_fix_show_sampler"]):
                 same = {"value": SAME_CHECKPOINT, "choices": [SAME_CHECKPOINT, *self.checkpoints]}
                 self.place("hires.checkpoint", "hr_checkpoint", allow_custom_value=True, **same)
-                self.place("hires.sampler", "hr_sampler", value=SAME_SAMPLER, choices=[SAME_SAMPLER, *SAMPLER_NAMES])
-                same = {"value": SAME_SCHEDULER, "choices": [SAME_SCHEDULER, *SCHEDULER_LABELS]}
+                self.place("hires.sampler", "hr_sampler", value=SAME_SAMPLER, choices=[SAME_SAMPLER, *self.samplers])
+                same = {"value": SAME_SCHEDULER, "choices": [SAME_SCHEDULER, *self.schedulers]}
                 self.place("hires.scheduler", "hr_scheduler", **same)
             with gr.Row(elem_id=f"{tab}_hires_fix_row4", visible=settings["hires_fix_show_prompts"]):
                 hint = "for the hires fix pass.\nLeave empty to use the same as in the first pass."

@@ -60,7 +60,7 @@ class GenerationTab(ABC):
                 ):
                     with gr.Column(elem_id=f"{name}_settings"):
                         settings, titles = services.settings.snapshot(), services.checkpoints.titles()
-                        self.column = ParameterColumn(name, settings, titles)
+                        self.column = ParameterColumn(name, settings, titles, services.choices)
                         self.lay_out(self.column)
                     with gr.Column(elem_id=f"{name}_results"):
                         self.output = OutputPanel(services, name)
