@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 import webbrowser
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -50,6 +51,9 @@ from webui.prompts.tokenizer import ClipTokenizer
 from webui.services.services import Parts, Services
 
 log = logging.getLogger("easel")
+
+LAST_WORK = 1.0
+"""Seconds that threads of extensions have to end by themselves when the server has stopped."""
 
 OTHER_PORTS = 100
 """How many ports after the default one are tried when it is taken and none was asked for."""
@@ -282,5 +286,21 @@ def _share(services: Services, guard: Guard, gate: PasswordGate, port: int) -> N
         print(f"User: {credentials[0][0]}   Password: {credentials[0][1]}", flush=True)
 
 
+def leave(status: int) -> None:
+    """End the process with this exit status, also when threads that an extension started go on and on."""
+    deadline = time.monotonic() + LAST_WORK
+    others = [thread for thread in threading.enumerate() if thread is not threading.current_thread()]
+    lasting = [thread for thread in others if not thread.daemon]
+    for thread in lasting:
+        thread.join(max(deadline - time.monotonic(), 0))
+    left = [thread.name for thread in lasting if thread.is_alive()]
+    if not left:
+        sys.exit(status)
+    log.warning("Easel ends without waiting for threads that still run: %s.", ", ".join(left))
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -65,7 +65,8 @@ def resized(picture: Picture, width: int, height: int) -> Picture:
     if picture.shape[:2] == (height, width):
         return picture
     if picture.shape[2] == 4:  # the mask of an inpainting map keeps to its own kind
-        colors, alpha = resized(picture[:, :, :3], width, height), resized(picture[:, :, 3:].repeat(3, 2), width, height)
+        colors = resized(picture[:, :, :3], width, height)
+        alpha = resized(picture[:, :, 3:].repeat(3, axis=2), width, height)
         return np.concatenate([colors, alpha[:, :, :1]], axis=2)
     kinds = len(np.unique(picture.reshape(-1, picture.shape[2]), axis=0))
     is_binary = kinds == 2 and picture.min() < 16 and picture.max() > 240

@@ -99,7 +99,7 @@ def _parsed(lines: str, separator: str) -> list[list[str]]:
     except csv.Error as error:
         raise NotStyles(str(error)) from error
     try:
-        rows(strict=True, skipinitialspace=skips)
+        rows(skips, strict=True)
     except csv.Error as error:
         if "unexpected end" in str(error):
             raise NotStyles('a quotation mark (") is never closed') from error

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from webui.core.errors import Refused, WebuiError
+from webui.core.errors import NotSaved, Refused, WebuiError
 from webui.core.files import write_atomic
 from webui.core.request import GenerationResult
 from webui.core.results import ResultFile
@@ -115,8 +115,14 @@ def _save(folder: Path, image: ResultFile, seed: int | None) -> Path:
 
 
 def _log(path: Path, info: Mapping[str, Any], names: Sequence[str]) -> None:
-    """Append one line for these pictures; an older file with fewer columns gets the new header and is kept."""
-    old = list(csv.reader(io.StringIO(path.read_bytes().decode(), newline=""))) if path.exists() else []
+    """Append one line for these pictures; an older file with fewer columns gets the new header and is kept.
+
+    Raises: NotSaved when the file there isn't CSV in UTF-8; OSError.
+    """
+    try:
+        old = list(csv.reader(io.StringIO(path.read_bytes().decode(), newline=""))) if path.exists() else []
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise NotSaved(f"The pictures are saved; {path} can't be read ({error}) and was left as it is.") from error
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(COLUMNS)

@@ -46,8 +46,9 @@ def as_diffusers(weights: Mapping[str, T]) -> dict[str, T]:
     """Weights of an LDM control network under diffusers' names; others as they are. `weights` have no prefix."""
     if not is_ldm(weights):
         return dict(weights)
-    downs = sorted(int(match[1]) for name in weights if (match := re.match(r"input_blocks\.(\d+)\.0\.op\.weight", name)))
-    blocks = downs[0] - 1 if downs else len({name.split(".")[1] for name in weights if name.startswith("input_blocks.")}) - 1
+    ops = (re.match(r"input_blocks\.(\d+)\.0\.op\.weight", name) for name in weights)
+    inputs = {int(name.split(".")[1]) for name in weights if name.startswith("input_blocks.")}
+    blocks = min((int(match[1]) for match in ops if match), default=max(inputs) + 1) - 1
     hints = max(int(name.split(".")[1]) for name in weights if name.startswith("input_hint_block."))
     return {_diffusers_name(name, blocks, hints): weight for name, weight in weights.items()}
 

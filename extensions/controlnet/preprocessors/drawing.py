@@ -72,7 +72,7 @@ def color_grid(picture: Picture, resolution: int) -> Picture:
 
 
 def luminance(picture: Picture, gamma: float) -> Picture:
-    """The lightness of CIELAB, 0 to 1 raised to `gamma`; red and blue are taken for one another, as models learned it."""
+    """The lightness of CIELAB, 0 to 1 raised to `gamma`. Models learned it with red and blue exchanged."""
     return _toned(cv2.cvtColor(picture, cv2.COLOR_BGR2LAB)[:, :, 0], gamma)
 
 
