@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, get_args
 
 from webui.core.errors import InvalidRequest, nearest
@@ -85,16 +86,33 @@ class Scheduler:
 
 
 @dataclass(frozen=True)
+class UpscaleNetwork:
+    """The network of an upscaler.
+
+    tiles: the settings that say how large its tiles are and how far they overlap. scale: as far as is known without
+    the file. file: its weights, None as long as they aren't there; `missing` says then what to do. address: where it
+    comes from, or lies. model_name: as A1111 lists it.
+    """
+
+    tiles: tuple[str, str]
+    scale: int
+    file: Path | None
+    address: str
+    model_name: str | None = None
+    missing: str = ""
+
+
+@dataclass(frozen=True)
 class Upscaler:
     """A way to enlarge a picture.
 
-    function: import path of `(image, scale) -> image`, which may enlarge by another factor than asked; None is no
-    way of its own. model: the weights that the function needs, None for plain resizing.
+    function: import path of `(image, scale, enlarger) -> image`, which may enlarge by another factor than asked, see
+    `webui.pipeline.upscaling.Enlarger`; None is no way of its own. network: None for plain resizing.
     """
 
     name: str
     function: str | None
-    model: str | None = None
+    network: UpscaleNetwork | None = None
 
 
 @dataclass(frozen=True)

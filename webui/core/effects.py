@@ -16,10 +16,11 @@ _REASONS: Final[Mapping[str, str]] = {
     "there is no face restoration in this version": """
         save_images_before_face_restoration face_restoration face_restoration_model code_former_weight
         face_restoration_unload""",
-    "there are no upscaler models in this version": """
-        ESRGAN_tile ESRGAN_tile_overlap realesrgan_enabled_models dat_enabled_models DAT_tile DAT_tile_overlap
-        set_scale_by_when_changing_upscaler ldsr_steps ldsr_cached SCUNET_tile SCUNET_tile_overlap SWIN_tile
-        SWIN_tile_overlap SWIN_torch_compile upscaling_max_images_in_cache enable_upscale_progressbar""",
+    "the page leaves the factor as it is": "set_scale_by_when_changing_upscaler",
+    "the upscaler LDSR isn't in this version": "ldsr_steps ldsr_cached",
+    "upscalers aren't compiled in this version": "SWIN_torch_compile",
+    "enlarged pictures aren't kept from one job to the next": "upscaling_max_images_in_cache",
+    "the page shows the progress of upscaling, the console none": "enable_upscale_progressbar",
     "upscaling is the only postprocessing in this version": """
         postprocessing_enable_in_main_ui postprocessing_disable_in_extras postprocessing_operation_order
         postprocessing_existing_caption_action""",

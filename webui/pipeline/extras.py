@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from webui.core.choices import Choices, ExtrasStep, load_function
+from webui.core.choices import Choices, ExtrasStep, Upscaler, load_function
 from webui.core.errors import InvalidRequest, WebuiError
 from webui.core.extras import SCALE_TO, ExtrasRequest, PictureSource
 from webui.core.infotext import render
@@ -20,11 +20,12 @@ from webui.core.request import GenerationResult
 from webui.core.results import ResultFile
 from webui.core.settings import Settings
 from webui.models.manager import ModelManager
+from webui.models.stopping import Stopped
 from webui.pipeline.engine import Engine
 from webui.pipeline.limits import require_room_for
 from webui.pipeline.saving.names import safe_part
 from webui.pipeline.saving.picture_files import Keeper, encoded
-from webui.pipeline.upscaling import upscale
+from webui.pipeline.upscaling import Enlarger, require_weights, upscale
 
 if TYPE_CHECKING:
     from webui.jobs.context import JobContext
@@ -45,6 +46,10 @@ class StepContext:
     models: ModelManager
     job: JobContext
     done: dict[str, object] = field(default_factory=dict)
+
+    def enlarger(self, upscaler: Upscaler) -> Enlarger:
+        """The upscaler at work for this job; its tiles are the job's steps."""
+        return Enlarger(upscaler, self.settings, self.models, self.job, counts=True)
 
 
 def run(engine: Engine, request: ExtrasRequest, job: JobContext) -> GenerationResult:
@@ -67,6 +72,8 @@ def run(engine: Engine, request: ExtrasRequest, job: JobContext) -> GenerationRe
         job.text(source.name)
         try:
             results.append(_processed(source, request, context, folder, keeper))
+        except Stopped:
+            comments.append(f"{source.name} was left: the job was stopped in its middle.")
         except WebuiError as error:
             if len(request.sources) == 1:
                 raise
@@ -83,8 +90,8 @@ def run(engine: Engine, request: ExtrasRequest, job: JobContext) -> GenerationRe
 
 def check(request: ExtrasRequest, choices: Choices) -> None:
     """Raises: InvalidRequest for what can't be done here, before any work."""
-    choices.find_upscaler(request.upscaler_1)
-    choices.find_upscaler(request.upscaler_2)
+    for name in (request.upscaler_1, request.upscaler_2):
+        require_weights(choices.find_upscaler(name))
     for name, visibility in (("GFPGAN", request.gfpgan_visibility), ("CodeFormer", request.codeformer_visibility)):
         if visibility > 0:
             raise InvalidRequest(f"Face restoration by {name} isn't installed; set its visibility to 0.")
@@ -114,7 +121,7 @@ def idle_wishes(request: ExtrasRequest) -> Iterator[str]:
 def _processed(
     source: PictureSource, request: ExtrasRequest, context: StepContext, folder: Path, keeper: Keeper
 ) -> ResultFile:
-    """One picture. Raises: InvalidRequest when it can't be read."""
+    """One picture. Raises: InvalidRequest when it can't be read, Stopped when the job was to end before its end."""
     data, settings, done = _content(source), context.settings, context.done
     infotext, items = read_infotext(data)
     done.clear()
@@ -162,9 +169,10 @@ def upscale_step(image: Image.Image, request: ExtrasRequest, context: StepContex
             f"{most_megapixels:g}. Choose a smaller size."
         )
     require_room_for(math.ceil(image.width * scale), math.ceil(image.height * scale))
-    result = upscale(image, first, scale)
+    result = upscale(image, context.enlarger(first), scale)
     if second.function is not None and request.upscaler_2_visibility > 0:
-        result = Image.blend(result, upscale(image, second, scale), request.upscaler_2_visibility)
+        other = upscale(image, context.enlarger(second), scale)
+        result = Image.blend(result, other, request.upscaler_2_visibility)
     if crop:
         result = centred(result, width, height)
         done["Postprocess crop to"] = f"{width}x{height}"

@@ -36,6 +36,7 @@ from webui.pipeline.report import job_info
 from webui.pipeline.sampling import sample
 from webui.pipeline.saving.results import finish_job, hand_over, remember, save_before_hires, with_grid
 from webui.pipeline.saving.saver import Saver
+from webui.pipeline.upscaling import Enlarger
 
 if TYPE_CHECKING:
     from webui.jobs.context import JobContext
@@ -108,13 +109,18 @@ def starting_point(job: Job, image: FromImage) -> Source:
             report.comment(BLANK_MASK)
         shown = inpaint_fields(image.inpaint, masking)
         report.fields.update({key: value for key, value in shown.items() if value is not None})
-    upscaler = job.engine.choices.find_upscaler(plan.settings["upscaler_for_img2img"])
-    canvas = make_canvas(plan, inputs, masking, upscaler)
+    canvas = make_canvas(plan, inputs, masking, enlarger(job, plan.settings["upscaler_for_img2img"]))
     with (
         job.engine.prepared(plan.first.checkpoint, plan) as model,
         stoppable(model.vae.module, lambda: job.progress.interrupted),
     ):
         return encoded(canvas, plan, model)
+
+
+def enlarger(job: Job, upscaler: str | None) -> Enlarger:
+    """The upscaler of that name at work for this job. Raises: InvalidRequest for an unknown one."""
+    engine = job.engine
+    return Enlarger(engine.choices.find_upscaler(upscaler), job.plan.settings, engine.models, job.progress)
 
 
 def named_pictures(image: FromImage) -> Iterator[tuple[str, bytes]]:
@@ -227,8 +233,8 @@ def enlarged(
             return Source(bigger, model.decode(bigger) if shows_picture else None)
     assert before is not None, "an image upscaler needs the decoded pictures"
     target = hires.sampling
-    upscaler = job.engine.choices.find_upscaler(hires.upscaler)
-    images = [resized(image, upscaler, hires.upscale_width, hires.upscale_height) for image in before]
+    grown = enlarger(job, hires.upscaler)
+    images = [resized(image, grown, hires.upscale_width, hires.upscale_height) for image in before]
     cut = [to_tensor(cropped_to(image, target.width, target.height))[None].to(model.device) for image in images]
     seeds = plan.seeds_of(indices)
     with torch.inference_mode():

@@ -12,8 +12,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-CONTEXT = 32
-"""Pixels around a piece that the network sees besides."""
+CONTEXT = 48
+"""Pixels around a piece that the network sees besides. R-ESRGAN 4x+ looks that far: with 32 pixels its tiles differ by
+up to 7/255 from the whole, with 48 by 2."""
 
 Pixels: TypeAlias = NDArray[np.uint8]
 Enlarge: TypeAlias = Callable[[Pixels], NDArray[np.float32]]
@@ -53,8 +54,9 @@ class Tile:
 
 def spans(length: int, tile: int, overlap: int) -> tuple[Span, ...]:
     """Even pieces of at most `tile` pixels of which neighbours share `overlap`; one piece for tile 0."""
-    overlap = min(overlap, tile // 2) // 2 * 2
-    count = 1 if tile <= 0 or length <= tile else -(-(length - overlap) // (tile - overlap))
+    overlap = min(overlap, tile // 2)
+    count = 1 if tile <= 0 or length <= tile else -(-length // (tile - overlap))
+    overlap = min(overlap, length // count) // 2 * 2
     borders = [round(length * index / count) for index in range(count + 1)]
     half, found = overlap // 2, []
     for index, (begin, end) in enumerate(zip(borders, borders[1:], strict=False)):
