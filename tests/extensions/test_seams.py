@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,14 +79,6 @@ def pixels(result: GenerationResult, index: int = 0) -> np.ndarray:
 @pytest.fixture(scope="module")
 def plain(engine: Engine) -> np.ndarray:
     return pixels(made(engine))
-
-
-def test_they_import_nothing_of_easel_but_the_api() -> None:
-    for file in FIXTURES.rglob("*.py"):
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-        imported = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
-        imported += [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
-        assert {module for module in imported if module.startswith("webui")} == {"webui.extensions.api"}, file
 
 
 REQUESTS: list[dict[str, Any]] = [

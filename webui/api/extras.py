@@ -11,8 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, cr
 from pydantic.json_schema import SkipJsonSchema
 from typing_extensions import Self
 
+from webui.api.extension_args import extension_values
 from webui.api.images import picture_bytes
-from webui.api.schema import api_fields, extension_values
+from webui.api.schema import api_fields
 from webui.api.unused import checked_where_used
 from webui.api.waiting import Waiters
 from webui.core.extras import MOST_PICTURES, ExtrasRequest, PictureSource
@@ -102,7 +103,7 @@ def _make(services: Services, values: dict[str, Any], sources: tuple[PictureSour
     names = {api: path[-1] for api, path, _ in api_fields(ExtrasRequest)}
     steps = extension_values(values.pop("extensions"), step_groups(services), "extensions")
     given = {names[api]: value for api, value in values.items()}
-    request = ExtrasRequest.checked(**given, sources=sources, save=False, extensions=steps)
+    request = ExtrasRequest.checked(**given, sources=sources, save=False, extensions=steps.groups)
     job_id = submit_extras(services, request)
     services.jobs.wait(job_id)
     return generation_result(services, job_id)

@@ -65,7 +65,7 @@ def make_pictures(services: Services, body: Body) -> Response:
     if body.infotext:
         form = form_from_infotext(body.infotext, services).form
         overrides = overrides_from_lines(form.get(OVERRIDES, ()), services.settings.snapshot())
-        body = filled_in(body, form)
+        body = filled_in(body, form, services.host.params)
     known, unknown = known_settings(services, body.override_settings or {})
     overrides |= known
     request = request_of(body, services.host.params, services.choices)

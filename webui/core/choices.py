@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast, get_args
 
 from webui.core.errors import InvalidRequest, nearest
 from webui.core.params import Params
@@ -117,10 +117,18 @@ class Upscaler:
 
 @dataclass(frozen=True)
 class FaceRestorer:
-    """A way to restore faces. function: import path of `(image, models) -> image`, see `ModelManager.borrow`."""
+    """A way to restore faces.
+
+    function: import path of `(image, restorer, models, weight) -> image`, see `ModelManager.borrow`; weight: 0 changes
+    faces most, 1 least, where the network heeds it. file: of its network, None without one. detector: files of the
+    networks that find faces. missing: what to do about files that aren't there, "" when all are.
+    """
 
     name: str
     function: str
+    file: Path | None = None
+    detector: tuple[Path, ...] = ()
+    missing: str = ""
 
 
 @dataclass(frozen=True)
@@ -371,7 +379,7 @@ class Choices:
                 raise TypeError(
                     f"{item!r:.80} can't be chosen; give one of {', '.join(kind.__name__ for kind in KINDS)}"
                 )
-            if self._find(item.name, type(item)) is not None:
+            if self._find(item.name, cast("type[Any]", type(item))) is not None:
                 raise ValueError(f'there is a {type(item).__name__} called "{item.name}" already')
             self._sources[type(item)].append(lambda item=item: (item,))  # type: ignore[misc]
 
@@ -436,7 +444,7 @@ class Choices:
             return self.find_scheduler(sampler.scheduler)
         return scheduler
 
-    def _find(self, name: str, kind: type[Any]) -> Any:
+    def _find(self, name: str, kind: type[C]) -> C | None:
         wanted = name.strip().lower()
         spelt = ((item, (spelling.lower() for spelling in _spellings(item))) for item in self.all(kind))
         return next((item for item, spellings in spelt if wanted in spellings), None)

@@ -259,7 +259,10 @@ class Loopback(Params):
 
 
 class GenerationRequest(Params):
-    """Everything that decides a job's pictures. `image` set means img2img."""
+    """Everything that decides a job's pictures. `image` set means img2img.
+
+    remarks: sentences for the user about what was asked for and is left out; they come with the result.
+    """
 
     prompt: str = param("", label="Prompt", api="prompt", max_length=MAX_PROMPT)
     negative_prompt: str = param("", label="Negative prompt", api="negative_prompt", max_length=MAX_PROMPT)
@@ -293,6 +296,7 @@ class GenerationRequest(Params):
     save_samples: bool = True
     save_grid: bool = True
     user: str | None = None
+    remarks: tuple[str, ...] = ()
     overrides: Mapping[str, Any] = Field(default_factory=dict)
     extensions: Mapping[str, Params] = Field(default_factory=dict)
 

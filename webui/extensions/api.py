@@ -16,13 +16,15 @@ from webui.core.choices import (
 )
 from webui.core.errors import InvalidRequest, NotFound, WebuiError
 from webui.core.hooks import DenoiserHook, Residuals, Row, Step
-from webui.core.params import Params, param
+from webui.core.params import Params, group_list, param, picture, title_of
 from webui.core.request import GenerationResult
 from webui.core.results import Picture, ResultFile
 from webui.core.settings import Section, Setting
 from webui.extensions.hookspecs import hookimpl
+from webui.extensions.page import Assets, Panel, Tab
 
 __all__ = [
+    "Assets",
     "Axis",
     "Captioner",
     "Choices",
@@ -33,6 +35,7 @@ __all__ = [
     "InvalidRequest",
     "NetworkKind",
     "NotFound",
+    "Panel",
     "Params",
     "Picture",
     "Residuals",
@@ -43,8 +46,12 @@ __all__ = [
     "Section",
     "Setting",
     "Step",
+    "Tab",
     "Upscaler",
     "WebuiError",
+    "group_list",
     "hookimpl",
     "param",
+    "picture",
+    "title_of",
 ]

@@ -30,6 +30,7 @@ from webui.core.params import Params
 from webui.core.request import GenerationResult
 from webui.core.results import Picture, ResultFile
 from webui.core.settings import Setting
+from webui.extensions.page import Assets, Panel, Tab
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -51,6 +52,21 @@ def register_params() -> type[Params] | Sequence[type[Params]] | None:
 @hookspec
 def register_settings() -> Sequence[Setting] | None:
     """Settings of this extension, for the Settings tab and config.json."""
+
+
+@hookspec
+def register_panels() -> Sequence[Panel] | None:
+    """Groups of parameters to be laid out by hand, and in which section of the form; others get an accordion."""
+
+
+@hookspec
+def register_assets() -> Assets | None:
+    """Scripts, styles and translations for the page."""
+
+
+@hookspec
+def tabs(easel: Any) -> Sequence[Tab] | None:
+    """Tabs of this extension, in the order to be shown. Called when the page is built."""
 
 
 @hookspec

@@ -80,6 +80,8 @@ def begin(
     """The job with everything decided, and what img2img starts from. fields: further ones for the infotext."""
     plan = engine.plan(request)
     report = Report(dict(fields or {}))
+    for remark in request.remarks:
+        report.comment(remark)
     saver = Saver(plan, engine.paths, progress.progress.job_timestamp, engine.provenance, report.comment)
     job = Job(engine, plan, progress, saver, report)
     for use in plan.vaes.values():

@@ -431,12 +431,17 @@ class _Check:
 
     def _others(self) -> Iterator[Fact]:
         """Keys that nothing here reads, and programs other than A1111 and its like."""
-        specs = [*GenerationRequest.specs(), *(spec for group in self.services.host.params for spec in group.specs())]
-        known = {spec.infotext for spec in specs} | {setting.infotext for setting in self.settings.table.values()}
+        groups = self.services.host.params
+        known = {spec.infotext for spec in GenerationRequest.specs()} | {
+            setting.infotext for setting in self.settings.table.values()
+        }
         known |= WRITTEN | SAYS_NOTHING | ELSEWHERE.keys()
         note = "Nothing here reads this; the picture may have needed an extension."
         for key in sorted(self.told):
-            if not {key, key.removesuffix("-1").removesuffix("-2")} & known and not key.startswith("Postprocess "):
+            names = {key, key.removesuffix("-1").removesuffix("-2")}
+            if names & known or any(group.reads_key(name) for group in groups for name in names):
+                continue
+            if not key.startswith("Postprocess "):
                 yield Fact(key, "unknown", str(self.found[key])[:200], "", note)
         version = str(self.found.get("Version", ""))
         if version and not A1111_VERSION.match(version):

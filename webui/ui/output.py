@@ -15,6 +15,7 @@ from webui.core.results import ResultFile
 from webui.services import generation, saving
 from webui.services.services import Services
 from webui.ui import html
+from webui.ui.job_panel import JobPanel
 from webui.ui.widgets import QUIET, show_problem, tool
 
 
@@ -25,7 +26,8 @@ class OutputPanel:
     upscale: only under txt2img's pictures. save, save_zip: not in Extras, whose results are saved already.
     """
 
-    def __init__(self, services: Services, tab: Literal["txt2img", "img2img", "extras"]) -> None:
+    def __init__(self, services: Services, tab: Literal["txt2img", "img2img", "extras"], job: JobPanel) -> None:
+        """job: whose results it shows."""
         self.services = services
         self.tab = tab
         with gr.Column(elem_id=f"{tab}_results_panel", variant="panel"):
@@ -59,7 +61,8 @@ class OutputPanel:
             if tab == "extras":
                 gr.HTML(elem_id="html_info_x_extras")
             self.info = gr.HTML(elem_id=f"html_info_{tab}", elem_classes=["infotext"])
-            self.log = gr.HTML(elem_id=f"html_log_{tab}", elem_classes=["html-log"])
+            job.place_log()
+            self.log = job.log
             self.generation_info = gr.Textbox(elem_id=f"generation_info_{tab}", visible="hidden")
             self.selected = gr.Number(0, precision=0, visible="hidden")
             self._job = gr.Textbox(visible="hidden")
