@@ -27,12 +27,13 @@ from webui.api.patience import ImpatientProtocol
 from webui.api.share import PasswordGate, generated_credentials, open_tunnel
 from webui.catalog.checkpoints import CheckpointCatalog
 from webui.catalog.facts import FactCache
+from webui.catalog.face_restorers import FaceRestorerCatalog
 from webui.catalog.hashes import HashCache
 from webui.catalog.hashing import BackgroundHasher
 from webui.catalog.networks import EmbeddingCatalog, HypernetworkCatalog, LoraCatalog, Networks
 from webui.catalog.upscalers import UpscalerCatalog
 from webui.catalog.vaes import VaeCatalog
-from webui.core.choices import Choices, Upscaler
+from webui.core.choices import Choices, FaceRestorer, Upscaler
 from webui.core.errors import WebuiError
 from webui.core.flags import BadFlag, Flags, parse_flags
 from webui.core.layouts import folders_of, listed_folders
@@ -101,6 +102,7 @@ def build_services(flags: Flags) -> Services:
     extra: list[str | Path] = [*flags.extra_models_dirs, *listed_folders(paths.model_folders)]
     upscalers = UpscalerCatalog(paths.models, folders_of(extra, "upscalers"), settings)
     choices.add_list(Upscaler, upscalers.all)
+    choices.add_list(FaceRestorer, FaceRestorerCatalog(paths.models).all)
     host.register_choices(choices)
     roots = [root for root in paths.checkpoints if root != own or root == paths.models / "Stable-diffusion"]
     roots += folders_of(extra, "checkpoints")

@@ -57,8 +57,8 @@ def test_what_we_have_is_listed_as_a1111_lists_it(easel: Running, parity: Path, 
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize("route", ["upscalers", "realesrgan-models"])
-def test_upscalers_are_listed_as_recorded(easel: Running, parity: Path, route: str) -> None:
+@pytest.mark.parametrize("route", ["upscalers", "realesrgan-models", "face-restorers"])
+def test_upscalers_and_restorers_are_listed_as_recorded(easel: Running, parity: Path, route: str) -> None:
     assert easel.client.get(f"/sdapi/v1/{route}").json() == recorded(parity, route)
 
 

@@ -10,7 +10,7 @@ import psutil
 from fastapi import APIRouter
 
 from webui.catalog.upscalers import REALESRGAN_MODELS
-from webui.core.choices import LATENT_UPSCALERS, Sampler, Scheduler, Upscaler
+from webui.core.choices import LATENT_UPSCALERS, FaceRestorer, Sampler, Scheduler, Upscaler
 from webui.core.flags import flag_parser
 from webui.services.services import Services
 
@@ -59,8 +59,8 @@ def listings_router(services: Services) -> APIRouter:
 
     @router.get("/face-restorers")
     async def face_restorers() -> list[dict[str, Any]]:
-        """None in this version."""
-        return []
+        """Those that A1111 names, whether or not their files are here."""
+        return [{"name": name, "cmd_dir": None} for name in services.choices.names(FaceRestorer)]
 
     @router.get("/realesrgan-models")
     async def realesrgan_models() -> list[dict[str, Any]]:

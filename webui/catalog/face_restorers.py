@@ -39,7 +39,9 @@ class FaceRestorerCatalog:
         catalog.poll()
         files = catalog.all()
         detector = tuple(weights.path(self.models) for weights in FACE_DETECTOR)
-        return FaceRestorer(name, FUNCTION, files[-1].path if files else None, detector, self._missing(name, bool(files)))
+        return FaceRestorer(
+            name, FUNCTION, files[-1].path if files else None, detector, self._missing(name, bool(files))
+        )
 
     def _missing(self, name: str, is_here: bool) -> str:
         if not is_here:

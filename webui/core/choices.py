@@ -353,7 +353,11 @@ UPSCALERS: tuple[Upscaler, ...] = (
     Upscaler("Nearest", _UPSCALING + "by_nearest"),
 )
 NO_UPSCALER = UPSCALERS[0]
-EXTRAS_STEPS = (ExtrasStep("Upscale", 1000, None, "webui.pipeline.extras:upscale_step"),)
+EXTRAS_STEPS = (
+    ExtrasStep("Upscale", 1000, None, "webui.pipeline.extras:upscale_step"),
+    ExtrasStep("GFPGAN", 2000, None, "webui.pipeline.extras:gfpgan_step"),
+    ExtrasStep("CodeFormer", 3000, None, "webui.pipeline.extras:codeformer_step"),
+)
 SAME_CHECKPOINT, SAME_SAMPLER, SAME_SCHEDULER = "Use same checkpoint", "Use same sampler", "Use same scheduler"
 
 

@@ -13,9 +13,7 @@ from typing import Any, Final
 from webui.core.settings import Settings
 
 _REASONS: Final[Mapping[str, str]] = {
-    "there is no face restoration in this version": """
-        save_images_before_face_restoration face_restoration face_restoration_model code_former_weight
-        face_restoration_unload""",
+    "networks beside the checkpoint stay until their memory is wanted": "face_restoration_unload",
     "the page leaves the factor as it is": "set_scale_by_when_changing_upscaler",
     "the upscaler LDSR isn't in this version": "ldsr_steps ldsr_cached",
     "upscalers aren't compiled in this version": "SWIN_torch_compile",

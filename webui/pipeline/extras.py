@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from webui.catalog.face_restorers import CODEFORMER, GFPGAN
 from webui.core.choices import Choices, ExtrasStep, Upscaler, load_function
 from webui.core.errors import InvalidRequest, WebuiError
 from webui.core.extras import SCALE_TO, ExtrasRequest, PictureSource
@@ -22,6 +23,7 @@ from webui.core.settings import Settings
 from webui.models.manager import ModelManager
 from webui.models.stopping import Stopped
 from webui.pipeline.engine import Engine
+from webui.pipeline.faces import find_restorer, restore_faces
 from webui.pipeline.limits import require_room_for
 from webui.pipeline.saving.names import safe_part
 from webui.pipeline.saving.picture_files import Keeper, encoded
@@ -92,9 +94,9 @@ def check(request: ExtrasRequest, choices: Choices) -> None:
     """Raises: InvalidRequest for what can't be done here, before any work."""
     for name in (request.upscaler_1, request.upscaler_2):
         require_weights(choices.find_upscaler(name))
-    for name, visibility in (("GFPGAN", request.gfpgan_visibility), ("CodeFormer", request.codeformer_visibility)):
+    for name, visibility in ((GFPGAN, request.gfpgan_visibility), (CODEFORMER, request.codeformer_visibility)):
         if visibility > 0:
-            raise InvalidRequest(f"Face restoration by {name} isn't installed; set its visibility to 0.")
+            find_restorer(choices, name)
     if not request.sources:
         raise InvalidRequest("There is no picture to work on; choose one first.")
 
@@ -108,10 +110,10 @@ def _sources_in(folder: Path, request: ExtrasRequest) -> set[Path]:
 
 def idle_wishes(request: ExtrasRequest) -> Iterator[str]:
     """Sentences about what the request asks for and nothing heeds."""
-    if request.codeformer_weight > 0:
-        yield "The CodeFormer weight has no effect: there is no face restoration in this version."
+    if request.codeformer_weight > 0 and not request.codeformer_visibility:
+        yield "The CodeFormer weight has no effect while CodeFormer's visibility is 0."
     if request.upscale_first:
-        yield "Upscaling before restoring faces has no effect: there is no face restoration in this version."
+        yield "Upscaling first has no effect: it comes before restoring faces in any case, as in A1111."
     if request.upscaler_1 == "None" and request.upscaler_2 != "None":
         yield "Upscaler 2 has no effect without upscaler 1."
     elif request.upscaler_2 == "None" and request.upscaler_2_visibility > 0:
@@ -180,6 +182,30 @@ def upscale_step(image: Image.Image, request: ExtrasRequest, context: StepContex
     if second.function is not None and request.upscaler_2_visibility > 0:
         done["Postprocess upscaler 2"] = second.name
     return result
+
+
+def gfpgan_step(image: Image.Image, request: ExtrasRequest, context: StepContext) -> Image.Image:
+    """The picture with its faces restored by GFPGAN, as far as that is to be seen. Raises: as `find_restorer`."""
+    visibility = request.gfpgan_visibility
+    if visibility:
+        context.done["GFPGAN visibility"] = round(visibility, 3)
+    return _restored(image, GFPGAN, visibility, 0.0, context)
+
+
+def codeformer_step(image: Image.Image, request: ExtrasRequest, context: StepContext) -> Image.Image:
+    """As `gfpgan_step`, by CodeFormer. Raises: as `find_restorer`."""
+    visibility, weight = request.codeformer_visibility, request.codeformer_weight
+    if visibility:
+        context.done["CodeFormer visibility"] = round(visibility, 3)
+        context.done["CodeFormer weight"] = round(weight, 3)
+    return _restored(image, CODEFORMER, visibility, weight, context)
+
+
+def _restored(image: Image.Image, name: str, visibility: float, weight: float, context: StepContext) -> Image.Image:
+    if not visibility:
+        return image
+    restored = restore_faces(image, find_restorer(context.choices, name), context.models, weight)
+    return restored if visibility == 1 else Image.blend(image, restored, visibility)
 
 
 def centred(image: Image.Image, width: int, height: int) -> Image.Image:

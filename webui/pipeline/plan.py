@@ -175,6 +175,13 @@ class GenerationPlan:
         return tuple(self.seeds[index] for index in indices)
 
     @property
+    def face_restorer(self) -> str | None:
+        """Who is to restore faces, None for nobody."""
+        asked = self.request.restore_faces
+        wished = self.settings["face_restoration"] if asked is None else asked
+        return self.settings["face_restoration_model"] if wished else None
+
+    @property
     def soft_inpainting(self) -> SoftInpainting | None:
         """How softly what is inpainted is blended, None for not at all."""
         inpaint = self.request.image.inpaint if self.request.image else None

@@ -46,6 +46,7 @@ class Extras:
                 with gr.Column(elem_id=f"{TAB}_settings"):
                     self._sources()
                     self._upscale()
+                    self._restore_faces()
                     self._further_steps()
                 with gr.Column():
                     self.job.place_buttons()
@@ -117,6 +118,17 @@ class Extras:
         to.select(None, None, self.resize_mode, js=f"() => {SCALE_TO}")
         switch.click(None, [width, height], [width, height], js="(width, height) => [height, width]")
 
+    def _restore_faces(self) -> None:
+        """An accordion each restorer; one that isn't enabled leaves the picture as it is."""
+        with gr.Row(elem_classes=["accordions"]):
+            with input_accordion("GFPGAN", f"{TAB}_gfpgan") as gfpgan:
+                self._place("gfpgan_visibility", elem_id="extras_gfpgan_visibility", value=1.0)
+            with input_accordion("CodeFormer", f"{TAB}_codeformer") as codeformer:
+                with gr.Row():
+                    self._place("codeformer_visibility", elem_id="extras_codeformer_visibility", value=1.0)
+                    self._place("codeformer_weight", elem_id="extras_codeformer_weight")
+        self.restorers = {"gfpgan_visibility": gfpgan.enabled, "codeformer_visibility": codeformer.enabled}
+
     def _further_steps(self) -> None:
         """One closed accordion a step that extensions add."""
         for group in step_groups(self.services):
@@ -129,7 +141,7 @@ class Extras:
 
     def _wire(self) -> None:
         inputs = {self.mode, self.picture, self.files, self.upscale, *self.fields.values(), *self.steps.values()}
-        inputs |= {self.input_folder, self.output_folder}
+        inputs |= {self.input_folder, self.output_folder, *self.restorers.values()}
         self.job.submits(self.job.generate, self._start, inputs)
         self.job.shows(self.output.show_result, self.output.shown)
         self.output.wire()
@@ -143,6 +155,10 @@ class Extras:
         wanted = {name: SPECS[name].default if value is None else value for name, value in wanted.items()}
         if not values[self.upscale]:
             wanted["upscaler_1"] = "None"
+        for name, enabled in self.restorers.items():
+            wanted[name] = wanted[name] if values[enabled] else 0.0
+        if not values[self.restorers["codeformer_visibility"]]:
+            wanted["codeformer_weight"] = 0.0
         form = {path: values[component] for path, component in self.steps.items()}
         wanted["extensions"] = groups_from_form(form, step_groups(self.services))
         mode = values[self.mode]

@@ -173,4 +173,3 @@ def _read(file: Path, device: torch.device) -> dict[str, Tensor]:
     if "conv1.weight" not in opened.shapes:
         raise BadModelFile(f"{file.name} is no network of MTCNN.")
     return {name: opened.tensor(name).to(device, torch.float32, copy=True) for name in opened.shapes}
-

@@ -14,11 +14,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
+from torch import Tensor
 
 from webui.core.errors import BadModelFile
 from webui.models.devices import Placement
+from webui.models.faces.codeformer import layout_of, load_codeformer
 from webui.models.faces.detector import Face
 from webui.models.upscalers.network import load_descriptor
+from webui.models.weights import open_weights
 
 SIDE = 512
 TEMPLATE = np.array(
@@ -41,34 +44,46 @@ Restore: TypeAlias = Callable[[Image.Image], Image.Image]
 
 @dataclass(frozen=True)
 class FaceNetwork:
-    """A network that restores upright faces of 512 pixels. descriptor: spandrel's, on its device."""
+    """A network that restores upright faces of 512 pixels. run: from (1, 3, 512, 512) in [0, 1] and a weight to it."""
 
     name: str
-    descriptor: Any
+    device: torch.device
+    run: Callable[[Tensor, float], Tensor]
 
     @torch.inference_mode()
-    def restore(self, crop: Image.Image) -> Image.Image:
-        """crop: 512 x 512, RGB. The same crop gives the same face: what the network draws by lot is seeded."""
-        device = self.descriptor.device
-        given = torch.from_numpy(np.array(crop, np.float32)).permute(2, 0, 1)[None].to(device) / 255
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    def restore(self, crop: Image.Image, weight: float) -> Image.Image:
+        """crop: 512 x 512, RGB. weight: 0 changes it most, 1 least, if the network is a CodeFormer.
+
+        The same crop gives the same face: what the network draws by lot is seeded.
+        """
+        given = torch.from_numpy(np.array(crop, np.float32)).permute(2, 0, 1)[None].to(self.device) / 255
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(0)
-            if self.descriptor.architecture.id in SIGNED:
-                found = self.descriptor.model(given * 2 - 1)
-                found = (found[0] if isinstance(found, tuple) else found) / 2 + 0.5
-            else:
-                found = self.descriptor(given)
+            found = self.run(given, weight)
         levels = found[0].float().clamp(0, 1).permute(1, 2, 0).mul(255).round().byte().cpu().numpy()
         return Image.fromarray(levels)
 
 
 def load_face_network(path: Path, placement: Placement) -> FaceNetwork:
     """The network in a file, in single precision on the device. Raises: BadModelFile."""
+    file, device = open_weights(path), placement.device
+    layout = layout_of(file)
+    if layout is not None:
+        codeformer = load_codeformer(file, layout).to(device)
+        return FaceNetwork(path.stem, device, lambda x, weight: codeformer(x * 2 - 1, weight) / 2 + 0.5)
     descriptor = load_descriptor(path)
     if type(descriptor).__name__ != "ImageModelDescriptor" or (descriptor.scale, descriptor.input_channels) != (1, 3):
         raise BadModelFile(f"{path.name} is no network that restores faces: {descriptor.architecture.name}.")
-    descriptor.to(placement.device).eval()
-    return FaceNetwork(path.stem, descriptor)
+    descriptor.to(device).eval()
+    if descriptor.architecture.id not in SIGNED:
+        return FaceNetwork(path.stem, device, lambda x, weight: descriptor(x))
+    return FaceNetwork(path.stem, device, lambda x, weight: _first(descriptor.model(x * 2 - 1)) / 2 + 0.5)
+
+
+def _first(answer: Any) -> Tensor:
+    """The picture among what a network answers."""
+    picture: Tensor = answer[0] if isinstance(answer, tuple) else answer
+    return picture
 
 
 def with_restored_faces(image: Image.Image, faces: Sequence[Face], restore: Restore) -> Image.Image:
@@ -101,9 +116,7 @@ def upright(points: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.array([[a, -b, dx], [b, a, dy]])
 
 
-def _laid_out(
-    face: Image.Image, there: NDArray[np.float64], size: tuple[int, int]
-) -> tuple[Image.Image, Image.Image]:
+def _laid_out(face: Image.Image, there: NDArray[np.float64], size: tuple[int, int]) -> tuple[Image.Image, Image.Image]:
     """A restored crop as it lies in a part of the picture of that size, and how much of it counts there."""
     inner = Image.new("L", (SIDE, SIDE), 0)
     inner.paste(255, (FEATHER, FEATHER, SIDE - FEATHER, SIDE - FEATHER))
