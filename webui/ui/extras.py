@@ -123,10 +123,9 @@ class Extras:
         with gr.Row(elem_classes=["accordions"]):
             with input_accordion("GFPGAN", f"{TAB}_gfpgan") as gfpgan:
                 self._place("gfpgan_visibility", elem_id="extras_gfpgan_visibility", value=1.0)
-            with input_accordion("CodeFormer", f"{TAB}_codeformer") as codeformer:
-                with gr.Row():
-                    self._place("codeformer_visibility", elem_id="extras_codeformer_visibility", value=1.0)
-                    self._place("codeformer_weight", elem_id="extras_codeformer_weight")
+            with input_accordion("CodeFormer", f"{TAB}_codeformer") as codeformer, gr.Row():
+                self._place("codeformer_visibility", elem_id="extras_codeformer_visibility", value=1.0)
+                self._place("codeformer_weight", elem_id="extras_codeformer_weight")
         self.restorers = {"gfpgan_visibility": gfpgan.enabled, "codeformer_visibility": codeformer.enabled}
 
     def _further_steps(self) -> None:
