@@ -24,10 +24,12 @@ from webui.models.faces.detector import FaceDetector
 from webui.net.egress import Unreachable
 from webui.pipeline import extras, generate
 from webui.pipeline.engine import Engine, build
+from webui.planning.extras import make_extras_plan
 from webui.services.packaged import install_weights
 
 SHAPES = {
-    "pnet": {"conv1": (10, 3, 3), "conv2": (16, 10, 3), "conv3": (32, 16, 3), "conv4_1": (2, 32, 1), "conv4_2": (4, 32, 1)},
+    "pnet": {"conv1": (10, 3, 3), "conv2": (16, 10, 3), "conv3": (32, 16, 3)}
+    | {"conv4_1": (2, 32, 1), "conv4_2": (4, 32, 1)},
     "rnet": {"conv1": (28, 3, 3), "conv2": (48, 28, 3), "conv3": (64, 48, 2), "dense4": (128, 576)}
     | {"dense5_1": (2, 128), "dense5_2": (4, 128)},
     "onet": {"conv1": (32, 3, 3), "conv2": (64, 32, 3), "conv3": (64, 64, 3), "conv4": (128, 64, 2)}
@@ -85,7 +87,9 @@ GREY = Image.new("RGB", (96, 80), (100, 120, 140))
 
 def restored(engine: Engine, image: Image.Image = GREY, **values: float) -> tuple[np.ndarray, str]:
     source = PictureSource("cat.png", encode_image(image, "png", None))
-    result = extras.run(engine, ExtrasRequest(sources=(source,), save=False, **values), JobContext.alone())
+    request = ExtrasRequest(sources=(source,), save=False, **values)
+    plan = make_extras_plan(request, engine.settings.snapshot(), engine.choices)
+    result = extras.run(engine, plan, JobContext.alone())
     with Image.open(io.BytesIO(result.images[0].data)) as made:
         return np.asarray(made.convert("RGB")).astype(int), result.images[0].infotext
 
@@ -109,8 +113,8 @@ def request(**values: object) -> GenerationRequest:
 
 def test_generating_restores_faces_by_request_or_setting(engine: Engine) -> None:
     overrides = {"face_restoration_model": "GFPGAN", "save_images_before_face_restoration": True}
-    plain = generate.run(engine, request(), JobContext.alone())
-    made = generate.run(engine, request(restore_faces=True, overrides=overrides), JobContext.alone())
+    plain = generate.run(engine, engine.plan(request()), JobContext.alone())
+    made = generate.run(engine, engine.plan(request(restore_faces=True, overrides=overrides)), JobContext.alone())
     assert "Face restoration: GFPGAN" in made.images[0].infotext
     assert "Face restoration" not in plain.images[0].infotext
     assert made.images[0].data != plain.images[0].data
@@ -118,16 +122,20 @@ def test_generating_restores_faces_by_request_or_setting(engine: Engine) -> None
     assert len(before) == 1
     with Image.open(before[0]) as kept, Image.open(io.BytesIO(plain.images[0].data)) as expected:
         assert kept.tobytes() == expected.tobytes()
-    by_setting = generate.run(engine, request(overrides={**overrides, "face_restoration": True}), JobContext.alone())
+    by_setting = generate.run(
+        engine, engine.plan(request(overrides={**overrides, "face_restoration": True})), JobContext.alone()
+    )
     assert "Face restoration: GFPGAN" in by_setting.images[0].infotext
     off = generate.run(
-        engine, request(restore_faces=False, overrides={**overrides, "face_restoration": True}), JobContext.alone()
+        engine,
+        engine.plan(request(restore_faces=False, overrides={**overrides, "face_restoration": True})),
+        JobContext.alone(),
     )
     assert "Face restoration: GFPGAN" not in off.images[0].infotext
 
 
 def test_a_missing_file_is_told_and_the_picture_made(engine: Engine) -> None:
-    made = generate.run(engine, request(restore_faces=True), JobContext.alone())
+    made = generate.run(engine, engine.plan(request(restore_faces=True)), JobContext.alone())
     assert len(made.images) == 1
     assert any("Faces were not restored. CodeFormer has no file here" in comment for comment in made.comments)
     assert "Face restoration: " not in made.images[0].infotext

@@ -21,11 +21,13 @@ from webui.core.errors import BadModelFile, InvalidRequest
 from webui.core.extras import ExtrasRequest, PictureSource
 from webui.core.flags import parse_flags
 from webui.core.pictures import encode_image
+from webui.core.request import GenerationResult
 from webui.jobs.context import JobContext
 from webui.models.upscalers.tiles import enlarge_in_tiles, spans, tiles_of
 from webui.pipeline.engine import Engine, build
 from webui.pipeline.extras import run
 from webui.pipeline.upscaling import Enlarger, resized, upscale
+from webui.planning.extras import make_extras_plan
 
 WEIGHTS = rrdb_weights()
 generator = np.random.default_rng(0)
@@ -156,8 +158,12 @@ def test_an_interrupted_picture_is_left_and_told(engine: Engine) -> None:
     assert enlarge_in_tiles(pixels, enlarge, 4, tiles, walk) is None
     assert 3 <= len(seen) <= 4
     assert job.progress.steps == len(tiles)
-    stopped = run(engine, request("R-ESRGAN 4x+"), job)
+    stopped = worked_on(engine, request("R-ESRGAN 4x+"), job)
     assert stopped.images == ()
+
+
+def worked_on(engine: Engine, asked: ExtrasRequest, job: JobContext) -> GenerationResult:
+    return run(engine, make_extras_plan(asked, engine.settings.snapshot(), engine.choices), job)
 
 
 def request(upscaler: str, **values: Any) -> ExtrasRequest:
@@ -167,7 +173,9 @@ def request(upscaler: str, **values: Any) -> ExtrasRequest:
 
 def test_extras_enlarges_by_a_network_and_counts_its_tiles(engine: Engine) -> None:
     job = JobContext.alone()
-    result = run(engine, request("R-ESRGAN 4x+", upscaler_2="4x-Pickled", upscaler_2_visibility=0.5, scale=2.0), job)
+    result = worked_on(
+        engine, request("R-ESRGAN 4x+", upscaler_2="4x-Pickled", upscaler_2_visibility=0.5, scale=2.0), job
+    )
     with Image.open(io.BytesIO(result.images[0].data)) as image:
         assert image.size == (120, 96)
     assert "Postprocess upscaler: R-ESRGAN 4x+" in result.images[0].infotext
@@ -183,13 +191,13 @@ def test_extras_enlarges_by_a_network_and_counts_its_tiles(engine: Engine) -> No
 )
 def test_what_can_t_be_done_is_told_before(engine: Engine, name: str, sentence: str) -> None:
     with pytest.raises(InvalidRequest, match=sentence):
-        run(engine, request(name), JobContext.alone())
+        worked_on(engine, request(name), JobContext.alone())
 
 
 @pytest.mark.parametrize(("name", "sentence"), [("Not a network", "no network of a kind"), ("Broken", "Broken.pth")])
 def test_a_file_that_holds_no_network_is_told(engine: Engine, name: str, sentence: str) -> None:
     with pytest.raises(BadModelFile, match=sentence):
-        run(engine, request(name), JobContext.alone())
+        worked_on(engine, request(name), JobContext.alone())
 
 
 def test_files_are_listed_as_they_come_and_settings_hide_names(engine: Engine) -> None:

@@ -17,7 +17,6 @@ from webui.core.settings import SettingsStore
 
 SUFFIXES = (".pth", ".pt", ".safetensors", ".ckpt", ".bin")
 FUNCTION = "webui.pipeline.upscaling:by_network"
-REFUSAL = "webui.pipeline.upscaling:refused"
 
 _GITHUB = "https://github.com/"
 _REALESRGAN = _GITHUB + "xinntao/Real-ESRGAN/releases/download/"
@@ -93,7 +92,11 @@ KNOWN = (
     ),
 )
 REALESRGAN_MODELS = tuple(known for known in KNOWN if known.enabled_by == "realesrgan_enabled_models")
-LDSR = Upscaler("LDSR", REFUSAL)
+LDSR = Upscaler(
+    "LDSR",
+    FUNCTION,
+    refusal="LDSR isn't in this version: it is a diffusion model of its own. Choose another upscaler.",
+)
 
 
 class UpscalerCatalog:

@@ -108,11 +108,21 @@ class Upscaler:
 
     function: import path of `(image, scale, enlarger) -> image`, which may enlarge by another factor than asked, see
     `webui.pipeline.upscaling.Enlarger`; None is no way of its own. network: None for plain resizing.
+
+    refusal: why it can't be used in this version, "" if it can.
     """
 
     name: str
     function: str | None
     network: UpscaleNetwork | None = None
+    refusal: str = ""
+
+    def require(self) -> None:
+        """Raises: InvalidRequest when it can't be used in this version, or its weights aren't there."""
+        if self.refusal:
+            raise InvalidRequest(self.refusal)
+        if self.network is not None and (self.network.file is None or not self.network.file.exists()):
+            raise InvalidRequest(self.network.missing or f"{self.name} is gone; refresh the list of upscalers.")
 
 
 @dataclass(frozen=True)
@@ -440,6 +450,18 @@ class Choices:
         if found is None:
             close = nearest(wanted[:100], self.names(Upscaler))
             raise InvalidRequest(f'No upscaler is called "{wanted[:100]}"{close}. /sdapi/v1/upscalers lists them all.')
+        return found
+
+    def find_face_restorer(self, name: str) -> FaceRestorer:
+        """Raises: InvalidRequest for an unknown one, and for one of which files are missing, with what to do."""
+        found = self._find(name, FaceRestorer)
+        if found is None:
+            close = nearest(name[:100], self.names(FaceRestorer))
+            raise InvalidRequest(
+                f'No face restorer is called "{name[:100]}"{close}. /sdapi/v1/face-restorers lists them all.'
+            )
+        if found.missing:
+            raise InvalidRequest(found.missing)
         return found
 
     def resolve_schedule(self, sampler: Sampler, scheduler: Scheduler) -> Scheduler:

@@ -23,11 +23,12 @@ from webui.core.settings import Settings
 from webui.models.manager import ModelManager
 from webui.models.stopping import Stopped
 from webui.pipeline.engine import Engine
-from webui.pipeline.faces import find_restorer, restore_faces
+from webui.pipeline.faces import restore_faces
 from webui.pipeline.limits import require_room_for
 from webui.pipeline.saving.names import safe_part
 from webui.pipeline.saving.picture_files import Keeper, encoded
-from webui.pipeline.upscaling import Enlarger, require_weights, upscale
+from webui.pipeline.upscaling import Enlarger, upscale
+from webui.planning.extras import ExtrasPlan
 
 if TYPE_CHECKING:
     from webui.jobs.context import JobContext
@@ -54,14 +55,13 @@ class StepContext:
         return Enlarger(upscaler, self.settings, self.models, self.job, counts=True)
 
 
-def run(engine: Engine, request: ExtrasRequest, job: JobContext) -> GenerationResult:
+def run(engine: Engine, plan: ExtrasPlan, job: JobContext) -> GenerationResult:
     """Every picture of the request, operated on and saved. One that can't be read among many is only reported.
 
-    Raises: InvalidRequest for unknown upscalers, for parts that aren't installed, and for a single picture's faults.
+    Raises: InvalidRequest for a single picture's faults.
     """
     started = time.monotonic()
-    check(request, engine.choices)
-    settings = engine.settings.snapshot()
+    request, settings = plan.request, plan.settings
     folder = request.output or engine.paths.data / (settings["outdir_samples"] or settings["outdir_extras_samples"])
     context = StepContext(settings, engine.choices, engine.models, job)
     results: list[ResultFile] = []
@@ -88,17 +88,6 @@ def run(engine: Engine, request: ExtrasRequest, job: JobContext) -> GenerationRe
         saved = sum(result.path is not None for result in results)
         comments.append(f"{saved} pictures are saved in {folder}.")
     return GenerationResult(shown, info, tuple(comments), time.monotonic() - started, keeper.unsaved)
-
-
-def check(request: ExtrasRequest, choices: Choices) -> None:
-    """Raises: InvalidRequest for what can't be done here, before any work."""
-    for name in (request.upscaler_1, request.upscaler_2):
-        require_weights(choices.find_upscaler(name))
-    for name, visibility in ((GFPGAN, request.gfpgan_visibility), (CODEFORMER, request.codeformer_visibility)):
-        if visibility > 0:
-            find_restorer(choices, name)
-    if not request.sources:
-        raise InvalidRequest("There is no picture to work on; choose one first.")
 
 
 def _sources_in(folder: Path, request: ExtrasRequest) -> set[Path]:
@@ -185,7 +174,10 @@ def upscale_step(image: Image.Image, request: ExtrasRequest, context: StepContex
 
 
 def gfpgan_step(image: Image.Image, request: ExtrasRequest, context: StepContext) -> Image.Image:
-    """The picture with its faces restored by GFPGAN, as far as that is to be seen. Raises: as `find_restorer`."""
+    """The picture with its faces restored by GFPGAN, as far as that is to be seen.
+
+    Raises: as `Choices.find_face_restorer`.
+    """
     visibility = request.gfpgan_visibility
     if visibility:
         context.done["GFPGAN visibility"] = round(visibility, 3)
@@ -193,7 +185,7 @@ def gfpgan_step(image: Image.Image, request: ExtrasRequest, context: StepContext
 
 
 def codeformer_step(image: Image.Image, request: ExtrasRequest, context: StepContext) -> Image.Image:
-    """As `gfpgan_step`, by CodeFormer. Raises: as `find_restorer`."""
+    """As `gfpgan_step`, by CodeFormer."""
     visibility, weight = request.codeformer_visibility, request.codeformer_weight
     if visibility:
         context.done["CodeFormer visibility"] = round(visibility, 3)
@@ -204,7 +196,7 @@ def codeformer_step(image: Image.Image, request: ExtrasRequest, context: StepCon
 def _restored(image: Image.Image, name: str, visibility: float, weight: float, context: StepContext) -> Image.Image:
     if not visibility:
         return image
-    restored = restore_faces(image, find_restorer(context.choices, name), context.models, weight)
+    restored = restore_faces(image, context.choices.find_face_restorer(name), context.models, weight)
     return restored if visibility == 1 else Image.blend(image, restored, visibility)
 
 

@@ -7,23 +7,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from webui.core.choices import Choices, FaceRestorer, load_function
-from webui.core.errors import InvalidRequest, nearest
+from webui.core.choices import FaceRestorer, load_function
 from webui.models.faces.detector import FaceDetector
 from webui.models.faces.restorer import load_face_network, with_restored_faces
 from webui.models.manager import ModelManager
-
-
-def find_restorer(choices: Choices, name: str) -> FaceRestorer:
-    """Raises: InvalidRequest for an unknown one, and for one of which files are missing, with what to do."""
-    known = choices.all(FaceRestorer)
-    for restorer in known:
-        if restorer.name.lower() == name.strip().lower():
-            if restorer.missing:
-                raise InvalidRequest(restorer.missing)
-            return restorer
-    close = nearest(name[:100], [restorer.name for restorer in known])
-    raise InvalidRequest(f'No face restorer is called "{name[:100]}"{close}. /sdapi/v1/face-restorers lists them all.')
 
 
 def restore_faces(image: Image.Image, restorer: FaceRestorer, models: ModelManager, weight: float) -> Image.Image:

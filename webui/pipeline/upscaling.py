@@ -14,7 +14,6 @@ import numpy as np
 from PIL import Image
 
 from webui.core.choices import NO_UPSCALER, Upscaler, load_function
-from webui.core.errors import InvalidRequest
 from webui.core.settings import Settings
 from webui.models.devices import is_out_of_memory
 from webui.models.manager import ModelManager, release_memory
@@ -58,26 +57,16 @@ class Enlarger:
         self.job.text("")
 
 
-def require_weights(upscaler: Upscaler) -> None:
-    """Raises: InvalidRequest for an upscaler whose weights aren't there, and for one that this version refuses."""
-    if upscaler.function == REFUSED:
-        raise InvalidRequest(
-            f"{upscaler.name} isn't in this version: it is a diffusion model of its own. Choose another upscaler."
-        )
-    if upscaler.network is not None and (upscaler.network.file is None or not upscaler.network.file.exists()):
-        raise InvalidRequest(upscaler.network.missing or f"{upscaler.name} is gone; refresh the list of upscalers.")
-
-
 def upscale(image: Image.Image, enlarger: Enlarger, scale: float) -> Image.Image:
     """The picture at `scale` times its size, each side cut down to a multiple of 8 pixels.
 
     The upscaler runs until the picture is large enough, a network at least once; Lanczos brings it to size, and does
-    the rest when the job is to end. Raises: as `require_weights`; Stopped in a job of which the tiles are the steps.
+    the rest when the job is to end. Raises: as `Upscaler.require`; Stopped in a job of which the tiles are the steps.
     """
     upscaler = enlarger.upscaler
     width, height = (max(8, int(side * scale) // 8 * 8) for side in image.size)
     if upscaler.function is not None:
-        require_weights(upscaler)
+        upscaler.require()
         enlarge = load_function(upscaler.function)
         for run in range(MOST_RUNS):
             before = image
@@ -145,11 +134,3 @@ def _in_tiles(pixels: Pixels, network: ImageNetwork, enlarger: Enlarger) -> Pixe
     smaller = max(32, math.ceil(max(width, height, 1) / 2) if not tile else min(tile, max(width, height)) // 2)
     tiles = tiles_of(width, height, smaller, overlap)
     return enlarge_in_tiles(pixels, network.enlarge, network.scale, tiles, enlarger.walk)
-
-
-def refused(image: Image.Image, scale: float, enlarger: Enlarger) -> Image.Image:
-    """Stands for an upscaler that this version doesn't have; `require_weights` says so before."""
-    raise AssertionError(f"{enlarger.upscaler.name} is refused before")
-
-
-REFUSED = f"{__name__}:{refused.__name__}"
