@@ -43,8 +43,7 @@ class CodeFormer(nn.Module):
         side = layout.side >> (len(layout.multipliers) - 1)
         self.encoder = _Blocks(_encoder_blocks(layout))
         self.generator = _Blocks(_generator_blocks(layout))
-        self.quantize = nn.Module()
-        self.quantize.embedding = nn.Embedding(layout.codes, layout.latent)
+        self.quantize = _Codebook(layout)
         self.position_emb = nn.Parameter(torch.zeros(side * side, layout.embedding))
         self.feat_emb = nn.Linear(layout.latent, layout.embedding)
         self.ft_layers = nn.Sequential(*(_Layer(layout.embedding, layout.heads) for _ in range(layout.layers)))
@@ -114,6 +113,12 @@ def _channels_by_side(layout: CodeFormerLayout) -> dict[int, int]:
     return {layout.side >> level: layout.width * many for level, many in enumerate(layout.multipliers)}
 
 
+class _Codebook(nn.Module):
+    def __init__(self, layout: CodeFormerLayout) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(layout.codes, layout.latent)
+
+
 class _Blocks(nn.Module):
     def __init__(self, blocks: list[nn.Module]) -> None:
         super().__init__()
@@ -167,7 +172,7 @@ class _Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         made = self.conv1(F.silu(self.norm1(x)))
-        return self.conv2(F.silu(self.norm2(made))) + self.conv_out(x)  # type: ignore[no-any-return]
+        return self.conv2(F.silu(self.norm2(made))) + self.conv_out(x)
 
 
 class _Attention(nn.Module):
@@ -180,7 +185,7 @@ class _Attention(nn.Module):
         normed = self.norm(x)
         q, k, v = (project(normed).flatten(2).transpose(1, 2) for project in (self.q, self.k, self.v))
         seen = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(x.shape)
-        return x + self.proj_out(seen)  # type: ignore[no-any-return]
+        return x + self.proj_out(seen)
 
 
 class _Down(nn.Module):
@@ -189,7 +194,7 @@ class _Down(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.pad(x, (0, 1, 0, 1)))  # type: ignore[no-any-return]
+        return self.conv(F.pad(x, (0, 1, 0, 1)))
 
 
 class _Up(nn.Module):
@@ -198,7 +203,7 @@ class _Up(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))  # type: ignore[no-any-return]
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
 class _Layer(nn.Module):
@@ -214,7 +219,7 @@ class _Layer(nn.Module):
         normed = self.norm1(x)
         where = normed + position
         x = x + self.self_attn(where, where, normed, need_weights=False)[0]
-        return x + self.linear2(F.gelu(self.linear1(self.norm2(x))))  # type: ignore[no-any-return]
+        return x + self.linear2(F.gelu(self.linear1(self.norm2(x))))
 
 
 class _Fuse(nn.Module):
@@ -234,7 +239,7 @@ class _Fuse(nn.Module):
 
     def forward(self, kept: Tensor, x: Tensor, weight: float) -> Tensor:
         seen = self.encode_enc(torch.cat([kept, x], 1))
-        return x + weight * (x * self.scale(seen) + self.shift(seen))  # type: ignore[no-any-return]
+        return x + weight * (x * self.scale(seen) + self.shift(seen))
 
 
 def _restyled(content: Tensor, style: Tensor) -> Tensor:

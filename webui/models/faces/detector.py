@@ -110,10 +110,9 @@ class FaceDetector:
 def _judged(x: Tensor, net: Weights) -> Answer:
     """The second or the third network, which has one convolution more, on (n, 3, side, side)."""
     large = "conv4.weight" in net
-    if large:
-        names, pools, hidden, heads = ("conv1", "conv2", "conv3", "conv4"), {"conv1": 3, "conv2": 3, "conv3": 2}, 5, 6
-    else:
-        names, pools, hidden, heads = ("conv1", "conv2", "conv3"), {"conv1": 3, "conv2": 3}, 4, 5
+    hidden, heads = (5, 6) if large else (4, 5)
+    names = ("conv1", "conv2", "conv3", *(("conv4",) if large else ()))
+    pools = {"conv1": 3, "conv2": 3} | ({"conv3": 2} if large else {})
     x = _convolved(x, net, names, pools).permute(0, 3, 2, 1).flatten(1)
     x = F.prelu(_dense(x, net, f"dense{hidden}"), net[f"prelu{hidden}.weight"])
     score = _dense(x, net, f"dense{heads}_1").softmax(1)[:, 1]

@@ -69,7 +69,7 @@ def load_network(path: Path, placement: Placement) -> ImageNetwork:
 
 def load_descriptor(path: Path) -> Any:
     """Spandrel's descriptor of the network in a file, in single precision on the CPU. Raises: BadModelFile."""
-    from spandrel import ModelLoader, UnsupportedModelError
+    from spandrel import ModelLoader, UnsupportedModelError  # type: ignore[import-untyped]
 
     file = open_weights(path)
     try:
