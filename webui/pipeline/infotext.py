@@ -30,6 +30,7 @@ def _parameters(plan: GenerationPlan) -> dict[str, object]:
         "variation.strength": variation.strength or None,
         "hires.denoising_strength": hires.sampling.denoise if hires else first.denoise,
         "tiling": True if plan.tiling else None,
+        "restore_faces": None,  # told by whoever does it
     }
     if hires:
         asked, second = plan.request.hires, hires.sampling

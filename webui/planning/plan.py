@@ -193,6 +193,13 @@ class GenerationPlan:
         return tuple(self.seeds[index] for index in indices)
 
     @property
+    def face_restorer(self) -> str | None:
+        """Who is to restore faces, None for nobody."""
+        asked = self.request.restore_faces
+        wished = self.settings["face_restoration"] if asked is None else asked
+        return self.settings["face_restoration_model"] if wished else None
+
+    @property
     def soft_inpainting(self) -> SoftInpainting | None:
         """How softly what is inpainted is blended, None for not at all."""
         inpaint = self.request.image.inpaint if self.request.image else None
@@ -376,6 +383,8 @@ def _hires(
             f'No upscaler is called "{hires.upscaler}"{nearest(hires.upscaler, known)}. '
             "/sdapi/v1/upscalers and latent-upscale-modes list them all."
         )
+    if hires.upscaler not in LATENT_UPSCALERS:
+        choices.find_upscaler(hires.upscaler).require()
     width, height, upscale_width, upscale_height = target_size(hires, first.width, first.height)
     sampler_name, scheduler_name = _named(hires.sampler, SAME_SAMPLER), _named(hires.scheduler, SAME_SCHEDULER)
     sampler, scheduler = first.sampler, first.scheduler
