@@ -83,12 +83,15 @@ def test_results_outlive_the_server(server: Server) -> None:
     assert server.txt2img(force_task_id="task(bad)", prompt="x", sampler_name="none such").status_code != 200
     before = [pixels(server, name) for name in ("task(saved)", "task(unsaved)")]
     kill(server)
+    half = saved_pictures(server.data)[0].with_name(".00001-2.png.x_y2z3ab.tmp")
+    half.write_bytes(b"half a picture")
     start_again(server)
     assert [pixels(server, name) for name in ("task(saved)", "task(unsaved)")] == before
     task = httpx.post(f"{server.url}/internal/progress", json={"id_task": "task(saved)"}).json()
     assert task["completed"]
     small = httpx.get(f"{server.url}/easel/v1/queue/thumbnail", params={"id": "task(saved)"})
     assert small.headers["content-type"] == "image/jpeg"
+    until(lambda: not half.exists(), "what a killed server left half written is still there")
 
 
 def test_a_job_that_kills_the_server_twice_is_parked_and_the_rest_runs(tmp_path: Path) -> None:
