@@ -36,7 +36,7 @@ from webui.catalog.upscalers import UpscalerCatalog
 from webui.catalog.vaes import VaeCatalog
 from webui.core.choices import Choices, ExtrasStep, FaceRestorer, Upscaler
 from webui.core.errors import WebuiError
-from webui.core.files import takes
+from webui.core.files import sweep_temporaries, takes
 from webui.core.flags import BadFlag, Flags, parse_flags
 from webui.core.layouts import folders_of, listed_folders
 from webui.core.params import Params
@@ -66,6 +66,7 @@ from webui.services.services import Parts, Services
 
 log = logging.getLogger("easel")
 
+A_DAY = 24 * 3600.0
 LAST_WORK = 1.0
 """Seconds that threads of extensions have to end by themselves when the server has stopped."""
 
@@ -132,10 +133,7 @@ def build_services(flags: Flags) -> Services:
     checkpoints = CheckpointCatalog(roots, hashes, files, own, hasher)
     if flags.ckpt and not flags.freeze_settings:
         settings.update({"sd_model_checkpoint": checkpoints.find(str(flags.ckpt)).title})
-    styles, vaes = (
-        StyleStore(flags.styles_files or (paths.styles,)),
-        VaeCatalog((paths.vae, *folders_of(extra, "vae")), roots, hashes),
-    )
+    vaes = VaeCatalog((paths.vae, *folders_of(extra, "vae")), roots, hashes)
     parts = Parts(
         flags=flags,
         paths=paths,
@@ -317,8 +315,20 @@ def exposure_warning(flags: Flags) -> str:
     )
 
 
+def _sweep(parts: Parts, before: float) -> None:
+    """Delete half a picture, or half a merged checkpoint, of a server that was killed.
+
+    before: when this server started. In folders outside the data folder, where others may write too, only old files go.
+    """
+    settings, paths = parts.settings.snapshot(), parts.paths
+    chosen = [paths.data / settings[key] for key in settings if key.startswith("outdir_") and settings[key]]
+    for folder in {paths.outputs, paths.models, *chosen}:
+        sweep_temporaries(folder, before if folder.is_relative_to(paths.data) else before - A_DAY)
+
+
 def _start_work(services: Services) -> None:
     """Start the worker, and load the model before anyone asks for a picture."""
+    threading.Thread(target=_sweep, args=(services, time.time()), name="sweep", daemon=True).start()
     services.jobs.start()
     if not services.flags.skip_load_model_at_start and len(services.checkpoints):
         services.jobs.submit(LOAD, None)

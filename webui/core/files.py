@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +12,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from webui.core.file_names import cut_to_bytes
+
+log = logging.getLogger(__name__)
+
+_TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -47,6 +53,21 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def sweep_temporaries(folder: Path, before: float) -> None:
+    """Delete what an `atomic_file` left in the folder and those below when its process was killed.
+
+    before: seconds since the epoch; what was written later is somebody's at work.
+    """
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            path = Path(parent, name)
+            try:
+                if _TEMPORARY.fullmatch(name) and path.lstat().st_mtime < before:
+                    path.unlink(missing_ok=True)
+            except OSError as error:
+                log.warning("%s, half a file of a server that was killed, can't be deleted: %s", path, error.strerror)
 
 
 def sync_folder(folder: Path) -> None:

@@ -30,6 +30,7 @@ from webui.pipeline.from_image.source import BLANK_MASK, Source, encoded, inpain
 from webui.pipeline.job import Job, Report
 from webui.pipeline.latents import upscaled
 from webui.pipeline.limits import require_machine
+from webui.pipeline.networks import forget_networks
 from webui.pipeline.opening import open_pass, open_refiner
 from webui.pipeline.passes import Pass, PassKind
 from webui.pipeline.postprocess import cropped_to, resized, to_image, to_tensor
@@ -144,13 +145,12 @@ def make_pictures(job: Job) -> Made:
     """All batches, one after the other, until the job is told to stop or nothing more can be saved."""
     made, progress = Made(), job.progress
     with job.engine.models.economy() as economy:
-        for batch in job.plan.batches:
+        for indices in job.plan.batches:
             if progress.interrupted or (progress.stopping and made.pictures):
                 break
             if job.saver.keeper.out_of_space:
                 job.report.comment(OUT_OF_SPACE.format(made=len(made.pictures), asked=len(job.plan.seeds)))
                 break
-            indices = job.plan.images_of(batch)
             try:
                 pictures = enduring(job, economy, partial(make_batch, job, indices))
             except Stopped:
@@ -166,15 +166,18 @@ def make_pictures(job: Job) -> Made:
 def make_batch(job: Job, indices: range) -> list[Picture]:
     """The pictures of one batch, through both passes."""
     plan, progress = job.plan, job.progress
+    forget_networks(job)
+    first = indices[0] % plan.request.batch_size
+    source = job.source.part(first, first + len(indices)) if job.source else None
     with ExitStack() as models:
-        latents, this_pass = run_pass(job, "source" if job.source else "first", indices, models, job.source)
+        latents, this_pass = run_pass(job, "source" if source else "first", indices, models, source)
         complete = progress.completes_pass
         progress.next_pass()
         if plan.hires is None or not complete:
             if plan.hires is not None:
                 progress.next_pass()  # the one left out
             images = with_restored_faces(job, decode(latents, this_pass.model, progress), indices)
-            pictures = composed(images, latents, job.source, plan, job.color_target)
+            pictures = composed(images, latents, source, plan, job.color_target)
             return finish_batch(job, this_pass, pictures, complete)
         before = None
         if not plan.hires.is_latent or plan.settings["save_images_before_highres_fix"]:

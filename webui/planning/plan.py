@@ -10,6 +10,7 @@ import math
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,7 +30,7 @@ from webui.core.params import Params
 from webui.core.request import FromImage, GenerationRequest, HiresFix, SamplerOptions, SoftInpainting
 from webui.core.settings import Settings
 from webui.prompts.comments import strip_comments
-from webui.prompts.networks import with_default_tags
+from webui.prompts.networks import NetworkTag, cut_networks, with_default_tags
 from webui.prompts.styles import StyleStore
 
 LAST_SEED = 4294967294
@@ -180,13 +181,19 @@ class GenerationPlan:
         return replace(self, first=first, hires=hires, refiner=refiner)
 
     @property
-    def batches(self) -> range:
-        return range(self.request.batch_count)
-
-    def images_of(self, batch: int) -> range:
-        """The numbers of the pictures of one batch."""
+    def batches(self) -> list[range]:
+        """The numbers of the pictures that are made together: batches, split where the networks of prompts differ."""
         size = self.request.batch_size
-        return range(batch * size, (batch + 1) * size)
+        whole = [range(start, start + size) for start in range(0, len(self.seeds), size)]
+        passes = (self.first, *([self.hires.sampling] if self.hires else []))
+        if self.request.disable_extra_networks or all(len(set(sampling.prompts)) == 1 for sampling in passes):
+            return whole
+
+        def networks(index: int) -> list[tuple[NetworkTag, ...]]:
+            return [cut_networks(sampling.prompts[index]).tags for sampling in passes]
+
+        parts = [list(part) for batch in whole for _, part in groupby(batch, networks)]
+        return [range(part[0], part[-1] + 1) for part in parts]
 
     def seeds_of(self, indices: range) -> tuple[int, ...]:
         """The seeds of the pictures of one batch."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -69,6 +69,15 @@ class Canvas:
     overlays: tuple[Image.Image, ...] = ()
     masking: Masking | None = None
 
+    def part(self, first: int, end: int) -> Canvas:
+        """The canvas of some pictures of the batch."""
+        return replace(
+            self,
+            pictures=_some(self.pictures, first, end),
+            originals=_some(self.originals, first, end),
+            overlays=_some(self.overlays, first, end),
+        )
+
 
 @dataclass(frozen=True)
 class Source:
@@ -84,6 +93,20 @@ class Source:
     picture_mask: Tensor | None = None
     mask: Tensor | None = None
     canvas: Canvas | None = None
+
+    def part(self, first: int, end: int) -> Source:
+        """The start of some pictures of the batch, from number `first` of it up to `end`."""
+        if (first, end) == (0, len(self.latents)):
+            return self
+        pictures = self.pictures
+        if pictures is not None and len(pictures) > 1:
+            pictures = pictures[first:end]
+        canvas = self.canvas.part(first, end) if self.canvas else None
+        return replace(self, latents=self.latents[first:end], pictures=pictures, canvas=canvas)
+
+
+def _some(pictures: tuple[Image.Image, ...], first: int, end: int) -> tuple[Image.Image, ...]:
+    return pictures[first:end] if len(pictures) > 1 else pictures
 
 
 def rounds_mask(inpaint: Inpaint) -> bool:
