@@ -41,10 +41,7 @@ def request_from_form(
 
 def groups_from_form(form: Mapping[str, Any], groups: Iterable[type[Params]]) -> dict[str, Params]:
     """The values of extensions' parameter groups, by the name of each. Raises: InvalidRequest."""
-    return {
-        group.__name__: group_from_form(group, form, f"{EXTENSIONS}.{group.__name__}.")
-        for group in groups
-    }
+    return {group.__name__: group_from_form(group, form, f"{EXTENSIONS}.{group.__name__}.") for group in groups}
 
 
 def group_from_form(group: type[Group], form: Mapping[str, Any], prefix: str = "") -> Group:

@@ -20,7 +20,7 @@ from webui.core.errors import InvalidRequest, NotFound, Refused, WebuiError
 from webui.ui.visitors.files import VisitorFiles
 from webui.ui.visitors.payloads import FILE_ADDRESS, check_payload
 from webui.ui.visitors.sessions import PageSessions
-from webui.ui.visitors.tables import GRADIO, Use, use_of
+from webui.ui.visitors.tables import GRADIO, PUBLIC, Use, use_of
 
 RELOAD = "Only the page itself may do this: open the page, or load it again after a restart."
 
@@ -90,7 +90,7 @@ class VisitorGate:
     async def _check_event(self, scope: Scope, path: str, receive: Receive, owner: str, is_visitor: bool) -> Receive:
         body = await _json_of(scope, receive)
         fn = self._event(path, body)
-        if fn.api_visibility == "private" and not is_visitor:
+        if fn.api_name not in PUBLIC and not is_visitor:
             raise Refused(RELOAD)
         if body.get("session_hash") is not None:
             self._check_hash(body["session_hash"], owner)
