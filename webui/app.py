@@ -127,10 +127,7 @@ def build_services(flags: Flags) -> Services:
     checkpoints = CheckpointCatalog(roots, hashes, files, own, hasher)
     if flags.ckpt and not flags.freeze_settings:
         settings.update({"sd_model_checkpoint": checkpoints.find(str(flags.ckpt)).title})
-    styles, vaes = (
-        StyleStore(flags.styles_files or (paths.styles,)),
-        VaeCatalog((paths.vae, *folders_of(extra, "vae")), roots, hashes),
-    )
+    vaes = VaeCatalog((paths.vae, *folders_of(extra, "vae")), roots, hashes)
     parts = Parts(
         flags=flags,
         paths=paths,

@@ -87,8 +87,8 @@ def test_progress_and_interrupt_are_answered_while_a_picture_is_made(client: Cli
 
 @pytest.mark.parametrize(
     ("body", "words"),
-    [({"steps": "x"}, "steps"), ({"width": 7}, "width"), ({"sampler_name": "Eulr"}, "Eulr"), ({"steps": 10**9}, "steps"),
-     ([1], "body"), ("a cat", "body"), ({"override_settings": {"outdir_samples": "/etc"}}, "outdir_samples")],
+    [({"steps": "x"}, "steps"), ({"width": 7}, "width"), ({"sampler_name": "Eulr"}, "Eulr"),
+     ({"steps": 10**9}, "steps"), ([1], "body"), ("a cat", "body"), ({"override_settings": {"outdir_samples": "/etc"}}, "outdir_samples")],
 )  # fmt: skip
 def test_a_mistake_is_told_in_the_apis_sentence(client: Client, body: Any, words: str) -> None:
     with pytest.raises(AppError, match=words):
@@ -107,7 +107,8 @@ def test_the_apis_login_is_asked_for(address: str, name: str, headers: dict[str,
 
 @pytest.mark.parametrize(
     "payload", [{"path": "/etc/passwd"}, {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}},
-                {"init_images": [{"url": "http://127.0.0.1/"}]}, {"alwayson_scripts": {"a": {"args": [{"path": "x"}]}}}],
+                {"init_images": [{"url": "http://127.0.0.1/"}]},
+                {"alwayson_scripts": {"a": {"args": [{"path": "x"}]}}}],
     ids=str,
 )  # fmt: skip
 def test_they_take_no_files(address: str, payload: dict[str, Any]) -> None:
