@@ -88,7 +88,8 @@ def test_progress_and_interrupt_are_answered_while_a_picture_is_made(client: Cli
 @pytest.mark.parametrize(
     ("body", "words"),
     [({"steps": "x"}, "steps"), ({"width": 7}, "width"), ({"sampler_name": "Eulr"}, "Eulr"),
-     ({"steps": 10**9}, "steps"), ([1], "body"), ("a cat", "body"), ({"override_settings": {"outdir_samples": "/etc"}}, "outdir_samples")],
+     ({"steps": 10**9}, "steps"), ([1], "body"), ("a cat", "body"),
+     ({"override_settings": {"outdir_samples": "/etc"}}, "outdir_samples")],
 )  # fmt: skip
 def test_a_mistake_is_told_in_the_apis_sentence(client: Client, body: Any, words: str) -> None:
     with pytest.raises(AppError, match=words):
