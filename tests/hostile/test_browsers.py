@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import socket
+from contextlib import ExitStack
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -75,15 +76,30 @@ def test_no_event_stream_opens_for_another_site(target: Target, path: str) -> No
 @pytest.mark.parametrize("path", ["/", "/queue/join", "/gradio_api/queue/join", "/ws", "/sdapi/v1/progress"])
 @pytest.mark.parametrize("more", ["Origin: https://evil.example\r\n", "Origin: null\r\n", ""])
 def test_no_websocket_opens(target: Target, path: str, more: str) -> None:
+    with handshake(target, path, more) as connection:
+        assert b" 101 " not in connection.makefile("rb").readline()
+
+
+def handshake(target: Target, path: str, more: str = "") -> socket.socket:
+    """A connection that has asked to become a websocket."""
     parts = urlsplit(target.url)
     key = base64.b64encode(b"0" * 16).decode()
     request = (
         f"GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{more}"
         f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n"
     )
-    with socket.create_connection((parts.hostname, parts.port), 30) as connection:
-        connection.sendall(request.encode())
-        assert b" 101 " not in connection.makefile("rb").readline()
+    connection = socket.create_connection((parts.hostname, parts.port), 30)
+    connection.sendall(request.encode())
+    return connection
+
+
+def test_hundreds_of_idle_websockets_keep_nobody_out(target: Target) -> None:
+    before = target.memory
+    with ExitStack() as opened:
+        idle = [opened.enter_context(handshake(target, "/gradio_api/queue/join")) for _ in range(400)]
+        target.is_well()
+        assert all(b" 101 " not in connection.recv(100) for connection in idle)
+        assert target.memory - before < 100 * 2**20
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "text/plain;application/json", "application/x-www-form-urlencoded",

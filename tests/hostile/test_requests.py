@@ -9,6 +9,7 @@ import json
 import socket
 import struct
 import time
+import unicodedata
 import zlib
 from typing import Any
 from urllib.parse import urlsplit
@@ -300,6 +301,57 @@ def test_a_pattern_takes_bounded_time(target: Target, pattern: str) -> None:
     assert answer.status_code in (200, 403, 422), answer.text[:300]
     assert time.monotonic() - begun < SOON
     assert not target.touched()
+
+
+RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in range(1, 10))}
+
+
+@pytest.mark.parametrize(
+    "prompt", ["../../x", "CON", "con.txt", "nul", "COM1.a.b", "LPT9 ", "a" * 5000, "\u202egnp.exe", "\u2066a\u2069",
+               "a\nb\r\nc", "..", ".", "/etc/x", "C:\\x", "\\\\host\\share", "~root", "$(id)", "猫" * 300, " ",
+               "trailing. ", "-rf"],
+)  # fmt: skip
+def test_a_prompt_is_a_name_and_no_path(target: Target, prompt: str) -> None:
+    folder = target.data / "outputs"
+    before = set(folder.rglob("*"))
+    settings = {"samples_filename_pattern": "[prompt]", "save_images_add_number": False, "save_to_dirs": False}
+    answer = target.txt2img(prompt=prompt, override_settings=settings, save_images=True)
+    assert answer.status_code == 200, answer.text[:300]
+    (saved,) = set(folder.rglob("*.png")) - before
+    assert saved.parent == folder / "txt2img-images"
+    assert 0 < len(saved.name.encode()) <= 255
+    assert saved.stem.partition(".")[0].strip().upper() not in RESERVED
+    assert saved.stem == saved.stem.strip(" .")
+    assert not saved.stem.startswith("-")
+    assert not any(unicodedata.category(letter) in ("Cc", "Cf") or letter in '\\/:*?"<>|' for letter in saved.name)
+    assert not target.touched()
+
+
+NAMES = ["\u202egnp.exe", "a\u2066b\u2069", "\u200fcat", "\u061c", "مرحبا"]
+"""Written from right to left, or telling that they were."""
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+def test_a_name_from_right_to_left_is_no_other_name(target: Target, name: str) -> None:
+    for answer in (
+        target.txt2img(sampler_name=name),
+        target.txt2img(script_name=name),
+        target.txt2img(alwayson_scripts={name: {"args": []}}),
+        target.txt2img(override_settings={"sd_model_checkpoint": name}),
+        target.client.post("/sdapi/v1/options", json={"sd_model_checkpoint": name}),
+        target.client.post("/sdapi/v1/options", json={"sd_vae": name}),
+        target.client.get("/easel/v1/cards/details", params={"kind": "lora", "name": name}),
+    ):
+        text = str(json.loads(refused(answer, 400, 404, 422)))
+        assert not any(unicodedata.bidirectional(letter) in TURNING for letter in text), ascii(text)
+    picture = encoded(Image.new("RGB", (8, 8)))
+    body = {"imageList": [{"data": picture, "name": f"{name}.png"}], "upscaling_resize": 1}
+    assert target.client.post("/sdapi/v1/extra-batch-images", json=body).status_code == 200
+    assert not target.touched()
+
+
+TURNING = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+"""Invisible characters that show what follows in another order."""
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,22 @@ def test_escape_right_after_generate_is_not_lost(visit: Visit, wait: int) -> Non
     visit.wait_idle()
 
 
+def test_escape_is_obeyed_twenty_times_of_twenty(visit: Visit) -> None:
+    """At every moment of the way to the server, the first half with submits that take 0.3 s."""
+    visit.fill_in("twenty", "txt2img", **LONG)
+    delay_submits(visit, 0.3)
+    for number in range(20):
+        if number == 10:
+            visit.page.unroute("**/gradio_api/queue/join**")
+        visit.page.focus(PROMPT)
+        with visit.job():
+            visit.page.keyboard.press("Control+Enter")
+            visit.page.wait_for_timeout(number % 10 * 50)
+            visit.page.keyboard.press("Escape")
+        visit.wait_idle()
+    assert visit.complaints == []
+
+
 def test_escape_in_the_same_moment_as_generate(visit: Visit) -> None:
     visit.fill_in("same moment", "txt2img", **LONG)
     visit.page.evaluate(
