@@ -124,10 +124,10 @@ def test_the_live_preview_lies_over_the_chosen_picture(visit: Visit, tmp_path: P
 
 
 def test_errors_are_told_in_a_notice_and_stay_under_the_gallery(visit: Visit) -> None:
-    visit.page.fill(PROMPT, "odd size")
-    visit.set_number("txt2img_width", 101)
+    visit.page.fill(PROMPT, "odd seed")
+    visit.page.fill("#txt2img_seed input", "ten")
     visit.page.click("#txt2img_generate")
-    expect(visit.page.locator(".toast-wrap")).to_contain_text("multiple of 8")
-    expect(visit.page.locator("#html_log_txt2img .error")).to_contain_text("multiple of 8")
+    expect(visit.page.locator(".toast-wrap")).to_contain_text("Seed (seed) must be")
+    expect(visit.page.locator("#html_log_txt2img .error")).to_contain_text("Seed (seed) must be")
     visit.page.click("#save_txt2img")
     expect(visit.page.locator(".toast-wrap")).to_contain_text("no picture to save")
