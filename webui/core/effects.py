@@ -70,10 +70,7 @@ _REASONS: Final[Mapping[str, str]] = {
         canvas_hotkey_zoom canvas_hotkey_adjust canvas_hotkey_shrink_brush canvas_hotkey_grow_brush canvas_hotkey_move
         canvas_hotkey_fullscreen canvas_hotkey_reset canvas_hotkey_overlap canvas_show_tooltip canvas_auto_expand
         canvas_blur_prompt canvas_disabled_functions""",
-    "pictures are shown by Gradio's gallery": """
-        do_not_show_images js_modal_lightbox js_modal_lightbox_initially_zoomed js_modal_lightbox_gamepad
-        js_modal_lightbox_gamepad_repeat sd_webui_modal_lightbox_icon_opacity sd_webui_modal_lightbox_toolbar_opacity
-        gallery_height open_dir_button_choice js_live_preview_in_modal_lightbox""",
+    "pictures are shown by Gradio's gallery": "do_not_show_images gallery_height open_dir_button_choice",
     "the page has one layout in this version": """
         hide_samplers extra_options_txt2img extra_options_img2img extra_options_cols extra_options_accordion
         compact_prompt_box samplers_in_dropdown dimensions_and_batch_together sd_checkpoint_dropdown_use_short
