@@ -34,7 +34,7 @@ from webui.catalog.hashing import BackgroundHasher
 from webui.catalog.networks import EmbeddingCatalog, HypernetworkCatalog, LoraCatalog, Networks
 from webui.catalog.upscalers import UpscalerCatalog
 from webui.catalog.vaes import VaeCatalog
-from webui.core.choices import Choices, ExtrasStep, FaceRestorer, Upscaler
+from webui.core.choices import Choices, ExtrasStep, FaceRestorer, Script, Upscaler
 from webui.core.errors import WebuiError
 from webui.core.files import sweep_temporaries, takes
 from webui.core.flags import BadFlag, Flags, parse_flags
@@ -151,7 +151,7 @@ def build_services(flags: Flags) -> Services:
     hasher.rest_while(lambda: jobs.current() is not None)
     services = Services(**vars(parts), jobs=jobs, problems=(*problems, *jobs.problems))
     catalogs = Catalogs(checkpoints, parts.networks, vaes)
-    host.started(Easel(paths, settings, jobs, catalogs, partial(choices_of, services)))
+    host.started(Easel(paths, settings, jobs, catalogs, choices, partial(choices_of, services), hashes, extra))
     return services
 
 
@@ -161,8 +161,9 @@ def _jobs(parts: Parts) -> JobRunner:
     blobs = BlobStore(folder / "blobs")
 
     def groups() -> list[type[Params]]:
-        steps = [step.params for step in parts.choices.all(ExtrasStep) if step.params is not None]
-        return [*host.params, *steps]
+        steps = [step.params for step in parts.choices.all(ExtrasStep)]
+        scripts = [script.params for script in parts.choices.all(Script)]
+        return [*host.params, *(params for params in (*steps, *scripts) if params is not None)]
 
     codec = Codec(blobs, lambda: parts.settings.snapshot().table, groups, parts.choices)
     disk = Disk(JobStore(folder / "queue.sqlite"), blobs, codec)

@@ -80,6 +80,6 @@ def test_styles_are_listed(easel: Running) -> None:
 def test_scripts_are_the_extensions_with_parameters(easel: Running) -> None:
     names = [group.__name__.lower() for group in easel.services.host.params]
     assert easel.client.get("/sdapi/v1/scripts").json() == {
-        "txt2img": names,
-        "img2img": [*names, "soft inpainting", "loopback"],
+        "txt2img": [*names, "prompt matrix", "prompts from file or textbox"],
+        "img2img": [*names, "soft inpainting", "loopback", "prompt matrix", "prompts from file or textbox"],
     }

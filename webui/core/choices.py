@@ -17,7 +17,7 @@ from webui.core.errors import InvalidRequest, nearest
 from webui.core.params import Params
 
 if TYPE_CHECKING:
-    from webui.core.request import GenerationRequest
+    from webui.core.request import GenerationRequest, GenerationResult
 
 
 @dataclass(frozen=True)
@@ -192,6 +192,43 @@ class Axis:
         return self.label
 
 
+@dataclass(frozen=True)
+class Script:
+    """What makes many requests of one, within one job; chosen in the dropdown "Script" and by the API's `script_name`.
+
+    It has either `expand` or `run`. Torch is imported inside them.
+    expand: (request) -> the requests, called when the job is submitted, so that mistakes are answered at once. A seed
+        that it leaves at -1 is drawn for each of them; they wait in the queue as they are.
+    combine: (request, results, job) -> the one result of all that could be made; `joined(results)` where it is None.
+    run: (request, job) -> the result, in the worker, where a request depends on the pictures before it; the request's
+        seed is drawn. `job.generate(request)` makes pictures.
+    params: its parameters, `request.extension(params)`. tabs: where it is offered.
+    build: lays its panel out by hand, called with a `webui.ui.panels.GroupPanel`; None for a generated one.
+    """
+
+    title: str
+    expand: Callable[[GenerationRequest], Sequence[GenerationRequest]] | None = None
+    combine: Callable[[GenerationRequest, Sequence[GenerationResult], Any], GenerationResult] | None = None
+    run: Callable[[GenerationRequest, Any], GenerationResult] | None = None
+    params: type[Params] | None = None
+    tabs: Sequence[Literal["txt2img", "img2img"]] = ("txt2img", "img2img")
+    build: Callable[[Any], None] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.expand is None) == (self.run is None):
+            raise ValueError(f'the script "{self.title}" needs expand or run, and not both')
+
+    @property
+    def name(self) -> str:
+        return self.title
+
+    def elem_id(self, tab: str, item: str) -> str:
+        """The element id of a parameter on a tab, as A1111 makes it of the title."""
+        kept = "".join(letter for letter in "_".join(self.title.lower().split()) if letter in ID_LETTERS)
+        return f"script_{f'{tab}_' if len(self.tabs) > 1 else ''}{kept}_{item}"
+
+
+ID_LETTERS = "abcdefghijklmnopqrstuvwxyz_0123456789"
 _CHURN = ("s_churn", "s_tmin", "s_tmax", "s_noise")
 _SAMPLERS = "webui.diffusion.samplers:sample_"
 _NEWER = "webui.diffusion.newer_samplers:sample_"
@@ -371,9 +408,9 @@ EXTRAS_STEPS = (
 SAME_CHECKPOINT, SAME_SAMPLER, SAME_SCHEDULER = "Use same checkpoint", "Use same sampler", "Use same scheduler"
 
 
-Choice: TypeAlias = Sampler | Scheduler | Upscaler | FaceRestorer | Captioner | NetworkKind | ExtrasStep | Axis
+Choice: TypeAlias = Sampler | Scheduler | Upscaler | FaceRestorer | Captioner | NetworkKind | ExtrasStep | Axis | Script
 KINDS: tuple[type[Any], ...] = get_args(Choice)
-C = TypeVar("C", Sampler, Scheduler, Upscaler, FaceRestorer, Captioner, NetworkKind, ExtrasStep, Axis)
+C = TypeVar("C", Sampler, Scheduler, Upscaler, FaceRestorer, Captioner, NetworkKind, ExtrasStep, Axis, Script)
 
 
 class Choices:
@@ -462,6 +499,32 @@ class Choices:
             )
         if found.missing:
             raise InvalidRequest(found.missing)
+        return found
+
+    def find_hires_upscaler(self, name: str) -> str:
+        """What comes between two passes, spelt as in the list. Raises: InvalidRequest naming the closest."""
+        wanted, known = name.strip().lower(), self.hires_upscalers
+        found = next((item for item in known if item.lower() == wanted), None)
+        if found is None:
+            raise InvalidRequest(
+                f'No upscaler is called "{name[:100]}"{nearest(name[:100], known)}. '
+                "/sdapi/v1/upscalers and latent-upscale-modes list them all."
+            )
+        return found
+
+    def scripts(self, tab: str) -> tuple[Script, ...]:
+        """Those offered on txt2img or on img2img, by their titles as the page lists them."""
+        return tuple(
+            sorted((item for item in self.all(Script) if tab in item.tabs), key=lambda item: item.name.lower())
+        )
+
+    def find_script(self, title: str, tab: str) -> Script:
+        """The script of that title, in any case of letters. Raises: InvalidRequest naming the closest."""
+        wanted, known = title.strip().lower(), self.scripts(tab)
+        found = next((script for script in known if script.name.lower() == wanted), None)
+        if found is None:
+            close = nearest(wanted[:100], [script.name.lower() for script in known])
+            raise InvalidRequest(f"Script '{wanted[:100]}' not found{close}.")
         return found
 
     def resolve_schedule(self, sampler: Sampler, scheduler: Scheduler) -> Scheduler:

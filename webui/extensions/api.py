@@ -6,6 +6,8 @@ Torch is not here: an extension imports it inside the functions that need it, so
 
 from typing import TYPE_CHECKING, Any
 
+from webui.catalog.files import FileCatalog, ModelFile
+from webui.catalog.short_hashes import HashedCatalog
 from webui.core.choices import (
     Axis,
     Captioner,
@@ -15,18 +17,23 @@ from webui.core.choices import (
     NetworkKind,
     Sampler,
     Scheduler,
+    Script,
     Upscaler,
 )
-from webui.core.errors import InvalidRequest, NotFound, NotSaved, WebuiError
+from webui.core.errors import BadModelFile, InvalidRequest, NotFound, NotSaved, WebuiError
 from webui.core.files import atomic_file
+from webui.core.grids import Legend, make_grid, with_legends
 from webui.core.hooks import DenoiserHook, Residuals, Row, Step
+from webui.core.joining import joined
 from webui.core.params import Params, group_list, param, picture, title_of
-from webui.core.request import FromImage, GenerationRequest, GenerationResult
+from webui.core.pictures import decoded_picture, encode_image
+from webui.core.request import FromImage, GenerationRequest, GenerationResult, drawn
 from webui.core.results import Picture, ResultFile
 from webui.core.settings import Section, Setting
 from webui.extensions.easel import Easel
 from webui.extensions.hookspecs import hookimpl
 from webui.extensions.page import Assets, Panel, Tab
+from webui.extensions.weights import read_weights
 from webui.jobs.context import JobContext
 from webui.jobs.kinds import JobKind
 
@@ -36,18 +43,23 @@ if TYPE_CHECKING:
 __all__ = [
     "Assets",
     "Axis",
+    "BadModelFile",
     "Captioner",
     "Choices",
     "DenoiserHook",
     "Easel",
     "ExtrasStep",
     "FaceRestorer",
+    "FileCatalog",
     "FromImage",
     "GenerationRequest",
     "GenerationResult",
+    "HashedCatalog",
     "InvalidRequest",
     "JobContext",
     "JobKind",
+    "Legend",
+    "ModelFile",
     "NetworkKind",
     "NotFound",
     "NotSaved",
@@ -59,6 +71,7 @@ __all__ = [
     "Row",
     "Sampler",
     "Scheduler",
+    "Script",
     "Section",
     "Setting",
     "Step",
@@ -66,12 +79,19 @@ __all__ = [
     "Upscaler",
     "WebuiError",
     "atomic_file",
+    "decoded_picture",
+    "drawn",
+    "encode_image",
     "group_list",
     "hookimpl",
+    "joined",
+    "make_grid",
     "param",
     "picture",
+    "read_weights",
     "title_of",
     "video",
+    "with_legends",
 ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -25,7 +25,7 @@ from webui.pipeline.faces import restore_faces
 from webui.pipeline.fit import idle_wishes
 from webui.pipeline.from_image.blending import with_original
 from webui.pipeline.from_image.compositing import composed
-from webui.pipeline.from_image.image_input import pixels_hash
+from webui.pipeline.from_image.image_input import flattened, pixels_hash
 from webui.pipeline.from_image.source import BLANK_MASK, Source, encoded, inpaint_fields, make_canvas, make_masking
 from webui.pipeline.job import Job, Report
 from webui.pipeline.latents import upscaled
@@ -56,6 +56,11 @@ def run(engine: Engine, plan: GenerationPlan, progress: JobContext) -> Generatio
 
     Raises: WebuiError for what the user can mend.
     """
+    return replace(produced(engine, plan, progress), pictures=())
+
+
+def produced(engine: Engine, plan: GenerationPlan, progress: JobContext) -> GenerationResult:
+    """As `run`, with the pictures themselves."""
     started = time.monotonic()
     try:
         job = begin(engine, plan, progress)
@@ -68,7 +73,8 @@ def run(engine: Engine, plan: GenerationPlan, progress: JobContext) -> Generatio
         results = with_grid(job, made.pictures, results)
     comments, seconds = tuple(job.report.comments), time.monotonic() - started
     unsaved = job.saver.keeper.unsaved
-    return finish_job(job, GenerationResult(tuple(results), job_info(job, results), comments, seconds, unsaved))
+    result = GenerationResult(tuple(results), job_info(job, results), comments, seconds, unsaved)
+    return finish_job(job, replace(result, pictures=tuple(made.pictures)))
 
 
 @dataclass
@@ -79,13 +85,11 @@ class Made:
     results: list[ResultFile] = field(default_factory=list)
 
 
-def begin(
-    engine: Engine, plan: GenerationPlan, progress: JobContext, fields: Mapping[str, object] | None = None
-) -> Job:
-    """The job with all that it needs, and what img2img starts from. fields: further ones for the infotext."""
+def begin(engine: Engine, plan: GenerationPlan, progress: JobContext) -> Job:
+    """The job with all that it needs, and what img2img starts from."""
     plan, comments = made_ready(engine, plan)
     require_machine(plan, engine.models.placement.device)
-    report = Report(dict(fields or {}), comments)
+    report = Report(comments=comments)
     for remark in plan.request.remarks:
         report.comment(remark)
     saver = Saver(plan, engine.paths, progress.progress.job_timestamp, engine.provenance, report.comment)
@@ -96,7 +100,7 @@ def begin(
     for sentence in idle_wishes(plan.request, plan, engine.settings.snapshot()):
         job.report.comment(sentence)
     if plan.request.image is not None:
-        job = replace(job, source=starting_point(job, plan.request.image))
+        job = replace(job, source=starting_point(job, plan.request.image), color_reference=color_reference(plan))
     remember(job)
     return job
 
@@ -129,6 +133,15 @@ def enlarger(job: Job, upscaler: str | None) -> Enlarger:
     """The upscaler of that name at work for this job. Raises: InvalidRequest for an unknown one."""
     engine = job.engine
     return Enlarger(engine.choices.find_upscaler(upscaler), job.plan.settings, engine.models, job.progress)
+
+
+def color_reference(plan: GenerationPlan) -> Image.Image | None:
+    """The picture whose colours all results take over, if there is a common one."""
+    image = plan.request.image
+    if image is None or image.color_reference is None or not plan.settings["img2img_color_correction"]:
+        return None
+    picture = decoded_picture(image.color_reference, "The picture for colours")
+    return flattened(picture, plan.settings["img2img_background_color"])
 
 
 def named_pictures(image: FromImage) -> Iterator[tuple[str, bytes]]:
@@ -177,7 +190,7 @@ def make_batch(job: Job, indices: range) -> list[Picture]:
             if plan.hires is not None:
                 progress.next_pass()  # the one left out
             images = with_restored_faces(job, decode(latents, this_pass.model, progress), indices)
-            pictures = composed(images, latents, source, plan, job.color_target)
+            pictures = composed(images, latents, source, plan, job.color_reference)
             return finish_batch(job, this_pass, pictures, complete)
         before = None
         if not plan.hires.is_latent or plan.settings["save_images_before_highres_fix"]:

@@ -47,7 +47,7 @@ def _parameters(plan: GenerationPlan) -> dict[str, object]:
             "hires.scale": None if resized else asked.scale,
             "Hires resize": f"{asked.resize_width}x{asked.resize_height}" if resized else None,
             "hires.steps": asked.steps or None,
-            "hires.upscaler": asked.upscaler,
+            "hires.upscaler": hires.upscaler,
         }
     return values
 

@@ -23,7 +23,7 @@ from webui.ui.html import escape
 from webui.ui.job_panel import JobPanel
 from webui.ui.output import OutputPanel
 from webui.ui.tab import Update
-from webui.ui.widgets import QUIET, input_accordion, show_problem, specs_by_path, tool, widget
+from webui.ui.widgets import QUIET, ChangingList, input_accordion, show_problem, specs_by_path, tool, widget
 
 TAB = "extras"
 SINGLE, BATCH, DIRECTORY = "0", "1", "2"
@@ -63,6 +63,11 @@ class Extras:
     def _place(self, name: str, **options: Any) -> Component:
         self.fields[name] = widget(SPECS[name], options.pop("elem_id", f"{TAB}_{name}"), **options)
         return self.fields[name]
+
+    @property
+    def changing_lists(self) -> list[ChangingList]:
+        """Upscalers may come and go while the server runs."""
+        return [(self.fields[name], SPECS[name], ()) for name in ("upscaler_1", "upscaler_2")]
 
     def _sources(self) -> None:
         with gr.Tabs(elem_id=f"mode_{TAB}") as self.tabs:
