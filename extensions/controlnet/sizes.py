@@ -21,13 +21,18 @@ NETWORK_MULTIPLE = 64
 
 def at_resolution(picture: Picture, resolution: int, work: Callable[[Picture], Picture]) -> Picture:
     """What `work` makes of the picture with a short side of `resolution` pixels, padded to whole multiples of 64."""
+    scaled = scaled_to(picture, resolution)
+    height, width = scaled.shape[:2]
+    missing = ((0, -height % NETWORK_MULTIPLE), (0, -width % NETWORK_MULTIPLE), (0, 0))
+    return work(np.pad(scaled, missing, mode="edge"))[:height, :width]
+
+
+def scaled_to(picture: Picture, resolution: int) -> Picture:
+    """The picture with a short side of `resolution` pixels."""
     height, width = picture.shape[:2]
     scale = resolution / min(height, width)
-    new_height, new_width = round(height * scale), round(width * scale)
     method = cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA
-    resized = cv2.resize(picture, (new_width, new_height), interpolation=method)
-    missing = ((0, -new_height % NETWORK_MULTIPLE), (0, -new_width % NETWORK_MULTIPLE), (0, 0))
-    return work(np.pad(resized, missing, mode="edge"))[:new_height, :new_width]
+    return cv2.resize(picture, (round(width * scale), round(height * scale)), interpolation=method)
 
 
 def pixel_perfect_resolution(picture: Picture, width: int, height: int, mode: ResizeMode) -> int:

@@ -49,6 +49,7 @@ class Preprocessor:
     draw: makes the map; None for those that only hand the picture on. sized: `draw` sees the picture with a short side
     of the chosen resolution. resolution, a, b: its sliders. default_of: the types for which it is chosen at first.
     model_free: works without a control model. masked: reads the unit's mask beside the picture.
+    needs: the files with weights that it can't do without.
     """
 
     id: str
@@ -62,6 +63,7 @@ class Preprocessor:
     is_default: bool = False
     model_free: bool = False
     masked: bool = False
+    needs: str = ""
 
     @property
     def sliders(self) -> tuple[Slider, ...]:
@@ -106,7 +108,7 @@ PREPROCESSORS = (
         "threshold", "", "", lambda picture, level, _: drawing.binary(picture, level),
         a=Slider("Binarization Threshold", 127, 0, 255, 0.01),
     ),
-    _of("color", "T2I-Adapter", "t2ia_color_grid", lambda picture, _a, _b: drawing.color_grid(picture), sized=False),
+    _of("color", "T2I-Adapter", "t2ia_color_grid", sized=False),
     _of("shuffle", "Shuffle", default=True, sized=False, resolution=None),
     _of(
         "scribble_xdog", "Scribble SparseCtrl", "", lambda picture, threshold, _: drawing.xdog(picture, threshold),
