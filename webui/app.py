@@ -148,7 +148,7 @@ def build_services(flags: Flags) -> Services:
     hasher.rest_while(lambda: jobs.current() is not None)
     services = Services(**vars(parts), jobs=jobs, problems=(*problems, *jobs.problems))
     catalogs = Catalogs(checkpoints, parts.networks, vaes)
-    host.started(Easel(paths, settings, jobs, catalogs, partial(choices_of, services)))
+    host.started(Easel(paths, settings, jobs, catalogs, partial(choices_of, services), hashes, extra))
     return services
 
 
