@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from webui.extensions.api import (
     ResultFile,
     Section,
     Setting,
+    encode_image,
     hookimpl,
 )
 
@@ -18,7 +18,7 @@ from . import routes
 from .catalog import find_model, models_in
 from .units import NO_MODEL, ControlNet, Unit
 
-SECTION = Section("control_net", "ControlNet")
+SECTION = Section("control_net", "ControlNet", "controlnet")
 GUIDES = "controlnet.maps"
 
 
@@ -106,15 +106,9 @@ def finish(result, plan, state, save_file):
     settings = plan.settings
     files = []
     for (number, _), picture in sorted(maps.items(), key=lambda item: (item[0][0], -item[0][1])):
-        data = encoded(picture)
+        data = encode_image(picture, "png", None)
         if settings["control_net_detectmap_autosaving"]:
             files.append(save_file(data, "png", "image/png", "control map"))
         elif not settings["control_net_no_detectmap"] and plan.extension(ControlNet).enabled[number].save_detected_map:
             files.append(ResultFile(data, "image/png", "", *picture.size, role="control map"))
     return files
-
-
-def encoded(picture) -> bytes:
-    stream = io.BytesIO()
-    picture.save(stream, "PNG")
-    return stream.getvalue()

@@ -17,7 +17,6 @@ from .preprocessors.registry import Preprocessor
 from .units import Unit
 
 Picture = Any
-SHUFFLE_RESOLUTION = 512
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def draw(preprocessor: Preprocessor, source: Picture, resolution: int, a: float,
         return np.concatenate([source[:, :, :3], alpha], axis=2)
     if preprocessor.id == "shuffle":
         random = np.random.RandomState(seed & 0xFFFFFFFF)
-        return drawing.shuffled(sizes.scaled_to(source, SHUFFLE_RESOLUTION), random)
+        return drawing.shuffled(sizes.scaled_to(source, preprocessor.fixed_resolution), random)
     if preprocessor.id == "color":
         return drawing.color_grid(source, resolution)
     if preprocessor.draw is None:
@@ -111,9 +110,9 @@ def hint(found: Picture) -> Any:
     """(1, 3, H, W) float tensor of a map: 0 to 1, and -1 where an inpainting map is masked."""
     import torch
 
-    colors = torch.from_numpy(np.ascontiguousarray(found[:, :, :3])).float() / 255
+    colors = torch.from_numpy(found[:, :, :3].astype(np.float32)) / 255
     if found.shape[2] == 4:
-        masked = torch.from_numpy(np.ascontiguousarray(found[:, :, 3])) < 192
+        masked = torch.from_numpy(found[:, :, 3] < 192)
         colors[masked] = -1.0
     return colors.permute(2, 0, 1)[None]
 

@@ -74,6 +74,7 @@ class Steering(DenoiserHook):
         self.models = this_pass.models
         self.model = this_pass.model
         self.share = 0.0
+        self._passed = 0
         self._workers: list[tuple[Guide, Any]] = []
 
     @contextmanager
@@ -96,8 +97,11 @@ class Steering(DenoiserHook):
 
     def wrap_denoiser(self, denoise: Callable[..., Tensor]) -> Callable[..., Tensor]:
         def counting(x: Tensor, sigma: float, step: Step) -> Tensor:
-            self.share = step.index / step.count
-            return denoise(x, sigma, step)
+            # A1111 counts a step once its first prediction is there, so each first call belongs to the step before.
+            self.share = self._passed / step.count
+            x0 = denoise(x, sigma, step)
+            self._passed = step.index
+            return x0
 
         return counting
 
@@ -165,8 +169,9 @@ class AdapterWorker(Worker):
         height, width = x.shape[-2:]
         inside = []
         for feature, scale in zip(features, scales, strict=True):
-            sized = feature if feature.shape[-2:] == (height, width) else F.interpolate(feature, size=(height, width))
-            part = guide.masked(sized) * scale
+            part = guide.masked(feature) * scale
+            if part.shape[-2:] != (height, width):
+                part = F.interpolate(part, size=(height, width))
             if guide.unit.control_mode == CONTROL_FIRST:
                 part = part * _prompts_only(cond, part)
             inside.append(part.expand(len(x), -1, -1, -1))

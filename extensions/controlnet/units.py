@@ -89,8 +89,10 @@ class Unit(Params):
 
     @property
     def resolution(self) -> float:
-        slider = self.preprocessor.resolution
-        return HIDDEN if slider is None else slider.admitted(self.processor_res)
+        preprocessor = self.preprocessor
+        if preprocessor.resolution is None:
+            return preprocessor.fixed_resolution or HIDDEN
+        return preprocessor.resolution.admitted(self.processor_res)
 
     @property
     def a(self) -> float:
@@ -180,13 +182,10 @@ def told(unit: Unit) -> str:
     for name in ("weight", "guidance_start", "guidance_end"):
         values[name] = float(values[name])
     for name, value in sliders.items():
-        is_asked = value == asked[name] and name != "processor_res"
-        values[name] = float(value) if is_asked else _plain(value)
+        values[name] = float(value) if name != "processor_res" and value == asked[name] else value
+    if values["processor_res"] != HIDDEN:
+        values["processor_res"] = round(unit.resolution)
     return ", ".join(f"{label}: {_quoted(values[name])}" for label, name in SHOWN.items())
-
-
-def _plain(value: float) -> float | int:
-    return int(value) if value == int(value) else value
 
 
 def _quoted(value: object) -> str:

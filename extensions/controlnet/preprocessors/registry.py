@@ -49,7 +49,7 @@ class Preprocessor:
     draw: makes the map; None for those that only hand the picture on. sized: `draw` sees the picture with a short side
     of the chosen resolution. resolution, a, b: its sliders. default_of: the types for which it is chosen at first.
     model_free: works without a control model. masked: reads the unit's mask beside the picture.
-    needs: the files with weights that it can't do without.
+    needs: the files with weights that it can't do without. fixed_resolution: of those without a slider for it.
     """
 
     id: str
@@ -64,6 +64,8 @@ class Preprocessor:
     model_free: bool = False
     masked: bool = False
     needs: str = ""
+    unfinished: bool = False
+    fixed_resolution: int = 0
 
     @property
     def sliders(self) -> tuple[Slider, ...]:
@@ -109,7 +111,7 @@ PREPROCESSORS = (
         a=Slider("Binarization Threshold", 127, 0, 255, 0.01),
     ),
     _of("color", "T2I-Adapter", "t2ia_color_grid", sized=False),
-    _of("shuffle", "Shuffle", default=True, sized=False, resolution=None),
+    _of("shuffle", "Shuffle", default=True, sized=False, resolution=None, fixed_resolution=512),
     _of(
         "scribble_xdog", "Scribble SparseCtrl", "", lambda picture, threshold, _: drawing.xdog(picture, threshold),
         a=Slider("XDoG Threshold", 32, 1, 64, 0.01),
