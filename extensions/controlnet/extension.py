@@ -100,6 +100,16 @@ def revise_pass(parts, this_pass):
 
 
 @hookimpl
+def finish_batch(pictures, this_pass):
+    group = this_pass.plan.extension(ControlNet)
+    if not group.enabled:
+        return None
+    from .preparing import finished
+
+    return [replace(picture, image=finished(picture.image, group, this_pass)) for picture in pictures]
+
+
+@hookimpl
 def finish(result, plan, state, save_file):
     """The maps, after the pictures: of each unit the one of the second pass first."""
     maps = state.get(GUIDES, {})

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from webui.extensions.api import InvalidRequest, decoded_picture
+from webui.extensions.api import InvalidRequest, decoded_picture, fit_picture
 
 from . import sizes
 from .preprocessors import drawing
@@ -67,6 +67,22 @@ def read_input(unit: Unit, number: int, own: Picture | None) -> Picture:
     return picture
 
 
+def with_mask(picture: Picture, mask: Picture) -> Picture:
+    """(H, W, 4): the mask as a fourth channel, when it is of the picture's size."""
+    return np.dstack([picture, mask]) if mask.shape == picture.shape[:2] else picture
+
+
+def cropped(
+    picture: Picture, mode: int, size: tuple[int, int], corners: tuple[int, int, int, int], sampling: Any
+) -> Picture:
+    """The part of the picture that is painted, once the picture is of the original's `size`; each channel by itself."""
+    channels = []
+    for channel in range(picture.shape[2]):
+        image = fit_picture(Image.fromarray(np.ascontiguousarray(picture[:, :, channel])), mode, *size)
+        channels.append(np.asarray(fit_picture(image.crop(corners), 2, sampling.width, sampling.height)))
+    return np.dstack(channels)
+
+
 def detected(unit: Unit, source: Picture, request: Request) -> Picture:
     """What the unit's preprocessor makes of its picture."""
     preprocessor = unit.preprocessor
@@ -86,8 +102,7 @@ def draw(preprocessor: Preprocessor, source: Picture, resolution: int, a: float,
     if preprocessor.masked:
         if source.shape[2] == 3:
             raise InvalidRequest(f'The preprocessor "{preprocessor.label}" needs a mask beside the picture.')
-        alpha = np.where(source[:, :, 3:] > 127, 128, 255).astype(np.uint8)
-        return np.concatenate([source[:, :, :3], alpha], axis=2)
+        return source
     if preprocessor.id == "shuffle":
         random = np.random.RandomState(seed & 0xFFFFFFFF)
         return drawing.shuffled(sizes.scaled_to(source, preprocessor.fixed_resolution), random)
@@ -112,10 +127,18 @@ def hint(found: Picture) -> Any:
 
     colors = torch.from_numpy(found[:, :, :3].astype(np.float32)) / 255
     if found.shape[2] == 4:
-        masked = torch.from_numpy(found[:, :, 3] < 192)
+        masked = torch.from_numpy(found[:, :, 3] > 127)
         colors[masked] = -1.0
     return colors.permute(2, 0, 1)[None]
 
 
 def picture_of(found: Picture) -> Image.Image:
-    return Image.fromarray(found, "RGBA" if found.shape[2] == 4 else "RGB")
+    """The map to be shown; what an inpainting map masks is half transparent."""
+    if found.shape[2] == 3:
+        return Image.fromarray(found)
+    return Image.fromarray(np.dstack([found[:, :, :3], 255 - found[:, :, 3] // 2]))
+
+
+def mask_of(shown: Picture) -> Picture:
+    """(H, W) float32 in 0..1 of an inpainting map as it is shown: 1 where it is masked."""
+    return ((255 - shown[:, :, 3].astype(np.float32)) * 2 / 255).clip(0, 1)

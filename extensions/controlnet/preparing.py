@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 
-from . import maps, sizes
+from . import finishing, maps, sizes
+from .correcting import Corrector, KeepsColours, KeepsOutside
 from .steering import Guide
-from .units import ControlNet, Unit
+from .units import RESIZE_MODES, ControlNet, Unit
 
 MAPS = "controlnet.maps"
 
@@ -24,7 +26,8 @@ def guides_for(group: ControlNet, this_pass: Any) -> list[Guide]:
     kept = this_pass.state.setdefault(MAPS, {})
     guides = []
     for number, unit in enumerate(group.enabled):
-        source = _input(unit, number, this_pass)
+        source, mode = _input(unit, number, this_pass)
+        unit = unit.replace(resize_mode=mode)
         wanted = [(0, plan.first)] + ([(1, plan.hires.sampling)] if plan.hires else [])
         hints = {}
         for place, sampling in wanted:
@@ -34,8 +37,9 @@ def guides_for(group: ControlNet, this_pass: Any) -> list[Guide]:
             hints[place] = _lasting(this_pass, number, place, found)
         if unit.hr_option != "Both" and (unit.hr_option == "High res only") != is_second:
             continue
-        hint = hints[1 if is_second else 0]
-        guides.append(Guide(unit, hint, hints[0], _region(unit, number), is_second))
+        hint, shown = hints[1 if is_second else 0], kept[number, 1 if is_second else 0]
+        corrector = _corrector(unit, shown, this_pass, is_second)
+        guides.append(Guide(unit, hint, hints[0], _region(unit, number), is_second, corrector))
     return guides
 
 
@@ -55,11 +59,75 @@ def _lasting(this_pass: Any, number: int, place: int, found: Any) -> torch.Tenso
     return this_pass.state[key]
 
 
-def _input(unit: Unit, number: int, this_pass: Any) -> Any:
+def _input(unit: Unit, number: int, this_pass: Any) -> tuple[Any, str]:
+    """The unit's picture, or the one that img2img starts from, and how it is brought to size.
+
+    What is inpainted alone is cut out of both alike.
+    """
+    request = this_pass.plan.request
+    image, masking = request.image, None
+    mode = unit.resize_mode
     own = None
-    if unit.image is None and this_pass.source is not None and this_pass.source.canvas is not None:
-        own = np.asarray(this_pass.source.canvas.pictures[0].convert("RGB"))
-    return maps.read_input(unit, number, own)
+    if image is not None and this_pass.source is not None and this_pass.source.canvas is not None:
+        masking = this_pass.source.canvas.masking
+        if unit.image is None:
+            own = maps.opaque(image.images[0], "The picture")
+            mode = RESIZE_MODES[min(image.resize_mode, 2)] if image.resize_mode < 3 else RESIZE_MODES[0]
+            if unit.preprocessor.masked and image.inpaint is not None:
+                own = maps.with_mask(own, _own_mask(image.inpaint))
+    found = maps.read_input(unit, number, own)
+    crops = unit.image is None or unit.inpaint_crop_input_image
+    if masking is not None and masking.box is not None and crops:
+        found = maps.cropped(
+            found, RESIZE_MODES.index(mode), masking.shown.size, masking.box.corners, this_pass.plan.first
+        )
+    return found, mode
+
+
+def _own_mask(inpaint: Any) -> Any:
+    """(H, W) uint8 of img2img's mask, as it is before it is brought to size."""
+    mask = np.asarray(maps.decoded_picture(inpaint.mask, "The mask").convert("L"))
+    if inpaint.invert:
+        mask = 255 - mask
+    for blur, shape in ((inpaint.blur_x, (1, 0)), (inpaint.blur_y, (0, 1))):
+        if blur > 0:
+            size = 2 * int(2.5 * blur + 0.5) + 1
+            kernel = (size, 1) if shape == (1, 0) else (1, size)
+            mask = cv2.GaussianBlur(mask, kernel, blur)
+    return mask
+
+
+def _corrector(unit: Unit, shown: Any, this_pass: Any, is_second: bool) -> Corrector | None:
+    """What corrects the network's output by the unit's picture, which `shown` is at the size of the pass."""
+    name, model = unit.preprocessor.id, this_pass.model
+    inpaints = this_pass.plan.request.image is not None and this_pass.plan.request.image.inpaint is not None
+    if name not in ("tile_colorfix", "tile_colorfix+sharp") and (name != "inpaint_only" or inpaints):
+        return None
+    pixels = np.asarray(shown)
+    colors = torch.from_numpy(pixels[:, :, :3].astype(np.float32)).permute(2, 0, 1)[None] / 255
+    with torch.inference_mode():
+        latent = model.encode((colors * 2 - 1).to(model.device)).float()
+    if name == "inpaint_only":
+        mask = torch.from_numpy(maps.mask_of(pixels))[None, None]
+        return KeepsOutside(model, latent, unit.weight, mask)
+    radius = int(unit.a) * (2 if is_second else 1)
+    return KeepsColours(model, latent, unit.weight, radius, unit.b if name.endswith("+sharp") else 0.0)
+
+
+def finished(picture: Any, group: ControlNet, this_pass: Any) -> Any:
+    """A finished picture as those preprocessors want it that have the last word."""
+    maps_found = this_pass.state.get(MAPS, {})
+    inpaints = this_pass.plan.request.image is not None and this_pass.plan.request.image.inpaint is not None
+    for number, unit in enumerate(group.enabled):
+        name = unit.preprocessor.id
+        found = maps_found.get((number, 1)) or maps_found.get((number, 0))
+        if found is None or found.size != picture.size or unit.weight == 0:
+            continue
+        if name.startswith("recolor_"):
+            picture = finishing.recoloured(picture, found, name)
+        elif name == "inpaint_only" and not inpaints:
+            picture = finishing.kept_outside(picture, found)
+    return picture
 
 
 def _region(unit: Unit, number: int) -> torch.Tensor | None:

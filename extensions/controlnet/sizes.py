@@ -56,7 +56,10 @@ def fit(picture: Picture, width: int, height: int, mode: ResizeMode) -> Picture:
         left, top = max(0, (new_width - width) // 2), max(0, (new_height - height) // 2)
         return np.ascontiguousarray(scaled[top : top + height, left : left + width])
     border = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
-    canvas = np.tile(np.median(border, axis=0).astype(picture.dtype), (height, width, 1))
+    color = np.median(border, axis=0).astype(picture.dtype)
+    if picture.shape[2] == 4:
+        color[3] = 255  # what an inpainting map lacks is to be painted
+    canvas = np.tile(color, (height, width, 1))
     left, top = max(0, (width - new_width) // 2), max(0, (height - new_height) // 2)
     canvas[top : top + new_height, left : left + new_width] = scaled
     return canvas
@@ -69,19 +72,13 @@ def resized(picture: Picture, width: int, height: int) -> Picture:
     """
     if picture.shape[:2] == (height, width):
         return picture
-    if picture.shape[2] == 4:  # the mask of an inpainting map keeps to its own kind
+    if picture.shape[2] == 4:  # the mask of an inpainting map goes with its colours
         colors = resized(picture[:, :, :3], width, height)
-        alpha = resized(picture[:, :, 3:].repeat(3, axis=2), width, height)
-        return np.concatenate([colors, alpha[:, :, :1]], axis=2)
-    kinds = len(np.unique(picture.reshape(-1, picture.shape[2]), axis=0))
-    is_binary = kinds == 2 and picture.min() < 16 and picture.max() > 240
-    if 2 < kinds < 200:
-        method = cv2.INTER_NEAREST
-    elif height * width < picture.shape[0] * picture.shape[1]:
-        method = cv2.INTER_AREA
-    else:
-        method = cv2.INTER_CUBIC
-    scaled = cv2.resize(picture, (width, height), interpolation=method)
+        mask = np.where(picture[:, :, 3] > 127, 255, 0).astype(np.float32)
+        mask = cv2.resize(mask, (width, height), interpolation=_method(picture[:, :, :3], width, height))
+        return np.dstack([colors, mask.clip(0, 255).astype(np.uint8)])
+    is_binary = _kinds(picture) == 2 and picture.min() < 16 and picture.max() > 240
+    scaled = cv2.resize(picture, (width, height), interpolation=_method(picture, width, height))
     if not is_binary:
         return scaled
     grey = np.mean(scaled.astype(np.float32), axis=2).clip(0, 255).astype(np.uint8)
@@ -91,6 +88,17 @@ def resized(picture: Picture, width: int, height: int) -> Picture:
         is_larger = height * width > picture.shape[0] * picture.shape[1]
         halves = thinned(halves, prunes=is_larger)
     return np.repeat(halves[:, :, None], 3, axis=2)
+
+
+def _kinds(picture: Picture) -> int:
+    """How many colours it has."""
+    return len(np.unique(picture.reshape(-1, picture.shape[2]), axis=0))
+
+
+def _method(picture: Picture, width: int, height: int) -> int:
+    if 2 < _kinds(picture) < 200:
+        return cv2.INTER_NEAREST
+    return cv2.INTER_AREA if height * width < picture.shape[0] * picture.shape[1] else cv2.INTER_CUBIC
 
 
 def _is_drawn_thinly(picture: Picture) -> bool:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from webui.extensions.api import DenoiserHook, InvalidRequest, Residuals, Step
 
+from .correcting import Corrector
 from .loading import network_of
 from .networks.control import ControlNetwork
 from .units import BALANCED, CONTROL_FIRST, Unit
@@ -28,7 +29,7 @@ LINES = ("canny", "mlsd")
 class Guide:
     """A unit ready for a pass. hint: its map, (1, 3, H, W). small: the map of the first pass, which adapters read.
 
-    region: (1, 1, H, W) in 0..1, where it acts; None for everywhere.
+    region: (1, 1, H, W) in 0..1, where it acts; None for everywhere. corrector: of the network's output, if any.
     """
 
     unit: Unit
@@ -36,6 +37,7 @@ class Guide:
     small: Tensor
     region: Tensor | None
     is_second_pass: bool
+    corrector: Corrector | None = None
 
     def scales(self, count: int) -> tuple[float, ...]:
         """How much of each of `count` residuals is added, the middle block's last."""
@@ -58,6 +60,11 @@ class Guide:
             return unit.weights
         soft = (1.0,) * count if unit.control_mode == BALANCED else ADAPTER_SOFT[-count:]
         return tuple(unit.weight * share for share in soft)
+
+    def is_active(self, share: float) -> bool:
+        """share: of the steps that are behind."""
+        unit = self.unit
+        return unit.weight > 0 and unit.guidance_start <= share <= unit.guidance_end
 
     def masked(self, residual: Tensor) -> Tensor:
         if self.region is None:
@@ -107,10 +114,14 @@ class Steering(DenoiserHook):
 
     def wrap_call(self, call: Callable[..., Tensor]) -> Callable[..., Tensor]:
         def steered(x: Tensor, timesteps: Tensor, cond: Any) -> Tensor:
-            for guide, worker in self._workers:
-                if guide.unit.weight and guide.unit.guidance_start <= self.share <= guide.unit.guidance_end:
-                    cond = cond.adding(worker.residuals(guide, x, timesteps, cond))
-            return call(x, timesteps, cond)
+            active = [pair for pair in self._workers if pair[0].is_active(self.share)]
+            for guide, worker in active:
+                cond = cond.adding(worker.residuals(guide, x, timesteps, cond))
+            output = call(x, timesteps, cond)
+            for guide, _ in active:
+                if guide.corrector is not None:
+                    output = guide.corrector.corrected(output, x, timesteps, cond)
+            return output
 
         return steered
 
