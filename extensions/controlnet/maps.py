@@ -136,9 +136,9 @@ def picture_of(found: Picture) -> Image.Image:
     """The map to be shown; what an inpainting map masks is half transparent."""
     if found.shape[2] == 3:
         return Image.fromarray(found)
-    return Image.fromarray(np.dstack([found[:, :, :3], 255 - found[:, :, 3] // 2]))
+    return Image.fromarray(np.dstack([found[:, :, :3], np.where(found[:, :, 3] > 127, 128, 255).astype(np.uint8)]))
 
 
 def mask_of(shown: Picture) -> Picture:
-    """(H, W) float32 in 0..1 of an inpainting map as it is shown: 1 where it is masked."""
-    return ((255 - shown[:, :, 3].astype(np.float32)) * 2 / 255).clip(0, 1)
+    """(H, W) float32 of an inpainting map as it is shown: 1 where it is masked, else 0."""
+    return (shown[:, :, 3] < 192).astype(np.float32)

@@ -74,9 +74,9 @@ def resized(picture: Picture, width: int, height: int) -> Picture:
         return picture
     if picture.shape[2] == 4:  # the mask of an inpainting map goes with its colours
         colors = resized(picture[:, :, :3], width, height)
-        mask = np.where(picture[:, :, 3] > 127, 255, 0).astype(np.float32)
-        mask = cv2.resize(mask, (width, height), interpolation=_method(picture[:, :, :3], width, height))
-        return np.dstack([colors, mask.clip(0, 255).astype(np.uint8)])
+        method = _method(picture[:, :, :3], width, height)
+        mask = cv2.resize(np.ascontiguousarray(picture[:, :, 3]), (width, height), interpolation=method)
+        return np.dstack([colors, mask])
     is_binary = _kinds(picture) == 2 and picture.min() < 16 and picture.max() > 240
     scaled = cv2.resize(picture, (width, height), interpolation=_method(picture, width, height))
     if not is_binary:
