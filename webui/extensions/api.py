@@ -33,6 +33,7 @@ from webui.core.settings import Section, Setting
 from webui.extensions.easel import Easel
 from webui.extensions.hookspecs import hookimpl
 from webui.extensions.page import Assets, Panel, Tab
+from webui.extensions.pictures import fit_picture
 from webui.extensions.weights import read_weights
 from webui.jobs.context import JobContext
 from webui.jobs.kinds import JobKind
@@ -82,6 +83,7 @@ __all__ = [
     "decoded_picture",
     "drawn",
     "encode_image",
+    "fit_picture",
     "group_list",
     "hookimpl",
     "joined",
