@@ -11,13 +11,14 @@ from .config import PRESETS, Preset
 
 STARTED = time.time()  # what takes long to import comes with the stages
 STAGES = ("data", "vae", "decoder", "encode", "unet", "export", "evaluate")
+BESIDE = ("control",)  # what is trained for the finished checkpoint
 
 
 def main(presets: dict[str, Preset] | None = None, words: list[str] | None = None) -> None:
     """presets, words: other than ours and the command line's."""
     presets = presets or PRESETS
     parser = argparse.ArgumentParser(prog="python -m tools.embedded_model", description=__doc__)
-    parser.add_argument("stage", choices=(*STAGES, "all", "pack", "slice", "unslice"))
+    parser.add_argument("stage", choices=(*STAGES, *BESIDE, "all", "pack", "slice", "unslice"))
     parser.add_argument("folder", type=Path, nargs="?", help="unslice: what a slice left in $OUT")
     parser.add_argument("--preset", choices=presets, help="full for pack, slice and unslice, else cpu")
     parser.add_argument("--packages", type=Path, help="data, pack: a node_modules folder that has the art already")

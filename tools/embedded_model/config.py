@@ -234,6 +234,7 @@ class Preset:
     vae_crop: int  # px; the VAE trains on crops, since steps count for more than pixels; the decoder later on wholes
     decoder: Loop  # whole pictures, the encoder frozen
     unet: Loop
+    control: Loop  # the ControlNet for Canny edges, beside the finished checkpoint
     composites: int  # that `encode` makes latents of
     shift: float  # places of the picture lie on a grid this fine, as a share of the frame; 1/16 is a latent cell
     shares: Shares
@@ -271,6 +272,7 @@ PRESETS = {
             vae_crop=64,
             decoder=Loop(batch=8, steps=400, rate=6e-4, warmup=20),
             unet=Loop(batch=32, steps=10_400, rate=2e-3, warmup=60, muon=True),
+            control=Loop(batch=16, minutes=115, rate=1e-3, warmup=60, muon=True),
             composites=7000,
             shift=1 / 16,
             shares=Shares(small=0.15, emphasis=0.35, general=0.8, shuffled=0.1),
@@ -296,6 +298,7 @@ PRESETS = {
             vae_crop=128,
             decoder=Loop(batch=32, minutes=1.0, rate=3e-4, warmup=50),
             unet=Loop(batch=256, minutes=13.0, rate=8e-4, warmup=300),
+            control=Loop(batch=128, minutes=4.0, rate=4e-4, warmup=100),
             composites=65_536,
             shift=1 / 256,
             shares=Shares(
