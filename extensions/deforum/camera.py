@@ -1,0 +1,178 @@
+"""How a picture moves from one frame to the next: in its plane, flipped in space, or seen by a camera in space.
+
+Pictures are (H, W, 3) uint8 in OpenCV's channel order; nothing here depends on the order. Flows, (H, W, 2) float32,
+move as pictures do.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Motion:
+    """One frame's motion. Angles and fov in degrees; tx, ty in pixels (2D) or 1/200 of half a width (3D)."""
+
+    angle: float = 0
+    zoom: float = 1
+    tx: float = 0
+    ty: float = 0
+    tz: float = 0
+    center: tuple[float, float] = (0.5, 0.5)
+    rotation: tuple[float, float, float] = (0, 0, 0)
+    flip: tuple[float, float, float, float] | None = None
+    """theta, phi, gamma, and the field of view of the flip."""
+    fov: float = 70
+    aspect: float = 1
+
+
+@dataclass(frozen=True)
+class Camera:
+    """What stays the same over an animation.
+
+    mode: "2D" or "3D". original_flip: flip as old animations did, where the centre drifts and 2D loses its translation.
+    """
+
+    mode: str
+    border: str = "replicate"
+    padding: str = "border"
+    sampling: str = "bicubic"
+    original_flip: bool = False
+
+
+def move(picture: Any, camera: Camera, motion: Motion, depth: Any = None) -> Any:
+    """The picture one frame on, of the same type. depth: (H, W) distances, 1 near to 2 far; None is a plane at 1."""
+    height, width = picture.shape[:2]
+    if camera.mode == "2D":
+        return warp(picture, matrix_2d(width, height, motion, camera.original_flip), camera.border)
+    if motion.flip is not None:
+        flipped = flip_matrix(width, height, *motion.flip, original=camera.original_flip)
+        picture = warp(picture, flipped, camera.border)
+    grid = grid_3d(width, height, motion, depth)
+    sampled = sample(picture, grid, camera.sampling, camera.padding)
+    return np.clip(sampled, 0, 255).astype(np.uint8) if picture.dtype == np.uint8 else sampled
+
+
+def warp(picture: Any, matrix: Any, border: str) -> Any:
+    import cv2
+
+    height, width = picture.shape[:2]
+    mode = cv2.BORDER_WRAP if border == "wrap" else cv2.BORDER_REPLICATE
+    return cv2.warpPerspective(picture, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=mode)
+
+
+def matrix_2d(width: int, height: int, motion: Motion, original_flip: bool = False) -> Any:
+    """(3, 3) float64, from old positions to new ones: translate, turn and zoom about the centre, then flip."""
+    import cv2
+
+    shift = np.array([[1, 0, motion.tx], [0, 1, motion.ty], [0, 0, 1]], dtype=np.float64)
+    center = (width * motion.center[0], height * motion.center[1])
+    turn = np.vstack([cv2.getRotationMatrix2D(center, motion.angle, motion.zoom), [0, 0, 1]])
+    if motion.flip is None:
+        return turn @ shift
+    flip = flip_matrix(width, height, *motion.flip, original=original_flip)
+    return flip @ turn if original_flip else flip @ turn @ shift
+
+
+def flip_matrix(
+    width: int, height: int, theta: float, phi: float, gamma: float, fv: float, original: bool = False
+) -> Any:
+    """(3, 3): the picture as a card turned in space, theta about the view, phi about x, gamma about y; degrees."""
+    import cv2
+
+    diagonal = math.hypot(width, height)
+    half = math.radians(min(max(fv, 0.01), 179.0)) / 2
+    side = diagonal / math.cos(half)
+    distance = diagonal / (2 * math.sin(half))
+    near, far = distance - diagonal / 2, distance + diagonal / 2
+    cot = 1 / math.tan(half)
+    projection = np.diag([cot, cot, (far + near) / (near - far), 1.0 if original else 0.0])
+    projection[2, 3] = 2 * far * near / (near - far)
+    projection[3, 2] = -1
+    away = np.eye(4)
+    away[2, 3] = -distance
+    turn = np.eye(4)
+    turn[:3, :3] = _about_x(phi) @ _about_y(gamma) @ _about_z(theta)
+    whole = projection @ away @ turn
+    corners = np.array([[-1, 1], [1, 1], [1, -1], [-1, -1]]) * (width / 2, height / 2)
+    seen = np.column_stack([corners, np.zeros(4), np.ones(4)]) @ whole.T
+    if (seen[:, 3] <= 0).any():
+        seen[:, 3] = np.maximum(seen[:, 3], 1e-6)
+    before = (corners + (width / 2, height / 2)).astype(np.float32)
+    after = ((seen[:, :2] / seen[:, 3:] + 1) * side / 2).astype(np.float32)
+    card = cv2.getPerspectiveTransform(before, after)
+    centred = np.array([[1, 0, (width - side) / 2], [0, 1, (height - side) / 2], [0, 0, 1]])
+    return card @ centred if original else centred @ card
+
+
+def grid_3d(width: int, height: int, motion: Motion, depth: Any = None) -> Any:
+    """(H, W, 2) float32: where each pixel of the new picture is taken from, -1 to 1 over the old one's area."""
+    import torch
+
+    x, y = np.meshgrid(np.linspace(-1, 1, width), np.linspace(-1, 1, height))
+    z = np.ones_like(x) if depth is None else np.asarray(depth, dtype=np.float64)
+    there = project(np.stack([x, y, z], axis=-1), motion)
+    here = project(np.stack([x, y, z], axis=-1), Motion(fov=motion.fov, aspect=motion.aspect))
+    identity = torch.nn.functional.affine_grid(torch.eye(2, 3)[None], [1, 1, height, width], align_corners=False)
+    return (identity[0].double().numpy() - (there - here)).astype(np.float32)
+
+
+def project(points: Any, motion: Motion) -> Any:
+    """(..., 3) points of the world to (..., 2) on the screen, both axes -1 to 1, after the camera's motion."""
+    shift = np.array([-motion.tx, motion.ty, -motion.tz]) / 200
+    rx, ry, rz = motion.rotation
+    moved = points @ (_about_x(rx) @ _about_y(ry) @ _about_z(rz)) + shift
+    cot = 1 / math.tan(math.radians(motion.fov) / 2)
+    z = moved[..., 2:]
+    z = np.where(np.abs(z) < 1e-6, 1e-6, z)
+    return moved[..., :2] / (z * np.array([motion.aspect, 1.0])) * cot
+
+
+def sample(picture: Any, grid: Any, sampling: str, padding: str) -> Any:
+    """The picture at the places of the grid, (H, W, C) float32."""
+    import torch
+
+    channels = torch.from_numpy(np.ascontiguousarray(picture)).float().permute(2, 0, 1)[None]
+    sampled = torch.nn.functional.grid_sample(
+        channels, torch.from_numpy(grid)[None], mode=sampling, padding_mode=padding, align_corners=False
+    )
+    return sampled[0].permute(1, 2, 0).numpy()
+
+
+def depth_distances(depth: Any, near_is_large: bool) -> Any:
+    """A depth estimate as distances from 1 (near) to 2 (far), evened out over its histogram.
+
+    depth: (H, W). None comes back, for a plane, where the estimate is constant or not finite.
+    """
+    depth = np.asarray(depth, dtype=np.float64)
+    low, high = depth.min(), depth.max()
+    if not np.isfinite(depth).all() or low == high:
+        return None
+    even = equalise((depth - low) / (high - low))
+    return 2 - even if near_is_large else 1 + even
+
+
+def equalise(values: Any, bins: int = 1024) -> Any:
+    """Values of 0 to 1, each replaced by the share of values that lie below or with it."""
+    counts, edges = np.histogram(values, bins=bins, range=(0, 1))
+    shares = np.cumsum(counts) / values.size
+    return np.interp(values, edges[:-1], shares)
+
+
+def _about_x(degrees: float) -> Any:
+    c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    return np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
+
+
+def _about_y(degrees: float) -> Any:
+    c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    return np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
+
+
+def _about_z(degrees: float) -> Any:
+    c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
