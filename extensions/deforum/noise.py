@@ -24,12 +24,15 @@ def add_noise(picture: Any, amount: float, seed: int, perlin: Perlin | None = No
 
     amount: 0 to 1. perlin: None is even noise. mask: (H, W) of 0 to 1.
     """
+    import cv2
+
     height, width = picture.shape[:2]
-    pattern = np.clip(255 * (0.5 + 0.5 * gaussian(height, width, seed, perlin)), 0, 255)
-    noisy = picture * (1 - amount) + pattern * amount
-    if mask is not None:
-        noisy = picture + (noisy - picture) * mask[..., None]
-    return np.clip(np.round(noisy), 0, 255).astype(np.uint8)
+    pattern = np.clip(255 * (0.5 + 0.5 * gaussian(height, width, seed, perlin)), 0, 255).astype(np.uint8)
+    noisy = cv2.addWeighted(picture, 1 - amount, pattern, amount, 0)
+    if mask is None:
+        return noisy
+    weight = mask[..., None]
+    return np.round(picture * (1 - weight) + noisy * weight).astype(np.uint8)
 
 
 def gaussian(height: int, width: int, seed: int, perlin: Perlin | None = None) -> Any:

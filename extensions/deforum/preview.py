@@ -18,8 +18,8 @@ def paint_preview(width: int, height: int) -> Any:
     cv2.rectangle(drawn, first, second, (255, 255, 255), 2)
 
     def generate(init: Any, diffusion: Diffusion) -> Any:
-        start = np.zeros_like(drawn) if init is None else init
-        share = diffusion.denoising if init is not None else 1.0
-        return (start * (1 - share) + drawn * share).astype(np.uint8)
+        if init is None:
+            return drawn
+        return cv2.addWeighted(init, 1 - diffusion.denoising, drawn, diffusion.denoising, 0)
 
     return generate

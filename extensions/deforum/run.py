@@ -135,6 +135,15 @@ def frames(
     yield from loop.in_betweens(state, animation.frames)
 
 
+@dataclass(frozen=True)
+class _Beginning:
+    """What a diffusion starts from. init: None paints from the prompt alone. sample: rules the colours."""
+
+    init: Picture | None
+    denoising: float
+    sample: Picture | None
+
+
 class _Loop:
     def __init__(self, animation: Animation, materials: Materials, generate: Generate) -> None:
         self.animation = animation
@@ -166,16 +175,18 @@ class _Loop:
         if animation.feeds_back and animation.seed_behavior == "schedule":
             seeds = replace(seeds, seed=self._scheduled_seed(frame))
         state = replace(state, seeds=seeds)
-        init, denoising = self._init(state)
-        picture = self._painted(init, denoising, frame, seeds)
-        picture = self._finished(picture, state)
-        rules = self.settings.color_coherence in ("Image", "Video Input")
+        begin = self._beginning(state)
+        picture = self._painted(begin, frame, seeds)
+        picture = self._finished(picture, frame, begin.sample)
+        sample = begin.sample
+        if sample is None and not self.settings.legacy_colormatch:
+            sample = picture
         return replace(
             state,
             frame=frame + animation.cadence,
             seeds=seeds.following(self._scheduled_seed(frame) if animation.seed_behavior == "schedule" else -1),
             previous=picture,
-            sample=state.sample if rules else picture,
+            sample=sample,
             earlier=state.later,
             later=cadence.Kept(picture, frame),
         )
@@ -192,28 +203,33 @@ class _Loop:
             return None
         return self.materials.depth(picture)
 
-    def _init(self, state: State) -> tuple[Picture | None, float]:
-        """What the diffusion begins with, and how much of it is painted anew."""
+    def _beginning(self, state: State) -> _Beginning:
         frame, settings = state.frame, self.settings
-        strength = self.animation.strength(frame)
+        denoising = 1 - self.animation.strength(frame)
+        ruling = self._ruling_sample(frame)
+        sample = state.sample if ruling is None else ruling
         if settings.animation_mode == "Video Input" and self.materials.video is not None:
-            return self.materials.video(frame), 1 - strength
+            return _Beginning(self.materials.video(frame), denoising, sample)
         if not self.animation.feeds_back:
-            return None, 1.0
-        if state.previous is None:
-            if self.materials.guides:
-                return looper.guide_for(self.materials.guides, frame), 1 - strength
-            return self.materials.init, 1 - settings.strength
-        if strength == 0 and settings.strength_0_no_init and not settings.use_looper:
-            return None, 1.0
-        return self._prepared(state), 1 - strength
+            return _Beginning(None, 1.0, sample)
+        if state.previous is not None:
+            return self._prepared(state, denoising, sample)
+        if self.materials.guides:
+            return _Beginning(looper.guide_for(self.materials.guides, frame), denoising, sample)
+        if settings.strength == 0 and settings.strength_0_no_init:
+            return _Beginning(None, 1.0, sample)
+        return _Beginning(self.materials.init, 1 - settings.strength, sample)
 
-    def _prepared(self, state: State) -> Picture:
+    def _prepared(self, state: State, denoising: float, sample: Picture | None) -> _Beginning:
         """The previous picture moved on, matched, sharpened and made noisy."""
         frame, settings = state.frame, self.settings
         value = self.animation.value
         picture = self._move(state.previous, frame)
-        picture = self._matched(picture, state.sample)
+        if sample is None:
+            # Old animations match to the first picture after its first move, not to the picture itself.
+            sample = picture
+        else:
+            picture = self._matched(picture, sample)
         if settings.color_force_grayscale:
             picture = colors.grayscale(picture)
         picture = colors.scale_contrast(picture, value("contrast_schedule", frame), settings.original_arithmetic)
@@ -231,17 +247,29 @@ class _Loop:
         if settings.use_noise_mask and self.materials.noise_mask is not None:
             noise_mask = self.materials.noise_mask(frame)
         amount = min(max(value("noise_schedule", frame), 0.0), 1.0)
-        return add_noise(picture, amount, state.seeds.seed, self.animation.perlin, noise_mask)
+        noisy = add_noise(picture, amount, state.seeds.seed, self.animation.perlin, noise_mask)
+        return _Beginning(noisy, denoising, sample)
 
-    def _painted(self, init: Picture | None, denoising: float, frame: int, seeds: Seeds) -> Picture:
-        return self.generate(init, self.animation.diffusion(frame, seeds.seed, denoising, self._mask(frame)))
+    def _painted(self, begin: _Beginning, frame: int, seeds: Seeds) -> Picture:
+        mask = self._mask(frame)
+        return self.generate(begin.init, self.animation.diffusion(frame, seeds.seed, begin.denoising, mask))
 
-    def _finished(self, picture: Picture, state: State) -> Picture:
+    def _finished(self, picture: Picture, frame: int, sample: Picture | None) -> Picture:
         if not self.settings.legacy_colormatch:
-            picture = self._matched(picture, state.sample)
+            picture = self._matched(picture, sample)
         if self.settings.color_force_grayscale:
             picture = colors.grayscale(picture)
-        return self._overlaid(picture, state.frame)
+        return self._overlaid(picture, frame)
+
+    def _ruling_sample(self, frame: int) -> Picture | None:
+        """The picture that colours are matched to at a frame, where an image or the video rules them."""
+        settings, materials = self.settings, self.materials
+        if settings.color_coherence == "Image":
+            return materials.color_sample
+        if settings.color_coherence == "Video Input" and materials.video is not None:
+            every = settings.color_coherence_video_every_N_frames
+            return materials.video(frame - frame % every)
+        return None
 
     def _matched(self, picture: Picture, sample: Picture | None) -> Picture:
         space = self.settings.color_coherence
