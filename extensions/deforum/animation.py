@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from webui.extensions.api import InvalidRequest
-
 from .camera import Camera, Motion
 from .noise import Perlin
 from .prompts import prompts_by_frame
@@ -134,9 +132,12 @@ class Animation:
             flip=flip,  # type: ignore[arg-type]
             fov=min(max(self.value("fov_schedule", frame), 0.1), 179.9),
             aspect=aspect if abs(aspect) > 1e-6 else 1.0,
+            near=self.value("near_schedule", frame) or 1.0,
         )
 
-    def diffusion(self, frame: int, seed: int, denoising: float, mask: Any = None, color_target: Any = None) -> Diffusion:
+    def diffusion(
+        self, frame: int, seed: int, denoising: float, mask: Any = None, color_target: Any = None
+    ) -> Diffusion:
         settings = self.settings
 
         def if_on(switch: str, key: str) -> float | None:
@@ -172,14 +173,5 @@ class Animation:
 def scheduled(settings: Settings, of_texts: bool = False) -> list[str]:
     """The names of the schedules that an animation of these settings reads."""
     off = {key for switch, keys in _ONLY_WITH.items() if not getattr(settings, switch) for key in keys}
-    keys = [
-        key
-        for key, field in Settings.model_fields.items()
-        if Keyed(of_texts) in field.metadata and key not in off
-    ]
-    return keys
-
-
-def check_video(settings: Settings, frames: int) -> None:
-    if settings.animation_mode == "Video Input" and frames < 1:
-        raise InvalidRequest("The init video has no frames between those that were chosen.")
+    fields = Settings.model_fields.items()
+    return [key for key, field in fields if Keyed(of_texts) in field.metadata and key not in off]

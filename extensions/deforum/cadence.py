@@ -2,36 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from .flow import along, optical_flow
+
 
 @dataclass(frozen=True)
 class Kept:
-    """A painted picture and the frame up to which it has been moved."""
+    """A painted picture, moved on, and the frame that it was painted for."""
 
     picture: Any
     frame: int
 
 
-def between(start: int, end: int, cadence: int) -> Iterator[tuple[int, float]]:
-    """(frame, tween) from start to end: how far the later of the two pictures has come in, up to 1."""
-    for place, frame in enumerate(range(start, end), 1):
-        yield frame, place / cadence
+@dataclass(frozen=True)
+class Pair:
+    """The pictures that in-betweens are blended from.
+
+    flow: (H, W, 2) from the earlier to the later one, no part of it longer than a pixel, moved on with them; None
+    without optical flow, and before there are two pictures.
+    """
+
+    later: Kept
+    earlier: Kept | None = None
+    flow: Any = None
 
 
-def moved_to(kept: Kept | None, frame: int, move: Callable[[Any, int], Any]) -> Kept | None:
-    """The picture moved by the frame's motion, if it wasn't painted at it."""
-    if kept is None or frame <= kept.frame:
-        return kept
-    return Kept(move(kept.picture, frame), kept.frame)
+def with_flow(pair: Pair, method: str) -> Pair:
+    """The pair with the flow between its pictures, the later one taken half the way back along it."""
+    if pair.earlier is None or method == "None":
+        return pair
+    half = optical_flow(pair.earlier.picture, pair.later.picture, method) / 2
+    longest = np.abs(half).max()
+    back = replace(pair.later, picture=along(pair.later.picture, half, -1))
+    return replace(pair, later=back, flow=half / longest if longest > 0 else half)
 
 
-def mix(earlier: Any, later: Any, tween: float) -> Any:
+def moved_to(pair: Pair, frame: int, share: float, move: Callable[[Any, Any], Any]) -> Pair:
+    """The pair with each picture moved by the frame's motion, except one that was painted for it; then along the flow.
+
+    share: how much of the flow. move: an array by the motion, given the picture that it belongs to.
+    """
+    flow = None if pair.flow is None else move(pair.flow, pair.later.picture)
+
+    def moved(kept: Kept | None) -> Kept | None:
+        if kept is None or frame <= kept.frame:
+            return kept
+        picture = move(kept.picture, kept.picture)
+        return replace(kept, picture=picture if flow is None else along(picture, flow, share))
+
+    later = moved(pair.later)
+    assert later is not None
+    return Pair(later, moved(pair.earlier), flow)
+
+
+def mix(pair: Pair, tween: float) -> Any:
     """earlier * (1 - tween) + later * tween; uint8."""
-    if earlier is None or tween >= 1:
-        return later
-    return (earlier * (1 - tween) + later * tween).astype(np.uint8)
+    if pair.earlier is None or tween >= 1:
+        return pair.later.picture
+    return np.rint(pair.earlier.picture * (1 - tween) + pair.later.picture * tween).astype(np.uint8)

@@ -7,12 +7,12 @@ move as pictures do.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-_PARTS = 32  # of a pixel
+from .sampling import read_at
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class Motion:
     """theta, phi, gamma, and the field of view of the flip."""
     fov: float = 70
     aspect: float = 1
+    near: float = 200
+    """Cancels out, but for the last bit."""
 
 
 @dataclass(frozen=True)
@@ -60,22 +62,15 @@ def move(picture: Any, camera: Camera, motion: Motion, depth: Any = None) -> Any
 
 
 def warp(picture: Any, matrix: Any, border: str) -> Any:
-    """The picture moved by a (3, 3) matrix, bilinear between places that are rounded to 1/32 of a pixel.
-
-    OpenCV 5 no longer rounds; animations feed every frame back, so a repeated seed needs the arithmetic of its time.
-    """
+    """The picture moved by a (3, 3) matrix from old to new places. border: "replicate" or "wrap"."""
     import cv2
 
     height, width = picture.shape[:2]
     back = cv2.invert(np.asarray(matrix, dtype=np.float64))[1]
     x, y = np.meshgrid(np.arange(width, dtype=np.float64), np.arange(height, dtype=np.float64))
-    places = np.tensordot(back, np.stack([x, y, np.ones_like(x)]), axes=1)
-    scale = np.divide(_PARTS, places[2], out=np.zeros_like(x), where=places[2] != 0)
-    fine = np.rint(np.clip(places[:2] * scale, -(2**30), 2**30)).astype(np.int64)
-    whole = np.clip(fine // _PARTS, -(2**15), 2**15 - 1).astype(np.int16)
-    part = (fine[1] % _PARTS * _PARTS + fine[0] % _PARTS).astype(np.uint16)
-    mode = cv2.BORDER_WRAP if border == "wrap" else cv2.BORDER_REPLICATE
-    return cv2.remap(picture, np.ascontiguousarray(np.moveaxis(whole, 0, -1)), part, cv2.INTER_LINEAR, borderMode=mode)
+    u, v, w = np.tensordot(back, np.stack([x, y, np.ones_like(x)]), axes=1)
+    scale = np.divide(1, w, out=np.zeros_like(w), where=w != 0)
+    return read_at(picture, u * scale, v * scale, cv2.BORDER_WRAP if border == "wrap" else cv2.BORDER_REPLICATE)
 
 
 def matrix_2d(width: int, height: int, motion: Motion, original_flip: bool = False) -> Any:
@@ -109,7 +104,7 @@ def flip_matrix(
     away = np.eye(4)
     away[2, 3] = -distance
     turn = np.eye(4)
-    turn[:3, :3] = _about_x(phi) @ _about_y(gamma) @ _about_z(theta)
+    turn[:3, :3] = _turn("x", phi) @ _turn("y", gamma) @ _turn("z", theta)
     whole = projection @ away @ turn
     corners = np.array([[-1, 1], [1, 1], [1, -1], [-1, -1]]) * (width / 2, height / 2)
     seen = np.column_stack([corners, np.zeros(4), np.ones(4)]) @ whole.T
@@ -123,26 +118,62 @@ def flip_matrix(
 
 
 def grid_3d(width: int, height: int, motion: Motion, depth: Any = None) -> Any:
-    """(H, W, 2) float32: where each pixel of the new picture is taken from, -1 to 1 over the old one's area."""
+    """(H, W, 2) float32 tensor: where each pixel of the new picture is taken from, -1 to 1 over the old one's area."""
     import torch
 
-    x, y = np.meshgrid(np.linspace(-1, 1, width), np.linspace(-1, 1, height))
-    z = np.ones_like(x) if depth is None else np.asarray(depth, dtype=np.float64)
-    there = project(np.stack([x, y, z], axis=-1), motion)
-    here = project(np.stack([x, y, z], axis=-1), Motion(fov=motion.fov, aspect=motion.aspect))
+    y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
+    z = torch.ones_like(x) if depth is None else torch.from_numpy(np.asarray(depth, dtype=np.float32))
+    points = torch.stack([x, y, z], dim=-1)
+    still = replace(motion, tx=0, ty=0, tz=0, rotation=(0, 0, 0))
     identity = torch.nn.functional.affine_grid(torch.eye(2, 3)[None], [1, 1, height, width], align_corners=False)
-    return (identity[0].double().numpy() - (there - here)).astype(np.float32)
+    return identity[0] - (project(points, motion) - project(points, still))
 
 
 def project(points: Any, motion: Motion) -> Any:
-    """(..., 3) points of the world to (..., 2) on the screen, both axes -1 to 1, after the camera's motion."""
-    shift = np.array([-motion.tx, motion.ty, -motion.tz]) / 200
-    rx, ry, rz = motion.rotation
-    moved = points @ (_about_x(rx) @ _about_y(ry) @ _about_z(rz)) + shift
-    cot = 1 / math.tan(math.radians(motion.fov) / 2)
-    z = moved[..., 2:]
-    z = np.where(np.abs(z) < 1e-6, 1e-6, z)
-    return moved[..., :2] / (z * np.array([motion.aspect, 1.0])) * cot
+    """(..., 3) points of the world to (..., 2) on the screen, both axes -1 to 1, after the camera's motion; tensors.
+
+    Camera and lens are one (4, 4) float32 matrix on rows: values that lie on whole numbers are cut off afterwards, so
+    that a repeated animation needs every bit.
+    """
+    import torch
+
+    view = torch.eye(4)
+    rx, ry, rz = (torch.tensor(math.radians(angle)) for angle in motion.rotation)
+    view[:3, :3] = _rotation("x", rx) @ _rotation("y", ry) @ _rotation("z", rz)
+    view[3, :3] = torch.tensor([-motion.tx / 200, motion.ty / 200, -motion.tz / 200])
+    top = torch.tan(torch.tensor(math.radians(motion.fov)) / 2) * motion.near
+    lens = torch.zeros(4, 4)
+    lens[0, 0] = 2 * motion.near / (2 * (top * motion.aspect))
+    lens[1, 1] = 2 * motion.near / (2 * top)
+    lens[2, 3] = 1
+    rows = torch.cat([points, torch.ones_like(points[..., :1])], dim=-1).reshape(-1, 4)
+    seen = rows @ (view @ lens)
+    distance = torch.where(seen[:, 3:].abs() < 1e-6, 1e-6, seen[:, 3:])
+    return (seen[:, :2] / distance).reshape(*points.shape[:-1], 2)
+
+
+def _turn(axis: str, degrees: float) -> Any:
+    """(3, 3) float64: a rotation about one axis."""
+    c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    rows = {
+        "x": [[1, 0, 0], [0, c, -s], [0, s, c]],
+        "y": [[c, 0, s], [0, 1, 0], [-s, 0, c]],
+        "z": [[c, -s, 0], [s, c, 0], [0, 0, 1]],
+    }
+    return np.array(rows[axis])
+
+
+def _rotation(axis: str, angle: Any) -> Any:
+    """(3, 3) float32 tensor; angle: a tensor, in radians."""
+    import torch
+
+    c, s, one, nil = torch.cos(angle), torch.sin(angle), torch.tensor(1.0), torch.tensor(0.0)
+    rows = {
+        "x": (one, nil, nil, nil, c, -s, nil, s, c),
+        "y": (c, nil, s, nil, one, nil, -s, nil, c),
+        "z": (c, -s, nil, s, c, nil, nil, nil, one),
+    }
+    return torch.stack(rows[axis]).reshape(3, 3)
 
 
 def sample(picture: Any, grid: Any, sampling: str, padding: str) -> Any:
@@ -151,7 +182,7 @@ def sample(picture: Any, grid: Any, sampling: str, padding: str) -> Any:
 
     channels = torch.from_numpy(np.ascontiguousarray(picture)).float().permute(2, 0, 1)[None]
     sampled = torch.nn.functional.grid_sample(
-        channels, torch.from_numpy(grid)[None], mode=sampling, padding_mode=padding, align_corners=False
+        channels, grid[None], mode=sampling, padding_mode=padding, align_corners=False
     )
     return sampled[0].permute(1, 2, 0).numpy()
 
@@ -174,18 +205,3 @@ def equalise(values: Any, bins: int = 1024) -> Any:
     counts, edges = np.histogram(values, bins=bins, range=(0, 1))
     shares = np.cumsum(counts) / values.size
     return np.interp(values, edges[:-1], shares)
-
-
-def _about_x(degrees: float) -> Any:
-    c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    return np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
-
-
-def _about_y(degrees: float) -> Any:
-    c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    return np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
-
-
-def _about_z(degrees: float) -> Any:
-    c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])

@@ -8,6 +8,8 @@ import numpy as np
 
 from webui.extensions.api import InvalidRequest
 
+from .sampling import read_at
+
 
 def optical_flow(first: Any, second: Any, method: str) -> Any:
     """(H, W, 2) float32: what stands at p in `first` stands at p + flow in `second`; pictures (H, W, 3) uint8 BGR.
@@ -39,7 +41,7 @@ def along(picture: Any, flow: Any, factor: float = 1.0) -> Any:
     height, width = picture.shape[:2]
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
     moved = flow.astype(np.float32) * np.float32(factor)
-    return cv2.remap(picture, x - moved[..., 0], y - moved[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    return read_at(picture, x - moved[..., 0], y - moved[..., 1], cv2.BORDER_REFLECT_101)
 
 
 def agreement(forward: Any, backward: Any, blur: int = 0, tolerance: float = 1.5) -> Any:

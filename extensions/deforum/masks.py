@@ -34,7 +34,9 @@ def prepare(
         mask = ImageOps.invert(mask)
     found = np.asarray(mask, dtype=np.float64) / 255
     if not found.any():
-        raise InvalidRequest("The mask is black all over, so there is nothing to paint; invert it or choose another one.")
+        raise InvalidRequest(
+            "The mask is black all over, so there is nothing to paint; invert it or choose another one."
+        )
     return found
 
 

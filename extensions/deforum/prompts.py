@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Mapping
+from operator import itemgetter
 
 from webui.extensions.api import InvalidRequest
 
@@ -47,7 +49,7 @@ def prompts_by_frame(
         raise InvalidRequest(f"The prompts have no key from 0 to {frames - 1}.")
     texts = []
     for frame in range(frames):
-        current = max((index for index, (key, _) in enumerate(keyed) if key <= frame), default=0)
+        current = max(0, bisect_right(keyed, frame, key=itemgetter(0)) - 1)
         start, text = keyed[current]
         text = join(text, before, after)
         if interpolated and current + 1 < len(keyed) and frame > start >= 0:
@@ -72,6 +74,8 @@ def _sides(text: str) -> tuple[str, str]:
 
 def _computed(text: str, frame: int, frames: int) -> str:
     """The text with each formula between backquotes replaced by its value at the frame."""
+    if "`" not in text:
+        return text
 
     def value(found: re.Match[str]) -> str:
         formula = found[1]

@@ -115,7 +115,9 @@ def parse(name: str, text: str) -> list[Entry]:
         column = start + len(part) - len(part.lstrip())
         halves = list(_split(name, part, ":", start, most=1))
         if len(halves) < 2:
-            raise ScheduleError(f'{name}, column {column + 1}: "{_short(part.strip())}" has no colon; write key: (value).')
+            raise ScheduleError(
+                f'{name}, column {column + 1}: "{_short(part.strip())}" has no colon; write key: (value).'
+            )
         (_, key), (value_start, value) = halves
         bare = _bare(value)
         if not bare:

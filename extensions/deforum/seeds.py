@@ -37,9 +37,10 @@ class Seeds:
             case "schedule" if scheduled != -1:
                 seed = scheduled
             case _:
-                seed = self.drawn(count)
+                seed = drawn_seed(self.start, count)
         return replace(self, seed=seed, count=count)
 
-    def drawn(self, place: int) -> int:
-        """The random seed that belongs to a place in the animation."""
-        return random.Random(f"{self.start}, {place}").randint(0, LARGEST)
+
+def drawn_seed(start: int, *place: object) -> int:
+    """The random seed that belongs to a place in the animation that begins with the seed `start`."""
+    return random.Random(repr((start, *place))).randint(0, LARGEST)

@@ -195,9 +195,7 @@ class Settings(Params):
         "None", label="Generate human masks", choices=("None", "PNGs", "Video", "Both")
     )
     hybrid_use_first_frame_as_init_image: bool = _switch(True, "First frame as init image")
-    hybrid_motion: str = param(
-        "None", label="Hybrid motion", choices=("None", "Optical Flow", "Perspective", "Affine")
-    )
+    hybrid_motion: str = param("None", label="Hybrid motion", choices=("None", "Optical Flow", "Perspective", "Affine"))
     hybrid_motion_use_prev_img: bool = _switch(False, "Motion use prev img")
     hybrid_flow_consistency: bool = _switch(False, "Flow consistency mask")
     hybrid_consistency_blur: int = param(2, label="Consistency mask blur", ge=0, le=16, step=1)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
+import torch
 
 from extensions.deforum.camera import (
     Camera,
     Motion,
-    _about_x,
-    _about_y,
-    _about_z,
     depth_distances,
     flip_matrix,
     matrix_2d,
     move,
     project,
 )
+from extensions.deforum.camera import _rotation as rotation
 
 
 def at(matrix: np.ndarray, x: float, y: float) -> np.ndarray:
@@ -52,7 +53,9 @@ def test_borders() -> None:
     [(10, 0, 0, (284.2, 232.7)), (0, 10, 0, (260.7, 262.9)), (0, 0, 10, (253.6, 251.3)), (0, 0, 0, (256.18, 256.18))],
 )
 def test_flip(theta: float, phi: float, gamma: float, expected: tuple[float, float]) -> None:
-    assert at(flip_matrix(512, 512, theta, phi, gamma, 53, original=True), 256, 256) == pytest.approx(expected, abs=0.06)
+    assert at(flip_matrix(512, 512, theta, phi, gamma, 53, original=True), 256, 256) == pytest.approx(
+        expected, abs=0.06
+    )
     assert at(flip_matrix(512, 512, theta, phi, gamma, 53), 256, 256) == pytest.approx((256, 256), abs=1e-3)
     assert flip_matrix(640, 384, 0, 0, 0, 70) == pytest.approx(np.eye(3), abs=1e-4)
 
@@ -82,13 +85,16 @@ def test_flip_keeps_the_translation() -> None:
 )
 def test_3d(motion: Motion, point: tuple[float, float, float], expected: tuple[float, float]) -> None:
     still = Motion(fov=motion.fov, aspect=motion.aspect)
-    offset = project(np.array(point), motion) - project(np.array(point), still)
-    assert offset == pytest.approx(expected, abs=1e-6)
+    offset = project(torch.tensor([point], dtype=torch.float32), motion) - project(
+        torch.tensor([point], dtype=torch.float32), still
+    )
+    assert offset[0].numpy() == pytest.approx(expected, abs=1.5e-6)
 
 
 def test_rotation_matrix() -> None:
     rows = [[0.998021, -0.052304, 0.034900], [0.052936, 0.998446, -0.017442], [-0.033933, 0.019255, 0.999239]]
-    assert _about_x(1) @ _about_y(2) @ _about_z(3) == pytest.approx(np.array(rows), abs=1e-6)
+    x, y, z = (rotation(axis, torch.tensor(math.radians(angle))) for axis, angle in (("x", 1), ("y", 2), ("z", 3)))
+    assert (x @ y @ z).numpy() == pytest.approx(np.array(rows), abs=1e-6)
 
 
 def test_standing_still_changes_nothing() -> None:
