@@ -4,6 +4,7 @@
     python launch.py [flags]              the web UI at http://127.0.0.1:7860
     python launch.py test [pytest args]   the tests, with what they need installed first
     python launch.py import <folder>      take over an A1111 install: settings, styles, models where they are
+    python launch.py new-extension NAME   the folder of a new extension, which works and has a test
     python launch.py --help               every flag
 
 Only the standard library is used here, since nothing is installed yet when this file runs.
@@ -33,6 +34,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from webui.core.flags import EXIT_BAD_FLAG, STARTED_IN, BadFlag, Flags, flag_parser, parse_flags
+from webui.process.extension_packages import Needs, enabled_extensions, missing, needs_of
 from webui.process.supervision import Supervisor, cause_of_death
 
 ROOT = Path(__file__).resolve().parent
@@ -61,6 +63,8 @@ commands:
   launch.py import <folder> [--dry-run] [flags]
                                  take over styles, settings and the page's defaults of an A1111 install; its models
                                  are listed where they are, nothing of it is changed. --dry-run only tells
+  launch.py new-extension NAME [flags]
+                                 make the folder of a new extension, which works and has a test
 
 """
 
@@ -79,6 +83,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
             return run_tests(prepare(flags, environ, (REQUIREMENTS, TEST_REQUIREMENTS)), arguments, environ)
         if command == "import":
             return import_install(arguments, environ)
+        if command == "new-extension":
+            return new_extension(arguments, environ)
         if "--help" in argv or "-h" in argv:
             flag_parser(usage="python launch.py [flags]", epilog=HELP).print_help()
             return 0
@@ -125,6 +131,26 @@ def import_install(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     return 0
 
 
+def new_extension(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+    """`launch.py new-extension`: write the folder and tell what to do with it. Returns: the exit status."""
+    from webui.core.paths import Paths
+    from webui.extensions.new import make_extension
+
+    if not arguments or arguments[0].startswith("-"):
+        raise Problem("Name the extension: python launch.py new-extension NAME")
+    flags, _ = parse_flags(arguments[1:], environ)
+    try:
+        folder = make_extension(Paths.of(flags).extensions, arguments[0])
+    except FileExistsError as error:
+        raise Problem(f"There is a folder {error.filename} already; choose another name.") from error
+    except (ValueError, OSError) as error:
+        raise Problem(f"{error}.") from error
+    say(f"Made {folder}.")
+    say(f"Its test: python launch.py test {folder}")
+    say("Restart Easel if it runs; the extension has an accordion on txt2img and img2img.")
+    return 0
+
+
 # The environment
 
 
@@ -145,7 +171,9 @@ def prepare(flags: Flags, environ: Mapping[str, str], files: Sequence[Path]) -> 
         python = Path(sys.executable)
         check_version(sys.version_info[:3], python, flags.skip_python_version_check)
     if not flags.skip_install:
-        ensure_requirements(python, venv or Path(sys.prefix), files, environ, flags.reinstall_torch)
+        home = venv or Path(sys.prefix)
+        ensure_requirements(python, home, files, environ, flags.reinstall_torch)
+        ensure_extensions(python, home, flags, environ)
     return python
 
 
@@ -273,6 +301,58 @@ def ensure_requirements(
     except OSError as error:
         say(f"Installed, but {stamp} can't be written ({error}), so the next start checks again.")
     return True
+
+
+def ensure_extensions(python: Path, home: Path, flags: Flags, environ: Mapping[str, str]) -> None:
+    """Install what the enabled extensions list in their requirements.txt, in versions that the program's own allow.
+
+    An extension whose packages can't be had is told; the start goes on without them, and the next one tries again.
+    """
+    from webui.core.paths import Paths
+
+    paths = Paths.of(flags)
+    folders = enabled_extensions(
+        (paths.builtin_extensions, paths.extensions),
+        paths.config,
+        none=flags.disable_all_extensions,
+        extra=not flags.disable_extra_extensions,
+    )
+    install_for_extensions(python, home, [needs_of(folder) for folder in folders], environ)
+
+
+def install_for_extensions(python: Path, home: Path, wanted: Sequence[Needs], environ: Mapping[str, str]) -> None:
+    """home: the environment's folder, where a stamp tells what is installed for whom."""
+    stamp = home / "easel-extensions.json"
+    installed = read_stamp(stamp) or {}
+    for needs in wanted:
+        for line in needs.refused:
+            say(f'The extension "{needs.extension}" asks for "{line}", which names no exact version: not installed.')
+    for needs in missing(wanted, installed):
+        say(f'Installing for the extension "{needs.extension}": {needs.packages}.')
+        try:
+            install_needs(python, needs, environ)
+        except Problem as problem:
+            say(f'{problem} The extension "{needs.extension}" may not work until then.')
+            continue
+        installed = {**installed, needs.extension: needs.fingerprint}
+        try:
+            stamp.write_text(json.dumps(installed), encoding="utf-8")
+        except OSError as error:
+            say(f"Installed, but {stamp} can't be written ({error}), so the next start checks again.")
+
+
+def install_needs(python: Path, needs: Needs, environ: Mapping[str, str]) -> None:
+    """Raises: Problem."""
+    with tempfile.TemporaryDirectory(prefix="easel-") as name:
+        folder = Path(name)
+        limits = without_torch(REQUIREMENTS, folder / "limits.txt") if environ.get("TORCH_COMMAND") else REQUIREMENTS
+        pip = Pip(python, folder / "pip.log", environ)
+        pip.ensure()
+        for lines, options in ((needs.lines, []), (needs.alone, ["--no-deps"])):
+            if lines:
+                listed = folder / "requirements.txt"
+                listed.write_text("\n".join(lines) + "\n", encoding="utf-8")
+                pip.run(["install", *options, "-r", str(listed), "-c", str(limits)])
 
 
 def stamp_content(python: Path, files: Sequence[Path], environ: Mapping[str, str]) -> dict[str, object]:

@@ -112,7 +112,7 @@ class EaselArm(Arm):
         progress = TimedJob.alone()
         job = Job(self.engine, plan, progress, Saver(plan, self.engine.paths, ""), Report())
         with ExitStack() as models:
-            run_pass(job, plan.first, range(1), models)
+            run_pass(job, "first", range(1), models)
         return progress.laps
 
 

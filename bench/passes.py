@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,9 +14,8 @@ from webui.app import build_services
 from webui.core.choices import SAMPLERS
 from webui.core.flags import parse_flags
 from webui.core.request import GenerationRequest
-from webui.diffusion.denoiser import ActiveNetwork, Cond
+from webui.diffusion.denoiser import Cond
 from webui.diffusion.guidance import (
-    ClassifierFreeGuidance,
     GuidanceOptions,
     PromptConds,
     TimedCond,
@@ -24,8 +25,11 @@ from webui.diffusion.noise import ImageNoise, RandomSource
 from webui.diffusion.schedules import ConsistencyTable, NoiseTable, scaled_linear_alphas_cumprod
 from webui.jobs.context import JobContext
 from webui.pipeline.engine import build
-from webui.pipeline.latents import noise_table, sample
+from webui.pipeline.job import Report
+from webui.pipeline.latents import noise_table
+from webui.pipeline.passes import Pass, PassParts
 from webui.pipeline.plan import GenerationPlan
+from webui.pipeline.sampling import sample
 
 CHANNELS, TOKENS, WIDTH = 4, 77, 768
 SEED = 1
@@ -51,7 +55,10 @@ class FreePass:
         table = noise_table(NoiseTable(scaled_linear_alphas_cumprod()), self.plan.settings)
         consistency = self.plan.first.sampler.consistency
         table = ConsistencyTable.of(table) if consistency else table
-        self.active = ActiveNetwork(self._answer, table, "eps", consistency=consistency)
+        self.table = table
+        self._model: Any = SimpleNamespace(
+            network=self._answer, unet=None, capabilities=SimpleNamespace(prediction="eps")
+        )
         vectors = torch.zeros(TOKENS, WIDTH)
         self.conds = PromptConds(
             ((WeightedSchedule(1.0, (TimedCond(10**6, vectors),)),),), ((TimedCond(10**6, vectors),),)
@@ -59,13 +66,17 @@ class FreePass:
 
     def _answer(self, x: Tensor, timesteps: Tensor, cond: Cond) -> Tensor:
         """The noise of data that is one point, which every sampler reaches with ease."""
+        self.calls += 1
         return x
 
     def sample(self) -> int:
         """Run the pass. Returns: how often the network was called."""
-        first, settings = self.plan.first, self.plan.settings
+        first = self.plan.first
         options = GuidanceOptions(7.0 * first.sampler.cfg_factor, first.total_calls)
-        guidance = ClassifierFreeGuidance(self.conds, options)
         noise = ImageNoise(self.shape, [SEED], self.source)
-        sample(first, settings, self.active, guidance, noise, [SEED], [], JobContext.alone())
-        return guidance.call
+        self.calls = 0
+        nothing: Any = None  # no prompt is encoded, no network borrowed
+        job = JobContext.alone()
+        this_pass = Pass(self.plan, first, "first", range(1), self._model, nothing, nothing, job, Report())
+        sample(this_pass, None, PassParts(self.conds, self.table, options, noise))
+        return self.calls

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import httpx
@@ -19,7 +20,7 @@ import pytest
 from PIL import Image
 
 from tests.api.conftest import until
-from tests.running import ENDLESS, ROOT, Server
+from tests.running import ENDLESS, EXACT, ROOT, Server
 from tests.tiny import tiny_checkpoint
 from webui.app import bound_socket, exposure_warning
 from webui.core.flags import parse_flags
@@ -221,3 +222,27 @@ def test_without_a_tunnel_the_server_goes_on_and_says_why(tmp_path: Path, monkey
         assert httpx.get(running.url, timeout=60).status_code == 200
     finally:
         assert running.stop() == 0
+
+
+LASTING = """
+import threading
+import time
+
+for number in range(3):
+    threading.Thread(target=time.sleep, args=(600,), name=f"endless {number}").start()
+"""
+
+
+def test_threads_of_an_extension_do_not_hold_up_the_end_and_a_broken_styles_file_is_logged(tmp_path: Path) -> None:
+    folder = tmp_path / "extensions" / "lasting"
+    folder.mkdir(parents=True)
+    (folder / "extension.py").write_text(LASTING)
+    (tmp_path / "styles.csv").write_bytes(b"a letter\nto somebody\n")
+    server = Server(tmp_path, (*EXACT, "--skip-load-model-at-start"))
+    server.start()
+    started = time.monotonic()
+    assert server.stop() == 0
+    assert time.monotonic() - started < 30
+    assert "endless 0, endless 1, endless 2" in server.log
+    assert f"The styles in {tmp_path / 'styles.csv'} can't be read" in server.log
+    assert (tmp_path / "styles.csv").read_bytes() == b"a letter\nto somebody\n"

@@ -417,3 +417,97 @@ def test_the_browser_is_found_by_variable_and_on_path(tmp_path: Path) -> None:
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
     assert launch.find_browser({"PATH": str(tmp_path)}) == str(program)
+
+
+# Extensions
+
+
+def extension(parent: Path, name: str, *lines: str) -> Path:
+    folder = parent / name
+    folder.mkdir(parents=True)
+    (folder / "extension.py").touch()
+    (folder / "requirements.txt").write_text("\n".join(lines))
+    return folder
+
+
+def test_what_extensions_need_is_installed_once_and_said_for_whom(
+    shelf: Shelf, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_wheel(tmp_path, "easelalone", "3.0")
+    environ = {**PIP_ENVIRONMENT, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path)}
+    (shelf.home / "easel-extensions.json").unlink(missing_ok=True)
+    folders = [
+        extension(
+            tmp_path / "e", "stars", "# what it needs", "easelprobe==2.0  # exactly", "--no-deps easelalone==3.0"
+        ),
+        extension(tmp_path / "e", "loose", "numpy>=1", "-e .", "--index-url https://example.com", "torch"),
+    ]
+    wanted = [launch.needs_of(folder) for folder in folders]
+    launch.install_for_extensions(shelf.python, shelf.home, wanted, environ)
+    said = capsys.readouterr().out
+    assert 'Installing for the extension "stars": easelprobe==2.0, easelalone==3.0.' in said
+    assert said.count("names no exact version: not installed") == 4
+    assert (shelf.version("easelprobe"), shelf.version("easelalone")) == ("2.0", "3.0")
+    launch.install_for_extensions(shelf.python, shelf.home, wanted, environ)
+    assert "Installing" not in capsys.readouterr().out
+
+
+def test_an_extension_gets_no_package_in_a_version_that_the_program_does_not_allow(
+    shelf: Shelf, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = tmp_path / "limits.txt"
+    limits.write_text("easelprobe==1.0\n")
+    shelf.ask_for("easelprobe==1.0")
+    shelf.install()
+    monkeypatch.setattr(launch, "REQUIREMENTS", limits)
+    (shelf.home / "easel-extensions.json").unlink(missing_ok=True)
+    environ = {**PIP_ENVIRONMENT, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path)}
+    needs = launch.needs_of(extension(tmp_path / "e", "greedy", "easelprobe==2.0"))
+    launch.install_for_extensions(shelf.python, shelf.home, [needs], environ)
+    said = capsys.readouterr().out
+    assert 'The extension "greedy" may not work until then.' in said
+    assert shelf.version("easelprobe") == "1.0"
+    assert launch.read_stamp(shelf.home / "easel-extensions.json") in (None, {})
+
+
+@pytest.mark.parametrize(
+    ("config", "options", "found"),
+    [
+        ("{}", {}, ["ours", "a", "b"]),
+        ('{"disabled_extensions": ["a"]}', {}, ["ours", "b"]),
+        ('{"disable_all_extensions": "extra"}', {}, ["ours"]),
+        ('{"disable_all_extensions": "all"}', {}, []),
+        ("{}", {"none": True}, []),
+        ("{}", {"extra": False}, ["ours"]),
+        ("not JSON", {}, ["ours", "a", "b"]),
+    ],
+)
+def test_only_enabled_extensions_get_packages(
+    tmp_path: Path, config: str, options: dict[str, bool], found: list[str]
+) -> None:
+    for parent, name in (("own", "ours"), ("data", "b"), ("data", "a")):
+        extension(tmp_path / parent, name, "x==1")
+    (tmp_path / "data" / "legacy").mkdir()
+    (tmp_path / "data" / "legacy" / "requirements.txt").touch()
+    path = tmp_path / "config.json"
+    path.write_text(config)
+    folders = launch.enabled_extensions((tmp_path / "own", tmp_path / "data"), path, **options)
+    assert [folder.name for folder in folders] == found
+
+
+def test_a_new_extension_works_and_has_a_test(tmp_path: Path) -> None:
+    run = run_launch("new-extension", "less-colour", "--data-dir", str(tmp_path))
+    assert run.returncode == 0, run.stderr
+    folder = tmp_path / "extensions" / "less-colour"
+    assert str(folder) in run.stdout
+    tested = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(folder), str(folder)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert tested.returncode == 0, tested.stdout
+    again = run_launch("new-extension", "less-colour", "--data-dir", str(tmp_path))
+    assert (again.returncode, "already" in again.stderr) == (1, True)
+    for name in ("Less", "../x", "a b", ""):
+        assert run_launch("new-extension", name, "--data-dir", str(tmp_path)).returncode == 1

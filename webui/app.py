@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 import webbrowser
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ from webui.catalog.hashes import HashCache
 from webui.catalog.hashing import BackgroundHasher
 from webui.catalog.networks import EmbeddingCatalog, HypernetworkCatalog, LoraCatalog, Networks
 from webui.catalog.vaes import VaeCatalog
+from webui.core.choices import Choices
 from webui.core.errors import WebuiError
 from webui.core.flags import BadFlag, Flags, parse_flags
 from webui.core.layouts import folders_of, listed_folders
@@ -49,6 +51,9 @@ from webui.prompts.tokenizer import ClipTokenizer
 from webui.services.services import Parts, Services
 
 log = logging.getLogger("easel")
+
+LAST_WORK = 1.0
+"""Seconds that threads of extensions have to end by themselves when the server has stopped."""
 
 OTHER_PORTS = 100
 """How many ports after the default one are tried when it is taken and none was asked for."""
@@ -89,6 +94,8 @@ def build_services(flags: Flags) -> Services:
     disabled = settings.snapshot()["disabled_extensions"]
     host = load_extensions((paths.builtin_extensions, paths.extensions), disabled, disable_all)
     settings.declare(host.settings)
+    choices = Choices()
+    host.register_choices(choices)
     hashes = HashCache(paths.cache / "hashes.sqlite", enabled=not flags.no_hashing)
     own = paths.code / "models" / "Stable-diffusion"
     extra: list[str | Path] = [*flags.extra_models_dirs, *listed_folders(paths.model_folders)]
@@ -115,6 +122,7 @@ def build_services(flags: Flags) -> Services:
         vaes=VaeCatalog((paths.vae, *folders_of(extra, "vae")), roots, hashes),
         styles=styles,
         host=host,
+        choices=choices,
         tokenizer=cache(ClipTokenizer),
     )
     jobs = JobRunner("webui.pipeline.engine:build", parts)
@@ -278,5 +286,21 @@ def _share(services: Services, guard: Guard, gate: PasswordGate, port: int) -> N
         print(f"User: {credentials[0][0]}   Password: {credentials[0][1]}", flush=True)
 
 
+def leave(status: int) -> None:
+    """End the process with this exit status, also when threads that an extension started go on and on."""
+    deadline = time.monotonic() + LAST_WORK
+    others = [thread for thread in threading.enumerate() if thread is not threading.current_thread()]
+    lasting = [thread for thread in others if not thread.daemon]
+    for thread in lasting:
+        thread.join(max(deadline - time.monotonic(), 0))
+    left = [thread.name for thread in lasting if thread.is_alive()]
+    if not left:
+        sys.exit(status)
+    log.warning("Easel ends without waiting for threads that still run: %s.", ", ".join(left))
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

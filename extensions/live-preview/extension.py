@@ -29,7 +29,8 @@ class LivePreview(DenoiserHook):
 
     def __init__(self, model, job, settings):
         self.model, self.job, self.settings = model, job, settings
-        self.rows = []  # what the network predicted in the running call
+        self.sign = -1 if settings["live_preview_content"] == "Negative prompt" else 1
+        self.rows = []  # (Row, x0) of the running call
         self.method = METHODS[settings["show_progress_type"]]
         if self.method is decoded and shares_device(model) and not settings["live_preview_allow_lowvram_full"]:
             self.method = cheap
@@ -37,7 +38,7 @@ class LivePreview(DenoiserHook):
     def wrap_network(self, predict):
         def watched(x, sigma, cond, step):
             x0 = predict(x, sigma, cond, step)
-            self.rows.append(x0)
+            self.rows += zip(cond.rows, x0, strict=True)
             return x0
 
         return watched if self.settings["live_preview_content"] != "Combined" else predict
@@ -59,17 +60,15 @@ class LivePreview(DenoiserHook):
     def part(self, x0):
         """Of the guided x0 (B, C, h, w) the part that is to be seen, of the same shape.
 
-        The network's rows are those of the prompts, several a picture where AND joins them, then those of the
-        negative prompts, unless they were left out.
+        Where the negative prompt was left out, the prompt is seen in its place; of prompts joined by AND the first.
         """
-        rows = [row for call in self.rows for row in call]
-        count = len(x0)
-        if len(rows) < 2 * count:
-            return x0 if not rows else as_batch(rows[:count], x0)
-        if self.settings["live_preview_content"] == "Negative prompt":
-            return as_batch(rows[-count:], x0)
-        each = (len(rows) - count) // count
-        return as_batch(rows[: each * count : each], x0)
+        import torch
+
+        seen = {}
+        for row, latent in self.rows:
+            if row.part == 0 and (row.picture not in seen or row.sign == self.sign):
+                seen[row.picture] = latent
+        return torch.stack([seen[picture] for picture in range(len(x0))]) if seen else x0
 
     def picture(self, x0):
         """x0: (B, C, h, w). Returns: the encoded preview of the batch, or of its first picture, and its type."""
@@ -82,14 +81,6 @@ class LivePreview(DenoiserHook):
             self.method = cheap
             pictures = cheap(batch, self.model)
         return encoded(grid(pictures), self.settings["live_previews_image_format"])
-
-
-def as_batch(rows, like):
-    """Rows (C, h, w) as one tensor, or `like` when they are of another shape."""
-    import torch
-
-    batch = torch.stack(rows)
-    return batch if batch.shape == like.shape else like
 
 
 def shares_device(model):

@@ -54,13 +54,14 @@ def test_who_asks_all_the_time_is_slowed_down_alone() -> None:
     crowds = Crowds(rate=10, burst=20, clock=clock)
 
     def answered(address: str, count: int) -> int:
-        done = 0
+        done, refused = 0, []
         for _ in range(count):
             try:
                 with crowds.place_for(address):
                     done += 1
             except Refusal as refusal:
-                assert refusal.status == 429
+                refused.append(refusal.status)
+        assert set(refused) <= {429}
         return done
 
     assert answered("a", 50) == 20

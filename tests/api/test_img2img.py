@@ -15,6 +15,7 @@ from PIL import Image
 
 from tests.api.conftest import Running, content_of, pictures
 from webui.api.schema import ImageToImageBody, request_of
+from webui.core.choices import Choices
 from webui.core.errors import InvalidRequest
 from webui.core.request import GenerationRequest, Loopback, SoftInpainting
 
@@ -64,7 +65,7 @@ def generated(easel: Running, **fields: Any) -> dict[str, Any]:
 
 
 def asked(**fields: Any) -> GenerationRequest:
-    return request_of(ImageToImageBody(**{**SMALL, **fields}), [])
+    return request_of(ImageToImageBody(**{**SMALL, **fields}), [], Choices())
 
 
 def test_a_picture_comes_from_a_picture(easel: Running) -> None:
@@ -187,9 +188,9 @@ BROKEN = base64.b64encode(b"no picture at all").decode()
         ({"init_images": None}, "init_images is missing"),
         ({"init_images": ["!!!"]}, "init_images is not base64"),
         ({"init_images": [BROKEN]}, "isn't a picture"),
-        ({"init_images": [encoded(PICTURE)[:120]]}, "picture"),
+        ({"init_images": [encoded(PICTURE)[:120]]}, "Picture 1 is damaged"),
         ({"init_images": [bomb(60_000)]}, "picture"),
-        ({"init_images": [bomb(13_000)]}, "can't be worked on"),
+        ({"init_images": [bomb(13_000)]}, "13000 x 13000 pixels"),
         ({"init_images": [encoded(PICTURE)] * 3, "batch_size": 2}, "3 pictures"),
         ({"mask": "!!!"}, "mask is not base64"),
         ({"mask": BROKEN}, "isn't a picture"),
@@ -223,4 +224,4 @@ def test_txt2img_has_no_scripts_of_img2img(easel: Running) -> None:
 
 def test_a_request_without_pictures_says_so_before_it_is_queued() -> None:
     with pytest.raises(InvalidRequest, match="init_images is missing"):
-        request_of(ImageToImageBody(), [])
+        request_of(ImageToImageBody(), [], Choices())

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from webui.api.schema import TextToImageBody, request_of
+from webui.core.choices import Choices
 from webui.core.errors import InvalidRequest
 from webui.core.params import Params, param
 from webui.core.request import GenerationRequest
@@ -26,7 +27,7 @@ class Vignette(Params):
 
 
 def requested(**fields: Any) -> GenerationRequest:
-    return request_of(TextToImageBody(**fields), [Vignette])
+    return request_of(TextToImageBody(**fields), [Vignette], Choices())
 
 
 @pytest.mark.parity

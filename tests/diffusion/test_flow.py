@@ -12,11 +12,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from webui.core.choices import SAMPLERS, find_sampler, load_function, resolve_schedule
+from webui.core.choices import SAMPLERS, Choices, load_function
 from webui.core.hooks import Step
-from webui.diffusion.denoiser import ActiveNetwork, Cond, network_denoiser
+from webui.diffusion.denoiser import Cond, Network, network_denoiser
 from webui.diffusion.schedules import FlowTable, ScheduleOptions, sigmas_for
 
+CHOICES = Choices()
 DATA_STD = 0.7
 PLAIN = [sampler.name for sampler in SAMPLERS if sampler.is_plain_ode]
 TABLE = FlowTable.of(3.0)
@@ -34,9 +35,9 @@ def velocity(x: Tensor, timesteps: Tensor, cond: Cond) -> Tensor:
 
 def end(name: str, steps: int) -> float:
     """The deviation of what a sampler makes of unit noise, relative to the data's."""
-    sampler, scheduler = find_sampler(name, "Normal")
-    sigmas = sigmas_for(resolve_schedule(sampler, scheduler), steps, TABLE, ScheduleOptions()).tolist()
-    predict = network_denoiser(ActiveNetwork(velocity, TABLE, "flow"))
+    sampler, scheduler = CHOICES.find_sampler(name, "Normal")
+    sigmas = sigmas_for(CHOICES.resolve_schedule(sampler, scheduler), steps, TABLE, ScheduleOptions()).tolist()
+    predict = network_denoiser(Network(velocity, TABLE, "flow"))
     walk = [Step(index, len(sigmas) - 1, *sigmas[index : index + 2]) for index in range(len(sigmas) - 1)]
     function = load_function(sampler.function)
     noise = {"noise": lambda: torch.zeros(1)} if "noise" in function.__code__.co_varnames else {}

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from webui.core.capabilities import SDXL_LEVELS
-from webui.core.choices import SAMPLERS, SCHEDULERS, Scheduler, find_sampler, resolve_schedule
+from webui.core.choices import SAMPLERS, SCHEDULERS, Choices, Scheduler
 from webui.diffusion.schedules import (
     EdmTable,
     FlowTable,
@@ -23,6 +23,7 @@ from webui.diffusion.schedules import (
     sigmas_for,
 )
 
+CHOICES = Choices()
 RECORDED = json.loads((Path(__file__).parents[1] / "fixtures" / "diffusion" / "sigma-tables.json").read_text())
 K_SAMPLERS = [sampler.name for sampler in SAMPLERS if not sampler.timesteps]
 
@@ -35,10 +36,10 @@ def table() -> NoiseTable:
 @pytest.mark.parametrize("sampler_name", [name for name in K_SAMPLERS if name in RECORDED])
 @pytest.mark.parametrize("label", [scheduler.label for scheduler in SCHEDULERS])
 def test_levels_equal_the_recorded_ones(sampler_name: str, label: str, table: NoiseTable) -> None:
-    sampler, scheduler = find_sampler(sampler_name, label)
+    sampler, scheduler = CHOICES.find_sampler(sampler_name, label)
     options = ScheduleOptions(discard_next_to_last=sampler.discard_next_to_last_sigma)
     for count, recorded in RECORDED[sampler_name][label].items():
-        ours = sigmas_for(resolve_schedule(sampler, scheduler), int(count), table, options)
+        ours = sigmas_for(CHOICES.resolve_schedule(sampler, scheduler), int(count), table, options)
         assert ours.tolist() == recorded, f"{count} steps"
 
 
@@ -81,7 +82,7 @@ def test_impossible_ranges_are_refused() -> None:
 
 
 def test_options_change_the_range_and_are_shown(table: NoiseTable) -> None:
-    karras = find_sampler("DPM++ 2M Karras")[1]
+    karras = CHOICES.find_sampler("DPM++ 2M Karras")[1]
     options = ScheduleOptions(sigma_min=0.1, sigma_max=10.0, rho=5.0)
     sigmas = sigmas_for(karras, 8, table, options)
     assert (float(sigmas[0]), float(sigmas[-2])) == pytest.approx((10.0, 0.1))
@@ -94,7 +95,7 @@ def test_options_change_the_range_and_are_shown(table: NoiseTable) -> None:
 
 
 def test_the_next_to_last_level_is_left_out(table: NoiseTable) -> None:
-    karras = find_sampler("DPM++ 2M Karras")[1]
+    karras = CHOICES.find_sampler("DPM++ 2M Karras")[1]
     plain = sigmas_for(karras, 9, table, ScheduleOptions())
     without = sigmas_for(karras, 8, table, ScheduleOptions(discard_next_to_last=True))
     assert without.tolist() == [*plain[:-2].tolist(), 0.0]
@@ -125,8 +126,8 @@ def test_a_flow_ends_in_pure_noise_and_is_told_the_level_itself() -> None:
 @pytest.mark.parametrize("label", [scheduler.label for scheduler in SCHEDULERS if scheduler.name != "align_your_steps"])
 def test_every_schedule_of_a_flow_stays_within_its_levels(label: str) -> None:
     table = FlowTable.of(3.0)
-    sampler, scheduler = find_sampler("Euler", label)
-    levels = sigmas_for(resolve_schedule(sampler, scheduler), 8, table, ScheduleOptions())
+    sampler, scheduler = CHOICES.find_sampler("Euler", label)
+    levels = sigmas_for(CHOICES.resolve_schedule(sampler, scheduler), 8, table, ScheduleOptions())
     assert float(levels.min()) >= 0
     assert float(levels.max()) <= 1 + 1e-9
     assert (levels.diff() <= 0).all()
@@ -140,7 +141,7 @@ def test_edm_levels_are_even_in_their_logarithm() -> None:
 
 
 def test_sdxl_has_published_levels_of_its_own(table: NoiseTable) -> None:
-    sampler, scheduler = find_sampler("Euler", "Align Your Steps")
+    sampler, scheduler = CHOICES.find_sampler("Euler", "Align Your Steps")
     own = NoiseTable(table.alphas_cumprod, published=SDXL_LEVELS)
     assert sigmas_for(scheduler, 11, own, ScheduleOptions()).tolist() == pytest.approx([*SDXL_LEVELS, 0.0])
     assert sigmas_for(scheduler, 11, own.zero_terminal_snr(), ScheduleOptions()).tolist() == pytest.approx(

@@ -13,7 +13,7 @@ from PIL import Image
 
 from webui.core.capabilities import SD1_COLOURS, SDXL_COLOURS
 from webui.core.errors import NotFound
-from webui.core.hooks import Step, wrapped_denoiser, wrapped_network
+from webui.core.hooks import Row, Step, wrapped_denoiser, wrapped_network
 from webui.core.settings import Settings
 from webui.core.settings_table import SETTINGS
 from webui.extensions.host import Host
@@ -165,9 +165,11 @@ def guided(host: Host, parts: int, together: bool, skips: bool = False, **change
     predict: Any = wrapped_network(lambda x, *_: x, hooks)
 
     def guide(x: Any, sigma: float, step: Step) -> Any:
-        calls = [red] if skips else [torch.cat([red, green])] if together else [red, green]
-        for rows in calls:
-            predict(rows, sigma, None, step)
+        positive = (red, tuple(Row(picture, 1, part) for picture in range(2) for part in range(parts)))
+        negative = (green, (Row(0, -1), Row(1, -1)))
+        both = (torch.cat([red, green]), positive[1] + negative[1])
+        for latents, rows in [positive] if skips else [both] if together else [positive, negative]:
+            predict(latents, sigma, SimpleNamespace(rows=rows), step)
         return blue
 
     denoise: Any = wrapped_denoiser(guide, hooks)

@@ -12,12 +12,10 @@ from typing import Literal
 import pytest
 from PIL import Image
 
-from webui.extensions import hookspecs
 from webui.extensions.loader import BUILT_IN, load_extensions
 
 CODE = Path(__file__).resolve().parents[2]
 Write = Callable[..., Path]
-HOOKS = [name for name, item in vars(hookspecs).items() if hasattr(item, "easel_spec")]
 
 GOOD = """
 from webui.extensions.api import Params, hookimpl, param
@@ -250,7 +248,6 @@ def test_the_example_of_the_manual_works(write: Write) -> None:
         corner, middle = (result.getpixel(place)[0] for place in ((0, 0), (32, 24)))  # type: ignore[index]
         assert corner == pytest.approx(255 * (1 - strength), abs=8)
         assert middle > 245
-    assert all(f"| `{hook}(" in manual for hook in HOOKS)
 
 
 @pytest.mark.parametrize("name", BUILT_IN)

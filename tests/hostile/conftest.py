@@ -15,6 +15,7 @@ import psutil
 import pytest
 from PIL import Image
 
+from tests.api.conftest import until
 from tests.running import Server
 from tests.tiny import tiny_checkpoint
 
@@ -76,6 +77,8 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     server = Server(data)
     server.start()
     attacked = Target(server, outside)
+    attacked.is_well()
+    until(lambda: attacked.client.get("/sdapi/v1/options").json()["sd_checkpoint_hash"])  # settings stay as they are
     yield attacked
     attacked.client.close()
     assert server.stop() == 0

@@ -113,7 +113,7 @@ def test_markup_in_a_picture_is_shown_as_text(target: Target, markup: str, tmp_p
         config = visitor.get("/config").json()
         ids = {row["props"].get("elem_id"): row["id"] for row in config["components"]}
         number = next(row["id"] for row in config["dependencies"] if [ids["pnginfo_image"], "change"] in row["targets"])
-        body = {"fn_index": number, "session_hash": "markup", "data": [file]}
+        body = {"fn_index": number, "session_hash": f"markup{MARKUP.index(markup)}", "data": [file]}
         answer = visitor.post("/gradio_api/run/predict", json=body)
         assert answer.status_code == 200, answer.text
         shown = answer.json()["data"][0]

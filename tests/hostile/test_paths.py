@@ -198,3 +198,19 @@ def test_there_is_no_route_that_installs_an_extension(target: Target, url: str) 
     assert not [path for path in schema["paths"] if "install" in path or "clone" in path]
     for path in ("/sdapi/v1/extensions/install", "/easel/v1/extensions", "/internal/extensions/install"):
         assert target.client.post(path, json={"url": url, "name": url}).status_code in (404, 405)
+
+
+def test_uploads_of_a_server_that_was_killed_are_deleted_by_the_next(target: Target) -> None:
+    with httpx.Client(base_url=target.url, timeout=60) as visitor:
+        visitor.get("/")
+        files = [("files", (f"{number}.png", b"left behind")) for number in range(3)]
+        left = [Path(path) for path in visitor.post("/gradio_api/upload", files=files).json()]
+    stray = target.data / "tmp" / "gradio" / "visitors" / "stray"
+    stray.write_bytes(b"half an upload")
+    assert all(path.is_file() for path in left)
+    assert target.server.process is not None
+    target.server.process.kill()
+    target.server.process.wait()
+    target.server.start()
+    assert not any(path.exists() for path in (*left, stray))
+    target.is_well()

@@ -6,11 +6,12 @@ import asyncio
 import base64
 import io
 import json
+import socket
 import struct
 import time
 import zlib
-from contextlib import suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -179,16 +180,17 @@ def test_a_bomb_is_refused_before_it_unfolds(target: Target, title: str) -> None
         assert target.memory - before < 300 * MiB
 
 
-@pytest.mark.parametrize("length", [1025 * MiB, 2**40, 2**63, 10**30])
-def test_an_upload_of_more_than_there_is_room_for_is_refused_at_once(target: Target, length: int) -> None:
-    with httpx.Client(base_url=target.url, timeout=60) as visitor:
-        visitor.get("/")
-        headers = {"Content-Type": "multipart/form-data; boundary=b", "Content-Length": str(length)}
-        request = visitor.build_request("POST", "/gradio_api/upload", headers=headers, content=b"--b--")
-        begun = time.monotonic()
-        with suppress(httpx.ProtocolError):  # the client's own, which counts what it sends
-            assert visitor.send(request).status_code == 413
-        assert time.monotonic() - begun < SOON
+@pytest.mark.parametrize("length", [str(1026 * MiB), str(2**40), str(2**63), "9" * 30, "-1", "1e3", "+5", "0x10"])
+def test_an_upload_of_more_than_there_is_room_for_is_refused_at_once(target: Target, length: str) -> None:
+    parts = urlsplit(target.url)
+    head = (
+        "POST /gradio_api/upload HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+        f"Content-Length: {length}\r\n\r\n--b\r\n"
+    )
+    with socket.create_connection((parts.hostname, parts.port), SOON) as connection:
+        connection.sendall(head.encode())
+        status = int(connection.makefile("rb").readline().split()[1])
+    assert status in ((413,) if length.isdecimal() and len(length) < 20 else (400, 413))
 
 
 # 16: numbers and nesting
@@ -208,16 +210,18 @@ def test_numbers_that_are_none_are_refused(target: Target, field: str, value: st
 @pytest.mark.parametrize(
     ("field", "value"),
     [("steps", 10**9), ("steps", 0), ("batch_size", 10**6), ("batch_size", 0), ("n_iter", 10**9), ("width", 10**7),
-     ("height", 16392), ("width", 7), ("seed", 2**70), ("cfg_scale", 10**9), ("denoising_strength", 7),
-     ("hr_scale", 1000), ("firstphase_width", -8), ("subseed_strength", 5), ("clip_skip", -1), ("eta", -5),
+     ("height", 10**5), ("width", -8), ("seed", 2**70), ("cfg_scale", 10**9), ("denoising_strength", 7),
+     ("hr_scale", 1000), ("firstphase_width", -8), ("clip_skip", -1), ("eta", -5),
      ("s_churn", 10**12), ("mask_blur", 10**9), ("resize_mode", 17), ("inpainting_fill", -3)],
 )  # fmt: skip
 def test_numbers_out_of_range_are_refused(target: Target, field: str, value: int) -> None:
-    path, body = "/sdapi/v1/txt2img", {"prompt": "a", field: value}
+    small = {"prompt": "a", "steps": 1, "width": 64, "height": 64, "enable_hr": True, "hr_scale": 1}
+    white = encoded(Image.new("RGB", (64, 64), "white"))
+    path, body = "/sdapi/v1/txt2img", {**small, field: value}
     if field in ("mask_blur", "resize_mode", "inpainting_fill"):
-        path, body = "/sdapi/v1/img2img", {**body, "init_images": [encoded(Image.new("RGB", (64, 64)))]}
+        path, body = "/sdapi/v1/img2img", {**body, "init_images": [white], "mask": white}
     if field == "clip_skip":
-        body = {"prompt": "a", "override_settings": {"CLIP_stop_at_last_layers": value}}
+        body = {**small, "override_settings": {"CLIP_stop_at_last_layers": value}}
     refused(target.client.post(path, json=body), 422, 400)
 
 

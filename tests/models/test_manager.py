@@ -149,11 +149,11 @@ def test_as_many_models_stay_as_the_settings_say(catalog: CheckpointCatalog) -> 
         pass
     with manager.lease(catalog.find("one")) as again:
         assert again is one, "still in memory"
-    assert [kept.model_name for kept in manager.loaded] == ["two", "one"]
+    assert [item.name for item in manager.peek()] == ["two", "one"]
     manager.settings.values["sd_checkpoints_limit"] = 1
     with manager.lease(catalog.find("one")):
         pass
-    assert [kept.model_name for kept in manager.loaded] == ["one"]
+    assert [item.name for item in manager.peek()] == ["one"]
     with manager.lease(catalog.find("two")) as fresh:
         assert fresh is not two
 
@@ -163,7 +163,7 @@ def test_memory_decides_where_it_is_short(catalog: CheckpointCatalog, monkeypatc
     manager.preload(catalog.find("one"))
     monkeypatch.setattr("webui.models.manager.RESERVE", 2**60)
     manager.preload(catalog.find("two"))
-    assert [kept.model_name for kept in manager.loaded] == ["two"]
+    assert [item.name for item in manager.peek()] == ["two"]
 
 
 def test_a_leased_model_stays_while_others_come(catalog: CheckpointCatalog) -> None:
@@ -172,7 +172,7 @@ def test_a_leased_model_stays_while_others_come(catalog: CheckpointCatalog) -> N
         manager.preload(catalog.find("two"))
         with manager.lease(catalog.find("one")) as again:
             assert again is base
-    assert len(manager.loaded) == 1
+    assert len(manager.peek()) == 1
 
 
 def test_switching_costs_no_memory_in_the_long_run(catalog: CheckpointCatalog, manager: ModelManager) -> None:
@@ -262,10 +262,126 @@ def test_running_out_of_memory_has_a_cheaper_plan_for_the_rest_of_the_job(catalo
     manager.preload(catalog.find("two"))
     with manager.economy() as economy:
         assert economy.tighten() == "other models were unloaded"
-        assert [kept.model_name for kept in manager.loaded] == ["two"]
+        assert [item.name for item in manager.peek()] == ["two"]
         assert economy.tighten() is None, "a CPU has nothing else to offer"
         manager.placement = replace(manager.placement, device=torch.device("meta"))
         assert economy.tighten() == "the model's parts now use the device in turn"
         assert economy.tighten() == "the model's parts now use the device piecewise"
         assert economy.tighten() is None
     assert manager.economy().__enter__().tightened == 0, "the next job begins anew"
+
+
+def small_network() -> torch.nn.Linear:
+    return torch.nn.Linear(4, 4)
+
+
+def test_a_borrowed_network_stays_until_memory_is_wanted(manager: ModelManager, catalog: CheckpointCatalog) -> None:
+    loads: list[int] = []
+
+    def load() -> torch.nn.Linear:
+        loads.append(1)
+        return small_network()
+
+    with manager.borrow("control", load, bytes=80) as first, manager.borrow("control", load, bytes=80) as nested:
+        assert nested is first
+        assert [(item.name, item.kind, item.bytes, item.in_use) for item in manager.peek()] == [
+            ("control", "auxiliary", 80, True)
+        ]
+    with manager.lease(catalog.find("one")), manager.borrow("control", load, bytes=80) as again:
+        assert again is first
+    assert [(item.name, item.in_use) for item in manager.peek()] == [("one", False), ("control", False)]
+    assert len(loads) == 1
+    manager.unload()
+    assert manager.peek() == ()
+
+
+def test_borrowed_networks_leave_before_checkpoints(
+    manager: ModelManager, catalog: CheckpointCatalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The longest unused first, and none that is in use."""
+    manager.preload(catalog.find("one"))
+    for key in "abc":
+        with manager.borrow(key, small_network, bytes=80):
+            pass
+    with manager.borrow("a", small_network, bytes=80), manager.borrow("d", small_network, bytes=80):
+        free = iter([0, 0, 10**12])
+        monkeypatch.setattr("webui.models.manager.free_bytes", lambda device: next(free))
+        with manager.borrow("new", small_network, bytes=80):
+            assert [item.name for item in manager.peek()] == ["one", "a", "d", "new"]
+        monkeypatch.setattr("webui.models.manager.free_bytes", lambda device: 0)
+        with manager.borrow("last", small_network, bytes=80):
+            assert [item.name for item in manager.peek()] == ["a", "d", "last"]
+
+
+def test_a_borrowed_network_is_loaded_again_when_memory_ran_out(
+    manager: ModelManager, catalog: CheckpointCatalog
+) -> None:
+    manager.preload(catalog.find("one"))
+    tries: list[tuple[str, ...]] = []
+
+    def load() -> torch.nn.Linear:
+        tries.append(tuple(item.name for item in manager.peek()))
+        if len(tries) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return small_network()
+
+    with manager.borrow("big", load, bytes=80):
+        assert tries == [("one",), ()]
+
+    def never() -> None:
+        tries.append(())
+        raise MemoryError
+
+    with pytest.raises(MemoryError), manager.borrow("bigger", never, bytes=80):
+        pass
+    assert len(tries) == 4
+
+    def broken() -> None:
+        raise BadModelFile("It is cut off.")
+
+    with pytest.raises(BadModelFile), manager.borrow("broken", broken, bytes=80):
+        pass
+    assert [item.name for item in manager.peek()] == []
+
+
+def test_a_job_short_of_memory_gives_up_borrowed_networks_first(
+    manager: ModelManager, catalog: CheckpointCatalog
+) -> None:
+    manager.preload(catalog.find("one"))
+    with manager.borrow("control", small_network, bytes=80):
+        pass
+    with manager.economy() as economy:
+        assert economy.tighten() == "auxiliary networks were unloaded"
+    assert [item.name for item in manager.peek()] == ["one"]
+
+
+def test_a_workshop_is_a_private_trainable_copy(manager: ModelManager, catalog: CheckpointCatalog) -> None:
+    found = catalog.find("one")
+    with manager.lease(found) as model:
+        before = model.unet.conv_in.weight.clone()
+    content = found.path.read_bytes()
+    with manager.workshop(found, ["unet"], torch.float32) as copy:
+        weights = list(copy.unet.parameters())
+        assert all(weight.requires_grad and weight.dtype == torch.float32 for weight in weights)
+        assert copy.unet.training
+        assert not any(weight.requires_grad for weight in copy.vae.module.parameters())
+        assert not any(weight.requires_grad for item in copy.text_encoders for weight in item.module.parameters())
+        cond = Cond(torch.zeros(1, 77, copy.capabilities.context_width))
+        optimizer = torch.optim.SGD(weights, lr=1.0)
+        copy.network(torch.ones(1, 4, 8, 8), torch.tensor([5.0]), cond).square().mean().backward()
+        optimizer.step()
+        assert not copy.unet.conv_in.weight.equal(before)
+    with manager.lease(found) as model:
+        assert model.unet.conv_in.weight.equal(before)
+        assert not model.unet.conv_in.weight.requires_grad
+    assert found.path.read_bytes() == content
+    assert [item.name for item in manager.peek()] == ["one"]
+
+
+def test_what_is_loaded_is_told_while_another_thread_leases(manager: ModelManager, catalog: CheckpointCatalog) -> None:
+    seen: list[tuple[str, bool]] = []
+    with manager.lease(catalog.find("one")):
+        asking = threading.Thread(target=lambda: seen.extend((item.name, item.in_use) for item in manager.peek()))
+        asking.start()
+        asking.join(timeout=60)
+        assert seen == [("one", True)]

@@ -88,7 +88,7 @@ def test_a_batch_equals_its_parts(model: LoadedModel, batch) -> None:
     whole = model.network(*batch)
     x, timesteps, cond = batch
     rows = [slice(0, 1), slice(1, 2)]
-    parts = torch.cat([model.network(x[row], timesteps[row], cond.rows(row)) for row in rows])
+    parts = torch.cat([model.network(x[row], timesteps[row], Cond(cond.context[row])) for row in rows])
     assert torch.allclose(whole, parts, atol=1e-5)
 
 

@@ -234,7 +234,7 @@ def test_a_batch_that_ran_out_of_memory_is_made_again_with_less(engine: Engine) 
         engine.settings.update({"sd_checkpoints_limit": 1})
     assert again.images[0].data == plain.images[0].data
     assert any("other models were unloaded" in comment for comment in again.comments)
-    assert [kept.model_name for kept in engine.models.loaded] == ["tiny"]
+    assert [item.name for item in engine.models.peek()] == ["tiny"]
     assert job.progress.job_no == job.progress.job_count == 1
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 from tests.tiny import tiny_checkpoint
 from webui.catalog.checkpoints import CheckpointCatalog
 from webui.catalog.hashes import HashCache
+from webui.core.choices import Choices
 from webui.core.errors import InvalidRequest, NotFound
 from webui.core.request import FromImage, GenerationRequest, HiresFix, Refiner, SamplerOptions, Variation
 from webui.core.settings import Settings
@@ -43,7 +44,7 @@ def styles(tmp_path: Path) -> StyleStore:
 
 
 def planned(checkpoints: CheckpointCatalog, store: StyleStore, /, **values: object) -> GenerationPlan:
-    return make_plan(GenerationRequest(**values), Settings.defaults(SETTINGS), checkpoints, store)
+    return make_plan(GenerationRequest(**values), Settings.defaults(SETTINGS), checkpoints, store, Choices())
 
 
 def test_seeds_count_up_over_all_pictures(checkpoints: CheckpointCatalog, styles: StyleStore) -> None:

@@ -203,7 +203,7 @@ def recordings(parity: Path) -> dict[str, Case]:
 
 def made(engine: Engine, case: Case) -> GenerationResult:
     body = (ImageToImageBody if case.endpoint.endswith("img2img") else TextToImageBody)(**case.body())
-    request = request_of(body, engine.host.params).replace(overrides=body.override_settings or {})
+    request = request_of(body, engine.host.params, engine.choices).replace(overrides=body.override_settings or {})
     return run(engine, request, JobContext.alone())
 
 
@@ -224,7 +224,7 @@ def test_each_loop_continues_from_the_one_before_as_the_original(engine: Engine,
     """Loop by loop, each from the recorded picture: three in a row amplify what rounding does in the first."""
     case = recordings["script-loopback"]
     body = ImageToImageBody(**case.body())
-    request = request_of(body, engine.host.params)
+    request = request_of(body, engine.host.params, engine.choices)
     loopback, image = request.loopback, request.image
     assert loopback is not None
     assert image is not None

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from PIL import Image
 
-from webui.core import choices
-from webui.core.choices import Upscaler
+from webui.core.choices import Choices, Upscaler
 from webui.core.errors import InvalidRequest
 from webui.pipeline.upscaling import resized, upscale
 
+FIND = Choices().find_upscaler
 IMAGE = Image.effect_noise((30, 20), 80).convert("RGB")
 
 
@@ -18,39 +18,37 @@ IMAGE = Image.effect_noise((30, 20), 80).convert("RGB")
 )
 @pytest.mark.parametrize("name", ["None", "Lanczos", "nearest"])
 def test_sides_are_multiples_of_8(name: str, scale: float, size: tuple[int, int]) -> None:
-    assert upscale(IMAGE, name, scale).size == size
+    assert upscale(IMAGE, FIND(name), scale).size == size
 
 
 def test_each_resizer_is_pillows() -> None:
     picture = IMAGE.crop((0, 0, 24, 16))
-    assert upscale(picture, "Nearest", 2) == picture.resize((48, 32), Image.Resampling.NEAREST)
-    assert upscale(picture, "Lanczos", 2) == picture.resize((48, 32), Image.Resampling.LANCZOS)
+    assert upscale(picture, FIND("Nearest"), 2) == picture.resize((48, 32), Image.Resampling.NEAREST)
+    assert upscale(picture, FIND("Lanczos"), 2) == picture.resize((48, 32), Image.Resampling.LANCZOS)
 
 
 def doubled(image: Image.Image, scale: float) -> Image.Image:
     return image.resize((image.width * 2, image.height * 2), Image.Resampling.NEAREST)
 
 
-def test_a_fixed_factor_is_applied_up_to_three_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    row = Upscaler("Twice", f"{__name__}:doubled")
-    monkeypatch.setattr(choices, "UPSCALERS", (*choices.UPSCALERS, row))
-    monkeypatch.setattr("webui.pipeline.upscaling.load_function", lambda path: doubled)
+def test_a_fixed_factor_is_applied_up_to_three_times() -> None:
+    twice = Upscaler("Twice", f"{__name__}:doubled")
     picture = IMAGE.crop((0, 0, 8, 8))
-    assert upscale(picture, "Twice", 4) == picture.resize((32, 32), Image.Resampling.NEAREST)
-    ten = upscale(picture, "Twice", 10)
+    assert upscale(picture, twice, 4) == picture.resize((32, 32), Image.Resampling.NEAREST)
+    ten = upscale(picture, twice, 10)
     eight = picture.resize((64, 64), Image.Resampling.NEAREST)
     assert ten == eight.resize((80, 80), Image.Resampling.LANCZOS)
 
 
 def test_an_exact_size_is_met() -> None:
-    for upscaler in ("None", "Lanczos", "Nearest"):
+    for upscaler in Choices().all(Upscaler):
         assert resized(IMAGE, upscaler, 61, 35).size == (61, 35)
         assert resized(IMAGE, upscaler, 10, 90).size == (10, 90)
-    assert resized(IMAGE, "Nearest", 30, 20) is IMAGE
-    smaller = resized(IMAGE, "Nearest", 15, 10)
+    assert resized(IMAGE, FIND("Nearest"), 30, 20) is IMAGE
+    smaller = resized(IMAGE, FIND("Nearest"), 15, 10)
     assert smaller == IMAGE.resize((15, 10), Image.Resampling.LANCZOS)
 
 
 def test_an_unknown_upscaler_is_named_with_the_nearest() -> None:
-    with pytest.raises(InvalidRequest, match='"lanczoss"; the closest is "Lanczos"'):
-        upscale(IMAGE, "Lanczoss", 2)
+    with pytest.raises(InvalidRequest, match='"Lanczoss"; the closest is "Lanczos"'):
+        FIND("Lanczoss")

@@ -51,7 +51,7 @@ def test_the_header_tells(
 def test_a_file_that_cant_be_loaded_offers_nothing_and_says_why(services: Services, models: Path) -> None:
     (models / "broken.safetensors").write_bytes(b"nothing")
     services.checkpoints.refresh()
-    offer = offer_of(services.checkpoints.find("broken"))
+    offer = offer_of(services.checkpoints.find("broken"), services.choices)
     assert offer.capabilities is None
     assert offer.samplers == ()
     assert offer.problem
@@ -62,10 +62,10 @@ def test_a_changed_sidecar_is_seen(services: Services, models: Path) -> None:
     write_checkpoint(models / "one.safetensors", TINY_SIZES["sd1"])
     services.checkpoints.refresh()
     found = services.checkpoints.find("one")
-    before = offer_of(found).capabilities
+    before = offer_of(found, services.choices).capabilities
     sidecar = models / "one.yaml"
     sidecar.write_text(sidecar.read_text().replace("native_size: 64", "native_size: 96"))
-    after = offer_of(found).capabilities
+    after = offer_of(found, services.choices).capabilities
     assert before is not None
     assert after is not None
     assert (before.native_size, after.native_size) == (64, 96)

@@ -168,3 +168,8 @@ def test_a_prompt_alone_and_what_is_never_pasted_reset_nothing(services: Service
     services.settings.update({"infotext_skip_pasting": ["Variation seed", "Variation seed strength"]})
     form = form_from_infotext("x\nSteps: 1, Sampler: Euler, Seed: 1", services).form
     assert not {"variation", "variation.seed", "variation.strength"} & form.keys()
+
+
+def test_a_whole_number_is_written_as_it_was_read(services: Services) -> None:
+    form = form_from_infotext("x\nSteps: 1, Sampler: Euler, CFG scale: 7, Seed: 12345678901234567", services).form
+    assert (repr(form["cfg_scale"]), form["seed"]) == ("7", 12345678901234567)

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from webui.core.errors import Refused, WebuiError
-from webui.core.request import GenerationResult, ResultImage
+from webui.core.errors import NotSaved, Refused, WebuiError
+from webui.core.request import GenerationResult
+from webui.core.results import ResultFile
 from webui.services.saving import COLUMNS, open_folder, save_pictures, zip_pictures
 from webui.services.services import Services
 
@@ -28,8 +29,8 @@ INFO = {
 
 @pytest.fixture
 def result() -> GenerationResult:
-    grid = ResultImage(b"grid", "image/png", "g", 16, 8, is_grid=True)
-    pictures = [ResultImage(name, "image/jpeg", "p", 8, 8) for name in (b"one", b"two")]
+    grid = ResultFile(b"grid", "image/png", "g", 16, 8, role="grid")
+    pictures = [ResultFile(name, "image/jpeg", "p", 8, 8) for name in (b"one", b"two")]
     return GenerationResult((grid, *pictures), INFO)
 
 
@@ -85,3 +86,16 @@ def test_a_folder_that_cannot_be_written_is_told(services: Services, result: Gen
 def test_folders_are_not_opened_for_others(services: Services) -> None:
     with pytest.raises(Refused, match="txt2img-images"):
         open_folder(replace(services, flags=replace(services.flags, listen=True)))
+
+
+@pytest.mark.parametrize("content", ["prompt\ncafé\n".encode("latin-1"), b"\xff\xfe\x00", "x\n".encode("utf-16")])
+def test_a_log_that_cannot_be_read_is_left_as_it_is(
+    services: Services, result: GenerationResult, content: bytes
+) -> None:
+    log = services.paths.data / "log" / "images" / "log.csv"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_bytes(content)
+    with pytest.raises(NotSaved, match=r"pictures are saved; .*log\.csv can't be read"):
+        save_pictures(services, result, 1)
+    assert log.read_bytes() == content
+    assert len(list(log.parent.iterdir())) == 2

@@ -22,7 +22,7 @@ from webui.app import build_app, build_services
 from webui.core.errors import Refused, WebuiError
 from webui.core.flags import parse_flags
 from webui.services.services import Services
-from webui.ui.lean import LeanBlocks
+from webui.ui.blocks import PageBlocks
 from webui.ui.visitors.files import DAY, TooMuch, VisitorFiles
 from webui.ui.visitors.tables import FILES_IN, ROUTES, Use, use_of
 
@@ -33,7 +33,7 @@ FIELDS = {"Dropdown": [], "Slider": 1, "Number": 1, "Checkbox": False, "Checkbox
 class Place:
     """A running server, its page, and a way to ask for events."""
 
-    def __init__(self, url: str, services: Services, page: LeanBlocks, gradio: App):
+    def __init__(self, url: str, services: Services, page: PageBlocks, gradio: App):
         self.url, self.services, self.page, self.gradio = url, services, page, gradio
         self.sessions = 0
 
@@ -70,7 +70,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     app = build_app(services)
     gradio = mounted(app)
     with serving(Guard(app)) as url:
-        yield Place(url, services, cast(LeanBlocks, gradio.get_blocks()), gradio)
+        yield Place(url, services, cast(PageBlocks, gradio.get_blocks()), gradio)
     services.checkpoints.close()
 
 

@@ -33,7 +33,7 @@ def capabilities_router(services: Services) -> APIRouter:
         """checkpoint: any spelling that finds it in the list; without one the checkpoint in use."""
         catalog = services.checkpoints
         found = catalog.find(checkpoint) if checkpoint else catalog.default(services.settings.snapshot()[CHOSEN] or "")
-        offer = offer_of(found)
+        offer = offer_of(found, services.choices)
         return CapabilitiesAnswer(
             checkpoint=found.title,
             family=offer.family.id if offer.family else None,

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from webui.api.schema import BUILT_IN_SCRIPTS, LOOPBACK, Body, ImageToImageBody
+from webui.api.extension_args import BUILT_IN_SCRIPTS
+from webui.api.schema import LOOPBACK, Body, ImageToImageBody
 from webui.core.errors import nearest
 
 MOST_NAMED = 20

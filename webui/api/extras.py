@@ -8,15 +8,17 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, create_model, model_validator
+from pydantic.json_schema import SkipJsonSchema
 from typing_extensions import Self
 
+from webui.api.extension_args import extension_values
 from webui.api.images import picture_bytes
 from webui.api.schema import api_fields
 from webui.api.unused import checked_where_used
 from webui.api.waiting import Waiters
 from webui.core.extras import MOST_PICTURES, ExtrasRequest, PictureSource
 from webui.core.request import GenerationResult
-from webui.services.extras import submit_extras
+from webui.services.extras import step_groups, submit_extras
 from webui.services.generation import generation_result
 from webui.services.services import Services
 
@@ -59,8 +61,16 @@ def _body(name: str, **more: Any) -> type[_Operations]:
     return model
 
 
-SingleBody = _body("ExtrasSingleImageRequest", image=(str, Field("", description="A picture in base64")))
-BatchBody = _body("ExtrasBatchImagesRequest", imageList=(list[FileData], Field(max_length=MOST_PICTURES)))
+STEPS: Any = (
+    SkipJsonSchema[dict[str, Any]],
+    Field({}),
+)  # {"title": {"args": [...] or {...}}}; not among A1111's fields
+SingleBody = _body(
+    "ExtrasSingleImageRequest", image=(str, Field("", description="A picture in base64")), extensions=STEPS
+)
+BatchBody = _body(
+    "ExtrasBatchImagesRequest", imageList=(list[FileData], Field(max_length=MOST_PICTURES)), extensions=STEPS
+)
 
 
 def extras_router(services: Services, waiters: Waiters) -> APIRouter:
@@ -91,7 +101,9 @@ def extras_router(services: Services, waiters: Waiters) -> APIRouter:
 def _make(services: Services, values: dict[str, Any], sources: tuple[PictureSource, ...]) -> GenerationResult:
     """values: by the API's names. Raises: WebuiError."""
     names = {api: path[-1] for api, path, _ in api_fields(ExtrasRequest)}
-    request = ExtrasRequest.checked(**{names[api]: value for api, value in values.items()}, sources=sources, save=False)
+    steps = extension_values(values.pop("extensions"), step_groups(services), "extensions")
+    given = {names[api]: value for api, value in values.items()}
+    request = ExtrasRequest.checked(**given, sources=sources, save=False, extensions=steps.groups)
     job_id = submit_extras(services, request)
     services.jobs.wait(job_id)
     return generation_result(services, job_id)

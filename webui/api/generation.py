@@ -17,6 +17,7 @@ from webui.api.options import CHECKPOINT, allowed_changes, change_settings, know
 from webui.api.schema import GIVEN_PICTURES, Body, ImageToImageBody, TextToImageBody, filled_in, request_of
 from webui.api.waiting import Waiters
 from webui.core.request import GenerationResult
+from webui.core.results import ResultFile, Role
 from webui.services.forms import OVERRIDES, overrides_from_lines
 from webui.services.generation import generation_result, submit_generation
 from webui.services.infotexts import form_from_infotext
@@ -25,12 +26,20 @@ from webui.services.services import Services
 ID_LETTERS = string.ascii_uppercase + string.digits
 
 
+class FileAnswer(BaseModel):
+    name: str = Field(description="The file's name")
+    role: Role = Field(description="What it is")
+    mime: str = Field(description="Its type, such as video/mp4")
+    data: str = Field(description="Its content in base64")
+
+
 class PicturesAnswer(BaseModel):
     images: list[str] = Field(description="The pictures in base64, the grid first if there is one")
     parameters: dict[str, Any] = Field(description="The request, with what was left open at its default")
     info: str = Field(
         description="Facts about the job, as JSON; `comments` are sentences about what went otherwise than asked"
     )
+    files: list[FileAnswer] = Field([], description="Videos, sound and text; left out where there are none")
 
 
 def generation_router(services: Services, waiters: Waiters) -> APIRouter:
@@ -56,10 +65,11 @@ def make_pictures(services: Services, body: Body) -> Response:
     if body.infotext:
         form = form_from_infotext(body.infotext, services).form
         overrides = overrides_from_lines(form.get(OVERRIDES, ()), services.settings.snapshot())
-        body = filled_in(body, form)
+        body = filled_in(body, form, services.host.params)
     known, unknown = known_settings(services, body.override_settings or {})
     overrides |= known
-    request = request_of(body, services.host.params).replace(overrides=job_settings(services, overrides))
+    request = request_of(body, services.host.params, services.choices)
+    request = request.replace(overrides=job_settings(services, overrides))
     job_id = submit_generation(services, request, body.force_task_id or new_task_id(request.mode))
     services.jobs.wait(job_id)
     result = generation_result(services, job_id)
@@ -86,12 +96,20 @@ def answer(body: Body, result: GenerationResult, comments: Sequence[str]) -> Res
     comments: sentences for the user; `info` has them only where there are any, as A1111 has no such key.
     """
     told = {"comments": list(dict.fromkeys(comments))} if comments else {}
-    pictures = result.images if body.send_images else ()
+    pictures, files = (result.images, result.files) if body.send_images else ((), ())
     left_out = set() if getattr(body, "include_init_images", False) else {*GIVEN_PICTURES}
     parameters = body.model_dump(mode="json", exclude=left_out)
-    content = {
-        "images": [base64.b64encode(picture.data).decode("ascii") for picture in pictures],
+    content: dict[str, Any] = {
+        "images": [_base64(picture) for picture in pictures],
         "parameters": parameters | {name: None for name in left_out if name in type(body).model_fields},
         "info": json.dumps({**result.info, **told}, allow_nan=False),
     }
+    if files:
+        content["files"] = [
+            {"name": file.name, "role": file.role, "mime": file.mime, "data": _base64(file)} for file in files
+        ]
     return Response(json.dumps(content, allow_nan=False), media_type="application/json")
+
+
+def _base64(file: ResultFile) -> str:
+    return base64.b64encode(file.data).decode("ascii")

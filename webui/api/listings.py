@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 from fastapi import APIRouter
 
-from webui.core.choices import IMAGE_UPSCALERS, LATENT_UPSCALERS, SAMPLERS, SCHEDULERS
+from webui.core.choices import LATENT_UPSCALERS, Sampler, Scheduler, Upscaler
 from webui.core.flags import flag_parser
 from webui.services.services import Services
 
@@ -23,7 +23,10 @@ def listings_router(services: Services) -> APIRouter:
 
     @router.get("/samplers")
     async def samplers() -> list[dict[str, Any]]:
-        return [{"name": item.name, "aliases": item.aliases, "options": item.options} for item in SAMPLERS]
+        return [
+            {"name": item.name, "aliases": item.aliases, "options": item.options}
+            for item in services.choices.all(Sampler)
+        ]
 
     @router.get("/schedulers")
     async def schedulers() -> list[dict[str, Any]]:
@@ -35,13 +38,13 @@ def listings_router(services: Services) -> APIRouter:
                 "default_rho": item.default_rho,
                 "need_inner_model": item.need_inner_model,
             }
-            for item in SCHEDULERS
+            for item in services.choices.all(Scheduler)
         ]
 
     @router.get("/upscalers")
     async def upscalers() -> list[dict[str, Any]]:
         unknown = {"model_name": None, "model_path": None, "model_url": None}
-        return [{"name": name, **unknown, "scale": UPSCALER_SCALE} for name in IMAGE_UPSCALERS]
+        return [{"name": name, **unknown, "scale": UPSCALER_SCALE} for name in services.choices.names(Upscaler)]
 
     @router.get("/latent-upscale-modes")
     async def latent_upscale_modes() -> list[dict[str, Any]]:

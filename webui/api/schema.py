@@ -23,9 +23,10 @@ from pydantic.fields import FieldInfo
 from typing_extensions import Self
 
 from webui.api.errors import sentence_of
+from webui.api.extension_args import args_of_form, extension_values, group_named
 from webui.api.images import picture_bytes
 from webui.api.unused import checked_where_used
-from webui.core.choices import find_sampler
+from webui.core.choices import Choices
 from webui.core.errors import InvalidRequest, nearest
 from webui.core.params import Params, nested_group
 from webui.core.request import MAX_SIDE, GenerationRequest, Loopback, SoftInpainting
@@ -33,7 +34,6 @@ from webui.services.forms import EXTENSIONS
 
 HIRES_DENOISING = 0.75  # A1111's API default; its page has 0.7
 TAKES_NO_SCRIPTS = {"", "none"}
-BUILT_IN_SCRIPTS = frozenset({"refiner", "sampler", "seed"})  # the request's own fields; A1111 ignores their args here
 SOFT_INPAINTING = "soft inpainting"
 LOOPBACK = "loopback"
 
@@ -67,10 +67,11 @@ class Body(BaseModel):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _unused_is_not_checked(cls, values: Any, check: ModelWrapValidatorHandler[Self]) -> Self:
-        body = checked_where_used(values, check)
-        if isinstance(values, dict):
-            body._unknown = tuple(name for name in values if name not in cls.model_fields)
+    def _unused_is_not_checked(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        if not isinstance(values, dict):
+            return handler(values)
+        body = checked_where_used(values, handler)
+        body._unknown = tuple(name for name in values if name not in cls.model_fields)
         return body
 
     @property
@@ -132,14 +133,14 @@ TextToImageBody = body_model("TextToImageRequest", _HiresSwitch, without=["image
 ImageToImageBody = body_model("ImageToImageRequest", _Pictures, without=["hires"])
 
 
-def request_of(body: Body, extensions: Sequence[type[Params]]) -> GenerationRequest:
+def request_of(body: Body, extensions: Sequence[type[Params]], choices: Choices) -> GenerationRequest:
     """The request that a body means; `overrides` and `infotext` are left to the caller.
 
     Raises: InvalidRequest naming the field, its value and what is allowed.
     """
     values = _nested(body)
     name = getattr(body, "sampler_name", None) or body.sampler_index
-    sampler, scheduler = find_sampler(name, getattr(body, "scheduler", None))
+    sampler, scheduler = choices.find_sampler(name, getattr(body, "scheduler", None))
     values |= {"sampler": sampler.name, "scheduler": scheduler.label}
     scripts = body.alwayson_scripts
     image, hires = values.pop("image", {}), values.pop("hires", {})  # both have a denoising_strength
@@ -152,15 +153,17 @@ def request_of(body: Body, extensions: Sequence[type[Params]]) -> GenerationRequ
     if str(values.get("refiner", {}).get("checkpoint") or "None").lower() == "none":
         values["refiner"] = None
     values["loopback"] = _loopback(body)
+    asked = extension_values(scripts, extensions)
     return GenerationRequest.checked(
         **values,
         save_samples=body.save_images,
         save_grid=body.save_images,
-        extensions=extension_values(scripts, extensions),
+        remarks=tuple(asked.remarks),
+        extensions=asked.groups,
     )
 
 
-def filled_in(body: Body, form: Mapping[str, Any]) -> Body:
+def filled_in(body: Body, form: Mapping[str, Any], extensions: Sequence[type[Params]]) -> Body:
     """The body with the fields that it leaves open taken from a form, such as an infotext describes.
 
     form: values by dotted path in the request, as `webui.services.forms` has them.
@@ -173,13 +176,12 @@ def filled_in(body: Body, form: Mapping[str, Any]) -> Body:
         found["enable_hr"] = True
     if "sampler_index" in given:
         found.pop("sampler_name", None)
-    named = {title.lower() for title in body.alwayson_scripts}
+    named = [group_named(title, extensions) for title in body.alwayson_scripts]
     groups: dict[str, Any] = {}
-    for field, value in form.items():
-        prefix, _, rest = field.partition(".")
-        name, _, parameter = rest.partition(".")
-        if prefix == EXTENSIONS and parameter and name.lower() not in named:
-            groups.setdefault(name, {"args": {}})["args"][parameter] = value
+    for group in extensions:
+        args = args_of_form(form, f"{EXTENSIONS}.{group.__name__}.")
+        if args and group not in named:
+            groups[group.__name__] = {"args": args}
     open_fields = {api: value for api, value in found.items() if api not in given}
     values = body.model_dump(exclude_unset=True) | open_fields
     values["alwayson_scripts"] = {**body.alwayson_scripts, **groups}
@@ -270,27 +272,3 @@ def _named_args(title: str, content: Any, names: Sequence[str]) -> dict[str, Any
             f"The args of {title} must be up to {len(names)} values, or an object of {', '.join(names)}."
         )
     return args
-
-
-def extension_values(asked: Mapping[str, Any], extensions: Sequence[type[Params]]) -> dict[str, Params]:
-    """The parameter groups that alwayson_scripts names. "args" are values in order, or by name.
-
-    Raises: InvalidRequest for an unknown title, or for values that the group refuses.
-    """
-    known = {group.__name__.lower(): group for group in extensions}
-    found: dict[str, Params] = {}
-    for title, content in asked.items():
-        group = known.get(title.lower())
-        if group is None and title.lower() in BUILT_IN_SCRIPTS:
-            continue
-        if group is None:
-            close = nearest(title, [other.__name__ for other in extensions])
-            raise InvalidRequest(f"Script '{title[:100]}' not found{close}.")
-        args = content.get("args", {}) if isinstance(content, dict) else None
-        if isinstance(args, list) and len(args) <= len(group.model_fields):
-            args = dict(zip(group.model_fields, args, strict=False))
-        if not isinstance(args, dict) or not all(isinstance(name, str) for name in args):
-            count = len(group.model_fields)
-            raise InvalidRequest(f"alwayson_scripts.{title}.args must be up to {count} values, or an object of them.")
-        found[group.__name__] = group.as_given(**args)
-    return found

@@ -9,8 +9,9 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from webui.api.schema import LOOPBACK, SOFT_INPAINTING
-from webui.core.params import Params, ParamSpec
+from webui.core.params import Params
 from webui.core.request import Loopback, SoftInpainting
+from webui.core.values import ParamSpec
 from webui.services.installed import installed_from_git
 from webui.services.services import Services
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from webui.core.choices import find_sampler
+from webui.core.choices import Choices
 from webui.core.errors import InvalidRequest
 
 T = TypeVar("T")
@@ -78,7 +78,7 @@ def unused_fields(values: Mapping[str, Any]) -> set[str]:
 
 def _unused_churn(values: Mapping[str, Any]) -> set[str]:
     try:
-        sampler, _ = find_sampler(str(values.get("sampler_name") or values.get("sampler_index") or "Euler"))
+        sampler, _ = Choices().find_sampler(str(values.get("sampler_name") or values.get("sampler_index") or "Euler"))
     except InvalidRequest:
         return set()
     return {name for name in CHURN if name not in sampler.extra_options}

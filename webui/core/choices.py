@@ -1,17 +1,22 @@
-"""What a user can choose by name, as data: samplers, schedules, latent upscalers.
+"""What a user can choose by name, as data: samplers, schedules, upscalers, Extras steps and more.
 
-Functions are named by import path, so that this page loads no torch. Names, aliases and options are
-A1111's, since API clients and infotexts use them. A new sampler or schedule is one more row.
+Functions are named by import path, so that this page loads no torch; an extension writes f"{__name__}:double".
+Names, aliases and options are A1111's, since API clients and infotexts use them. A new sampler or schedule is one
+more row. `Choices` holds what this server has: ours, and what extensions register.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast, get_args
 
 from webui.core.errors import InvalidRequest, nearest
+from webui.core.params import Params
+
+if TYPE_CHECKING:
+    from webui.core.request import GenerationRequest
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,65 @@ class Upscaler:
     name: str
     function: str | None
     model: str | None = None
+
+
+@dataclass(frozen=True)
+class FaceRestorer:
+    """A way to restore faces. function: import path of `(image, models) -> image`, see `ModelManager.borrow`."""
+
+    name: str
+    function: str
+
+
+@dataclass(frozen=True)
+class Captioner:
+    """A way to describe a picture. function: import path of `(image, models) -> text`."""
+
+    name: str
+    function: str
+
+
+@dataclass(frozen=True)
+class NetworkKind:
+    """A kind of extra network, named in prompts as <name:...>.
+
+    function: import path of `(model, tag, comment) -> context manager`; while it is open the network is on the model.
+    """
+
+    name: str
+    function: str
+
+
+@dataclass(frozen=True)
+class ExtrasStep:
+    """An operation of the Extras tab. Lower `order` comes first; ours are those of A1111: 1000 upscales.
+
+    params: its parameters, which are a panel on the tab and fields of the API; None for one that has none of its own.
+    function: import path of `(image, values, context) -> image`, see `webui.pipeline.extras.StepContext`.
+    """
+
+    name: str
+    order: int
+    params: type[Params] | None
+    function: str
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A parameter that a plot of many pictures can vary.
+
+    apply: (request, value) -> the request with it. choices: the values to offer, asked when shown; None for free
+    ones. cost: of a change from one picture to the next, 0..1; the dearest axis changes least often.
+    """
+
+    label: str
+    apply: Callable[[GenerationRequest, Any], GenerationRequest]
+    choices: Callable[[], Sequence[str]] | None = None
+    cost: float = 0.0
+
+    @property
+    def name(self) -> str:
+        return self.label
 
 
 _CHURN = ("s_churn", "s_tmin", "s_tmax", "s_noise")
@@ -262,66 +326,107 @@ UPSCALERS: tuple[Upscaler, ...] = (
     Upscaler("Lanczos", _UPSCALING + "by_lanczos"),
     Upscaler("Nearest", _UPSCALING + "by_nearest"),
 )
-IMAGE_UPSCALERS: tuple[str, ...] = tuple(upscaler.name for upscaler in UPSCALERS)
+NO_UPSCALER = UPSCALERS[0]
+EXTRAS_STEPS = (ExtrasStep("Upscale", 1000, None, "webui.pipeline.extras:upscale_step"),)
 SAME_CHECKPOINT, SAME_SAMPLER, SAME_SCHEDULER = "Use same checkpoint", "Use same sampler", "Use same scheduler"
 
 
-_Choice = TypeVar("_Choice", Sampler, Scheduler)
+Choice: TypeAlias = Sampler | Scheduler | Upscaler | FaceRestorer | Captioner | NetworkKind | ExtrasStep | Axis
+KINDS: tuple[type[Any], ...] = get_args(Choice)
+C = TypeVar("C", Sampler, Scheduler, Upscaler, FaceRestorer, Captioner, NetworkKind, ExtrasStep, Axis)
 
 
-def _spellings(item: Sampler | Scheduler) -> tuple[str, ...]:
-    label = (item.label,) if isinstance(item, Scheduler) else ()
-    return (item.name, *label, *item.aliases)
-
-
-def _find(name: str, items: Iterable[_Choice]) -> _Choice | None:
-    wanted = name.strip().lower()
-    return next((item for item in items if wanted in (spelling.lower() for spelling in _spellings(item))), None)
-
-
-def find_scheduler(name: str | None) -> Scheduler:
-    """The schedule of that name, label or alias; None or "" is Automatic. Raises: InvalidRequest."""
-    found = _find(name or "automatic", SCHEDULERS)
-    if found is None:
-        close = nearest(str(name), [item.label for item in SCHEDULERS])
-        raise InvalidRequest(f'No schedule type is called "{name}"{close}. /sdapi/v1/schedulers lists them all.')
-    return found
-
-
-def find_sampler(name: str, scheduler: str | None = None) -> tuple[Sampler, Scheduler]:
-    """The sampler and schedule that a request means.
-
-    Legacy names that end in a schedule ("DPM++ 2M Karras") give both, unless `scheduler` says
-    something other than Automatic. Raises: InvalidRequest for an unknown name, with the nearest one.
+class Choices:
+    """Everything that can be chosen by name on this server. Built at the start and handed on; lists are asked each
+    time, so that one of files is never out of date.
     """
-    sampler, schedule = _find(name, SAMPLERS), find_scheduler(scheduler)
-    if sampler is None:
-        for candidate in SCHEDULERS:
-            for ending in _spellings(candidate):
-                if name.strip().lower().endswith(" " + ending.lower()):
-                    sampler = _find(name.strip()[: -len(ending) - 1], SAMPLERS)
-                    if sampler is not None:
-                        return sampler, schedule if schedule.name != "automatic" else candidate
-        close = nearest(name, [item.name for item in SAMPLERS])
-        raise InvalidRequest(f'No sampler is called "{name}"{close}. /sdapi/v1/samplers lists them all.')
-    return sampler, schedule
+
+    def __init__(self) -> None:
+        self._sources: dict[type[Any], list[Callable[[], Iterable[Any]]]] = {kind: [] for kind in KINDS}
+        for own in (SAMPLERS, SCHEDULERS, UPSCALERS, EXTRAS_STEPS):
+            self.add(*own)
+
+    def add(self, *items: Choice) -> None:
+        """Offer these. Raises: ValueError for a name of that kind that is taken, TypeError for what is no choice."""
+        for item in items:
+            if type(item) not in self._sources:
+                raise TypeError(
+                    f"{item!r:.80} can't be chosen; give one of {', '.join(kind.__name__ for kind in KINDS)}"
+                )
+            if self._find(item.name, cast("type[Any]", type(item))) is not None:
+                raise ValueError(f'there is a {type(item).__name__} called "{item.name}" already')
+            self._sources[type(item)].append(lambda item=item: (item,))  # type: ignore[misc]
+
+    def add_list(self, kind: type[C], list_them: Callable[[], Iterable[C]]) -> None:
+        """Offer what the function says whenever the list is shown; names that are taken are left out."""
+        self._sources[kind].append(list_them)
+
+    def all(self, kind: type[C]) -> tuple[C, ...]:
+        """Everything of a kind, ours first."""
+        found: dict[str, C] = {}
+        for source in self._sources[kind]:
+            for item in source():
+                found.setdefault(item.name.lower(), item)
+        return tuple(found.values())
+
+    def names(self, kind: type[C]) -> tuple[str, ...]:
+        return tuple(item.name for item in self.all(kind))
+
+    @property
+    def hires_upscalers(self) -> tuple[str, ...]:
+        """Names of what can come between two passes: in latents, and by pictures."""
+        return (*LATENT_UPSCALERS, *self.names(Upscaler))
+
+    def find_scheduler(self, name: str | None) -> Scheduler:
+        """The schedule of that name, label or alias; None or "" is Automatic. Raises: InvalidRequest."""
+        found = self._find(name or "automatic", Scheduler)
+        if found is None:
+            close = nearest(str(name), [item.label for item in self.all(Scheduler)])
+            raise InvalidRequest(f'No schedule type is called "{name}"{close}. /sdapi/v1/schedulers lists them all.')
+        return found
+
+    def find_sampler(self, name: str, scheduler: str | None = None) -> tuple[Sampler, Scheduler]:
+        """The sampler and schedule that a request means.
+
+        Legacy names that end in a schedule ("DPM++ 2M Karras") give both, unless `scheduler` says
+        something other than Automatic. Raises: InvalidRequest for an unknown name, with the nearest one.
+        """
+        sampler, schedule = self._find(name, Sampler), self.find_scheduler(scheduler)
+        if sampler is None:
+            for candidate in self.all(Scheduler):
+                for ending in _spellings(candidate):
+                    if name.strip().lower().endswith(" " + ending.lower()):
+                        sampler = self._find(name.strip()[: -len(ending) - 1], Sampler)
+                        if sampler is not None:
+                            return sampler, schedule if schedule.name != "automatic" else candidate
+            close = nearest(name, self.names(Sampler))
+            raise InvalidRequest(f'No sampler is called "{name}"{close}. /sdapi/v1/samplers lists them all.')
+        return sampler, schedule
+
+    def find_upscaler(self, name: str | None) -> Upscaler:
+        """The upscaler of that name; None and "" are None. Raises: InvalidRequest naming the closest."""
+        wanted = (name or "None").strip()
+        found = self._find(wanted, Upscaler)
+        if found is None:
+            close = nearest(wanted[:100], self.names(Upscaler))
+            raise InvalidRequest(f'No upscaler is called "{wanted[:100]}"{close}. /sdapi/v1/upscalers lists them all.')
+        return found
+
+    def resolve_schedule(self, sampler: Sampler, scheduler: Scheduler) -> Scheduler:
+        """What Automatic means for this sampler: its own default; Automatic again (uniform) when it has none."""
+        if scheduler.name == "automatic" and sampler.scheduler:
+            return self.find_scheduler(sampler.scheduler)
+        return scheduler
+
+    def _find(self, name: str, kind: type[C]) -> C | None:
+        wanted = name.strip().lower()
+        spelt = ((item, (spelling.lower() for spelling in _spellings(item))) for item in self.all(kind))
+        return next((item for item, spellings in spelt if wanted in spellings), None)
 
 
-def find_upscaler(name: str | None) -> Upscaler:
-    """The upscaler of that name; None and "" are None. Raises: InvalidRequest naming the closest."""
-    wanted = (name or "None").strip().lower()
-    for upscaler in UPSCALERS:
-        if upscaler.name.lower() == wanted:
-            return upscaler
-    close = nearest(wanted[:100], IMAGE_UPSCALERS)
-    raise InvalidRequest(f'No upscaler is called "{wanted[:100]}"{close}. /sdapi/v1/upscalers lists them all.')
-
-
-def resolve_schedule(sampler: Sampler, scheduler: Scheduler) -> Scheduler:
-    """What Automatic means for this sampler: its own default; Automatic again (uniform) when it has none."""
-    if scheduler.name == "automatic" and sampler.scheduler:
-        return find_scheduler(sampler.scheduler)
-    return scheduler
+def _spellings(item: Choice) -> tuple[str, ...]:
+    label = (item.label,) if isinstance(item, Scheduler) else ()
+    return (item.name, *label, *getattr(item, "aliases", ()))
 
 
 def load_function(path: str) -> Any:

@@ -78,7 +78,7 @@ _REASONS: Final[Mapping[str, str]] = {
     "the page has one layout in this version": """
         hide_samplers extra_options_txt2img extra_options_img2img extra_options_cols extra_options_accordion
         compact_prompt_box samplers_in_dropdown dimensions_and_batch_together sd_checkpoint_dropdown_use_short
-        txt2img_settings_accordion img2img_settings_accordion localization ui_tab_order hidden_tabs ui_reorder_list
+        txt2img_settings_accordion img2img_settings_accordion ui_tab_order hidden_tabs ui_reorder_list
         gradio_theme gradio_themes_cache enable_reloading_ui_scripts""",
 }
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from pydantic import Field
 
 from webui.core.params import Params, param
 from webui.core.request import MAX_SIDE
@@ -27,6 +31,7 @@ class ExtrasRequest(Params):
     resize_mode: SCALE_BY `scale`, but not beyond `max_side` if that isn't 0, or SCALE_TO width x height, of which the
     smaller side is met, or with `crop` both. keep_names: the results are called as the pictures were.
     output: a folder in place of the settings' one. show: whether the results are handed back.
+    extensions: values of further steps, by the name of their group.
     """
 
     sources: tuple[PictureSource, ...] = ()
@@ -51,3 +56,8 @@ class ExtrasRequest(Params):
     save: bool = True
     keep_names: bool = False
     output: Path | None = None
+    extensions: Mapping[str, Params] = Field(default_factory=dict)
+
+    def extension(self, group: type[Params]) -> Any:
+        """The values of a step's parameter group, its defaults when the request names none."""
+        return self.extensions.get(group.__name__) or group()

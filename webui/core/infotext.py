@@ -55,9 +55,9 @@ _DEFAULTS: Mapping[str, Any] = {
 
 
 def quote(value: object) -> str:
-    """`value` as text, in JSON's quotes if it holds a comma, a colon or a line break."""
+    """`value` as text, in JSON's quotes if it holds a comma, a colon or a line break, or begins with a quote."""
     text = str(value)
-    return json.dumps(text, ensure_ascii=False) if any(c in text for c in ",:\n") else text
+    return json.dumps(text, ensure_ascii=False) if text[:1] == '"' or any(c in text for c in ",:\n") else text
 
 
 def unquote(text: str) -> str:
@@ -89,9 +89,27 @@ def render(prompt: str, negative_prompt: str, fields: Mapping[str, object]) -> s
     A field of None is left out, one that equals its key is written as the key alone. Numbers are written as Python
     prints them: 7.0 from the API's float, 7 from the page's int.
     """
-    pairs = (key if value == key else f"{key}: {quote(value)}" for key, value in fields.items() if value is not None)
     negative = f"\n{NEGATIVE} {negative_prompt}" if negative_prompt else ""
-    return f"{prompt}{negative}\n{', '.join(pairs)}".strip()
+    return f"{prompt}{negative}\n{line(fields)}".strip()
+
+
+def line(fields: Mapping[str, object]) -> str:
+    """The fields as `key: value, ...`, as `render` writes them."""
+    pairs = (key if value == key else f"{key}: {quote(value)}" for key, value in fields.items() if value is not None)
+    return ", ".join(pairs)
+
+
+def fields_in(text: str) -> dict[str, str]:
+    """The fields of such a line, sizes as they are."""
+    return {key: unquote(quoted) for key, quoted in _pairs(text)}
+
+
+def field_text(fields: Mapping[str, Any], key: str) -> str | None:
+    """One of `parse`'s fields as it was written, None where there is none; "WxH" stands there as two."""
+    if key in fields:
+        return str(fields[key])
+    sides = [fields.get(f"{key}-{side}") for side in (1, 2)]
+    return None if None in sides else f"{sides[0]}x{sides[1]}"
 
 
 class ExtractStyles(Protocol):

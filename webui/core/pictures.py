@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
-from webui.core.choices import find_sampler
+from webui.core.choices import Choices
 from webui.core.errors import InvalidRequest
 from webui.core.infotext import render
 from webui.core.memory import require_room
@@ -134,6 +134,9 @@ _BROKEN: tuple[type[Exception], ...] = (
 """What Pillow raises for files that are broken or were made to break it."""
 
 
+_BAD_PROFILE: tuple[type[Exception], ...] = (*_BROKEN, ImageCms.PyCMSError)
+
+
 def open_picture(data: bytes) -> Image.Image:
     """The head of a picture file; its pixels are read later, by `decoded_picture`.
 
@@ -238,7 +241,7 @@ def _as_grey(image: Image.Image) -> Image.Image:
 
 
 def _in_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """The picture in sRGB, without its alpha channel untouched; itself where the profile says nothing usable."""
+    """The picture in sRGB, its alpha channel untouched; itself where the profile says nothing usable."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if "srgb" in ImageCms.getProfileDescription(source).lower():
@@ -251,7 +254,7 @@ def _in_srgb(image: Image.Image, profile: bytes) -> Image.Image:
             converted = ImageCms.profileToProfile(image, source, _srgb())
         else:
             return image
-    except (ImageCms.PyCMSError, *_BROKEN):
+    except _BAD_PROFILE:
         return image  # a profile that is broken, or of another kind than the picture
     return image if converted is None else converted
 
@@ -420,7 +423,7 @@ def _novelai_infotext(image: Image.Image, items: Mapping[str, str]) -> str | Non
 
 def _sampler_name(name: str) -> str:
     try:
-        return find_sampler(name)[0].name
+        return Choices().find_sampler(name)[0].name
     except InvalidRequest:
         return "Euler a"
 

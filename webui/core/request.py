@@ -8,13 +8,14 @@ all of that is decided.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import Field
 
 from webui.core.errors import NotSaved
 from webui.core.params import Params, param
+from webui.core.results import ResultFile
 
 MIN_SEED, MAX_SEED = -(2**63), 2**63 - 1
 """Any whole number of 64 bits; -1 draws one."""
@@ -258,7 +259,10 @@ class Loopback(Params):
 
 
 class GenerationRequest(Params):
-    """Everything that decides a job's pictures. `image` set means img2img."""
+    """Everything that decides a job's pictures. `image` set means img2img.
+
+    remarks: sentences for the user about what was asked for and is left out; they come with the result.
+    """
 
     prompt: str = param("", label="Prompt", api="prompt", max_length=MAX_PROMPT)
     negative_prompt: str = param("", label="Negative prompt", api="negative_prompt", max_length=MAX_PROMPT)
@@ -292,6 +296,7 @@ class GenerationRequest(Params):
     save_samples: bool = True
     save_grid: bool = True
     user: str | None = None
+    remarks: tuple[str, ...] = ()
     overrides: Mapping[str, Any] = Field(default_factory=dict)
     extensions: Mapping[str, Params] = Field(default_factory=dict)
 
@@ -305,32 +310,22 @@ class GenerationRequest(Params):
 
 
 @dataclass(frozen=True)
-class ResultImage:
-    """One finished picture. data: the encoded file, infotext included. path: where it was saved, if it was."""
-
-    data: bytes = field(repr=False)
-    mime: str
-    infotext: str
-    width: int
-    height: int
-    path: str | None = None
-    is_grid: bool = False
-
-
-@dataclass(frozen=True)
 class GenerationResult:
-    """What a finished job hands back: the grid first when there is one, then the pictures in order.
+    """What a finished job hands back.
 
+    images: everything that is shown as a picture: the grid first when there is one, then the pictures in order.
+    files: everything else: videos, sound, text.
     info: the facts of the job in the shape and under the names of /sdapi/v1's `info`.
     comments: sentences for the user, e.g. a missing LoRA.
     unsaved: why pictures of it are on no disk at all; after a NoSpace no further job can save either.
     """
 
-    images: tuple[ResultImage, ...]
+    images: tuple[ResultFile, ...]
     info: Mapping[str, Any]
     comments: tuple[str, ...] = ()
     seconds: float = 0.0
     unsaved: NotSaved | None = None
+    files: tuple[ResultFile, ...] = ()
 
     @property
     def index_of_first_image(self) -> int:

@@ -18,12 +18,12 @@ from typing import Any, Final, Literal
 
 from webui.core.errors import InvalidRequest, Refused, WebuiError, nearest
 from webui.core.files import write_atomic
+from webui.core.values import KINDS, ParamSpec
 
 log = logging.getLogger(__name__)
 
 Listener = Callable[[Any, Any], None]
 
-KINDS: Final = ("checkbox", "slider", "number", "textbox", "color", "radio", "dropdown", "checkboxgroup", "multiselect")
 LARGEST_WHOLE: Final = 2**53  # beyond it a JSON number is no longer exact in a browser
 LONGEST_TEXT: Final = 100_000
 
@@ -44,7 +44,7 @@ class Section:
 class Setting:
     """One setting: its type is the default's type; None as default means text or nothing.
 
-    kind: one of KINDS, how the page shows it; derived from the other fields when left empty.
+    kind: one of `webui.core.values.KINDS`, how the page shows it; derived from the other fields when left empty.
     ge, le, step: range of a number and the slider's step.
     choices: allowed values, or the name of a list that only the running program knows
         ("checkpoints", "samplers", ...), which whoever owns that list checks.
@@ -71,9 +71,25 @@ class Setting:
     section: Section = Section(None, "Hidden options", None)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "kind", self.kind or self._natural_kind())
+        object.__setattr__(self, "kind", self.spec.shown_as)
         assert self.kind in KINDS, f"{self.key}: no such kind {self.kind!r}"
         object.__setattr__(self, "default", self.check(self.default))
+
+    @property
+    def spec(self) -> ParamSpec:
+        """The setting as a parameter, for what shows and reads both alike."""
+        slider = (self.ge, self.le, self.step)
+        return ParamSpec(
+            path=(self.key,),
+            annotation=_annotation(self.default),
+            default=self.default,
+            label=self.label,
+            infotext=self.infotext,
+            slider=slider if None not in slider else None,  # type: ignore[arg-type]
+            choices=self.choices or None,
+            help=self.help or None,
+            kind=self.kind,
+        )
 
     def check(self, value: object) -> Any:
         """The value in this setting's own type (7 becomes 7.0 for a float, a list becomes a tuple).
@@ -103,15 +119,6 @@ class Setting:
         if isinstance(self.default, list | tuple):
             return f"a list with any of {listed}" if listed else "a list of texts"
         return f"one of {listed}" if listed else "a text" + (" or null" if self.default is None else "")
-
-    def _natural_kind(self) -> str:
-        if isinstance(self.default, bool):
-            return "checkbox"
-        if isinstance(self.default, int | float):
-            return "slider" if self.step is not None else "number"
-        if isinstance(self.default, list | tuple):
-            return "multiselect"
-        return "dropdown" if self.choices else "textbox"
 
     def _refusal(self, value: object) -> InvalidRequest:
         return InvalidRequest(f'Setting "{self.key}" can\'t be {shown(value)}; it must be {self.allowed()}.')
@@ -145,6 +152,13 @@ class Setting:
         if isinstance(self.choices, tuple) and self.choices and value not in self.choices:
             raise self._refusal(value)
         return value
+
+
+def _annotation(default: object) -> Any:
+    """The type that a setting's default stands for."""
+    if isinstance(default, list | tuple):
+        return tuple[str, ...]
+    return str | None if default is None else type(default)
 
 
 def shown(value: object, longest: int = 80) -> str:

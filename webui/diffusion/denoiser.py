@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
 from webui.core.errors import WebuiError
+from webui.core.hooks import Residuals, Row
 from webui.diffusion.schedules import NoiseTable
 
 if TYPE_CHECKING:
-    from webui.core.hooks import Predict, Step
+    from webui.core.hooks import Call, Predict, Step
 
 
 @dataclass(frozen=True)
@@ -24,28 +25,29 @@ class Cond:
     context: (N, T, D) text vectors.
     pooled: (N, P) one vector a row for networks that take it (SDXL: pooled text and sizes), else None.
     channels: (N, C', h, w) what the network reads beside x (an inpainting model's mask and masked picture), else None.
+    rows: what each row is; () where nobody said. residuals: what is added inside the network, None for nothing.
     """
 
     context: Tensor
     pooled: Tensor | None = None
     channels: Tensor | None = None
+    rows: tuple[Row, ...] = ()
+    residuals: Residuals | None = None
 
     @classmethod
     def cat(cls, *conds: Cond) -> Cond:
-        """Their rows one after the other; contexts must be of one length."""
+        """Their rows one after the other; contexts must be of one length. Residuals are added to whole calls only."""
+        assert all(cond.residuals is None for cond in conds)
         return cls(
             torch.cat([cond.context for cond in conds]),
             _cat([cond.pooled for cond in conds]),
             _cat([cond.channels for cond in conds]),
+            sum((cond.rows for cond in conds), ()),
         )
 
-    def rows(self, index: slice | Tensor) -> Cond:
-        """Some of its rows."""
-        return Cond(
-            self.context[index],
-            None if self.pooled is None else self.pooled[index],
-            None if self.channels is None else self.channels[index],
-        )
+    def adding(self, residuals: Residuals) -> Cond:
+        """With these beside those that are added already."""
+        return replace(self, residuals=residuals if self.residuals is None else self.residuals + residuals)
 
 
 def _cat(parts: Sequence[Tensor | None]) -> Tensor | None:
@@ -54,33 +56,24 @@ def _cat(parts: Sequence[Tensor | None]) -> Tensor | None:
     return torch.cat(present) if present else None
 
 
-Network = Callable[[Tensor, Tensor, Cond], Tensor]
-"""(x (N, C, h, w), timesteps (N,), cond) -> output (N, C, h, w)."""
-
-
 class NotANumber(WebuiError):
     """The network's output holds no numbers; half precision overflowed or the file is damaged."""
 
     status = 500
 
 
-@dataclass
-class ActiveNetwork:
-    """The network that denoises now; a refiner takes over by replacing these."""
+@dataclass(frozen=True)
+class Network:
+    """A network that denoises. call: (x (N, C, h, w), timesteps (N,), cond) -> output (N, C, h, w)."""
 
-    network: Network
+    call: Call
     table: NoiseTable
     prediction: Literal["eps", "v", "flow"]
     consistency: bool = False
 
-    def take_over(self, other: ActiveNetwork) -> None:
-        """From now on everything that holds this one denoises with `other`."""
-        self.network, self.table = other.network, other.table
-        self.prediction, self.consistency = other.prediction, other.consistency
 
-
-def network_denoiser(active: ActiveNetwork) -> Predict:
-    """x0 from the network of `active`, for eps-, v- and flow prediction.
+def network_denoiser(network: Network) -> Predict:
+    """x0 from the network, for eps-, v- and flow prediction.
 
     Source: Karras et al. 2022, arXiv:2206.00364, table 1 (VP column); Salimans and Ho 2022,
     arXiv:2202.00512, for v; Lipman et al. 2022, arXiv:2210.02747, for flows, which get x as it is and answer
@@ -88,11 +81,11 @@ def network_denoiser(active: ActiveNetwork) -> Predict:
     """
 
     def predict(x: Tensor, sigma: float, cond: Cond, step: Step) -> Tensor:
-        scale = 1.0 if active.prediction == "flow" else 1 / math.sqrt(sigma**2 + 1)
-        time = active.table.told(sigma) if step.timestep is None else step.timestep
-        output = active.network(x * scale, torch.full((x.shape[0],), time, device=x.device), cond).float()
-        x0 = x * scale**2 - output * (sigma * scale) if active.prediction == "v" else x - output * sigma
-        return consistent(x0, x, time) if active.consistency else x0
+        scale = 1.0 if network.prediction == "flow" else 1 / math.sqrt(sigma**2 + 1)
+        time = network.table.told(sigma) if step.timestep is None else step.timestep
+        output = network.call(x * scale, torch.full((x.shape[0],), time, device=x.device), cond).float()
+        x0 = x * scale**2 - output * (sigma * scale) if network.prediction == "v" else x - output * sigma
+        return consistent(x0, x, time) if network.consistency else x0
 
     return predict
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
 from webui.core.errors import InvalidRequest
+from webui.core.hooks import Row
 from webui.diffusion.denoiser import Cond
 
 if TYPE_CHECKING:
@@ -93,14 +94,21 @@ class ClassifierFreeGuidance:
     Brooks et al. 2022, arXiv:2211.09800, for pictures.
     """
 
-    def __init__(self, conds: PromptConds, options: GuidanceOptions, channels: Tensor | None = None) -> None:
+    def __init__(
+        self, conds: PromptConds, options: GuidanceOptions, channels: Tensor | None = None, call: int = 0
+    ) -> None:
+        """call: how many there have been in this pass, by a model that is relieved."""
         self.conds = conds
         self.options = options
         self.channels = channels
-        self.call = 0
+        self.call = call
         self.padded = self.skipped_early = self.skipped_low = False
         self.last_unconditioned: Tensor | None = None
         self._stacked: tuple[list[TimedCond], Cond, Cond] | None = None
+        self._rows = (
+            tuple(Row(index, 1, part) for index, image in enumerate(conds.positive) for part in range(len(image))),
+            tuple(Row(index, -1) for index in range(len(conds.negative))),
+        )
 
     def denoiser(self, predict: Predict) -> Denoise:
         """The guided denoiser over a network's x0."""
@@ -141,7 +149,8 @@ class ClassifierFreeGuidance:
                 "Scale to 1."
             )
         assert negative.channels is not None, "an instruct-pix2pix model reads a picture"
-        blind = Cond(negative.context, negative.pooled, torch.zeros_like(negative.channels))
+        unseeing = tuple(replace(row, part=1) for row in negative.rows)
+        blind = replace(negative, channels=torch.zeros_like(negative.channels), rows=unseeing)
         if positive.context.shape[1] == negative.context.shape[1] and self.options.batch_together:
             rows = predict(torch.cat([x, x, x]), sigma, Cond.cat(positive, negative, blind), step)
             conditioned, pictured, unconditioned = rows.chunk(3)
@@ -194,8 +203,8 @@ class ClassifierFreeGuidance:
             repeated = torch.repeat_interleave(channels, parts, dim=0)
         self._stacked = (
             chosen,
-            Cond(contexts[0], stacked_pooled(positive), repeated),
-            Cond(contexts[1], stacked_pooled(negative), channels),
+            Cond(contexts[0], stacked_pooled(positive), repeated, self._rows[0]),
+            Cond(contexts[1], stacked_pooled(negative), channels, self._rows[1]),
         )
         return self._stacked[1], self._stacked[2]
 

@@ -3,21 +3,55 @@
 Torch is not here: an extension imports it inside the functions that need it, so that the page is up before.
 """
 
+from webui.core.choices import (
+    Axis,
+    Captioner,
+    Choices,
+    ExtrasStep,
+    FaceRestorer,
+    NetworkKind,
+    Sampler,
+    Scheduler,
+    Upscaler,
+)
 from webui.core.errors import InvalidRequest, NotFound, WebuiError
-from webui.core.hooks import DenoiserHook, Step
-from webui.core.params import Params, param
+from webui.core.hooks import DenoiserHook, Residuals, Row, Step
+from webui.core.params import Params, group_list, param, picture, title_of
+from webui.core.request import GenerationResult
+from webui.core.results import Picture, ResultFile
 from webui.core.settings import Section, Setting
 from webui.extensions.hookspecs import hookimpl
+from webui.extensions.page import Assets, Panel, Tab
 
 __all__ = [
+    "Assets",
+    "Axis",
+    "Captioner",
+    "Choices",
     "DenoiserHook",
+    "ExtrasStep",
+    "FaceRestorer",
+    "GenerationResult",
     "InvalidRequest",
+    "NetworkKind",
     "NotFound",
+    "Panel",
     "Params",
+    "Picture",
+    "Residuals",
+    "ResultFile",
+    "Row",
+    "Sampler",
+    "Scheduler",
     "Section",
     "Setting",
     "Step",
+    "Tab",
+    "Upscaler",
     "WebuiError",
+    "group_list",
     "hookimpl",
     "param",
+    "picture",
+    "title_of",
 ]

@@ -7,20 +7,30 @@ raises ends its job with a sentence that names the extension.
 plan: the job's GenerationPlan: seeds, prompts, sizes, `plan.settings`, and `plan.extension(MyParams)`.
 model: the LoadedModel of this pass: `unet` and `vae.module` (torch modules), `capabilities`, `decode(latents)`.
 job: the job's JobContext: `show(data, mime)`, `text(words)`, `interrupted`.
+this_pass: a frozen Pass: `plan`, `sampling`, `kind` ("first", "hires", or "source" from pictures), `indices` (which of
+    the job's pictures), `model`, `source`, `encode(prompts, negative_prompts)`, `job`, `report`, `state`, `relieved`
+    (the pass that a refiner takes over from), and `models`, whose `borrow(key, load, bytes)` is a context manager
+    around a network beside the checkpoint.
+report: `fields`, a dict of infotext entries, and `comment(sentence)` for the user.
+state: a dict that lasts as long as the job, for what one hook leaves for another; use your own keys.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pluggy
 
+from webui.core.choices import Choices
 from webui.core.hooks import DenoiserHook
 from webui.core.params import Params
+from webui.core.request import GenerationResult
+from webui.core.results import Picture, ResultFile
 from webui.core.settings import Setting
+from webui.extensions.page import Assets, Panel, Tab
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -45,6 +55,30 @@ def register_settings() -> Sequence[Setting] | None:
 
 
 @hookspec
+def register_panels() -> Sequence[Panel] | None:
+    """Groups of parameters to be laid out by hand, and in which section of the form; others get an accordion."""
+
+
+@hookspec
+def register_assets() -> Assets | None:
+    """Scripts, styles and translations for the page."""
+
+
+@hookspec
+def tabs(easel: Any) -> Sequence[Tab] | None:
+    """Tabs of this extension, in the order to be shown. Called when the page is built."""
+
+
+@hookspec
+def register_choices(choices: Choices) -> None:
+    """Offer samplers, schedules, upscalers, Extras steps and more: `choices.add(Upscaler(...), ...)`.
+
+    `choices.add_list(Upscaler, function)` for a list that is asked whenever it is shown. Functions are named by
+    import path, f"{__name__}:double" for one in your module.
+    """
+
+
+@hookspec
 def api_routes(app: FastAPI) -> None:
     """Add routes to the server. They run in HTTP threads: submit work as jobs, don't compute there."""
 
@@ -63,10 +97,47 @@ def denoiser_hooks(plan: Any, model: Any, job: Any) -> Sequence[DenoiserHook] | 
 
 
 @hookspec
+def revise_pass(parts: Any, this_pass: Any) -> Any:
+    """Before each pass is sampled, and again for a refiner: changed PassParts, or None to leave them.
+
+    parts: frozen: `conds`, `table`, `guidance`, `noise`, `start`, `hooks`, `channels`; `dataclasses.replace` changes
+    them.
+    """
+
+
+@hookspec
+def wrap_sampling(sample: Callable[[Any], Any], this_pass: Any) -> Callable[[Any], Any] | None:
+    """A function in the place of `sample`, which takes PassParts and returns clean latents (B, C, h, w).
+
+    It may call `sample` several times; each begins with the next draw of `parts.noise`.
+    """
+
+
+@hookspec
 def postprocess_image(image: Image, plan: Any) -> Image | None:
     """A finished picture before it is saved; return the changed one, or None to leave it. Calls are chained."""
 
 
 @hookspec
+def finish_batch(pictures: Sequence[Picture], this_pass: Any) -> Sequence[Picture] | None:
+    """A batch's pictures, after `postprocess_image`: return them changed, with more or fewer; None leaves them."""
+
+
+@hookspec
 def image_saved(path: Path, image: Image, plan: Any) -> None:
     """A picture has been written to `path`, complete with its infotext."""
+
+
+@hookspec
+def finish(
+    result: GenerationResult,
+    plan: Any,
+    job: Any,
+    report: Any,
+    state: dict[str, Any],
+    save_file: Callable[..., ResultFile],
+) -> Sequence[ResultFile] | None:
+    """The job's pictures are made and saved; return files to hand back beside them: a video, sound, text.
+
+    save_file: `(data, ending, mime, role, infotext="", index=0)` writes one beside the pictures and returns it.
+    """

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 import pluggy
 from PIL.Image import Image
 
+from webui.core.choices import Choices
 from webui.core.errors import WebuiError, nearest
 from webui.core.hooks import DenoiserHook
-from webui.core.params import Params
-from webui.core.request import GenerationRequest
+from webui.core.params import Params, can_be_key
+from webui.core.request import GenerationRequest, GenerationResult
+from webui.core.results import Picture, ResultFile
 from webui.core.settings import Setting
 from webui.core.settings_table import SETTINGS
 from webui.extensions import hookspecs
 from webui.extensions.errors import BadExtension, ExtensionFailed
+from webui.extensions.page import Assets, Panel, Tab
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -68,6 +71,9 @@ class Host:
         self._problems: list[Problem] = []
         self._params: list[type[Params]] = []
         self._settings: list[Setting] = []
+        self._panels: dict[type[Params], tuple[str, Panel]] = {}
+        self._assets: dict[str, Assets] = {}
+        self._easel: Any = None
 
     @property
     def extensions(self) -> tuple[Extension, ...]:
@@ -93,6 +99,42 @@ class Host:
         """Settings of all extensions, to be appended to the program's own table."""
         return tuple(self._settings)
 
+    @property
+    def panels(self) -> Mapping[type[Params], tuple[str, Panel]]:
+        """The groups that are laid out by hand: by whom and how."""
+        return MappingProxyType(self._panels)
+
+    @property
+    def assets(self) -> Mapping[str, Assets]:
+        """What each extension adds to the page, by the extension's name."""
+        return MappingProxyType(self._assets)
+
+    @property
+    def easel(self) -> Any:
+        """The parts of the program that extensions are given."""
+        return self._easel
+
+    def tabs(self) -> list[tuple[str, Tab]]:
+        """Every extension's tabs, by its name. One that fails is reported, and has none."""
+        found: list[tuple[str, Tab]] = []
+        for name, hook in self._hooks("tabs"):
+            try:
+                offered = list(hook(easel=self._easel) or ())
+                for tab in offered:
+                    if not isinstance(tab, Tab):
+                        raise BadExtension(f"tabs gave {_kind(tab)}, not a Tab")
+            except (Exception, SystemExit) as error:
+                log.exception("Extension %s could not add its tabs", name)
+                self.report(name, "could not add its tabs", error)
+                continue
+            found += [(name, tab) for tab in offered]
+        return found
+
+    def report(self, name: str, what: str, error: BaseException) -> None:
+        """Keep what an extension raised outside of a job among the problems. what: "could not ..."."""
+        said = str(error) if isinstance(error, BadExtension | WebuiError) else f"{type(error).__name__}: {error}"
+        self._problems.append(Problem(name, f'Extension "{name}" {what}: {said.rstrip(".")}.'))
+
     def note(self, extension: Extension) -> None:
         """List an extension; a broken one is a problem too."""
         self._extensions.append(extension)
@@ -111,6 +153,8 @@ class Host:
             self._check_hooks(plugin)
             params = self._checked_params(self._call_one(plugin, "register_params"))
             settings = self._checked_settings(self._call_one(plugin, "register_settings"))
+            panels = self._checked_panels(self._call_one(plugin, "register_panels"), params)
+            assets = self._checked_assets(self._call_one(plugin, "register_assets"), folder)
         except pluggy.PluginValidationError as error:
             self._plugins.unregister(name=name)
             raise BadExtension(_first_line(error)) from error
@@ -119,6 +163,9 @@ class Host:
             raise
         self._params += params
         self._settings += settings
+        self._panels |= {panel.group: (name, panel) for panel in panels}
+        if assets is not None:
+            self._assets[name] = assets
         if folder is not None:
             self._folders[folder.resolve()] = name
 
@@ -130,6 +177,16 @@ class Host:
             except (Exception, SystemExit) as error:
                 log.exception("Extension %s could not add its API routes", name)
                 sentence = f'Extension "{name}" could not add its API routes: {type(error).__name__}: {error}.'
+                self._problems.append(Problem(name, sentence))
+
+    def register_choices(self, choices: Choices) -> None:
+        """Let every extension add what it offers. One that fails is reported, and the start goes on."""
+        for name, hook in self._hooks("register_choices"):
+            try:
+                hook(choices=choices)
+            except (Exception, SystemExit) as error:
+                log.exception("Extension %s could not register its choices", name)
+                sentence = f'Extension "{name}" could not register its choices: {type(error).__name__}: {error}.'
                 self._problems.append(Problem(name, sentence))
 
     @contextmanager
@@ -167,6 +224,54 @@ class Host:
                 image = image if changed is None else changed
         return image
 
+    def revise_pass(self, parts: Any, this_pass: Any) -> Any:
+        """The pass's parts after every extension had its turn."""
+        with self._naming_the_culprit():
+            for name, hook in self._hooks("revise_pass"):
+                revised = hook(parts=parts, this_pass=this_pass)
+                if revised is not None and not isinstance(revised, type(parts)):
+                    raise _failed(name, f"revise_pass gave {_kind(revised)}, not PassParts")
+                parts = parts if revised is None else revised
+        return parts
+
+    def wrap_sampling(self, sample: Any, this_pass: Any) -> Any:
+        """The pass's sampling inside every extension's; the first loaded is innermost."""
+        with self._naming_the_culprit():
+            for name, hook in self._hooks("wrap_sampling"):
+                wrapped = hook(sample=sample, this_pass=this_pass)
+                if wrapped is not None and not callable(wrapped):
+                    raise _failed(name, f"wrap_sampling gave {_kind(wrapped)}, not a function")
+                sample = sample if wrapped is None else wrapped
+        return sample
+
+    def finish_batch(self, pictures: list[Picture], this_pass: Any) -> list[Picture]:
+        """A batch's pictures after every extension had its turn."""
+        with self._naming_the_culprit():
+            for name, hook in self._hooks("finish_batch"):
+                changed = hook(pictures=tuple(pictures), this_pass=this_pass)
+                if changed is None:
+                    continue
+                for item in changed:
+                    if not isinstance(item, Picture):
+                        raise _failed(name, f"finish_batch gave {_kind(item)}, not a Picture")
+                pictures = list(changed)
+        return pictures
+
+    def finish(
+        self, result: GenerationResult, plan: Any, job: Any, report: Any, state: Any, save_file: Any
+    ) -> list[ResultFile]:
+        """The files that extensions add to a job's result."""
+        added: list[ResultFile] = []
+        given = {"plan": plan, "job": job, "report": report, "state": state, "save_file": save_file}
+        with self._naming_the_culprit():
+            for name, hook in self._hooks("finish"):
+                files = hook(result=result, **given) or ()
+                for item in files:
+                    if not isinstance(item, ResultFile):
+                        raise _failed(name, f"finish gave {_kind(item)}, not a ResultFile")
+                added += files
+        return added
+
     def image_saved(self, path: Path, image: Image, plan: Any) -> None:
         """Tell every extension of a saved picture."""
         with self._naming_the_culprit():
@@ -202,19 +307,24 @@ class Host:
 
     def _checked_params(self, offered: Any) -> list[type[Params]]:
         groups = [offered] if isinstance(offered, type) else list(offered or ())
-        taken = {group.__name__ for group in self._params}
-        known: list[type[Params]] = [GenerationRequest, *self._params]
-        labels = {spec.infotext for group in known for spec in group.specs()} - {None}
+        taken = {group.__name__.lower() for group in self._params}
+        keys = {spec.infotext for spec in GenerationRequest.specs()}
+        keys |= {key for group in self._params for key in group.infotext_keys()}
         for group in groups:
             if not (isinstance(group, type) and issubclass(group, Params)):
                 raise BadExtension(f"register_params gave {_kind(group)}, not a Params class")
-            if group.__name__ in taken:
+            if group.__name__.lower() in taken:
                 raise BadExtension(f'another extension has parameters named "{group.__name__}"; rename the class')
-            for spec in group.specs():
-                if spec.infotext in labels:
-                    raise BadExtension(f'the infotext key "{spec.infotext}" of {group.__name__} is in use already')
-            taken.add(group.__name__)
-            labels |= {spec.infotext for spec in group.specs()} - {None}
+            for key in group.infotext_keys():
+                if key in keys:
+                    raise BadExtension(f'the infotext key "{key}" of {group.__name__} is in use already')
+                if not can_be_key(key):
+                    raise BadExtension(
+                        f'the infotext key "{key}" of {group.__name__} can\'t be read again; use two or more letters, '
+                        'digits, spaces, "_", "-" and "/", a letter or digit first'
+                    )
+            taken.add(group.__name__.lower())
+            keys |= set(group.infotext_keys())
         return groups
 
     def _checked_settings(self, offered: Any) -> list[Setting]:
@@ -227,6 +337,25 @@ class Host:
                 raise BadExtension(f'there is a setting "{setting.key}" already; choose another key')
             taken.add(setting.key)
         return settings
+
+    def _checked_panels(self, offered: Any, groups: Sequence[type[Params]]) -> list[Panel]:
+        panels = list(offered or ())
+        for panel in panels:
+            if not isinstance(panel, Panel):
+                raise BadExtension(f"register_panels gave {_kind(panel)}, not a Panel")
+            if panel.group not in groups:
+                raise BadExtension(f"register_panels lays out {panel.group.__name__}, which register_params lacks")
+        return panels
+
+    def _checked_assets(self, offered: Any, folder: Path | None) -> Assets | None:
+        if offered is not None and not isinstance(offered, Assets):
+            raise BadExtension(f"register_assets gave {_kind(offered)}, not Assets")
+        for file in offered.files if offered else ():
+            if folder is None or not Path(file).resolve().is_relative_to(folder.resolve()):
+                raise BadExtension(f"{file} doesn't lie in the extension's folder")
+            if not Path(file).is_file():
+                raise BadExtension(f"there is no file {file}")
+        return offered
 
     @contextmanager
     def _naming_the_culprit(self) -> Iterator[None]:

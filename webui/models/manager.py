@@ -6,25 +6,27 @@ import gc
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
+from torch import nn
 
 from webui.catalog.checkpoints import Checkpoint, CheckpointCatalog
 from webui.core.capabilities import Capabilities
 from webui.core.errors import BadModelFile
 from webui.core.flags import Flags
 from webui.models import memory
-from webui.models.devices import Placement, choose, free_bytes, suited
+from webui.models.devices import Placement, choose, free_bytes, is_out_of_memory, suited
 from webui.models.families.base import Blueprint, LoadedModel
 from webui.models.registry import open_checkpoint
 from webui.models.weights import WeightsFile
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 RESERVE = 512 * 2**20
 """Bytes that keeping several models leaves free for computing with one of them."""
 CPU = torch.device("cpu")
@@ -61,6 +63,33 @@ class Kept:
     awake: bool = True
 
 
+@dataclass
+class Borrowed:
+    """A network beside the checkpoints. leases: how many use it now."""
+
+    thing: Any
+    bytes: int
+    leases: int = 0
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Something in memory. name: a checkpoint's, or the key that an auxiliary network was borrowed under."""
+
+    name: str
+    kind: Literal["checkpoint", "auxiliary"]
+    bytes: int
+    in_use: bool
+
+
+TRAINABLE: Mapping[str, Callable[[LoadedModel], list[nn.Module]]] = {
+    "unet": lambda model: [model.unet],
+    "text_encoders": lambda model: [encoder.module for encoder in model.text_encoders],
+    "vae": lambda model: [model.vae.module],
+}
+"""What a workshop may train: name -> the modules of a model."""
+
+
 class Economy:
     """One job's way to get along with less memory; see `ModelManager.economy`."""
 
@@ -76,7 +105,8 @@ class Economy:
 class ModelManager:
     """Loads checkpoints and keeps as many as the settings allow and memory holds, the longest unused leave first.
 
-    Which checkpoint is "current" for the user is a setting, not ours. One thread leases; others may read `current`.
+    Which checkpoint is "current" for the user is a setting, not ours. One thread leases; others may `peek` and read
+    `current`.
     """
 
     def __init__(self, catalog: CheckpointCatalog, flags: Flags, settings: HasSettings | None = None):
@@ -87,6 +117,8 @@ class ModelManager:
         self.placement: Placement = choose(flags)
         self._kept: dict[tuple[object, Placement], Kept] = {}
         """In order of last use."""
+        self._borrowed: dict[Hashable, Borrowed] = {}
+        """In order of last use."""
         self._economy: Economy | None = None
         self._lock = threading.RLock()
 
@@ -96,10 +128,16 @@ class ModelManager:
         kept = tuple(self._kept.values())
         return kept[-1].model.checkpoint if kept else None
 
-    @property
-    def loaded(self) -> tuple[Checkpoint, ...]:
-        """Every checkpoint in memory, the one used last at the end."""
-        return tuple(kept.model.checkpoint for kept in tuple(self._kept.values()))
+    def peek(self) -> tuple[Loaded, ...]:
+        """What is in memory, each kind in order of last use. Waits for nobody, so it may be a moment old."""
+        models, borrowed = tuple(self._kept.values()), tuple(self._borrowed.items())
+        return (
+            *(
+                Loaded(kept.model.checkpoint.model_name, "checkpoint", _bytes(kept.model), kept.leases > 0)
+                for kept in models
+            ),
+            *(Loaded(str(key), "auxiliary", item.bytes, item.leases > 0) for key, item in borrowed),
+        )
 
     @contextmanager
     def lease(self, checkpoint: Checkpoint) -> Iterator[LoadedModel]:
@@ -125,9 +163,53 @@ class ModelManager:
         with self.lease(checkpoint):
             pass
 
+    @contextmanager
+    def borrow(self, key: Hashable, load: Callable[[], T], bytes: int) -> Iterator[T]:
+        """A network beside the checkpoints (ControlNet, motion module, annotator), loaded if need be.
+
+        It isn't unloaded before the context ends; afterwards it stays until memory is wanted, and goes before any
+        checkpoint does. Like leases, loans of one thread may nest. Raises: whatever `load` raises.
+        key: tells it from all others, such as (kind, file's identity, dtype). load: puts it on its device; it is
+        called once more when memory runs out. bytes: what it takes there.
+        """
+        with self._lock:
+            borrowed = self._borrowed.pop(key, None)
+            if borrowed is None:
+                borrowed = Borrowed(self._loaded_with_retry(load, bytes), bytes)
+            self._borrowed[key] = borrowed
+            borrowed.leases += 1
+            try:
+                yield borrowed.thing
+            finally:
+                borrowed.leases -= 1
+
+    @contextmanager
+    def workshop(self, checkpoint: Checkpoint, parts: Collection[str], dtype: torch.dtype) -> Iterator[LoadedModel]:
+        """A private copy of a checkpoint to train; nobody else sees its weights, which are gone afterwards.
+
+        parts: names of `TRAINABLE`; these record gradients and are in training mode, the others stay frozen.
+        dtype: of all weights. Raises: BadModelFile.
+        """
+        assert set(parts) <= set(TRAINABLE), f"{parts=}"
+        with self._lock:
+            blueprint = self._opened(checkpoint)
+            placement = replace(self.placement, unet=dtype, text=dtype, vae=dtype, channels_last=False)
+            self._make_room(blueprint.weight_bytes(placement), placement.device)
+            model = blueprint.load(placement)
+            for module in (module for part in parts for module in TRAINABLE[part](model)):
+                for weight in module.parameters():
+                    weight.data = weight.data.clone()  # what was loaded may be the file's memory map
+                module.requires_grad_(True).train()
+            try:
+                yield model
+            finally:
+                del model
+                release_memory()
+
     def unload(self) -> None:
         """Give the memory back; the next lease loads again."""
         with self._lock:
+            self._drop_borrowed()
             self._drop(list(self._kept))
 
     @contextmanager
@@ -141,6 +223,8 @@ class ModelManager:
                 self._economy = before
 
     def _tighten(self, economy: Economy) -> str | None:
+        if self._drop_borrowed():
+            return "auxiliary networks were unloaded"
         idle = [key for key, kept in self._kept.items() if not kept.leases]
         if len(idle) > 1:
             self._drop(idle[:-1])
@@ -216,12 +300,17 @@ class ModelManager:
 
     def _wake(self, kept: Kept) -> None:
         model = kept.model
-        self._make_room(sum(weight.nbytes for part in model.parts for weight in part.parameters()), model.device)
+        self._make_room(_bytes(model), model.device)
         memory.move(model.parts, model.device)
         kept.awake = True
 
     def _make_room(self, needed: int, device: torch.device) -> None:
-        """Let models go, the longest unused first, until `needed` bytes fit on the device or none is left."""
+        """Let go until `needed` bytes fit on the device: auxiliary networks, then models, the longest unused first."""
+        for borrowed in [key for key, item in self._borrowed.items() if not item.leases]:
+            if needed + RESERVE <= free_bytes(device):
+                return
+            del self._borrowed[borrowed]
+            release_memory()
         for key in [key for key, kept in self._kept.items() if not kept.leases]:
             if needed + RESERVE <= free_bytes(device):
                 return
@@ -251,8 +340,38 @@ class ModelManager:
         for key in keys:
             del self._kept[key]
         if keys:
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-            elif torch.xpu.is_available():
-                torch.xpu.empty_cache()
+            release_memory()
+
+    def _drop_borrowed(self) -> bool:
+        """Let go of auxiliary networks that nobody uses. Returns: whether there were any."""
+        idle = [key for key, item in self._borrowed.items() if not item.leases]
+        for key in idle:
+            del self._borrowed[key]
+        if idle:
+            release_memory()
+        return bool(idle)
+
+    def _loaded_with_retry(self, load: Callable[[], T], bytes: int) -> T:
+        """load(), and again after everything that nobody uses was let go if memory ran out."""
+        self._make_room(bytes, self.placement.device)
+        try:
+            return load()
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+        self._drop_borrowed()  # outside of `except`, whose traceback would keep the tensors alive
+        self._drop([key for key, kept in self._kept.items() if not kept.leases])
+        return load()
+
+
+def release_memory() -> None:
+    """Have what was let go of given back to the device."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    elif torch.xpu.is_available():
+        torch.xpu.empty_cache()
+
+
+def _bytes(model: LoadedModel) -> int:
+    return sum(weight.nbytes for part in model.parts for weight in part.parameters())

@@ -8,13 +8,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from webui.catalog.checkpoints import CheckpointCatalog
 from webui.core.batch import BatchPicture, PictureBatch
-from webui.core.choices import find_sampler
 from webui.core.errors import InvalidRequest, NoSpace, NotSaved, WebuiError
 from webui.core.infotext import parse
 from webui.core.pictures import read_infotext, size_of
-from webui.core.request import GenerationRequest, GenerationResult, ResultImage
+from webui.core.request import GenerationRequest, GenerationResult
+from webui.core.results import ResultFile
 from webui.jobs.context import JobContext
 from webui.pipeline.engine import Engine
 from webui.pipeline.generate import run as generate
@@ -34,7 +33,8 @@ def run(engine: Engine, batch: PictureBatch, progress: JobContext) -> Generation
     request = batch.request
     if request.seed == -1:
         request = request.replace(seed=random.randrange(LAST_SEED))  # one for all pictures
-    images: list[ResultImage] = []
+    images: list[ResultFile] = []
+    files: list[ResultFile] = []
     comments = list(batch.comments)
     info: dict[str, Any] = {}
     failure: WebuiError | None = None
@@ -43,7 +43,7 @@ def run(engine: Engine, batch: PictureBatch, progress: JobContext) -> Generation
         if progress.interrupted or progress.stopping or isinstance(unsaved, NoSpace):
             break
         try:
-            own = request_for(picture, request, batch, engine.checkpoints)
+            own = request_for(picture, request, batch, engine)
             result = generate(engine, own, progress.part_of(len(batch.pictures) - number))
         except InvalidRequest as error:
             failure = failure or error
@@ -56,14 +56,16 @@ def run(engine: Engine, batch: PictureBatch, progress: JobContext) -> Generation
         unsaved = result.unsaved or unsaved
         comments += [comment for comment in result.comments if comment not in comments]
         info = _joined(info, result.info, max(limit - len(images), 0))
+        files += result.files
         images += result.images[: max(limit - len(images), 0)]
     if not info and failure is not None:
         raise failure
-    return GenerationResult(tuple(images), info, tuple(comments), time.monotonic() - started, unsaved)
+    seconds = time.monotonic() - started
+    return GenerationResult(tuple(images), info, tuple(comments), seconds, unsaved, tuple(files))
 
 
 def request_for(
-    picture: BatchPicture, request: GenerationRequest, batch: PictureBatch, checkpoints: CheckpointCatalog
+    picture: BatchPicture, request: GenerationRequest, batch: PictureBatch, engine: Engine
 ) -> GenerationRequest:
     """The request for one picture of the batch. Raises: InvalidRequest, OSError."""
     data = picture.path.read_bytes()
@@ -79,7 +81,7 @@ def request_for(
         changes["width"], changes["height"] = (max(int(side * batch.scale) // 8 * 8, 8) for side in (width, height))
     overrides = dict(request.overrides)
     if picture.described_by is not None:
-        changes |= _described(picture.described_by, request, batch.taken, overrides, checkpoints)
+        changes |= _described(picture.described_by, request, batch.taken, overrides, engine)
     if batch.output is not None:
         overrides |= _named_as(picture.path, request, batch.output)
     return request.replace(**changes, overrides=overrides)
@@ -102,7 +104,7 @@ def _described(
     request: GenerationRequest,
     taken: frozenset[str],
     overrides: dict[str, Any],
-    checkpoints: CheckpointCatalog,
+    engine: Engine,
 ) -> dict[str, Any]:
     """Changes that the infotext of a picture asks for, of the keys taken; what doesn't fit is passed over."""
     try:
@@ -119,14 +121,14 @@ def _described(
         "Seed": ("seed", int),
         "Steps": ("steps", int),
         "CFG scale": ("cfg_scale", float),
-        "Sampler": ("sampler", lambda name: find_sampler(name)[0].name),
+        "Sampler": ("sampler", lambda name: engine.choices.find_sampler(name)[0].name),
     }
     for key, (name, read) in readers.items():
         if key in found:
             value = _read(read, str(found[key]))
             changes |= {} if value is None else {name: value}
     if "Model hash" in found:
-        checkpoint = _read(checkpoints.find, str(found["Model hash"]))
+        checkpoint = _read(engine.checkpoints.find, str(found["Model hash"]))
         if checkpoint is not None:
             overrides["sd_model_checkpoint"] = checkpoint.title
     return changes

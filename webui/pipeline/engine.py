@@ -10,6 +10,7 @@ from typing import Protocol
 from webui.catalog.checkpoints import Checkpoint, CheckpointCatalog
 from webui.catalog.networks import Networks
 from webui.catalog.vaes import VaeCatalog
+from webui.core.choices import Choices
 from webui.core.flags import Flags
 from webui.core.paths import Paths
 from webui.core.provenance import Machine, Provenance
@@ -48,6 +49,8 @@ class Parts(Protocol):
     @property
     def host(self) -> Host: ...
     @property
+    def choices(self) -> Choices: ...
+    @property
     def tokenizer(self) -> Callable[[], Tokenizer]: ...
     @property
     def machine(self) -> Machine: ...
@@ -66,6 +69,7 @@ class Engine:
     checkpoints: CheckpointCatalog
     styles: StyleStore
     host: Host
+    choices: Choices
     tokenizer: Tokenizer
     models: ModelManager
     networks: NetworkShelf
@@ -75,7 +79,7 @@ class Engine:
 
     def plan(self, request: GenerationRequest) -> GenerationPlan:
         """Raises: InvalidRequest, NotFound."""
-        plan = make_plan(request, self.settings.snapshot(), self.checkpoints, self.styles)
+        plan = make_plan(request, self.settings.snapshot(), self.checkpoints, self.styles, self.choices)
         require_machine(plan, self.models.placement.device)
         return with_vaes(plan, self.vaes, self.checkpoints, self.flags.vae_path)
 
@@ -104,9 +108,10 @@ def build(parts: Parts) -> Engine:
         checkpoints=parts.checkpoints,
         styles=parts.styles,
         host=parts.host,
+        choices=parts.choices,
         tokenizer=tokenizer,
         models=models,
-        networks=NetworkShelf(parts.networks, tokenizer),
+        networks=NetworkShelf(parts.networks, tokenizer, parts.choices),
         vaes=parts.vaes,
         vae_shelf=VaeShelf(parts.paths.models),
         provenance=provenance,

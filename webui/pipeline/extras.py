@@ -5,17 +5,21 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from webui.core.choices import find_upscaler
+from webui.core.choices import Choices, ExtrasStep, load_function
 from webui.core.errors import InvalidRequest, WebuiError
 from webui.core.extras import SCALE_TO, ExtrasRequest, PictureSource
 from webui.core.infotext import render
 from webui.core.pictures import MIME, PARAMETERS, decoded_picture, read_infotext
-from webui.core.request import GenerationResult, ResultImage
+from webui.core.request import GenerationResult
+from webui.core.results import ResultFile
+from webui.core.settings import Settings
+from webui.models.manager import ModelManager
 from webui.pipeline.engine import Engine
 from webui.pipeline.limits import require_room_for
 from webui.pipeline.saving.names import safe_part
@@ -29,16 +33,31 @@ POSTPROCESSING = "postprocessing"
 """The text that tells what was done; the picture's own infotext stays under "parameters"."""
 
 
+@dataclass(frozen=True)
+class StepContext:
+    """What every Extras step of a job shares.
+
+    models: see `ModelManager.borrow`. done: what was done to this picture, under infotext keys; steps add to it.
+    """
+
+    settings: Settings
+    choices: Choices
+    models: ModelManager
+    job: JobContext
+    done: dict[str, object] = field(default_factory=dict)
+
+
 def run(engine: Engine, request: ExtrasRequest, job: JobContext) -> GenerationResult:
     """Every picture of the request, operated on and saved. One that can't be read among many is only reported.
 
     Raises: InvalidRequest for unknown upscalers, for parts that aren't installed, and for a single picture's faults.
     """
     started = time.monotonic()
-    check(request)
+    check(request, engine.choices)
     settings = engine.settings.snapshot()
     folder = request.output or engine.paths.data / (settings["outdir_samples"] or settings["outdir_extras_samples"])
-    results: list[ResultImage] = []
+    context = StepContext(settings, engine.choices, engine.models, job)
+    results: list[ResultFile] = []
     comments = list(idle_wishes(request))
     keeper = Keeper(settings, engine.paths.rescue, comments.append, _sources_in(folder, request))
     job.begin_passes(max(1, len(request.sources)))
@@ -47,7 +66,7 @@ def run(engine: Engine, request: ExtrasRequest, job: JobContext) -> GenerationRe
             break
         job.text(source.name)
         try:
-            results.append(_processed(source, request, folder, keeper))
+            results.append(_processed(source, request, context, folder, keeper))
         except WebuiError as error:
             if len(request.sources) == 1:
                 raise
@@ -62,10 +81,10 @@ def run(engine: Engine, request: ExtrasRequest, job: JobContext) -> GenerationRe
     return GenerationResult(shown, info, tuple(comments), time.monotonic() - started, keeper.unsaved)
 
 
-def check(request: ExtrasRequest) -> None:
+def check(request: ExtrasRequest, choices: Choices) -> None:
     """Raises: InvalidRequest for what can't be done here, before any work."""
-    find_upscaler(request.upscaler_1)
-    find_upscaler(request.upscaler_2)
+    choices.find_upscaler(request.upscaler_1)
+    choices.find_upscaler(request.upscaler_2)
     for name, visibility in (("GFPGAN", request.gfpgan_visibility), ("CodeFormer", request.codeformer_visibility)):
         if visibility > 0:
             raise InvalidRequest(f"Face restoration by {name} isn't installed; set its visibility to 0.")
@@ -73,7 +92,6 @@ def check(request: ExtrasRequest) -> None:
         raise InvalidRequest("There is no picture to work on; choose one first.")
 
 
-<<<<<<< HEAD
 def _sources_in(folder: Path, request: ExtrasRequest) -> set[Path]:
     """The files of the output folder that the request reads, by their own names and those that they are links to."""
     real = folder.resolve()
@@ -81,8 +99,6 @@ def _sources_in(folder: Path, request: ExtrasRequest) -> set[Path]:
     return {folder / file.name for path in given for file in (path, path.resolve()) if file.parent.resolve() == real}
 
 
-=======
->>>>>>> api
 def idle_wishes(request: ExtrasRequest) -> Iterator[str]:
     """Sentences about what the request asks for and nothing heeds."""
     if request.codeformer_weight > 0:
@@ -95,21 +111,17 @@ def idle_wishes(request: ExtrasRequest) -> Iterator[str]:
         yield "The visibility of upscaler 2 has no effect without an upscaler 2."
 
 
-<<<<<<< HEAD
-=======
-def _sources_in(folder: Path, request: ExtrasRequest) -> set[Path]:
-    """The files of the output folder that the request reads, by their own names and those that they are links to."""
-    real = folder.resolve()
-    given = [source.path for source in request.sources if source.path is not None]
-    return {folder / file.name for path in given for file in (path, path.resolve()) if file.parent.resolve() == real}
-
-
->>>>>>> api
-def _processed(source: PictureSource, request: ExtrasRequest, folder: Path, keeper: Keeper) -> ResultImage:
+def _processed(
+    source: PictureSource, request: ExtrasRequest, context: StepContext, folder: Path, keeper: Keeper
+) -> ResultFile:
     """One picture. Raises: InvalidRequest when it can't be read."""
-    data, settings = _content(source), keeper.settings
+    data, settings, done = _content(source), context.settings, context.done
     infotext, items = read_infotext(data)
-    image, done = upscaled(decoded_picture(data, source.name).convert("RGB"), request, settings["img_max_size_mp"])
+    done.clear()
+    image = decoded_picture(data, source.name).convert("RGB")
+    for step in sorted(context.choices.all(ExtrasStep), key=lambda step: step.order):
+        values = request if step.params is None else request.extension(step.params)
+        image = load_function(step.function)(image, values, context)
     said = render("", "", done)
     picture = encoded(image, _texts(infotext, items, said), settings)
     path = None
@@ -118,20 +130,19 @@ def _processed(source: PictureSource, request: ExtrasRequest, folder: Path, keep
         named = request.keep_names and settings["use_original_name_batch"]
         stem = safe_part(Path(source.name).stem + suffix) if named else safe_part(suffix)
         path = keeper.write(lambda: folder, stem, picture, numbered=not (named and stem))
-    return ResultImage(picture.data, MIME[picture.format], said, image.width, image.height, str(path) if path else None)
+    return ResultFile(picture.data, MIME[picture.format], said, image.width, image.height, str(path) if path else None)
 
 
-def upscaled(
-    image: Image.Image, request: ExtrasRequest, most_megapixels: float
-) -> tuple[Image.Image, dict[str, object]]:
-    """The picture at the size asked for, and what was done under A1111's infotext keys; as it is without an upscaler.
+def upscale_step(image: Image.Image, request: ExtrasRequest, context: StepContext) -> Image.Image:
+    """The picture at the size asked for; as it is without an upscaler.
 
-    Raises: InvalidRequest when the result would have more than `most_megapixels`.
+    Raises: InvalidRequest when the result would have more pixels than setting img_max_size_mp allows.
     """
-    first, second = find_upscaler(request.upscaler_1), find_upscaler(request.upscaler_2)
+    first = context.choices.find_upscaler(request.upscaler_1)
+    second = context.choices.find_upscaler(request.upscaler_2)
+    done, most_megapixels = context.done, context.settings["img_max_size_mp"]
     if first.function is None:
-        return image, {}
-    done: dict[str, object] = {}
+        return image
     width, height, crop = request.width, request.height, False
     if request.resize_mode == SCALE_TO:
         scale = max(width / image.width, height / image.height)
@@ -151,16 +162,16 @@ def upscaled(
             f"{most_megapixels:g}. Choose a smaller size."
         )
     require_room_for(math.ceil(image.width * scale), math.ceil(image.height * scale))
-    result = upscale(image, first.name, scale)
+    result = upscale(image, first, scale)
     if second.function is not None and request.upscaler_2_visibility > 0:
-        result = Image.blend(result, upscale(image, second.name, scale), request.upscaler_2_visibility)
+        result = Image.blend(result, upscale(image, second, scale), request.upscaler_2_visibility)
     if crop:
         result = centred(result, width, height)
         done["Postprocess crop to"] = f"{width}x{height}"
     done["Postprocess upscaler"] = first.name
     if second.function is not None and request.upscaler_2_visibility > 0:
         done["Postprocess upscaler 2"] = second.name
-    return result, done
+    return result
 
 
 def centred(image: Image.Image, width: int, height: int) -> Image.Image:

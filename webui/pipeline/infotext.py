@@ -77,13 +77,8 @@ def _facts(plan: GenerationPlan) -> dict[str, object]:
 
 
 def _extension_fields(plan: GenerationPlan) -> dict[str, object]:
-    """Values of extensions' parameters that have a key and differ from their defaults."""
-    return {
-        spec.infotext: getattr(group, spec.name)
-        for group in plan.request.extensions.values()
-        for spec in type(group).specs()
-        if spec.infotext and len(spec.path) == 1 and getattr(group, spec.name) != spec.default
-    }
+    """What extensions' parameters tell of themselves."""
+    return {key: value for group in plan.request.extensions.values() for key, value in group.to_infotext().items()}
 
 
 def image_infotext(plan: GenerationPlan, index: int, extra: Mapping[str, object]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
@@ -33,7 +33,7 @@ class Job:
     """What every stage of one job shares.
 
     source: what img2img starts from, None for noise alone. color_target: the picture whose colours all results take
-    over, if not those of what they start from.
+    over, if not those of what they start from. state: see `Pass.state`.
     """
 
     engine: Engine
@@ -43,3 +43,4 @@ class Job:
     report: Report
     source: Source | None = None
     color_target: Image.Image | None = None
+    state: dict[str, Any] = field(default_factory=dict)

@@ -1,14 +1,13 @@
-"""Sampling: from noise (or an upscaled first pass) to a clean latent."""
+"""The noise levels of a pass, the steps over them, and latents made larger for the second one."""
 
 from __future__ import annotations
 
 import inspect
 import itertools
 import math
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,11 +15,8 @@ from torch import Tensor
 
 from webui.core.choices import LATENT_UPSCALERS, Sampler, load_function
 from webui.core.errors import InvalidRequest
-from webui.core.hooks import DenoiserHook, Step, wrapped_denoiser, wrapped_network
+from webui.core.hooks import Step
 from webui.core.settings import Settings
-from webui.diffusion.denoiser import ActiveNetwork, network_denoiser, require_numbers
-from webui.diffusion.guidance import ClassifierFreeGuidance
-from webui.diffusion.noise import BrownianNoise, ImageNoise, path_seed_of_batch
 from webui.diffusion.schedules import (
     NoiseTable,
     ScheduleOptions,
@@ -30,19 +26,7 @@ from webui.diffusion.schedules import (
     restarted,
     sigmas_for,
 )
-from webui.models.stopping import Stopped
 from webui.pipeline.plan import HiresPlan, SamplingPlan
-
-if TYPE_CHECKING:
-    from webui.core.hooks import Denoise
-    from webui.jobs.context import JobContext
-
-
-@dataclass(frozen=True)
-class Latents:
-    """Clean latents of a batch. samples: (B, C, h, w) in the model's scale."""
-
-    samples: Tensor
 
 
 @dataclass(frozen=True)
@@ -158,112 +142,17 @@ def steps_of(plan: SamplingPlan, walked: Levels, table: NoiseTable) -> Sequence[
     return [Step(index, len(pairs), *pair, told[index] if told else None) for index, pair in enumerate(pairs)]
 
 
-class LastPrediction(DenoiserHook):
-    """Remembers the newest x0, which an interrupted job hands back."""
-
-    order = 50  # within what blends in a mask
-
-    def __init__(self) -> None:
-        self.x0: Tensor | None = None
-
-    def wrap_denoiser(self, denoise: Denoise) -> Denoise:
-        def remembering(x: Tensor, sigma: float, step: Step) -> Tensor:
-            self.x0 = denoise(x, sigma, step)
-            return self.x0
-
-        return remembering
-
-
 def takes_eta(sampler: Sampler) -> bool:
     """Whether the sampler's function has an `eta`."""
     return "eta" in inspect.signature(load_function(sampler.function)).parameters
 
 
-def offered_arguments(
-    plan: SamplingPlan,
-    settings: Settings,
-    x: Tensor,
-    walked: Levels,
-    steps: Sequence[Step],
-    noise: ImageNoise,
-    seeds: Sequence[int],
-    guidance: ClassifierFreeGuidance,
-    table: NoiseTable,
-) -> dict[str, Callable[[], Any]]:
-    """What a sampler's signature may ask for, by name; each is made only when it does."""
-
-    def path_noise() -> Callable[[float, float], Tensor]:
-        full = walked.full
-        of_batch = settings["no_dpmpp_sde_batch_determinism"]
-        low, high = float(full[full > 0].min()), float(full.max())
-        return BrownianNoise(x, low, high, [path_seed_of_batch(seeds)] if of_batch else seeds, noise.source).between
-
-    return {
-        "noise": lambda: noise.next,
-        "eta": lambda: plan.eta,
-        "path_noise": path_noise,
-        "unconditioned": lambda: lambda: guidance.last_unconditioned,
-        "calls": lambda: len(walked.pairs),
-        "lowest": lambda: steps[-1].sigma_next,
-        "level_at": lambda: table.level_at,
-        "order": lambda: min(settings["uni_pc_order"], len(steps)) if plan.sampler.walk == "unipc" else 4,
-        "variant": lambda: settings["uni_pc_variant"],
-        "lower_order_final": lambda: settings["uni_pc_lower_order_final"],
-    }
-
-
-def sample(
-    plan: SamplingPlan,
-    settings: Settings,
-    active: ActiveNetwork,
-    guidance: ClassifierFreeGuidance,
-    noise: ImageNoise,
-    seeds: Sequence[int],
-    hooks: Sequence[DenoiserHook],
-    job: JobContext,
-    start: Latents | None = None,
-) -> Latents:
-    """Run one pass. start: the clean latents it begins from, when `plan.denoise` is set.
-
-    An interrupted or skipped pass returns the last whole prediction, or what it began with when there is none.
-    """
-    walked = levels(plan, active.table, settings)
-    x = noise.next() * plan.noise_multiplier * (walked.noise + plan.extra_noise * walked.picture)
-    if start is not None:
-        x = x + start.samples * walked.picture
-    if len(walked.sigmas) < 2:
-        return Latents(x)
-    function = load_function(plan.sampler.function)
-    last = LastPrediction()
-    every_hook = [*hooks, last]
-    predict = wrapped_network(network_denoiser(active), every_hook)
-    denoise = wrapped_denoiser(guidance.denoiser(predict), every_hook)
-    with ExitStack() as stack:
-        for hook in every_hook:
-            stack.enter_context(hook.attached(active.network))
-        stack.enter_context(torch.inference_mode())
-        steps = steps_of(plan, walked, active.table)
-        offered = offered_arguments(plan, settings, x, walked, steps, noise, seeds, guidance, active.table)
-        arguments = {key: make() for key, make in offered.items() if key in inspect.signature(function).parameters}
-        arguments |= {key: getattr(plan.churn, key) for key in plan.sampler.extra_options}
-        arguments |= plan.sampler.arguments
-        try:
-            result = function(denoise, x, job.steps(steps), **arguments)
-        except Stopped:
-            result = x
-    if job.interrupted or job.skipped:
-        begun_with = result if start is None else start.samples
-        result = begun_with if last.x0 is None else last.x0
-    require_numbers(result)
-    return Latents(result)
-
-
-def upscaled(latents: Latents, hires: HiresPlan) -> Latents:
-    """Latents interpolated to the plan's upscaled size and cut from the middle to that of the second pass."""
+def upscaled(latents: Tensor, hires: HiresPlan) -> Tensor:
+    """(B, C, h, w) interpolated to the plan's upscaled size and cut from the middle to that of the second pass."""
     mode, antialias = LATENT_UPSCALERS[hires.upscaler]
     size = (hires.upscale_height // 8, hires.upscale_width // 8)
-    bigger = F.interpolate(latents.samples, size=size, mode=mode, antialias=antialias)
+    bigger = F.interpolate(latents, size=size, mode=mode, antialias=antialias)
     over_x = (hires.upscale_width - hires.sampling.width) // 8
     over_y = (hires.upscale_height - hires.sampling.height) // 8
     bottom, right = bigger.shape[2] - (over_y + 1) // 2, bigger.shape[3] - (over_x + 1) // 2
-    return Latents(bigger[:, :, over_y // 2 : bottom, over_x // 2 : right])
+    return bigger[:, :, over_y // 2 : bottom, over_x // 2 : right]

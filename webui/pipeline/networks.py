@@ -14,6 +14,7 @@ from torch import Tensor
 
 from webui.catalog.files import FileCatalog, ModelFile
 from webui.catalog.networks import Networks
+from webui.core.choices import Choices, NetworkKind, load_function
 from webui.core.errors import BadModelFile, nearest
 from webui.core.infotext import hash_list
 from webui.core.settings import Settings
@@ -54,8 +55,9 @@ class NetworkShelf:
     LoRAs stay on a model between jobs, so that the next job with the same ones finds them there.
     """
 
-    def __init__(self, catalogs: Networks, tokenizer: Tokenizer):
+    def __init__(self, catalogs: Networks, tokenizer: Tokenizer, choices: Choices):
         self.catalogs = catalogs
+        self.choices = choices
         self.tokenizer = tokenizer
         self._patches: WeakKeyDictionary[LoadedModel, WeightPatches] = WeakKeyDictionary()
         self._matched: WeakKeyDictionary[LoadedModel, dict[tuple[str, int, int], Matched]] = WeakKeyDictionary()
@@ -92,7 +94,11 @@ class NetworkShelf:
                 if tag.kind == HYPERNETWORK_KIND:
                     self._attach(stack, model, tag, comment)
                 elif tag.kind not in LORA_KINDS:
-                    comment(f"<{shown(tag)}> has no effect: there are no networks of the kind {tag.kind!r}.")
+                    kind = next((kind for kind in self.choices.all(NetworkKind) if kind.name == tag.kind), None)
+                    if kind is None:
+                        comment(f"<{shown(tag)}> has no effect: there are no networks of the kind {tag.kind!r}.")
+                    else:
+                        stack.enter_context(load_function(kind.function)(model, tag, comment))
             yield in_use
 
     def fit(self, model: LoadedModel) -> None:

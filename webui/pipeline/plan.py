@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -15,20 +15,17 @@ from typing import Any, Literal
 from webui.catalog.checkpoints import Checkpoint, CheckpointCatalog
 from webui.catalog.vaes import VaeUse
 from webui.core.choices import (
-    IMAGE_UPSCALERS,
     LATENT_UPSCALERS,
     SAME_CHECKPOINT,
     SAME_SAMPLER,
     SAME_SCHEDULER,
+    Choices,
     Sampler,
     Scheduler,
-    find_sampler,
-    find_scheduler,
-    resolve_schedule,
 )
 from webui.core.errors import InvalidRequest, nearest
 from webui.core.params import Params
-from webui.core.request import FromImage, GenerationRequest, HiresFix, SamplerOptions
+from webui.core.request import FromImage, GenerationRequest, HiresFix, SamplerOptions, SoftInpainting
 from webui.core.settings import Settings
 from webui.prompts.comments import strip_comments
 from webui.prompts.networks import with_default_tags
@@ -36,7 +33,7 @@ from webui.prompts.styles import StyleStore
 
 LAST_SEED = 4294967294
 MAX_SCHEDULE = 1_000_000
-"""Steps of a whole schedule, of which a job walks the last part."""
+"""Steps of a whole schedule, of which a pass from a picture walks the last part."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +73,13 @@ class SamplingPlan:
     noise_multiplier: float = 1.0
     extra_noise: float = 0.0
     token_merging: float = 0.0
+
+    def prompts_of(self, indices: range) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The prompts and the negative prompts of the pictures of one batch."""
+        return (
+            tuple(self.prompts[index] for index in indices),
+            tuple(self.negative_prompts[index] for index in indices),
+        )
 
     @property
     def total_calls(self) -> int:
@@ -166,6 +170,16 @@ class GenerationPlan:
         size = self.request.batch_size
         return range(batch * size, (batch + 1) * size)
 
+    def seeds_of(self, indices: range) -> tuple[int, ...]:
+        """The seeds of the pictures of one batch."""
+        return tuple(self.seeds[index] for index in indices)
+
+    @property
+    def soft_inpainting(self) -> SoftInpainting | None:
+        """How softly what is inpainted is blended, None for not at all."""
+        inpaint = self.request.image.inpaint if self.request.image else None
+        return inpaint.soft if inpaint else None
+
     def extension(self, group: type[Params]) -> Any:
         """The values of an extension's parameter group."""
         return self.request.extension(group)
@@ -176,6 +190,7 @@ def make_plan(
     settings: Settings,
     checkpoints: CheckpointCatalog,
     styles: StyleStore,
+    choices: Choices,
 ) -> GenerationPlan:
     """Decide everything the request leaves open. Raises: InvalidRequest, NotFound."""
     stored, settings = settings, settings.replace(**request.overrides)
@@ -184,7 +199,7 @@ def make_plan(
     if request.hires and settings["use_old_hires_fix_width_height"]:
         request = _sized_as_of_old(request, request.hires)
     count = request.batch_count * request.batch_size
-    sampler, scheduler = find_sampler(request.sampler, request.scheduler)
+    sampler, scheduler = choices.find_sampler(request.sampler, request.scheduler)
     prompts = _prompts(request.prompt, request, settings, styles, count, negative=False)
     negatives = _prompts(request.negative_prompt, request, settings, styles, count, negative=True)
     named = request.overrides.get("sd_model_checkpoint")
@@ -197,7 +212,7 @@ def make_plan(
         steps=request.steps,
         sampler=sampler,
         scheduler=scheduler,
-        schedule=resolve_schedule(sampler, scheduler),
+        schedule=choices.resolve_schedule(sampler, scheduler),
         eta=_eta(request.sampler_options, sampler, settings),
         churn=_churn(request.sampler_options, settings),
         prompts=prompts,
@@ -206,7 +221,7 @@ def make_plan(
         token_merging=_token_merging(request, settings),
         **(_from_image(request.image, settings, stored) if request.image else {}),
     )
-    hires = _hires(request.hires, first, request, settings, checkpoints, styles) if request.hires else None
+    hires = _hires(request.hires, first, request, settings, checkpoints, styles, choices) if request.hires else None
     for sampling in (first, *([hires.sampling] if hires else [])):
         _check_schedule(sampling)
     variation = request.variation
@@ -336,8 +351,9 @@ def _hires(
     settings: Settings,
     checkpoints: CheckpointCatalog,
     styles: StyleStore,
+    choices: Choices,
 ) -> HiresPlan:
-    known = (*LATENT_UPSCALERS, *IMAGE_UPSCALERS)
+    known = choices.hires_upscalers
     if hires.upscaler not in known:
         raise InvalidRequest(
             f'No upscaler is called "{hires.upscaler}"{nearest(hires.upscaler, known)}. '
@@ -347,9 +363,9 @@ def _hires(
     sampler_name, scheduler_name = _named(hires.sampler, SAME_SAMPLER), _named(hires.scheduler, SAME_SCHEDULER)
     sampler, scheduler = first.sampler, first.scheduler
     if sampler_name:
-        sampler, scheduler = find_sampler(sampler_name, scheduler_name or first.scheduler.name)
+        sampler, scheduler = choices.find_sampler(sampler_name, scheduler_name or first.scheduler.name)
     elif scheduler_name:
-        scheduler = find_scheduler(scheduler_name)
+        scheduler = choices.find_scheduler(scheduler_name)
     checkpoint_name = _named(hires.checkpoint, SAME_CHECKPOINT)
     count = len(first.prompts)
     prompts, negatives = first.prompts, first.negative_prompts
@@ -367,7 +383,7 @@ def _hires(
             steps=hires.steps or first.steps,
             sampler=sampler,
             scheduler=scheduler,
-            schedule=resolve_schedule(sampler, scheduler),
+            schedule=choices.resolve_schedule(sampler, scheduler),
             eta=_eta(request.sampler_options, sampler, settings),
             churn=first.churn,
             prompts=prompts,
@@ -412,8 +428,3 @@ def _refiner(request: GenerationRequest, settings: Settings, checkpoints: Checkp
         passes=settings["hires_fix_refiner_pass"],
         by_steps=settings["refiner_switch_by_sample_steps"],
     )
-
-
-def expanded(values: Sequence[Any], indices: range) -> tuple[Any, ...]:
-    """The values of the pictures of one batch."""
-    return tuple(values[index] for index in indices)

@@ -3,53 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-from torch import Tensor
-
-from webui.core.hooks import DenoiserHook, Step
-from webui.diffusion.denoiser import ActiveNetwork
 from webui.diffusion.guidance import ClassifierFreeGuidance
-from webui.pipeline.plan import GenerationPlan
-
-if TYPE_CHECKING:
-    from webui.core.hooks import Denoise
-
-
-class RefinerSwitch(DenoiserHook):
-    """Hands over to the refiner's checkpoint once enough of the noise (or of the steps) is behind."""
-
-    order = 1000
-
-    def __init__(
-        self, plan: GenerationPlan, guidance: ClassifierFreeGuidance, active: ActiveNetwork, switch: Callable[[], None]
-    ) -> None:
-        assert plan.refiner is not None
-        self.refiner = plan.refiner
-        self.guidance = guidance
-        self.active = active
-        self.switch: Callable[[], None] | None = switch
-
-    def wrap_denoiser(self, denoise: Denoise) -> Denoise:
-        def switching(x: Tensor, sigma: float, step: Step) -> Tensor:
-            if self.switch is not None and self.completed(sigma) >= self.refiner.switch_at:
-                self.switch()
-                self.switch = None
-            return denoise(x, sigma, step)
-
-        return switching
-
-    def completed(self, sigma: float) -> float:
-        """The share of the way that is behind, 0..1."""
-        if self.refiner.by_steps:
-            return self.guidance.call / self.guidance.options.total_calls
-        nearest_timestep = int((self.active.table.sigmas - sigma).abs().argmin())
-        return (len(self.active.table.sigmas) - 1 - nearest_timestep) / 1000
+from webui.diffusion.schedules import NoiseTable
+from webui.pipeline.passes import Pass, PassKind, PassParts
+from webui.pipeline.plan import GenerationPlan, RefinerPlan
 
 
-def refines(plan: GenerationPlan, is_second: bool) -> bool:
+class Refiner:
+    """When a pass's refiner takes over, and with what. It is opened when it is due for the first time.
+
+    relieve: puts it in place and makes its pass.
+    """
+
+    def __init__(self, plan: RefinerPlan, relieve: Callable[[], tuple[Pass, PassParts]]) -> None:
+        self.plan = plan
+        self._relieve = relieve
+        self._opened: tuple[Pass, PassParts] | None = None
+
+    def is_due(self, sigma: float, table: NoiseTable, guidance: ClassifierFreeGuidance) -> bool:
+        """Whether enough of the noise (or of the steps) is behind. table, guidance: of the model at work."""
+        if self.plan.by_steps:
+            return guidance.call / guidance.options.total_calls >= self.plan.switch_at
+        nearest_timestep = int((table.sigmas - sigma).abs().argmin())
+        return (len(table.sigmas) - 1 - nearest_timestep) / 1000 >= self.plan.switch_at
+
+    def opened(self) -> tuple[Pass, PassParts]:
+        if self._opened is None:
+            self._opened = self._relieve()
+        return self._opened
+
+    def last_pass(self, first: Pass) -> Pass:
+        """The pass whose model made the end: `first` if the refiner's turn never came."""
+        return self._opened[0] if self._opened else first
+
+
+def refines(plan: GenerationPlan, kind: PassKind) -> bool:
     """Whether this pass is one that the refiner takes part in."""
     assert plan.refiner is not None
     if plan.hires is None or plan.refiner.passes == "both passes":
         return True
-    return (plan.refiner.passes == "second pass") == is_second
+    return (plan.refiner.passes == "second pass") == (kind == "hires")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from webui.core.request import ResultImage
+from webui.core.results import ResultFile
 from webui.core.version import A1111_VERSION
-from webui.diffusion.denoiser import ActiveNetwork
 from webui.diffusion.guidance import ClassifierFreeGuidance
-from webui.diffusion.schedules import shown_options
+from webui.diffusion.schedules import NoiseTable, shown_options
 from webui.models.families.base import LoadedModel
-from webui.pipeline.job import Job
+from webui.pipeline.job import Job, Report
 from webui.pipeline.latents import schedule_options, takes_eta
 from webui.pipeline.plan import SamplingPlan
 
@@ -40,7 +39,7 @@ def report_refiner(job: Job) -> None:
 
 
 def report_options(
-    job: Job, sampling: SamplingPlan, active: ActiveNetwork, prompts: Iterable[str], negative_prompts: Iterable[str]
+    job: Job, sampling: SamplingPlan, table: NoiseTable, prompts: Iterable[str], negative_prompts: Iterable[str]
 ) -> None:
     """Settings that change the picture, under their infotext keys."""
     settings, sampler, fields = job.plan.settings, sampling.sampler, job.report.fields
@@ -56,7 +55,7 @@ def report_options(
     if not sampler.timesteps:
         always = settings["always_discard_next_to_last_sigma"] and not sampler.discard_next_to_last_sigma
         shown["Discard penultimate sigma"] = always or None
-        shown |= shown_options(sampling.schedule, active.table, options)
+        shown |= shown_options(sampling.schedule, table, options)
         shown["SGM noise multiplier"] = (settings["sgm_noise_multiplier"] and sampling.denoise is None) or None
     shown["Extra noise"] = sampling.extra_noise or None
     if takes_eta(sampler) and sampling.eta != sampling.default_eta:
@@ -67,9 +66,9 @@ def report_options(
     fields.update({key: value for key, value in shown.items() if value is not None})
 
 
-def report_guidance(job: Job, guidance: ClassifierFreeGuidance) -> None:
+def report_guidance(report: Report, guidance: ClassifierFreeGuidance) -> None:
     """Options of guidance that had an effect."""
-    options, fields = guidance.options, job.report.fields
+    options, fields = guidance.options, report.fields
     if guidance.skipped_early:
         fields["Skip Early CFG"] = options.skip_early
     if guidance.skipped_low:
@@ -80,7 +79,7 @@ def report_guidance(job: Job, guidance: ClassifierFreeGuidance) -> None:
         fields["Pad conds v0" if options.pad == "repeat" else "Pad conds"] = True
 
 
-def job_info(job: Job, results: Sequence[ResultImage]) -> dict[str, object]:
+def job_info(job: Job, results: Sequence[ResultFile]) -> dict[str, object]:
     """The facts of the job under /sdapi/v1's names."""
     plan, request, first = job.plan, job.plan.request, job.plan.first
     variation, vae = request.variation, plan.vae_of(first.checkpoint).file

@@ -1,26 +1,24 @@
 """Pictures made larger: one function for hires fix, img2img and Extras.
 
-An upscaler is a row in `webui.core.choices.UPSCALERS`; its function enlarges by whatever factor it can.
+An upscaler is found in the server's `Choices`; its function enlarges by whatever factor it can.
 """
 
 from __future__ import annotations
 
 from PIL import Image
 
-from webui.core.choices import find_upscaler, load_function
+from webui.core.choices import Upscaler, load_function
 
 LANCZOS = Image.Resampling.LANCZOS
 MOST_RUNS = 3
 """How often an upscaler of a fixed factor is applied to its own result."""
 
 
-def upscale(image: Image.Image, name: str, scale: float) -> Image.Image:
+def upscale(image: Image.Image, upscaler: Upscaler, scale: float) -> Image.Image:
     """The picture at `scale` times its size, each side cut down to a multiple of 8 pixels.
 
     The upscaler runs until the picture is large enough, Lanczos brings it to size.
-    Raises: InvalidRequest for an unknown name.
     """
-    upscaler = find_upscaler(name)
     width, height = (max(8, int(side * scale) // 8 * 8) for side in image.size)
     if upscaler.function is not None:
         enlarge = load_function(upscaler.function)
@@ -34,12 +32,12 @@ def upscale(image: Image.Image, name: str, scale: float) -> Image.Image:
     return image if image.size == (width, height) else image.resize((width, height), LANCZOS)
 
 
-def resized(image: Image.Image, upscaler: str, width: int, height: int) -> Image.Image:
+def resized(image: Image.Image, upscaler: Upscaler, width: int, height: int) -> Image.Image:
     """The picture at exactly width x height: enlarged by the upscaler where it has to grow, the rest by Lanczos."""
     if image.size == (width, height):
         return image
     scale = max(width / image.width, height / image.height)
-    if scale > 1 and image.mode != "L" and find_upscaler(upscaler).function is not None:
+    if scale > 1 and image.mode != "L" and upscaler.function is not None:
         image = upscale(image, upscaler, scale)
     return image if image.size == (width, height) else image.resize((width, height), LANCZOS)
 

@@ -87,8 +87,9 @@ def _decoded(data: bytes) -> str:
 def _parsed(lines: str, separator: str) -> list[list[str]]:
     """Raises: NotStyles for a quotation mark that is never closed: the rest of the file would be one text."""
 
-    def rows(**how: bool) -> list[list[str]]:
-        return list(csv.reader(io.StringIO(lines, newline=""), delimiter=separator, **how))
+    def rows(skipinitialspace: bool = False, strict: bool = False) -> list[list[str]]:
+        text = io.StringIO(lines, newline="")
+        return list(csv.reader(text, delimiter=separator, skipinitialspace=skipinitialspace, strict=strict))
 
     try:
         found = rows()
@@ -98,7 +99,7 @@ def _parsed(lines: str, separator: str) -> list[list[str]]:
     except csv.Error as error:
         raise NotStyles(str(error)) from error
     try:
-        rows(strict=True, skipinitialspace=skips)
+        rows(skips, strict=True)
     except csv.Error as error:
         if "unexpected end" in str(error):
             raise NotStyles('a quotation mark (") is never closed') from error

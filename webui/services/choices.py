@@ -1,20 +1,35 @@
-"""The lists of choices that only the running program knows."""
+"""The lists of choices that only the running program knows, by the names that parameters and settings give them."""
 
 from __future__ import annotations
 
-from webui.core.choices import ATTENTIONS
+from collections.abc import Callable, Mapping, Sequence
+
+from webui.core.choices import ATTENTIONS, Sampler, Scheduler, Upscaler
 from webui.core.settings import Setting
+from webui.core.values import ParamSpec
+from webui.services.localization import locale_files
 from webui.services.services import Services
 
+LISTS: Mapping[str, Callable[[Services], Sequence[str]]] = {
+    "attention": lambda services: list(ATTENTIONS),
+    "checkpoints": lambda services: services.checkpoints.titles(),
+    "embeddings": lambda services: [file.stem for file in services.networks.embeddings],
+    "hires_upscalers": lambda services: services.choices.hires_upscalers,
+    "hypernetworks": lambda services: [file.stem for file in services.networks.hypernetworks],
+    "localizations": lambda services: ["None", *sorted(locale_files(services))],
+    "loras": lambda services: [file.stem for file in services.networks.loras],
+    "samplers": lambda services: services.choices.names(Sampler),
+    "schedulers": lambda services: [schedule.label for schedule in services.choices.all(Scheduler)],
+    "styles": lambda services: [style.name for style in services.styles.all()],
+    "upscalers": lambda services: services.choices.names(Upscaler),
+    "vaes": lambda services: services.vaes.names(),
+}
 
-def choices_of(services: Services, setting: Setting) -> tuple[str, ...]:
-    """What the setting may be; empty when anything goes, or when its list isn't known here."""
-    if isinstance(setting.choices, tuple):
-        return setting.choices
-    if setting.choices == "vaes":
-        return services.vaes.names()
-    if setting.choices == "attention":
-        return tuple(ATTENTIONS)
-    if setting.choices == "checkpoints":
-        return services.checkpoints.titles()
-    return ()
+
+def choices_of(services: Services, declared: Setting | ParamSpec) -> tuple[str, ...]:
+    """What the setting or parameter may be; empty when anything goes, or when its list isn't known here."""
+    choices = declared.choices
+    if isinstance(choices, str):
+        found = LISTS.get(choices)
+        return tuple(found(services)) if found else ()
+    return tuple(choices() if callable(choices) else choices or ())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from webui.core.choices import ExtrasStep
 from webui.core.errors import InvalidRequest, NotFound
 from webui.core.extras import MOST_PICTURES, ExtrasRequest, PictureSource
+from webui.core.params import Params
 from webui.services.folders import folder_of
 from webui.services.services import Services
 
@@ -14,6 +16,12 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".gif", ".bmp", ".tif", "
 def submit_extras(services: Services, request: ExtrasRequest, job_id: str | None = None) -> str:
     """Queue the request; returns the job's id. Raises: InvalidRequest for a taken id, TooManyJobs."""
     return services.jobs.submit(EXTRAS, request, job_id=job_id, title="extras")
+
+
+def step_groups(services: Services) -> list[type[Params]]:
+    """The parameters of further steps, in the order in which they are done."""
+    steps = sorted(services.choices.all(ExtrasStep), key=lambda step: step.order)
+    return [step.params for step in steps if step.params is not None]
 
 
 def pictures_in(services: Services, folder: str) -> tuple[PictureSource, ...]:

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from webui.core import infotext
 from webui.core.choices import (
-    IMAGE_UPSCALERS,
-    LATENT_UPSCALERS,
     SAME_CHECKPOINT,
     SAME_SAMPLER,
     SAME_SCHEDULER,
-    find_sampler,
-    find_scheduler,
 )
 from webui.core.errors import InvalidRequest, WebuiError
 from webui.core.image_choices import BY_FIELD
-from webui.core.params import ParamSpec
+from webui.core.params import Params
 from webui.core.request import GenerationRequest
 from webui.core.settings import Settings
+from webui.core.values import ParamSpec, from_text
 from webui.prompts.attention import uses_emphasis
 from webui.services.forms import EXTENSIONS, OVERRIDES, value_from_text
 from webui.services.networks import with_local_names
@@ -128,6 +126,10 @@ def form_from_infotext(text: str, services: Services, mode: Mode = "txt2img", *,
             form[path] = value
         else:
             left_out.append(f"{key}: {found[key]}")
+    for group in services.host.params:
+        values, unread = _group_form(group, found, services)
+        form |= {f"{EXTENSIONS}.{group.__name__}.{path}": value for path, value in values.items()}
+        left_out += unread
     if "Styles array" in found:
         form["styles"] = list(found["Styles array"])
     form[OVERRIDES] = override_lines(found, settings, {key for key, _, _ in fields})
@@ -178,10 +180,35 @@ def _fields(services: Services, settings: Settings) -> Iterator[tuple[str, str, 
             yield spec.infotext, path, spec
     for key, path in ELSEWHERE.items():
         yield key, path, specs[path]
-    for group in services.host.params:
-        for spec in group.specs():
-            if spec.infotext:
-                yield spec.infotext, f"{EXTENSIONS}.{group.__name__}.{spec.dotted}", spec
+
+
+def _group_form(group: type[Params], found: Mapping[str, Any], services: Services) -> tuple[dict[str, Any], list[str]]:
+    """What an infotext tells of an extension's parameters, by dotted path; and the fields that can't be had here.
+
+    When something can't be read, each field is read for itself, so that the others aren't lost.
+    """
+    own = {key: value for key, value in found.items() if group.reads_key(re.sub("-[12]$", "", key))}
+    own |= {key: value for key, value in found.items() if group.reads_key(key)}
+    left_out: list[str] = []
+    try:
+        values = dict(group.from_infotext(own)) if own else {}
+    except WebuiError:
+        values = {}
+        for key, value in own.items():
+            try:
+                values |= group.from_infotext({key: value})
+            except WebuiError:
+                left_out.append(f"{key}: {value}")
+    specs = {spec.dotted: spec for spec in group.specs()}
+    for path, value in list(values.items()):
+        spec = specs.get(path) or specs.get(re.sub(r"\.\d+\.", ".0.", path))
+        if spec is not None and isinstance(value, str) and isinstance(spec.choices, str):
+            spelled = _value(spec, value, services)
+            if spelled is None:
+                left_out.append(f"{spec.label}: {values.pop(path)}")
+            else:
+                values[path] = spelled
+    return values, left_out
 
 
 def _value(spec: ParamSpec, text: str, services: Services) -> Any:
@@ -189,23 +216,17 @@ def _value(spec: ParamSpec, text: str, services: Services) -> Any:
     if spec.choices == "checkpoints":
         return _checkpoint(text, services)
     if spec.choices == "samplers" and text != SAME_SAMPLER:
-        return _spelling(lambda: find_sampler(text)[0].name)
+        return _spelling(lambda: services.choices.find_sampler(text)[0].name)
     if spec.choices == "schedulers" and text != SAME_SCHEDULER:
-        return _spelling(lambda: find_scheduler(text).label)
+        return _spelling(lambda: services.choices.find_scheduler(text).label)
     if spec.choices == "hires_upscalers":
-        return text if text in (*LATENT_UPSCALERS, *IMAGE_UPSCALERS) else None
+        return text if text in services.choices.hires_upscalers else None
     if spec.dotted in BY_FIELD:
         return BY_FIELD[spec.dotted].get(text)
-    if isinstance(spec.default, bool):
-        return {"true": True, "false": False}.get(text.lower())
-    kinds = {spec.annotation, *get_args(spec.annotation)}
-    if int in kinds or float in kinds:
-        try:
-            number = float(text)
-            return int(text) if int in kinds and number.is_integer() else number
-        except (ValueError, OverflowError):
-            return None
-    return text
+    try:
+        return from_text(spec.annotation, text)
+    except ValueError:
+        return None
 
 
 def _checkpoint(name: str, services: Services) -> str | None:

@@ -14,9 +14,9 @@ from webui.services.services import Services
 MERGE = "webui.pipeline.merging.job:run"
 
 
-def submit_merge(services: Services, request: MergeRequest) -> str:
-    """Queue the merge; returns the job's id. Its result is a `MergeResult`. Raises: TooManyJobs."""
-    return services.jobs.submit(MERGE, request, title="merge")
+def submit_merge(services: Services, request: MergeRequest, job_id: str | None = None) -> str:
+    """Queue the merge; returns the job's id. Its result is a `MergeResult`. Raises: InvalidRequest, TooManyJobs."""
+    return services.jobs.submit(MERGE, request, job_id=job_id, title="merge")
 
 
 def read_metadata(services: Services, names: Sequence[str]) -> str:

@@ -15,14 +15,10 @@ from webui.catalog.checkpoints import Checkpoint
 from webui.catalog.sidecars import read_sidecar
 from webui.catalog.vaes import choose_vae
 from webui.core.choices import (
-    IMAGE_UPSCALERS,
-    LATENT_UPSCALERS,
     SAME_CHECKPOINT,
     SAME_SAMPLER,
     SAME_SCHEDULER,
     Sampler,
-    find_sampler,
-    find_scheduler,
 )
 from webui.core.errors import WebuiError
 from webui.core.params import Params
@@ -300,12 +296,14 @@ class _Check:
 
     def _sampler(self) -> Sampler | None:
         try:
-            return find_sampler(str(self.found.get("Sampler", "")))[0]
+            return self.services.choices.find_sampler(str(self.found.get("Sampler", "")))[0]
         except WebuiError:
             return None
 
     def _names(self) -> Iterator[Fact]:
         """Samplers, schedules and upscalers, which must be known by name."""
+
+        choices = self.services.choices
 
         def known(name: str, find: Callable[[str], object], same: str = "") -> Iterator[Fact]:
             value = str(self.found.get(name, ""))
@@ -318,15 +316,15 @@ class _Check:
                 yield Fact(name, "different", value, "", str(error))
 
         def upscaler(value: str) -> None:
-            if value not in (*LATENT_UPSCALERS, *IMAGE_UPSCALERS):
+            if value not in choices.hires_upscalers:
                 raise WebuiError(f'The upscaler "{value}" isn\'t installed.')
 
         if "Sampler" not in self.told:
             yield Fact("Sampler", "unknown", "not told")
-        yield from known("Sampler", find_sampler)
-        yield from known("Schedule type", find_scheduler)
-        yield from known("Hires sampler", find_sampler, SAME_SAMPLER)
-        yield from known("Hires schedule type", find_scheduler, SAME_SCHEDULER)
+        yield from known("Sampler", choices.find_sampler)
+        yield from known("Schedule type", choices.find_scheduler)
+        yield from known("Hires sampler", choices.find_sampler, SAME_SAMPLER)
+        yield from known("Hires schedule type", choices.find_scheduler, SAME_SCHEDULER)
         yield from known("Hires upscaler", upscaler)
         if "Seed" not in self.told:
             yield Fact("Seed", "unknown", "not told")
@@ -433,12 +431,17 @@ class _Check:
 
     def _others(self) -> Iterator[Fact]:
         """Keys that nothing here reads, and programs other than A1111 and its like."""
-        specs = [*GenerationRequest.specs(), *(spec for group in self.services.host.params for spec in group.specs())]
-        known = {spec.infotext for spec in specs} | {setting.infotext for setting in self.settings.table.values()}
+        groups = self.services.host.params
+        known = {spec.infotext for spec in GenerationRequest.specs()} | {
+            setting.infotext for setting in self.settings.table.values()
+        }
         known |= WRITTEN | SAYS_NOTHING | ELSEWHERE.keys()
         note = "Nothing here reads this; the picture may have needed an extension."
         for key in sorted(self.told):
-            if not {key, key.removesuffix("-1").removesuffix("-2")} & known and not key.startswith("Postprocess "):
+            names = {key, key.removesuffix("-1").removesuffix("-2")}
+            if names & known or any(group.reads_key(name) for group in groups for name in names):
+                continue
+            if not key.startswith("Postprocess "):
                 yield Fact(key, "unknown", str(self.found[key])[:200], "", note)
         version = str(self.found.get("Version", ""))
         if version and not A1111_VERSION.match(version):

@@ -16,9 +16,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from webui.core.errors import Refused, WebuiError
+from webui.core.errors import NotSaved, Refused, WebuiError
 from webui.core.files import write_atomic
-from webui.core.request import GenerationResult, ResultImage
+from webui.core.request import GenerationResult
+from webui.core.results import ResultFile
 from webui.services.services import Services
 
 COLUMNS = (
@@ -105,7 +106,7 @@ def _seed(result: GenerationResult, index: int) -> int | None:
     return seeds[number] if 0 <= number < len(seeds) else None
 
 
-def _save(folder: Path, image: ResultImage, seed: int | None) -> Path:
+def _save(folder: Path, image: ResultFile, seed: int | None) -> Path:
     numbers = [int(found[0]) for path in folder.iterdir() if (found := re.match(r"\d+", path.name))]
     ending = Path(image.path).suffix if image.path else "." + image.mime.rpartition("/")[2].replace("jpeg", "jpg")
     path = folder / f"{max(numbers, default=-1) + 1:05d}-{'grid' if seed is None else seed}{ending}"
@@ -114,8 +115,14 @@ def _save(folder: Path, image: ResultImage, seed: int | None) -> Path:
 
 
 def _log(path: Path, info: Mapping[str, Any], names: Sequence[str]) -> None:
-    """Append one line for these pictures; an older file with fewer columns gets the new header and is kept."""
-    old = list(csv.reader(io.StringIO(path.read_bytes().decode(), newline=""))) if path.exists() else []
+    """Append one line for these pictures; an older file with fewer columns gets the new header and is kept.
+
+    Raises: NotSaved when the file there isn't CSV in UTF-8; OSError.
+    """
+    try:
+        old = list(csv.reader(io.StringIO(path.read_bytes().decode(), newline=""))) if path.exists() else []
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise NotSaved(f"The pictures are saved; {path} can't be read ({error}) and was left as it is.") from error
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(COLUMNS)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from webui.catalog.checkpoints import CheckpointCatalog
 from webui.catalog.networks import Networks
 from webui.catalog.vaes import VaeCatalog
+from webui.core.choices import Choices
 from webui.core.flags import Flags
 from webui.core.paths import Paths
 from webui.core.provenance import Machine
@@ -33,6 +34,7 @@ class Parts:
     vaes: VaeCatalog
     styles: StyleStore
     host: Host
+    choices: Choices
     tokenizer: Callable[[], Tokenizer]
     machine: Machine = field(default_factory=Machine)
 

@@ -8,16 +8,18 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from webui.core.choices import IMAGE_UPSCALERS
+from webui.core.choices import Upscaler
 from webui.core.errors import InvalidRequest, WebuiError
 from webui.core.extras import SCALE_BY, SCALE_TO, ExtrasRequest, PictureSource
-from webui.services import generation
-from webui.services.extras import pictures_in, submit_extras
+from webui.core.params import title_of
+from webui.services.extras import pictures_in, step_groups, submit_extras
 from webui.services.folders import folder_of
+from webui.services.forms import EXTENSIONS, groups_from_form
 from webui.services.services import Services
 from webui.ui.html import escape
+from webui.ui.job_panel import JobPanel
 from webui.ui.output import OutputPanel
-from webui.ui.tab import Update, accepted, refuse
+from webui.ui.tab import Update
 from webui.ui.widgets import QUIET, input_accordion, specs_by_path, tool, widget
 
 TAB = "extras"
@@ -29,25 +31,26 @@ FOLDER_HINT = "A directory on the same machine where the server is running."
 class Extras:
     """Building it lays the tab out and wires it.
 
-    picture: the source of a single picture. fields: parameter name -> component.
+    picture: the source of a single picture. fields: parameter name -> component. steps: those of further steps, by
+    their path in a form.
     """
 
     def __init__(self, services: Services) -> None:
         self.services = services
         self.fields: dict[str, Component] = {}
+        self.steps: dict[str, Component] = {}
         with gr.Tab("Extras", id=TAB, elem_id=f"tab_{TAB}", render_children=True):
-            self.job_id = gr.Textbox(elem_id=f"{TAB}_job_id", visible="hidden")  # first: assets rely on its place
-            self.outcome = gr.Textbox(elem_id=f"{TAB}_outcome", visible="hidden")
+            self.job = JobPanel(services, TAB)
             self.mode = gr.Textbox(SINGLE, elem_id=f"{TAB}_mode", visible="hidden")
             with gr.Row(equal_height=False):
                 with gr.Column(elem_id=f"{TAB}_settings"):
                     self._sources()
                     self._upscale()
+                    self._further_steps()
                 with gr.Column():
-                    self._generate_box()
+                    self.job.place_buttons()
                     with gr.Column(elem_id=f"{TAB}_results"):
-                        self.output = OutputPanel(services, "extras")
-            self.result_button = gr.Button("Show the result", elem_id=f"{TAB}_show_result", visible="hidden")
+                        self.output = OutputPanel(services, "extras", self.job)
         self._wire()
 
     # Layout
@@ -95,9 +98,9 @@ class Extras:
             input_accordion("Upscale", f"{TAB}_upscale", value=True) as upscale,
         ):
             self.upscale = upscale.enabled
-            self._place("upscaler_1", choices=IMAGE_UPSCALERS)
+            self._place("upscaler_1", choices=self.services.choices.names(Upscaler))
             with gr.Row():
-                self._place("upscaler_2", choices=IMAGE_UPSCALERS)
+                self._place("upscaler_2", choices=self.services.choices.names(Upscaler))
                 self._place("upscaler_2_visibility")
             with gr.Tabs(elem_id=f"{TAB}_resize_mode"):
                 with gr.Tab("Scale by", elem_id="extras_scale_by_tab", render_children=True) as by, gr.Row():
@@ -114,41 +117,25 @@ class Extras:
         to.select(None, None, self.resize_mode, js=f"() => {SCALE_TO}")
         switch.click(None, [width, height], [width, height], js="(width, height) => [height, width]")
 
-    def _generate_box(self) -> None:
-        with gr.Row(elem_id=f"{TAB}_generate_box", elem_classes=["generate-box"]):
-            self.generate = gr.Button("Generate", elem_id=f"{TAB}_generate", variant="primary")
-            self.interrupt = gr.Button("Interrupt", elem_id=f"{TAB}_interrupt", elem_classes=["generate-box-interrupt"])
-            self.interrupting = gr.Button(
-                "Interrupting...", elem_id=f"{TAB}_interrupting", elem_classes=["generate-box-interrupting"]
-            )
-            self.skip = gr.Button("Skip", elem_id=f"{TAB}_skip", elem_classes=["generate-box-skip"])
+    def _further_steps(self) -> None:
+        """One closed accordion a step that extensions add."""
+        for group in step_groups(self.services):
+            with gr.Accordion(title_of(group), open=False, elem_id=f"{TAB}_extension_{group.__name__}"):
+                for spec in group.specs():
+                    elem_id = f"{TAB}_{group.__name__}_{spec.dotted.replace('.', '_')}"
+                    self.steps[f"{EXTENSIONS}.{group.__name__}.{spec.dotted}"] = widget(spec, elem_id)
 
     # What the buttons do
 
     def _wire(self) -> None:
-        services, output = self.services, self.output
-        inputs: set[Component] = {self.job_id, self.mode, self.picture, self.files, self.upscale, *self.fields.values()}
+        inputs = {self.mode, self.picture, self.files, self.upscale, *self.fields.values(), *self.steps.values()}
         inputs |= {self.input_folder, self.output_folder}
-        draw = f"(...values) => easel.newJob('{TAB}', values, null)"
-        watch = f"(outcome) => easel.submitted('{TAB}', outcome)"
-        self.generate.click(self._submit, inputs, [self.outcome, output.log], js=draw, **QUIET).then(
-            None, self.outcome, None, js=watch
-        )
-        shown = f"() => easel.shownJob('{TAB}')"
-        self.result_button.click(output.show_result, self.job_id, output.shown, js=shown, **QUIET)
-        current = f"() => easel.currentJob('{TAB}')"
-        for button in (self.interrupt, self.interrupting):
-            button.click(lambda job: generation.stop(services, job or None), self.job_id, None, js=current, **QUIET)
-        self.skip.click(lambda job: services.jobs.skip(job or None), self.job_id, None, js=current, **QUIET)
-        output.wire()
+        self.job.submits(self.job.generate, self._start, inputs)
+        self.job.shows(self.output.show_result, self.output.shown)
+        self.output.wire()
 
-    def _submit(self, values: Update) -> tuple[str, str]:
-        job_id = values[self.job_id]
-        try:
-            submit_extras(self.services, self._request(values), job_id or None)
-        except (WebuiError, OSError) as error:
-            return refuse(job_id, error)
-        return accepted(job_id)
+    def _start(self, values: Update, job_id: str | None, user: str | None) -> None:
+        submit_extras(self.services, self._request(values), job_id)
 
     def _request(self, values: Update) -> ExtrasRequest:
         """Raises: WebuiError, OSError for an upload that is gone."""
@@ -156,6 +143,8 @@ class Extras:
         wanted = {name: SPECS[name].default if value is None else value for name, value in wanted.items()}
         if not values[self.upscale]:
             wanted["upscaler_1"] = "None"
+        form = {path: values[component] for path, component in self.steps.items()}
+        wanted["extensions"] = groups_from_form(form, step_groups(self.services))
         mode = values[self.mode]
         if mode == DIRECTORY:
             output = values[self.output_folder].strip()

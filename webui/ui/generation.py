@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,22 +10,19 @@ import gradio as gr
 from gradio.components import Component
 
 from webui.core.choices import (
-    IMAGE_UPSCALERS,
-    LATENT_UPSCALERS,
     SAME_CHECKPOINT,
     SAME_SAMPLER,
     SAME_SCHEDULER,
-    SAMPLERS,
-    SCHEDULERS,
+    Sampler,
+    Scheduler,
 )
-from webui.core.params import Params
 from webui.core.request import GenerationRequest
-from webui.core.settings import Settings
-from webui.services.forms import EXTENSIONS, OVERRIDES
-from webui.ui.widgets import InputAccordion, input_accordion, specs_by_path, tool, widget
+from webui.extensions.page import SLOTS, Slot
+from webui.services.forms import OVERRIDES, request_from_form
+from webui.services.services import Services
+from webui.ui.panels import build_panels
+from webui.ui.widgets import QUIET, InputAccordion, input_accordion, specs_by_path, tool, widget
 
-SAMPLER_NAMES = [sampler.name for sampler in SAMPLERS]
-SCHEDULER_LABELS = [scheduler.label for scheduler in SCHEDULERS]
 SPECS = specs_by_path(GenerationRequest)
 
 
@@ -39,12 +36,22 @@ class ParameterColumn:
     reuse_subseed: gr.Button
     refresh_refiner: gr.Button
 
-    def __init__(self, tab: str, settings: Settings, checkpoints: Sequence[str]) -> None:
-        """checkpoints: titles for the hires and refiner lists."""
+    def __init__(self, services: Services, tab: str) -> None:
+        """tab: the beginning of all element ids."""
+        self.services = services
         self.tab = tab
-        self.settings = settings
-        self.checkpoints = checkpoints
+        self.settings = services.settings.snapshot()
+        self.checkpoints = services.checkpoints.titles()
+        self.samplers = services.choices.names(Sampler)
+        self.schedulers = [scheduler.label for scheduler in services.choices.all(Scheduler)]
+        self.hires_upscalers = services.choices.hires_upscalers
         self.fields: dict[str, Component] = {}
+        self.slots: list[Slot] = []
+
+    def slot(self, name: Slot) -> None:
+        """The end of one of A1111's sections: here stands what extensions put into it."""
+        self.slots.append(name)
+        build_panels(self, name)
 
     def place(self, path: str, elem_id: str, **options: Any) -> Component:
         """The component of a declared parameter; options are passed on to `widget`."""
@@ -53,8 +60,8 @@ class ParameterColumn:
 
     def sampler(self) -> None:
         with gr.Row(elem_id=f"sampler_selection_{self.tab}"):
-            self.place("sampler", f"{self.tab}_sampling", choices=SAMPLER_NAMES)
-            self.place("scheduler", f"{self.tab}_scheduler", choices=SCHEDULER_LABELS)
+            self.place("sampler", f"{self.tab}_sampling", choices=self.samplers)
+            self.place("scheduler", f"{self.tab}_scheduler", choices=self.schedulers)
             self.place("steps", f"{self.tab}_steps")
 
     @contextmanager
@@ -68,7 +75,7 @@ class ParameterColumn:
         with input_accordion("Hires. fix", f"{tab}_hr", "txtimg_hr_finalres") as hires:
             self.fields["hires"] = hires.enabled
             with gr.Row(elem_id=f"{tab}_hires_fix_row1"):
-                self.place("hires.upscaler", f"{tab}_hr_upscaler", choices=[*LATENT_UPSCALERS, *IMAGE_UPSCALERS])
+                self.place("hires.upscaler", f"{tab}_hr_upscaler", choices=self.hires_upscalers)
                 self.place("hires.steps", f"{tab}_hires_steps")
                 self.place("hires.denoising_strength", f"{tab}_denoising_strength")
             with gr.Row(elem_id=f"{tab}_hires_fix_row2"):
@@ -78,8 +85,8 @@ class ParameterColumn:
             with gr.Row(elem_id=f"{tab}_hires_fix_row3", visible=settings["hires_fix_show_sampler"]):
                 same = {"value": SAME_CHECKPOINT, "choices": [SAME_CHECKPOINT, *self.checkpoints]}
                 self.place("hires.checkpoint", "hr_checkpoint", allow_custom_value=True, **same)
-                self.place("hires.sampler", "hr_sampler", value=SAME_SAMPLER, choices=[SAME_SAMPLER, *SAMPLER_NAMES])
-                same = {"value": SAME_SCHEDULER, "choices": [SAME_SCHEDULER, *SCHEDULER_LABELS]}
+                self.place("hires.sampler", "hr_sampler", value=SAME_SAMPLER, choices=[SAME_SAMPLER, *self.samplers])
+                same = {"value": SAME_SCHEDULER, "choices": [SAME_SCHEDULER, *self.schedulers]}
                 self.place("hires.scheduler", "hr_scheduler", **same)
             with gr.Row(elem_id=f"{tab}_hires_fix_row4", visible=settings["hires_fix_show_prompts"]):
                 hint = "for the hires fix pass.\nLeave empty to use the same as in the first pass."
@@ -115,13 +122,13 @@ class ParameterColumn:
             self.place("batch_count", f"{self.tab}_batch_count")
             self.place("batch_size", f"{self.tab}_batch_size")
 
-    def seed(self) -> None:
-        """Seed, dice, reuse, and the extras under a checkbox."""
-        tab = self.tab
+    def seed(self, *, reuse: bool = True) -> None:
+        """Seed, dice, reuse, and the extras under a checkbox. reuse: whether there is a gallery to take seeds from."""
+        tab, shown = self.tab, True if reuse else "hidden"
         with gr.Row(elem_id=f"{tab}_seed_row"):
             self.place("seed", f"{tab}_seed", min_width=100, scale=4)
             dice = tool("🎲️", f"{tab}_random_seed")
-            self.reuse_seed = tool("♻️", f"{tab}_reuse_seed")
+            self.reuse_seed = tool("♻️", f"{tab}_reuse_seed", visible=shown)
             self.fields["variation"] = gr.Checkbox(
                 False,
                 label="Extra",
@@ -135,7 +142,7 @@ class ParameterColumn:
             with gr.Row(elem_id=f"{tab}_subseed_row"):
                 self.place("variation.seed", f"{tab}_subseed", scale=2)
                 dice_variation = tool("🎲️", f"{tab}_random_subseed")
-                self.reuse_subseed = tool("♻️", f"{tab}_reuse_subseed")
+                self.reuse_subseed = tool("♻️", f"{tab}_reuse_subseed", visible=shown)
                 self.place("variation.strength", f"{tab}_subseed_strength", scale=2)
             with gr.Row(elem_id=f"{tab}_seed_resize_from_row"):
                 self.place("variation.resize_from_width", f"{tab}_seed_resize_from_w")
@@ -155,11 +162,58 @@ class ParameterColumn:
                 visible="hidden",
             )
 
-    def extensions(self, groups: Sequence[type[Params]]) -> None:
-        """One closed accordion a group, with its parameters."""
-        for group in groups:
-            title = (group.__doc__ or group.__name__).strip().splitlines()[0].rstrip(".")
-            with gr.Accordion(title, open=False, elem_id=f"{self.tab}_extension_{group.__name__}"):
-                for spec in group.specs():
-                    elem_id = f"{self.tab}_{group.__name__}_{spec.dotted.replace('.', '_')}"
-                    self.fields[f"{EXTENSIONS}.{group.__name__}.{spec.dotted}"] = widget(spec, elem_id)
+
+class GenerationForm(ParameterColumn):
+    """Everything that txt2img asks for as one column, for a tab of its own: prompts, sampler, size, seed and so on,
+    with the panels of all extensions.
+    """
+
+    def __init__(self, services: Services, tab: str) -> None:
+        super().__init__(services, tab)
+        with gr.Column(elem_id=f"{tab}_settings"):
+            self._lay_out()
+        assert self.slots == list(SLOTS), "a section is missing"
+        self.refresh_refiner.click(self._fresh_checkpoints, None, self.fields["refiner.checkpoint"], **QUIET)
+
+    @property
+    def inputs(self) -> set[Component]:
+        return set(self.fields.values())
+
+    def request(self, values: Mapping[Component, Any], user: str | None = None) -> GenerationRequest:
+        """The request that the form means. values: by component. Raises: InvalidRequest."""
+        form = {path: values[component] for path, component in self.fields.items()}
+        settings = self.services.settings.snapshot()
+        return request_from_form(form, settings, self.services.host.params, user=user)
+
+    def _lay_out(self) -> None:
+        prompt = {"lines": 3, "max_lines": 20, "elem_classes": ["prompt"]}
+        self.place("prompt", f"{self.tab}_prompt", **prompt)
+        self.place("negative_prompt", f"{self.tab}_neg_prompt", **prompt)
+        self.place("styles", f"{self.tab}_styles", choices=[style.name for style in self.services.styles.all()])
+        for slot in ("prompt", "image", "inpaint"):
+            self.slot(slot)
+        self.sampler()
+        self.slot("sampler")
+        with self.accordions():
+            self.refiner()
+            self.slot("accordions")
+        self.slot("checkboxes")
+        with gr.Row():
+            with self.size():
+                pass
+            self.batch()
+        self.slot("dimensions")
+        self.place("cfg_scale", f"{self.tab}_cfg_scale")
+        self.slot("cfg")
+        self.slot("denoising")
+        self.seed(reuse=False)
+        self.slot("seed")
+        self.slot("batch")
+        self.overrides()
+        self.slot("override_settings")
+        with gr.Column(elem_id=f"{self.tab}_script_container"):
+            self.slot("scripts")
+
+    def _fresh_checkpoints(self) -> Any:
+        self.services.checkpoints.refresh()
+        return gr.Dropdown(choices=list(self.services.checkpoints.titles()))

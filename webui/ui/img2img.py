@@ -52,7 +52,7 @@ class Img2Img(GenerationTab):
     def __init__(self, services: Services) -> None:
         super().__init__(services)
         top, source, fields = self.top, self.source, self.fields
-        top.generate.click(None, None, None, js="() => easel.generateFromPicture()")
+        self.job.generate.click(None, None, None, js="() => easel.generateFromPicture()")
         pictures = [source.mode, source.drawn, source.picture, source.base]
         self.update_resized.click(self._resized_text, [*pictures, self.scale], self.resized, **QUIET)
         size = [fields["width"], fields["height"]]
@@ -66,23 +66,35 @@ class Img2Img(GenerationTab):
     def lay_out(self, column: ParameterColumn) -> None:
         services = self.services
         self.source = Sources(column.settings, folders=not services.flags.hide_ui_dir_config)
+        column.slot("prompt")
         _radio(column, "image.resize_mode", "resize_mode")
+        column.slot("image")
         self._inpaint_controls(column)
         self._soft_inpainting(column)
+        column.slot("inpaint")
         column.sampler()
+        column.slot("sampler")
         with column.accordions():
             column.refiner()
+            column.slot("accordions")
+        column.slot("checkboxes")
         with gr.Row():
             self._size(column)
             column.batch()
+        column.slot("dimensions")
         with gr.Row():
             column.place("cfg_scale", "img2img_cfg_scale")
             column.place("image.image_cfg_scale", "img2img_image_cfg_scale", value=1.5, visible="hidden")
+        column.slot("cfg")
         column.place("image.denoising_strength", "img2img_denoising_strength")
+        column.slot("denoising")
         column.seed()
+        column.slot("seed")
+        column.slot("batch")
         column.overrides()
+        column.slot("override_settings")
         with gr.Column(elem_id="img2img_script_container"):
-            column.extensions(services.host.params)
+            column.slot("scripts")
             self._scripts(column)
         self.submit_button = gr.Button("Submit", elem_id="img2img_submit", visible="hidden")
 
@@ -165,7 +177,7 @@ class Img2Img(GenerationTab):
 
     # From the page to a job
 
-    def start(self, values: Update, job_id: str, user: str | None) -> None:
+    def start(self, values: Update, job_id: str | None, user: str | None) -> None:
         services, mode = self.services, values[self.source.mode]
         form = self.form(values)
         scale = float(form["scale"]) if values[self.scaling] else None
@@ -175,7 +187,7 @@ class Img2Img(GenerationTab):
         if mode == BATCH:
             form |= {"image.inpaint": True, "image.inpaint.mask": b""}
             wanted = request_from_form(form, settings, groups, user=user)
-            submit_batch(services, self.source.batch.batch(services, wanted, values, scale), job_id or None)
+            submit_batch(services, self.source.batch.batch(services, wanted, values, scale), job_id)
             return
         picture, mask = self._pictures(mode, values, form)
         if scale is not None:
@@ -183,7 +195,7 @@ class Img2Img(GenerationTab):
         form["image.images"] = (picture,)
         if mode in MASKED:
             form |= {"image.inpaint": True, "image.inpaint.mask": mask}
-        submit_generation(services, request_from_form(form, settings, groups, user=user), job_id or None)
+        submit_generation(services, request_from_form(form, settings, groups, user=user), job_id)
 
     def _pictures(self, mode: str, values: Update, form: dict[str, Any]) -> tuple[bytes, bytes]:
         """(starting picture, mask or nothing). Raises: InvalidRequest for what is missing."""

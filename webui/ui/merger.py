@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import gradio as gr
@@ -11,9 +9,11 @@ from gradio.components import Component
 
 from webui.core.errors import WebuiError
 from webui.core.merging import ADD_DIFFERENCE, CONFIG_SOURCES, METHODS, OVERWRITE, WEIGHTED_SUM, MergeRequest
+from webui.jobs.errors import JobCancelled
 from webui.services.merging import read_metadata, submit_merge
 from webui.services.services import Services
 from webui.ui.html import escape, paragraphs
+from webui.ui.job_panel import JobPanel
 from webui.ui.tab import Update
 from webui.ui.widgets import QUIET, show_problem, specs_by_path, tool, widget
 
@@ -25,8 +25,6 @@ EXPLANATIONS = {
     WEIGHTED_SUM: "Two models, A and B, are blended: A * (1 - M) + B * M",
     ADD_DIFFERENCE: "Of three models, what B learned over C is added to A: A + (B - C) * M",
 }
-WATCHED_EVERY = 0.25
-"""Seconds between two looks at the running merge."""
 
 
 class Merger:
@@ -37,7 +35,7 @@ class Merger:
         self.fields: dict[str, Component] = {}
         self.refreshers: dict[str, gr.Button] = {}
         with gr.Tab("Checkpoint Merger", id=TAB, elem_id=f"tab_{TAB}", render_children=True):
-            self.job_id = gr.Textbox(visible="hidden")
+            self.job = JobPanel(services, TAB)
             with gr.Row(equal_height=False):
                 with gr.Column():
                     self._options()
@@ -45,7 +43,9 @@ class Merger:
                     gr.Column(elem_id=f"{TAB}_results_container"),
                     gr.Column(elem_id=f"{TAB}_results_panel", variant="panel"),
                 ):
-                    self.result = gr.HTML(elem_id=f"{TAB}_result")
+                    gr.Column(elem_id=f"{TAB}_gallery_container")
+                    with gr.Column(elem_id=f"{TAB}_result"):
+                        self.job.place_log()
         self._wire()
 
     @property
@@ -81,9 +81,7 @@ class Merger:
             self._place("metadata", "metadata_json", lines=7)
             self.read = gr.Button("Read metadata from selected checkpoints", elem_id=f"{TAB}_read_metadata")
         self._place("overwrite", "overwrite", visible=False)
-        with gr.Row():
-            self.merge = gr.Button("Merge", elem_id=f"{TAB}_merge", variant="primary")
-            self.cancel = gr.Button("Cancel", elem_id=f"{TAB}_cancel", visible=False)
+        self.job.place_buttons("Merge", start="merge", interrupt="Cancel")
 
     def _place(self, name: str, elem_id: str, **options: Any) -> None:
         self.fields[name] = widget(SPECS[name], f"{TAB}_{elem_id}", **options)
@@ -100,16 +98,14 @@ class Merger:
     # What the buttons do
 
     def _wire(self) -> None:
-        services, fields = self.services, self.fields
+        fields = self.fields
         fields["method"].change(_explained, fields["method"], self.explanation, **QUIET)
         for button in self.refreshers.values():
             button.click(self._fresh_models, None, self.models, **QUIET)
         self.refresh_vae.click(self._fresh_vaes, None, fields["vae"], **QUIET)
         self.read.click(self._metadata, self.models, fields["metadata"], **QUIET)
-        shown = [self.result, self.merge, self.cancel, fields["overwrite"]]
-        started = self.merge.click(self._start, set(fields.values()), [self.job_id, *shown], **QUIET)
-        started.then(self._watch, self.job_id, [*shown, *self.models], **QUIET)
-        self.cancel.click(lambda job: services.jobs.interrupt(job or None), self.job_id, None, **QUIET)
+        self.job.submits(self.job.generate, self._start, fields.values())
+        self.job.shows(self._shown, [self.job.log, fields["overwrite"], *self.models])
 
     def _fresh_models(self) -> list[Any]:
         self.services.checkpoints.refresh()
@@ -127,47 +123,24 @@ class Merger:
             gr.Warning(escape(str(error)))
             return gr.skip()
 
-    def _start(self, values: Update) -> tuple[Any, ...]:
-        """Submit the merge. Returns: the job's id, "" when there is none, and what is shown."""
+    def _start(self, values: Update, job_id: str | None, user: str | None) -> None:
+        """Submit the merge. Raises: WebuiError."""
         wanted = {name: values[component] for name, component in self.fields.items()}
         wanted = {name: SPECS[name].default if value is None else value for name, value in wanted.items()}
-        try:
-            job = submit_merge(self.services, MergeRequest.as_given(**wanted))
-        except WebuiError as error:
-            return "", *_shown(show_problem(error), False)
-        return job, *_shown(paragraphs("Waiting for what runs now."), True)
+        submit_merge(self.services, MergeRequest.as_given(**wanted), job_id)
 
-    async def _watch(self, job: str) -> AsyncIterator[tuple[Any, ...]]:
-        """Show how far the merge is, then how it ended."""
-        lists = [gr.skip()] * len(MODELS)
-        if not job:
-            yield *[gr.skip()] * 4, *lists
-            return
-        jobs, last = self.services.jobs, ""
-        while not (progress := jobs.progress(job)).ended:
-            line = f"{progress.text or 'Waiting for what runs now'}."
-            if line != last:
-                last = line
-                yield *_shown(paragraphs(line), True), *lists
-            await asyncio.sleep(WATCHED_EVERY)
-        if progress.error:
-            asks = OVERWRITE in progress.error.message
-            yield *_shown(show_problem(progress.error.message), False, asks), *lists
-            return
-        result: Any = jobs.result(job, 0) if progress.state == "done" else None
+    def _shown(self, job_id: str) -> tuple[Any, ...]:
+        """How the merge ended, the question whether to replace a file, and the lists with the new one."""
+        try:
+            result: Any = self.services.jobs.result(job_id)
+        except JobCancelled:
+            result = None
+        except WebuiError as error:
+            asks = OVERWRITE in str(error)
+            return show_problem(error), gr.Checkbox(value=False, visible=asks), *[gr.skip()] * len(MODELS)
         message = result.message if result else "Merging was cancelled; nothing was written."
-        yield *_shown(paragraphs(message), False), *self._fresh_models()
+        return paragraphs(message), gr.Checkbox(value=False, visible=False), *self._fresh_models()
 
 
 def _explained(method: str) -> str:
     return f"<p>{escape(EXPLANATIONS[method])}</p>"
-
-
-def _shown(html: str, running: bool, asks: bool = False) -> tuple[Any, ...]:
-    """The result's text, the two buttons, and the question whether to replace a file."""
-    return (
-        html,
-        gr.Button(interactive=not running),
-        gr.Button(visible=running),
-        gr.Checkbox(value=False, visible=asks) if not running else gr.skip(),
-    )

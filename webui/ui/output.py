@@ -11,10 +11,11 @@ from gradio.components import Component
 from gradio.processing_utils import save_bytes_to_cache
 
 from webui.core.errors import InvalidRequest, WebuiError
-from webui.core.request import ResultImage
+from webui.core.results import ResultFile
 from webui.services import generation, saving
 from webui.services.services import Services
 from webui.ui import html
+from webui.ui.job_panel import JobPanel
 from webui.ui.widgets import QUIET, show_problem, tool
 
 
@@ -25,7 +26,8 @@ class OutputPanel:
     upscale: only under txt2img's pictures. save, save_zip: not in Extras, whose results are saved already.
     """
 
-    def __init__(self, services: Services, tab: Literal["txt2img", "img2img", "extras"]) -> None:
+    def __init__(self, services: Services, tab: Literal["txt2img", "img2img", "extras"], job: JobPanel) -> None:
+        """job: whose results it shows."""
         self.services = services
         self.tab = tab
         with gr.Column(elem_id=f"{tab}_results_panel", variant="panel"):
@@ -59,7 +61,8 @@ class OutputPanel:
             if tab == "extras":
                 gr.HTML(elem_id="html_info_x_extras")
             self.info = gr.HTML(elem_id=f"html_info_{tab}", elem_classes=["infotext"])
-            self.log = gr.HTML(elem_id=f"html_log_{tab}", elem_classes=["html-log"])
+            job.place_log()
+            self.log = job.log
             self.generation_info = gr.Textbox(elem_id=f"generation_info_{tab}", visible="hidden")
             self.selected = gr.Number(0, precision=0, visible="hidden")
             self._job = gr.Textbox(visible="hidden")
@@ -96,32 +99,33 @@ class OutputPanel:
     # A finished job
 
     def show_result(self, job_id: str) -> Any:
-        """Pictures, infotext and log of a job that ended; only a sentence when it failed."""
+        """Pictures and videos, other files, infotext and log of a job that ended; only a sentence when it failed."""
         try:
             result = generation.generation_result(self.services, job_id)
         except WebuiError as error:
             return {self.log: show_problem(error)}
-        texts = [image.infotext for image in result.images]
+        seen = [*result.images, *(file for file in result.files if file.role == "video")]
+        others = [self.file(file) for file in result.files if file.role != "video"]
+        texts = [item.infotext for item in seen]
         info = {**result.info, "infotexts": texts, "index_of_first_image": result.index_of_first_image}
-        files = [self.file(image) for image in result.images]
+        files = [self.file(item) for item in seen]
         return {
             self.gallery: gr.Gallery(value=files, selected_index=0 if files else None),
             self.generation_info: json.dumps(info),
             self.info: html.paragraphs(texts[0]) if texts else "",
             self.log: html.result_log(result),
             self.selected: 0,
-            self.files: gr.File(value=None, visible=False),
+            self.files: gr.File(value=others or None, visible=bool(others)),
         }
 
-    def file(self, image: ResultImage) -> str:
-        """Where the browser can fetch the picture: the saved file if it may be served, else a copy in the cache."""
-        saved = Path(image.path) if image.path else None
+    def file(self, item: ResultFile) -> str:
+        """Where the browser can fetch it: the saved file if it may be served, else a copy in the cache."""
+        saved = Path(item.path) if item.path else None
         if saved is not None and saved.is_relative_to(self.services.paths.outputs) and saved.is_file():
             return str(saved)
-        name = saved.name if saved else "picture." + image.mime.rpartition("/")[2]
-        return save_bytes_to_cache(image.data, name, self.gallery.GRADIO_CACHE)
+        return save_bytes_to_cache(item.data, item.name, self.gallery.GRADIO_CACHE)
 
-    def chosen_picture(self, job_id: str, selected: int) -> ResultImage:
+    def chosen_picture(self, job_id: str, selected: int) -> ResultFile:
         """The picture chosen in the gallery. Raises: InvalidRequest when there is none, NotFound for one forgotten."""
         images = generation.generation_result(self.services, job_id).images if job_id else ()
         if not images:

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import gradio as gr
 from fastapi import Depends, FastAPI
 from fastapi.staticfiles import StaticFiles
+from gradio.components import Component
 from gradio.routes import App
 
 from webui.core.settings import Settings
+from webui.core.values import ParamSpec
 from webui.services.checkpoint_defaults import current_defaults
+from webui.services.choices import choices_of
 from webui.services.downloads import Downloads, downloads_folders
+from webui.services.forms import EXTENSIONS
 from webui.services.hints import first_run_hint
 from webui.services.services import Services
-from webui.ui import extra_networks, html
+from webui.ui import extension_assets, extra_networks, html
+from webui.ui.blocks import PageBlocks
 from webui.ui.capabilities import wire_capabilities
 from webui.ui.card_routes import card_routes
 from webui.ui.download_routes import download_routes
@@ -26,8 +33,8 @@ from webui.ui.extensions_tab import build_extensions
 from webui.ui.extras import Extras
 from webui.ui.footer import footer
 from webui.ui.img2img import Img2Img
+from webui.ui.kit import PageKit
 from webui.ui.later import build_later
-from webui.ui.lean import LeanBlocks
 from webui.ui.merger import Merger
 from webui.ui.page_login import PageLogin
 from webui.ui.pnginfo import build_pnginfo
@@ -38,6 +45,10 @@ from webui.ui.txt2img import Txt2Img
 from webui.ui.ui_config import UiConfig
 from webui.ui.visitors.visitors import Visitors
 from webui.ui.widgets import QUIET
+
+log = logging.getLogger(__name__)
+
+ChangingList: TypeAlias = tuple[gr.Dropdown, ParamSpec]
 
 ASSETS = Path(__file__).parent / "assets"
 ASSETS_URL = "/easel-assets"
@@ -56,6 +67,7 @@ ON_PAGE = (
     "show_progress_in_title",
     "show_progressbar",
     "prevent_screen_sleep_during_generation",
+    "localization",
     "js_modal_lightbox",
     "js_modal_lightbox_initially_zoomed",
     "js_modal_lightbox_gamepad",
@@ -68,9 +80,9 @@ ON_PAGE = (
 """Settings that the page's own scripts obey."""
 
 
-def build(services: Services) -> LeanBlocks:
+def build(services: Services) -> PageBlocks:
     """Quick settings, the tabs in A1111's order, footer. Nothing here touches the network or imports torch."""
-    with LeanBlocks(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as page:
+    with PageBlocks(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as page:
         hint = gr.HTML(elem_id="easel_hint")
         checkpoint, refresh = build_quicksettings(services)
         with gr.Tabs(elem_id="tabs"):
@@ -82,6 +94,8 @@ def build(services: Services) -> LeanBlocks:
             build_later("train")
             build_later("settings")
             build_extensions(services)
+            kit = PageKit(services, services.host.easel)
+            build_extension_tabs(services, kit)
         tabs = (txt2img, img2img)
         for tab in tabs:
             wire_gallery(tab, img2img)
@@ -96,15 +110,17 @@ def build(services: Services) -> LeanBlocks:
         followers = [tab.fields[path] for tab in tabs for path in FOLLOWING]
         for component, value in zip(followers, _starting_values(services, config), strict=True):
             component.value = value  # for who is quicker than the page's load event
-        current = [checkpoint, *(tab.fields["refiner.checkpoint"] for tab in tabs), hint, foot]
+        forms = [*(tab.fields for tab in tabs), *(form.fields for form in kit.forms)]
+        current = [checkpoint, hint, foot, *(form["refiner.checkpoint"] for form in forms)]
         switched = wire_checkpoint(services, checkpoint, refresh, [tab.fields for tab in tabs])
         changes = [*switched, *(tab.result_shown for tab in tabs)]
         for change in changes:  # a title gains its hash once the file has been read
-            change.then(lambda: _current(services), None, current, **QUIET)
-        fresh = [*current, facts, *(tab.top.styles for tab in tabs), *followers]
-        loaded = page.load(lambda: _fresh(services, config), None, fresh, **QUIET)
+            change.then(lambda: _current(services, len(forms)), None, current, **QUIET)
+        lists = changing_lists(services, forms)
+        fresh = [*current, facts, *(form["styles"] for form in forms), *followers, *(item for item, _ in lists)]
+        loaded = page.load(lambda: _fresh(services, config, len(forms), lists), None, fresh, **QUIET)
         loaded.then(None, facts, None, js="(settings) => window.easelReady(settings)")
-        wire_capabilities(services, [tab.fields for tab in tabs], (*switched, loaded))
+        wire_capabilities(services, forms, (*switched, loaded))
     return page
 
 
@@ -118,8 +134,10 @@ def mount(app: FastAPI, services: Services, downloads: Downloads | None = None) 
     gr.set_static_paths(paths.outputs)  # served from where they lie, without a copy in Gradio's cache
     assets = f"{ASSETS_URL}/{_version_of_assets()}"  # a new address with every change, since browsers keep scripts
     app.mount(assets, StaticFiles(directory=ASSETS))
+    offered = extension_assets.mount(app, services.host)
     login = PageLogin(flags.credentials, visitors.sessions)
-    for router in (card_routes(services), download_routes(services, downloads), visitors.routes()):
+    own_routes = (card_routes(services), download_routes(services, downloads), extension_assets.routes(services))
+    for router in (*own_routes, visitors.routes()):
         app.include_router(router, dependencies=[Depends(login)])
     if flags.credentials:
         app.include_router(login.routes())
@@ -134,7 +152,7 @@ def mount(app: FastAPI, services: Services, downloads: Downloads | None = None) 
         allowed_paths=[str(path) for path in (paths.outputs, paths.log, *flags.gradio_allowed_path)],
         theme=easel_theme(),
         css_paths=[ASSETS / "style.css", ASSETS / "extra_networks.css"],
-        head=_head(flags.subpath + assets, flags.theme),
+        head=_head(flags.subpath + assets, flags.theme) + offered.head(flags.subpath),
         footer_links=[],
         run_history=False,
         show_error=True,
@@ -162,11 +180,12 @@ def _head(assets: str, theme: str | None) -> str:
     return f'<script>{waiting}{choose}</script><script type="module" src="{assets}/{SCRIPT}"></script>'
 
 
-def _fresh(services: Services, config: UiConfig) -> tuple[Any, ...]:
+def _fresh(services: Services, config: UiConfig, forms: int, lists: Sequence[ChangingList]) -> tuple[Any, ...]:
     """What may have changed since the page was built: every visitor gets it anew."""
     styles = gr.Dropdown(choices=[style.name for style in services.styles.all()])
     page_settings = _settings_for_page(services.settings.snapshot())
-    return *_current(services), page_settings, styles, styles, *_starting_values(services, config)
+    offered = [gr.Dropdown(choices=list(choices_of(services, spec))) for _, spec in lists]
+    return *_current(services, forms), page_settings, *[styles] * forms, *_starting_values(services, config), *offered
 
 
 def _starting_values(services: Services, config: UiConfig) -> tuple[float, ...]:
@@ -179,23 +198,51 @@ def _starting_values(services: Services, config: UiConfig) -> tuple[float, ...]:
     )
 
 
-def _current(services: Services) -> tuple[Any, ...]:
-    """Everything that tells of checkpoints: the lists, the notes on top, the footer."""
+def _current(services: Services, forms: int) -> tuple[Any, ...]:
+    """Everything that tells of checkpoints: the notes on top, the footer, the lists. forms: how many there are."""
     services.checkpoints.poll()
     titles = list(services.checkpoints.titles())
     refiners = gr.Dropdown(choices=titles)
     chosen = gr.Dropdown(choices=titles, value=current_title(services))
-    return chosen, refiners, refiners, _notes(services), footer(services)
+    return chosen, _notes(services), footer(services), *[refiners] * forms
 
 
 def _settings_for_page(settings: Settings) -> str:
     return json.dumps({key: settings[key] for key in ON_PAGE})
 
 
+def build_extension_tabs(services: Services, kit: PageKit) -> None:
+    """The tabs of extensions. One that can't be built says so, and the others are there."""
+    for name, tab in services.host.tabs():
+        with gr.Tab(tab.title, id=tab.elem_id, elem_id=f"tab_{tab.elem_id}", render_children=True) as place:
+            forms = len(kit.forms)
+            try:
+                tab.build(kit)
+            except Exception as error:
+                log.exception("The tab %s of extension %s failed", tab.title, name)
+                place.children.clear()
+                del kit.forms[forms:]
+                services.host.report(name, f'could not build its tab "{tab.title}"', error)
+                gr.HTML(html.problem(services.host.problems[-1].sentence))
+
+
+def changing_lists(services: Services, forms: Sequence[Mapping[str, Component]]) -> list[ChangingList]:
+    """The lists of extensions' parameters whose choices may be others by now, with what they were declared by."""
+    found: list[ChangingList] = []
+    for group in services.host.params:
+        specs = {spec.dotted: spec for spec in group.specs()}
+        prefix = f"{EXTENSIONS}.{group.__name__}."
+        for form in forms:
+            for path, component in form.items():
+                spec = specs.get(path.removeprefix(prefix)) if path.startswith(prefix) else None
+                if spec is not None and isinstance(component, gr.Dropdown) and not isinstance(spec.choices, tuple):
+                    found.append((component, spec))
+    return found
+
+
 def _notes(services: Services) -> str:
     """The hint for newcomers, which stays away once dismissed, and what went wrong at the start."""
     hint = first_run_hint(services)
     close = '<button type="button" data-easel="dismiss" aria-label="Dismiss">✕</button>'
-    return (f'<p class="hint">{html.escape(hint)}{close}</p>' if hint else "") + html.sentences(
-        services.problems, "error"
-    )
+    told = dict.fromkeys((*services.problems, *(problem.sentence for problem in services.host.problems)))
+    return (f'<p class="hint">{html.escape(hint)}{close}</p>' if hint else "") + html.sentences(told, "error")

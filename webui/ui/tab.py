@@ -1,12 +1,7 @@
-"""What txt2img and img2img have in common: prompts, parameters, pictures, and what each button does.
-
-A Generate click only submits a job, under an id that the page drew. assets/progress.js watches it and clicks the
-hidden result button when it has ended, so that neither a queue slot nor the job hangs on the connection.
-"""
+"""What txt2img and img2img have in common: prompts, parameters, pictures, and what each button does."""
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,6 +12,7 @@ from gradio.components import Component
 from gradio.events import Dependency
 
 from webui.core.errors import WebuiError
+from webui.extensions.page import SLOTS
 from webui.services import generation
 from webui.services.dropped import read_dropped
 from webui.services.forms import OVERRIDES, request_from_form
@@ -27,10 +23,11 @@ from webui.services.tokens import count_prompt_tokens
 from webui.ui import html
 from webui.ui.extra_networks import build_extra_networks
 from webui.ui.generation import ParameterColumn
+from webui.ui.job_panel import JobPanel
 from webui.ui.output import OutputPanel
 from webui.ui.styles import wire_styles
 from webui.ui.toprow import build_toprow
-from webui.ui.widgets import QUIET, show_problem
+from webui.ui.widgets import QUIET
 
 Update = dict[Component, Any]
 
@@ -50,22 +47,20 @@ class GenerationTab(ABC):
         self.services = services
         name = self.name
         with gr.Tab(name, id=name, elem_id=f"tab_{name}", render_children=True):
-            self.job_id = gr.Textbox(elem_id=f"{name}_job_id", visible="hidden")  # first: assets rely on its place
-            self.outcome = gr.Textbox(elem_id=f"{name}_outcome", visible="hidden")
-            self.top = build_toprow(name, [style.name for style in services.styles.all()])
+            self.job = JobPanel(services, name)
+            self.top = build_toprow(name, [style.name for style in services.styles.all()], self.job)
             with gr.Tabs(elem_id=f"{name}_extra_tabs", elem_classes=["extra-networks"]):
                 with (
                     gr.Tab("Generation", elem_id=f"{name}_generation", render_children=True),
                     gr.Row(equal_height=False),
                 ):
                     with gr.Column(elem_id=f"{name}_settings"):
-                        settings, titles = services.settings.snapshot(), services.checkpoints.titles()
-                        self.column = ParameterColumn(name, settings, titles)
+                        self.column = ParameterColumn(services, name)
                         self.lay_out(self.column)
+                        assert self.column.slots == list(SLOTS), "a section is missing"
                     with gr.Column(elem_id=f"{name}_results"):
-                        self.output = OutputPanel(services, name)
-                build_extra_networks(name, settings)
-            self.result_button = gr.Button("Show the result", elem_id=f"{name}_show_result", visible="hidden")
+                        self.output = OutputPanel(services, name, self.job)
+                build_extra_networks(name, self.column.settings)
             self.form_button = gr.Button("Restore the form", elem_id=f"{name}_restore_form", visible="hidden")
             self.judge_button = gr.Button("Judge the form", elem_id=f"{name}_judge_form", visible="hidden")
             self.told = gr.State(None)  # the infotext pasted last, and the other texts of its picture
@@ -84,13 +79,13 @@ class GenerationTab(ABC):
         """Place the parameters and whatever else stands in the left column."""
 
     @abstractmethod
-    def start(self, values: Update, job_id: str, user: str | None) -> None:
+    def start(self, values: Update, job_id: str | None, user: str | None) -> None:
         """Submit the job that the page describes. Raises: WebuiError."""
 
     @property
     def submit(self) -> gr.Button:
         """The button whose click submits the job."""
-        return self.top.generate
+        return self.job.generate
 
     @property
     def sources(self) -> Iterable[Component]:
@@ -99,49 +94,20 @@ class GenerationTab(ABC):
 
     # Generating
 
-    def submits(self, button: gr.Button, handler: Any, more: Iterable[Component] = (), *, keep: bool = True) -> None:
-        """Let the button's click submit a job from the whole form. keep: as what a reloaded page shows again."""
-        inputs = {self.job_id, *self.fields.values(), *more}
-        places = _places(inputs, self.fields.values())
-        draw = f"(...values) => easel.newJob('{self.name}', values, {json.dumps(places if keep else None)})"
-        watch = f"(outcome) => easel.submitted('{self.name}', outcome)"
-        submitted = button.click(handler, inputs, [self.outcome, self.output.log], js=draw, **QUIET)
-        submitted.success(None, self.outcome, None, js=watch)
-        submitted.failure(None, None, None, js=f"() => easel.notSubmitted('{self.name}')")
-
     def form(self, values: Update) -> dict[str, Any]:
         """The form's values by their dotted paths."""
         return {path: values[component] for path, component in self.fields.items()}
 
-    def submit_form(self, form: Mapping[str, Any], job_id: str, user: str | None) -> None:
+    def submit_form(self, form: Mapping[str, Any], job_id: str | None, user: str | None) -> None:
         """Raises: WebuiError."""
         services = self.services
         wanted = request_from_form(form, services.settings.snapshot(), services.host.params, user=user)
-        generation.submit_generation(services, wanted, job_id or None)
-
-    def generate(self, values: Update, request: gr.Request) -> tuple[str, str]:
-        job_id = values[self.job_id]
-        try:
-            self.start(values, job_id, request.username or None)
-        except WebuiError as error:
-            return refuse(job_id, error)
-        return accepted(job_id)
+        generation.submit_generation(services, wanted, job_id)
 
     def _wire_job(self) -> None:
-        name, top, output = self.name, self.top, self.output
-        self.submits(self.submit, self.generate, self.sources)
-        shown = f"() => easel.shownJob('{name}')"
-        self.result_shown = self.result_button.click(output.show_result, self.job_id, output.shown, js=shown, **QUIET)
-        current = f"() => easel.currentJob('{name}')"
-        for button in (top.interrupt, top.interrupting):
-            button.click(self.interrupt, self.job_id, None, js=current, **QUIET)
-        top.skip.click(self.skip, self.job_id, None, js=current, **QUIET)
-
-    def interrupt(self, job_id: str) -> None:
-        generation.stop(self.services, job_id or None)
-
-    def skip(self, job_id: str) -> None:
-        self.services.jobs.skip(job_id or None)
+        fields = self.fields.values()
+        self.job.submits(self.submit, self.start, {*fields, *self.sources}, remembered=fields)
+        self.result_shown = self.job.shows(self.output.show_result, self.output.shown)
 
     # The form
 
@@ -197,7 +163,8 @@ class GenerationTab(ABC):
         if pasted.left_out:
             gr.Info(html.escape(f"Not available here and left as it was: {'; '.join(pasted.left_out)}."))
         fields = self.fields
-        updates: Update = {fields[path]: value for path, value in pasted.form.items() if path in fields}
+        told = {path: value for path, value in pasted.form.items() if path in fields}
+        updates: Update = {fields[path]: list(item) if isinstance(item, tuple) else item for path, item in told.items()}
         lines = list(pasted.form[OVERRIDES])
         updates[fields[OVERRIDES]] = gr.Dropdown(value=lines, choices=lines, visible=bool(lines) or "hidden")
         updates[self.told] = (infotext, dict(texts or {})) if judge else None
@@ -248,20 +215,3 @@ class GenerationTab(ABC):
         except WebuiError as error:
             return f"<span title='{html.escape(str(error))}'>?/75</span>"
         return f"<span>{count.count}/{count.limit}</span>"
-
-
-def accepted(job_id: str) -> tuple[str, str]:
-    """The answer to a Generate that was queued: outcome and log."""
-    return json.dumps({"job": job_id, "accepted": True}), ""
-
-
-def refuse(job_id: str, error: object) -> tuple[str, str]:
-    """Tell why a Generate wasn't queued; returns outcome and log."""
-    return json.dumps({"job": job_id, "accepted": False}), show_problem(error)
-
-
-def _places(inputs: Iterable[Component], wanted: Iterable[Component]) -> list[int]:
-    """Where the wanted components stand among the inputs, which Gradio hands over in the order they were made."""
-    ordered = sorted(inputs, key=lambda component: component._id)
-    chosen = set(wanted)
-    return [place for place, component in enumerate(ordered) if component in chosen]

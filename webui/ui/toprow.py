@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
+from webui.ui.job_panel import JobPanel
 from webui.ui.styles import StylesDialog, build_styles
 from webui.ui.widgets import tool
 
@@ -18,10 +19,6 @@ class TopRow:
 
     prompt: gr.Textbox
     negative_prompt: gr.Textbox
-    generate: gr.Button
-    interrupt: gr.Button
-    interrupting: gr.Button
-    skip: gr.Button
     paste: gr.Button
     token_counter: gr.HTML
     token_button: gr.Button
@@ -34,20 +31,17 @@ class TopRow:
     deepbooru: gr.Button | None
 
 
-def build_toprow(tab: str, style_names: list[str]) -> TopRow:
-    """tab: "txt2img" or "img2img", the beginning of all element ids. Only img2img can describe its picture."""
+def build_toprow(tab: str, style_names: list[str], job: JobPanel) -> TopRow:
+    """tab: "txt2img" or "img2img", the beginning of all element ids. Only img2img can describe its picture.
+
+    job: whose buttons stand here.
+    """
     with gr.Row(elem_id=f"{tab}_toprow"):
         with gr.Column(elem_id=f"{tab}_prompt_container", scale=6):
             prompt, counter, count = _prompt(tab, "Prompt", "prompt", "token")
             negative, negative_counter, negative_count = _prompt(tab, "Negative prompt", "neg_prompt", "negative_token")
         with gr.Column(elem_id=f"{tab}_actions_column", scale=1):
-            with gr.Row(elem_id=f"{tab}_generate_box", elem_classes=["generate-box"]):
-                generate = gr.Button("Generate", elem_id=f"{tab}_generate", variant="primary")
-                interrupt = gr.Button("Interrupt", elem_id=f"{tab}_interrupt", elem_classes=["generate-box-interrupt"])
-                interrupting = gr.Button(
-                    "Interrupting...", elem_id=f"{tab}_interrupting", elem_classes=["generate-box-interrupting"]
-                )
-                skip = gr.Button("Skip", elem_id=f"{tab}_skip", elem_classes=["generate-box-skip"])
+            job.place_buttons()
             with gr.Row(elem_id=f"{tab}_tools"):
                 paste = tool("↙️", "paste" if tab == "txt2img" else f"{tab}_paste")
                 clear = tool("🗑️", f"{tab}_clear_prompt")
@@ -71,10 +65,6 @@ def build_toprow(tab: str, style_names: list[str]) -> TopRow:
     return TopRow(
         prompt=prompt,
         negative_prompt=negative,
-        generate=generate,
-        interrupt=interrupt,
-        interrupting=interrupting,
-        skip=skip,
         paste=paste,
         token_counter=counter,
         token_button=count,

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import gradio as gr
 
-from webui.core.errors import WebuiError
 from webui.services.infotexts import form_from_infotext
 from webui.services.services import Services
 from webui.ui.generation import ParameterColumn
-from webui.ui.tab import GenerationTab, Update, accepted, refuse
+from webui.ui.tab import GenerationTab, Update
 
 
 class Txt2Img(GenerationTab):
@@ -17,22 +16,35 @@ class Txt2Img(GenerationTab):
     def __init__(self, services: Services) -> None:
         super().__init__(services)
         assert self.output.upscale is not None
-        self.submits(self.output.upscale, self.upscale, self.output.chosen, keep=False)
+        inputs = {*self.fields.values(), *self.output.chosen}
+        self.job.submits(self.output.upscale, self.upscale, inputs)
 
     def lay_out(self, column: ParameterColumn) -> None:
+        column.slot("prompt")
+        column.slot("image")
+        column.slot("inpaint")
         column.sampler()
+        column.slot("sampler")
         with column.accordions():
             hires = column.hires()
             column.refiner()
+            column.slot("accordions")
+        column.slot("checkboxes")
         with gr.Row():
             with column.size():
                 pass
             column.batch()
+        column.slot("dimensions")
         column.place("cfg_scale", "txt2img_cfg_scale")
+        column.slot("cfg")
+        column.slot("denoising")
         column.seed()
+        column.slot("seed")
+        column.slot("batch")
         column.overrides()
+        column.slot("override_settings")
         with gr.Column(elem_id="txt2img_script_container"):
-            column.extensions(self.services.host.params)
+            column.slot("scripts")
             gr.Dropdown(
                 choices=["None"],
                 value="None",
@@ -47,18 +59,14 @@ class Txt2Img(GenerationTab):
         text = "(...sizes) => window.easel?.hiresText(...sizes) ?? ''"
         gr.on(changes, None, sizes, hires.extra, js=text, show_progress="hidden")
 
-    def start(self, values: Update, job_id: str, user: str | None) -> None:
+    def start(self, values: Update, job_id: str | None, user: str | None) -> None:
         self.submit_form(self.form(values), job_id, user)
 
-    def upscale(self, values: Update, request: gr.Request) -> tuple[str, str]:
+    def upscale(self, values: Update, job_id: str | None, user: str | None) -> None:
         """The chosen picture again, with its own parameters and seed, and the hires fix as the form has it."""
-        output, job_id = self.output, values[self.job_id]
-        try:
-            infotext = output.infotext(values[output.generation_info], values[output.selected])
-            own = form_from_infotext(infotext, self.services).form
-            kept = {path: value for path, value in own.items() if not path.startswith("hires")}
-            once = {"hires": True, "batch_count": 1, "batch_size": 1}
-            self.submit_form({**self.form(values), **kept, **once}, job_id, request.username or None)
-        except WebuiError as error:
-            return refuse(job_id, error)
-        return accepted(job_id)
+        output = self.output
+        infotext = output.infotext(values[output.generation_info], values[output.selected])
+        own = form_from_infotext(infotext, self.services).form
+        kept = {path: value for path, value in own.items() if not path.startswith("hires")}
+        once = {"hires": True, "batch_count": 1, "batch_size": 1}
+        self.submit_form({**self.form(values), **kept, **once}, job_id, user)

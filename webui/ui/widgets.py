@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 import gradio as gr
 from gradio.components import Component
 
-from webui.core.params import Params, ParamSpec
+from webui.core.params import Params
+from webui.core.values import ParamSpec
 from webui.ui import html
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
@@ -26,31 +27,51 @@ def specs_by_path(group: type[Params]) -> dict[str, ParamSpec]:
 
 
 def widget(spec: ParamSpec, elem_id: str, *, choices: Sequence[str] | None = None, **options: Any) -> Component:
-    """The component for one parameter: a slider where it has a range, a list where it has choices, and so on.
+    """The component for one parameter or setting, of the kind it is shown as.
 
     choices: what to offer where the declaration names a changing list. options: passed on to the component.
     Whole numbers that may need more than 53 bits are typed as text: a number of JavaScript's can't hold them.
     """
-    common: dict[str, Any] = {"label": spec.label, "elem_id": elem_id, "info": spec.help}
-    common |= {"interactive": True, **options}
-    if choices is None and isinstance(spec.choices, tuple):
-        choices = spec.choices
-    if choices is not None:
-        several = isinstance(spec.default, tuple)
-        value = common.pop("value", list(spec.default) if several else spec.default)
-        return gr.Dropdown(choices=list(choices), value=value, multiselect=several, **common)
-    value = common.pop("value", spec.default)
-    kinds = {spec.annotation, *get_args(spec.annotation)}
-    if spec.slider is not None:
+    common: dict[str, Any] = {"label": spec.label, "elem_id": elem_id, "interactive": True, **options}
+    kind = spec.shown_as
+    if kind in ("picture", "pictures"):
+        return _picture(spec, common)
+    common.setdefault("info", spec.help)
+    if choices is None:
+        choices = (
+            spec.choices if isinstance(spec.choices, tuple) else spec.choices() if callable(spec.choices) else None
+        )
+    value = common.pop("value", list(spec.default) if spec.type is tuple else spec.default)
+    if choices is not None or kind in ("dropdown", "multiselect"):
+        return _choice(spec, kind, list(choices or ()), value, common)
+    if kind == "slider" and spec.slider is not None:
         low, high, step = spec.slider
         return gr.Slider(minimum=low, maximum=high, step=step, value=value, buttons=[], **common)
-    if bool in kinds:
+    if kind == "checkbox":
         return gr.Checkbox(value=bool(value), **common)
     if spec.is_long:
         return gr.Textbox(value=str(value), max_lines=1, **common)
-    if int in kinds or float in kinds:
-        return gr.Number(value=value, precision=0 if int in kinds else None, **common)
-    return gr.Textbox(value=value, **common)
+    if kind == "number":
+        return gr.Number(value=value, precision=0 if spec.type is int else None, **common)
+    return gr.ColorPicker(value=value, **common) if kind == "color" else gr.Textbox(value=value, **common)
+
+
+def _choice(spec: ParamSpec, kind: str, choices: list[str], value: Any, common: dict[str, Any]) -> Component:
+    if kind == "radio":
+        return gr.Radio(choices, value=value, **common)
+    if kind == "checkboxgroup":
+        return gr.CheckboxGroup(choices, value=value, **common)
+    if not isinstance(spec.choices, tuple):  # the list may have changed since
+        common.setdefault("allow_custom_value", callable(spec.choices))
+    return gr.Dropdown(choices=choices, value=value, multiselect=spec.type is tuple, **common)
+
+
+def _picture(spec: ParamSpec, common: dict[str, Any]) -> Component:
+    """Its value is the path of a file as it was loaded, with its texts."""
+    if spec.shown_as == "pictures":
+        return gr.Gallery(type="filepath", columns=4, **common)
+    common = {"sources": ["upload", "clipboard"], "height": 240, **common}
+    return gr.Image(type="filepath", image_mode=None, **common)
 
 
 def show_problem(error: object) -> str:

@@ -261,8 +261,30 @@ def test_families_are_not_mixed(engine: Engine) -> None:
 
 def test_shapes_that_do_not_fit_are_named(engine: Engine) -> None:
     save_file(weights(1, **{TOKENS: (6, 8)}), engine.paths.checkpoints[0] / "b.safetensors")
-    with pytest.raises(InvalidRequest, match=r"token_embedding\.weight is \[5, 8\] in one and \[6, 8\] in the other"):
+    with pytest.raises(InvalidRequest, match=r"token_embedding\.weight is \[5, 8\] in the first and \[6, 8\] in"):
         merged(engine, primary="a", secondary="b")
+
+
+@pytest.mark.parametrize(
+    ("files", "named", "channels", "advice"),
+    [
+        (("inp", "b", "inp"), ("b", "inp"), (4, 9), "C must be the plain base model"),
+        (("p2p", "b", "p2p"), ("b", "p2p"), (4, 8), "C must be the plain base model"),
+        (("inp", "b", "p2p"), ("b", "p2p"), (4, 8), "C must be the plain base model"),
+        (("a", "b", "inp"), ("a", "inp"), (4, 9), ""),
+        (("inp", "p2p", "a"), ("inp", "p2p"), (9, 8), ""),
+        (("inp", "inp", "a"), ("inp", "a"), (9, 4), ""),
+    ],
+)
+def test_the_two_files_that_differ_are_named(
+    engine: Engine, files: tuple[str, ...], named: tuple[str, str], channels: tuple[int, int], advice: str
+) -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        merged(engine, **dict(zip(("primary", "secondary", "tertiary"), files, strict=True)), method="Add difference")
+    sentence = str(refusal.value)
+    assert sentence.startswith("{}.safetensors and {}.safetensors don't fit together".format(*named))
+    assert "is [8, {}, 3, 3] in the first and [8, {}, 3, 3] in the second".format(*channels) in sentence
+    assert advice in sentence
 
 
 # The recorded merges

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from webui.catalog.families import UNET as NETWORK_PREFIX
 from webui.core.capabilities import Capabilities
-from webui.core.errors import BadModelFile
+from webui.core.errors import BadModelFile, InvalidRequest
 from webui.diffusion.denoiser import Cond
 from webui.diffusion.schedules import FlowTable
 from webui.models.clip_text import read_text_layout
@@ -97,6 +97,11 @@ class SD3Model(LoadedModel):
 
     def network(self, x: Tensor, timesteps: Tensor, cond: Cond) -> Tensor:
         assert cond.pooled is not None, "SD 3 reads pooled text"
+        if cond.residuals is not None:
+            raise InvalidRequest(
+                f"{self.checkpoint.model_name} takes no control network or adapter: it is a Stable Diffusion 3 model, "
+                "and those are for U-Nets. Turn them off, or choose another checkpoint."
+            )
         answer: Tensor = self.unet(
             x.to(self.device, self.dtype),
             encoder_hidden_states=cond.context.to(self.device, self.dtype),

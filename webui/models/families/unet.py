@@ -17,6 +17,7 @@ from webui.catalog.ldm_names import UNetLayout, ldm_unet_keys, read_unet_layout
 from webui.catalog.model_hints import Hints
 from webui.core.capabilities import Capabilities
 from webui.core.errors import BadModelFile
+from webui.core.hooks import Residuals
 from webui.diffusion.denoiser import Cond
 from webui.diffusion.schedules import EdmTable, NoiseTable, scaled_linear_alphas_cumprod
 from webui.models.clip_text import TextLayout, build_text_encoder, read_text_layout, text_sources
@@ -128,8 +129,25 @@ class UNetModel(LoadedModel):
         if cond.channels is not None:
             x = torch.cat([x, cond.channels.to(x.device)], dim=1)
         x, context = x.to(self.device, self.dtype), cond.context.to(self.device, self.dtype)
-        more = {} if cond.pooled is None else {"added_cond_kwargs": {"vector": cond.pooled.to(self.device)}}
+        more: dict[str, Any] = {}
+        if cond.pooled is not None:
+            more["added_cond_kwargs"] = {"vector": cond.pooled.to(self.device)}
+        if cond.residuals is not None:
+            more |= self._added(cond.residuals)
         return self.unet(x, timesteps.to(self.device), context, **more, return_dict=False)[0]
+
+    def _added(self, residuals: Residuals) -> dict[str, Any]:
+        """What control networks and adapters add, as diffusers' U-Net takes it."""
+        down, inside = (
+            [part.to(self.device, self.dtype) for part in parts] for parts in (residuals.down, residuals.inside)
+        )
+        added: dict[str, Any] = {}
+        if residuals.mid is not None:
+            mid = residuals.mid.to(self.device, self.dtype)
+            added = {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
+        if inside:
+            added["down_intrablock_additional_residuals"] = inside
+        return added
 
 
 def predicts(model: LoadedModel) -> Literal["eps", "v"]:

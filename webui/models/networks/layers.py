@@ -68,7 +68,6 @@ class Layer:
         self.weight = target.weight
         self.bias: nn.Parameter | None = getattr(target.module, "bias", None)
         self._new_weight: nn.Parameter | None = None
-        self._is_copy = False
         self._branch: SideBranch | None = None
         self._hook: RemovableHandle | None = None
 
@@ -86,12 +85,9 @@ class Layer:
         self._put_bias(self.bias if part.bias is None else part.bias)
         self._put_branch(part.branch)
 
-    def compute_into(self, spare: nn.Parameter | None, *, is_copy: bool = False) -> None:
-        """Leave what is in place as it is: what is computed next goes elsewhere, into `spare` if there is one.
-
-        is_copy: it has the original weight's values.
-        """
-        self._new_weight, self._is_copy = spare, is_copy
+    def compute_into(self, used: nn.Parameter | None) -> None:
+        """Leave what is in place as it is: what is computed next goes elsewhere, into `used` if there is one."""
+        self._new_weight = used
 
     def restore(self) -> None:
         """Put the original parameters back, where the module is now."""
@@ -162,8 +158,7 @@ class Layer:
         up, down, scale = self._factors(parts, base.dtype if direct else torch.float32)
         flat = _flat(base)
         if direct and new.device == base.device:
-            into = _flat(new.data)
-            torch.addmm(into if self._is_copy else flat, up, down, alpha=scale, out=into)
+            torch.addmm(flat, up, down, alpha=scale, out=_flat(new.data))
             self.target.put(new)
         else:
             self._set_weight(_unflat(torch.addmm(flat.to(up.dtype), up, down, alpha=scale), base))

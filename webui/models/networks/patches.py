@@ -21,7 +21,6 @@ from webui.models.networks.deltas import Delta
 from webui.models.networks.layers import Layer, StandIn
 from webui.models.networks.matching import Applied, Strength
 from webui.models.networks.names import NameTable, Target
-from webui.models.networks.spare import SpareMemory
 from webui.models.parallel import Cores
 
 RESERVE = 2 << 30
@@ -63,7 +62,6 @@ class WeightPatches:
         self._kept_bytes = kept_bytes
         self._kept: OrderedDict[Key, Kept] = OrderedDict()
         """The longest unused first."""
-        self._spare = SpareMemory()
         self._layers: dict[Target, Layer] = {}
         self._active: tuple[Applied, ...] = ()
 
@@ -100,7 +98,6 @@ class WeightPatches:
     def release(self) -> None:
         """Give back the memory of the sets that are off."""
         self._kept.clear()
-        self._spare.drop()
 
     def _set_aside(self) -> None:
         """Keep what is on for its next time, as far as memory goes. It stays in place until something else is."""
@@ -123,33 +120,17 @@ class WeightPatches:
                     plan.setdefault(target, []).append((item, delta))
         self._restore_all_but(plan)
         stays = self._has_room(plan)
-        copies = self._spare.take()
-        used = self._make_room(sum(target.weight.nbytes for target in plan if target not in copies))
+        used = self._make_room(sum(target.weight.nbytes for target in plan))
 
         def change(target: Target) -> list[str]:
             layer = self._layer(target)
-            copy = copies.pop(target, None)
-            layer.compute_into(used.pop(target, None) if copy is None else copy, is_copy=copy is not None)
+            layer.compute_into(used.pop(target, None))
             misfits = layer.change(plan[target])
             if not stays:
                 layer.store_original()
             return misfits
 
-        misfits = Counter(name for names in self._cores.map(change, plan) for name in names)
-        if self._kept_bytes and self._device.type == "cpu":
-            self._be_ready_for_another(used | copies)
-        return dict(misfits)
-
-    def _be_ready_for_another(self, used: Mapping[Target, nn.Parameter]) -> None:
-        """Have copies of weights for the next set: in what is left of an old one, and more if this one may be kept."""
-        merged = [layer for layer in self._layers.values() if layer.stand_in.weight is not None]
-        originals = {layer.target: layer.weight for layer in merged}
-        more = {target: weight for target, weight in originals.items() if target not in used}
-        needed = sum(weight.nbytes for weight in more.values())
-        size = sum(weight.nbytes for weight in originals.values()) + sum(kept.bytes for kept in self._kept.values())
-        if size > self._kept_bytes or free_bytes(self._device) < needed + RESERVE:
-            more = {}
-        self._spare.prepare({target: originals.get(target, target.weight) for target in used} | more, used)
+        return dict(Counter(name for names in self._cores.map(change, plan) for name in names))
 
     def _layer(self, target: Target) -> Layer:
         return self._layers.setdefault(target, Layer(target, self._device))

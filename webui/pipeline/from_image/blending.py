@@ -12,6 +12,7 @@ from torch import Tensor
 from webui.core.hooks import DenoiserHook, Step
 from webui.core.request import SoftInpainting
 from webui.pipeline.from_image.soft_inpainting import blended, mask_at_level
+from webui.pipeline.from_image.source import Source
 
 if TYPE_CHECKING:
     from webui.core.hooks import Denoise
@@ -52,12 +53,15 @@ class KeepOutsideMask(DenoiserHook):
 
         return after if timestep is None else before
 
-    def finished(self, latents: Tensor) -> Tensor:
-        """The sampled latents with the original in the place that it keeps; soft blending has put it there."""
-        return latents if self.soft else torch.lerp(self.original, latents, self.mask)
-
     def _mixed(self, painted: Tensor, level: float) -> Tensor:
         if self.soft is None:
             return torch.lerp(self.original, painted, self.mask)
         mask = mask_at_level(self.mask, level, self.soft)
         return blended(self.original, painted, mask, self.soft.contrast_boost)
+
+
+def with_original(latents: Tensor, source: Source | None, soft: SoftInpainting | None) -> Tensor:
+    """Sampled latents with the original in the place that is kept; soft blending has put it there already."""
+    if source is None or source.mask is None or soft is not None:
+        return latents
+    return torch.lerp(source.latents, latents, source.mask)

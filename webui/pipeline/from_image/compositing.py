@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from PIL import Image
 from torch import Tensor
 
+from webui.core.results import Picture
 from webui.pipeline.from_image.color_correction import corrected
 from webui.pipeline.from_image.masks import laid_over
 from webui.pipeline.from_image.soft_inpainting import change_masks
 from webui.pipeline.from_image.source import Canvas, Source
 from webui.pipeline.plan import GenerationPlan
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A finished picture.
-
-    mask: L, where the original is hidden; painted: what was painted there, in its place. Both None without a mask.
-    uncorrected: the picture before colour correction, when there was any.
-    complete: no interruption or skip cut it short.
-    """
-
-    image: Image.Image
-    mask: Image.Image | None = None
-    painted: Image.Image | None = None
-    uncorrected: Image.Image | None = None
-    complete: bool = True
 
 
 def composed(
@@ -56,7 +40,8 @@ def composed(
             image = corrected(image, color_target or _of(canvas.pictures, index))
         finished, painted = (image, image) if overlay is None else laid_over(image, overlay, box)
         mask = masks[index]
-        pictures.append(Picture(finished, mask, painted if mask else None, uncorrected))
+        shown = painted if mask else None
+        pictures.append(Picture(finished, mask=mask, painted=shown, uncorrected=uncorrected))
     return pictures
 
 

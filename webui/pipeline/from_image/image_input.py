@@ -7,6 +7,7 @@ from typing import Literal
 
 from PIL import Image
 
+from webui.core.choices import NO_UPSCALER, Upscaler
 from webui.pipeline.upscaling import resized
 
 JUST_RESIZE, CROP_AND_RESIZE, RESIZE_AND_FILL, LATENT_UPSCALE = range(4)
@@ -27,7 +28,7 @@ def pixels_hash(image: Image.Image) -> str:
     return hashlib.md5(image.tobytes(), usedforsecurity=False).hexdigest()
 
 
-def fitted(image: Image.Image, mode: int, width: int, height: int, upscaler: str = "None") -> Image.Image:
+def fitted(image: Image.Image, mode: int, width: int, height: int, upscaler: Upscaler = NO_UPSCALER) -> Image.Image:
     """The picture at a size by one of the resize modes; the latent one falls back to filling.
 
     JUST_RESIZE stretches it, CROP_AND_RESIZE covers the size and cuts, the others fit it in and fill the borders

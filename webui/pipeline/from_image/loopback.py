@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from webui.core.pictures import decoded_picture, encode_image
-from webui.core.request import FromImage, GenerationRequest, GenerationResult, Loopback, ResultImage
+from webui.core.request import FromImage, GenerationRequest, GenerationResult, Loopback
+from webui.core.results import ResultFile
 from webui.pipeline.engine import Engine
 from webui.pipeline.from_image.image_input import flattened
 from webui.pipeline.from_image.source import ORIGINAL
@@ -20,6 +21,7 @@ from webui.pipeline.infotext import image_infotext
 from webui.pipeline.job import Job
 from webui.pipeline.postprocess import make_grid
 from webui.pipeline.report import job_info
+from webui.pipeline.saving.results import finish_job
 
 if TYPE_CHECKING:
     from webui.jobs.context import JobContext
@@ -37,7 +39,7 @@ class Loop:
 
     job: Job
     picture: Image.Image
-    result: ResultImage
+    result: ResultFile
 
 
 def run(engine: Engine, request: GenerationRequest, progress: JobContext) -> GenerationResult:
@@ -66,7 +68,7 @@ def run(engine: Engine, request: GenerationRequest, progress: JobContext) -> Gen
                 asked = asked.replace(seed=latest.seeds[0] + 1, variation=variation)
             jobs.append(_begun(engine, asked, progress, loopback, image))
             made = make_pictures(jobs[-1])
-            if not made.pictures:  # stopped before it was decoded
+            if not made.pictures:  # stopped before it was decoded, or an extension dropped it
                 break
             loops.append(Loop(jobs[-1], made.pictures[0], made.results[0]))
             source = _started_from(image, made.pictures[0])
@@ -123,4 +125,5 @@ def _result(first: Job, kept: Sequence[Loop], seconds: float) -> GenerationResul
     }
     comments = dict.fromkeys(comment for loop in kept for comment in loop.job.report.comments)
     unsaved = next((loop.job.saver.keeper.unsaved for loop in reversed(kept) if loop.job.saver.keeper.unsaved), None)
-    return GenerationResult(tuple(results), info, tuple(comments), seconds, unsaved or first.saver.keeper.unsaved)
+    unsaved = unsaved or first.saver.keeper.unsaved
+    return finish_job(first, GenerationResult(tuple(results), info, tuple(comments), seconds, unsaved))

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from webui.core.choices import NO_UPSCALER, Upscaler
 from webui.core.errors import InvalidRequest
 from webui.core.pictures import decoded_picture
 from webui.core.request import Inpaint
@@ -111,12 +112,15 @@ def make_masking(plan: GenerationPlan, inpaint: Inpaint) -> Masking | None:
     return Masking(part, _part(given, box, size) if given else part, mask, box)
 
 
-def make_canvas(plan: GenerationPlan, inputs: Sequence[Image.Image], masking: Masking | None) -> Canvas:
+def make_canvas(
+    plan: GenerationPlan, inputs: Sequence[Image.Image], masking: Masking | None, upscaler: Upscaler = NO_UPSCALER
+) -> Canvas:
     """The input pictures at the size that is painted, and what is laid over the result.
 
+    upscaler: how a picture is enlarged where it has to grow.
     Raises: InvalidRequest for a mask of another size than the picture that it says a part of.
     """
-    asked, upscaler = plan.request.image, plan.settings["upscaler_for_img2img"] or "None"
+    asked = plan.request.image
     assert asked is not None
     size = plan.first.width, plan.first.height
     pictures, originals = [], []

@@ -15,7 +15,7 @@ from PIL import Image
 from webui.core.errors import NoSpace, NotSaved, WebuiError, not_saved
 from webui.core.file_names import cut_to_bytes, longest_name_in, safe_name
 from webui.core.files import write_atomic
-from webui.core.pictures import PARAMETERS, PictureFormat, encode_image, format_for
+from webui.core.pictures import PARAMETERS, encode_image, format_for
 from webui.core.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -26,10 +26,10 @@ UNNAMED = "picture"
 
 @dataclass(frozen=True)
 class Encoded:
-    """A file's content and format. texts: what it carries, the infotext under "parameters"."""
+    """A file's content and format, the ending of its name. texts: what it carries, the infotext under "parameters"."""
 
     data: bytes
-    format: PictureFormat
+    format: str
     texts: Mapping[str, str]
 
 

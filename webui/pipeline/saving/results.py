@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
 
 from webui.core.files import write_atomic
-from webui.core.request import ResultImage
-from webui.pipeline.from_image.compositing import Picture
+from webui.core.request import GenerationResult
+from webui.core.results import SHOWN_AS_PICTURE, Picture, ResultFile
 from webui.pipeline.from_image.masks import composite
 from webui.pipeline.infotext import image_infotext
 from webui.pipeline.job import Job
@@ -40,21 +41,45 @@ def is_kept(job: Job, picture: Picture) -> bool:
     return job.plan.request.save_samples and (picture.complete or job.plan.settings["save_incomplete_images"])
 
 
-def saved(job: Job, picture: Picture, finished: Image.Image, index: int) -> ResultImage:
-    """A picture of the job with its text, saved if that is wished and can be done. finished: after all processing."""
-    text = image_infotext(job.plan, index, job.report.fields)
+def hand_over(job: Job, picture: Picture) -> list[ResultFile]:
+    """A finished picture with what belongs to it, saved as far as that is wished."""
+    if picture.role != "picture":
+        return [job.saver.sample(picture.image, picture.index, "", save=False, role=picture.role)]
+    save_uncorrected(job, picture)
+    return [save_picture(job, picture), *mask_pictures(job, picture)]
+
+
+def save_picture(job: Job, picture: Picture) -> ResultFile:
+    """A picture of the job with its text, saved if that is wished and can be done."""
+    text = image_infotext(job.plan, picture.index, job.report.fields)
     save = is_kept(job, picture) and job.plan.settings["samples_save"]
-    result = job.saver.sample(finished, index, text, save=save)
+    result = job.saver.sample(picture.image, picture.index, text, save=save)
     if result.path is not None:
-        job.engine.host.image_saved(Path(result.path), finished, job.plan)
+        job.engine.host.image_saved(Path(result.path), picture.image, job.plan)
     return result
 
 
-def mask_pictures(job: Job, picture: Picture, index: int) -> list[ResultImage]:
+def finish_job(job: Job, result: GenerationResult) -> GenerationResult:
+    """The result with the files that extensions add to it."""
+    added = job.engine.host.finish(result, job.plan, job.progress, job.report, job.state, job.saver.file)
+    if not added and len(result.comments) == len(job.report.comments):
+        return result
+    pictures = [item for item in added if item.role in SHOWN_AS_PICTURE]
+    others = [item for item in added if item.role not in SHOWN_AS_PICTURE]
+    return replace(
+        result,
+        images=(*result.images, *pictures),
+        files=(*result.files, *others),
+        comments=tuple(dict.fromkeys((*result.comments, *job.report.comments))),
+    )
+
+
+def mask_pictures(job: Job, picture: Picture) -> list[ResultFile]:
     """The mask and what was painted in it, those that the settings want shown; they save them, too."""
     if picture.mask is None or picture.painted is None:
         return []
     settings, shown = job.plan.settings, []
+    index = picture.index
     text = image_infotext(job.plan, index, job.report.fields)
     for kind, suffix in (("mask", "-mask"), ("mask_composite", "-mask-composite")):
         kept, returned = settings[f"save_{kind}"] and is_kept(job, picture), settings[f"return_{kind}"]
@@ -64,19 +89,19 @@ def mask_pictures(job: Job, picture: Picture, index: int) -> list[ResultImage]:
         if kept:
             job.saver.sample(made, index, text, suffix=suffix)
         if returned:
-            shown.append(job.saver.sample(made, index, "", save=False))
+            shown.append(job.saver.sample(made, index, "", save=False, role="mask"))
     return shown
 
 
-def save_uncorrected(job: Job, picture: Picture, index: int) -> None:
+def save_uncorrected(job: Job, picture: Picture) -> None:
     """Keep the picture as it was before colour correction, if that is wished."""
     wanted = is_kept(job, picture) and job.plan.settings["save_images_before_color_correction"]
     if wanted and picture.uncorrected is not None:
-        text = image_infotext(job.plan, index, job.report.fields)
-        job.saver.sample(picture.uncorrected, index, text, suffix="-before-color-correction")
+        text = image_infotext(job.plan, picture.index, job.report.fields)
+        job.saver.sample(picture.uncorrected, picture.index, text, suffix="-before-color-correction")
 
 
-def with_grid(job: Job, pictures: Sequence[Image.Image], results: list[ResultImage]) -> list[ResultImage]:
+def with_grid(job: Job, pictures: Sequence[Image.Image], results: list[ResultFile]) -> list[ResultFile]:
     """The results, a grid of the pictures in front if that is wished."""
     settings = job.plan.settings
     if not (settings["return_grid"] or settings["grid_save"]):

@@ -15,7 +15,7 @@ from webui.core.files import write_atomic
 from webui.core.paths import Paths, inside
 from webui.core.pictures import MIME, PARAMETERS
 from webui.core.provenance import CHUNK, Provenance
-from webui.core.request import ResultImage
+from webui.core.results import ResultFile, Role
 from webui.pipeline.plan import GenerationPlan
 from webui.pipeline.saving.names import NameFacts, fill_pattern, safe_part
 from webui.pipeline.saving.picture_files import Encoded, Keeper, encoded, write_jpg_copy
@@ -43,28 +43,49 @@ class Saver:
         self.keeper = Keeper(self.settings, paths.rescue, tell)
 
     def sample(
-        self, image: Image.Image, index: int, infotext: str, *, suffix: str = "", save: bool = True
-    ) -> ResultImage:
+        self,
+        image: Image.Image,
+        index: int,
+        infotext: str,
+        *,
+        suffix: str = "",
+        save: bool = True,
+        role: Role = "picture",
+    ) -> ResultFile:
         """One picture of the job, saved when `save`. suffix: e.g. "-before-highres-fix"."""
         picture = self._encoded(image, infotext)
         path = None
         if save:
-            facts = self._facts(index, picture.data)
-            folder = partial(
-                self._folder, "outdir_samples", f"outdir_{self.plan.request.mode}_samples", "save_to_dirs", facts
-            )
-            pattern = self.settings["samples_filename_pattern"]
-            pattern = pattern or ("[seed]" if self.settings["save_to_dirs"] else "[seed]-[prompt_spaces]")
-            name = fill_pattern(pattern, facts)
-            numbered = self.settings["save_images_add_number"] or not name
-            path = self._write(
-                image, picture, folder, f"-{name}" if numbered else name, numbered=numbered, suffix=suffix
-            )
+            folder, name, numbered = self._place(index, picture.data)
+            path = self._write(image, picture, folder, name, numbered=numbered, suffix=suffix)
             if path is not None:
                 self._write_text(path, infotext)
-        return _result(image, picture, infotext, path)
+        return _result(image, picture, infotext, path, role)
 
-    def grid(self, image: Image.Image, infotext: str, *, save: bool) -> ResultImage:
+    def file(
+        self, data: bytes, ending: str, mime: str, role: Role, infotext: str = "", *, index: int = 0
+    ) -> ResultFile:
+        """A file that is no picture, saved beside the job's pictures and named as they are.
+
+        ending: of its name, such as "mp4". index: number of the picture that it is named after.
+        """
+        folder, name, numbered = self._place(index, data)
+        path = self.keeper.write(folder, name, Encoded(data, ending, {}), numbered=numbered)
+        return ResultFile(data, mime, infotext, path=str(path) if path else None, role=role)
+
+    def _place(self, index: int, data: bytes) -> tuple[Callable[[], Path], str, bool]:
+        """Folder and name of a file that belongs to a picture of the job, and whether a number goes before."""
+        facts = self._facts(index, data)
+        folder = partial(
+            self._folder, "outdir_samples", f"outdir_{self.plan.request.mode}_samples", "save_to_dirs", facts
+        )
+        pattern = self.settings["samples_filename_pattern"]
+        pattern = pattern or ("[seed]" if self.settings["save_to_dirs"] else "[seed]-[prompt_spaces]")
+        name = fill_pattern(pattern, facts)
+        numbered = self.settings["save_images_add_number"] or not name
+        return folder, f"-{name}" if numbered else name, numbered
+
+    def grid(self, image: Image.Image, infotext: str, *, save: bool) -> ResultFile:
         """The grid of the whole job."""
         picture = self._encoded(image, infotext, grid=True)
         path = None
@@ -75,7 +96,7 @@ class Saver:
             )
             name = "-" + fill_pattern("[seed]", facts) if self.settings["grid_extended_filename"] else ""
             path = self._write(image, picture, folder, name, numbered=True, basename="grid")
-        return _result(image, picture, infotext, path, is_grid=True)
+        return _result(image, picture, infotext, path, "grid")
 
     def input_picture(self, image: Image.Image, name: str) -> None:
         """A picture that img2img starts from, once under its name."""
@@ -158,11 +179,9 @@ def _text_of(value: object) -> str | None:
     return None if value is None else str(value)
 
 
-def _result(
-    image: Image.Image, picture: Encoded, infotext: str, path: Path | None, *, is_grid: bool = False
-) -> ResultImage:
-    mime = MIME[picture.format]
-    return ResultImage(picture.data, mime, infotext, image.width, image.height, str(path) if path else None, is_grid)
+def _result(image: Image.Image, picture: Encoded, infotext: str, path: Path | None, role: Role) -> ResultFile:
+    saved = str(path) if path else None
+    return ResultFile(picture.data, MIME[picture.format], infotext, image.width, image.height, saved, role)
 
 
 def _vae_filename(plan: GenerationPlan) -> str:

@@ -7,13 +7,12 @@ import * as downloads from "./downloads.js";
 import * as extraNetworks from "./extra_networks.js";
 import * as img2img from "./img2img.js";
 import { chosenPicture, newlyChosenPicture } from "./lightbox.js";
+import { translate } from "./localization.js";
 import * as progress from "./progress.js";
 import { settings } from "./settings.js";
 import { addTooltips } from "./tooltips.js";
 
 const TABS = ["txt2img", "img2img"];
-const WITH_JOBS = [...TABS, "extras"];
-const STARTS = ["generate", "submit", "upscale"]; // ends of the ids of buttons that begin a job
 const TYPING_PAUSE = 800; // milliseconds before tokens are counted anew
 const JUDGE_PAUSE = 500; // milliseconds without a change before the form is judged anew
 const DIALOGS = "[data-open], dialog[open]"; // the browser closes the latter
@@ -47,11 +46,12 @@ window.easel = {
     click("change_checkpoint");
   },
 
-  // values: of the job id's box and all that a job is made from. places: of the form among them, to be shown again
-  // on a reloaded page; null keeps nothing.
-  newJob(tab, values, places) {
+  // values: of the job id's box, at the place idPlace, and of all that a job is made from. places: of the form among
+  // them, to be shown again on a reloaded page; null keeps nothing.
+  newJob(tab, values, idPlace, places) {
     if (places) remember(sessionStorage, formKey(tab), JSON.stringify(places.map((place) => values[place])));
-    return [progress.newJob(tab), ...values.slice(1)];
+    const id = progress.newJob(tab);
+    return values.map((value, place) => (place === idPlace ? id : value));
   },
 
   // The form as it was at the last Generate, with the prompts (its first two) as last typed.
@@ -100,6 +100,14 @@ function ready(json) {
   document.documentElement.dataset.easel = "ready";
   if (settings.disable_token_counters) document.documentElement.dataset.counters = "off";
   for (const tab of TABS) takeUp(tab);
+  for (const tab of progress.rememberedPlaces()) if (!TABS.includes(tab)) takeUpJob(tab);
+  translate(settings.localization);
+}
+
+// A place that starts jobs but has no form to be restored: the job that ran when the page was left.
+async function takeUpJob(tab) {
+  await appears(`${tab}_show_result`);
+  progress.resume(tab);
 }
 
 // A tab as it was left: its form, and the job that ran. A tab is built when it is opened for the first time.
@@ -170,10 +178,11 @@ function onClick(event) {
     remember(localStorage, "easel_hint", "dismissed");
     document.documentElement.dataset.hint = "dismissed";
   }
-  for (const tab of WITH_JOBS) {
-    if (STARTS.some((end) => target?.id === `${tab}_${end}`)) progress.clickedGenerate(tab);
-    if (target?.id === `${tab}_interrupt`) progress.interrupting(tab);
-    if (target?.id === `${tab}_restore_progress`) progress.resume(tab);
+  const [, tab, what] = target?.id?.match(/^(.+)_(generate|submit|upscale|interrupt|restore_progress)$/) ?? [];
+  if (tab && byId(`${tab}_generate_box`)) {
+    if (what === "interrupt") progress.interrupting(tab);
+    else if (what === "restore_progress") progress.resume(tab);
+    else progress.clickedGenerate(tab);
   }
 }
 

@@ -21,6 +21,15 @@ const key = (tab) => `${tab}_task_id`;
 export const shownJob = (tab) => shown.get(tab) ?? "";
 export const isRunning = (tab) => watched.has(tab);
 
+// The places on the page whose last job this browser knows.
+export function rememberedPlaces() {
+  try {
+    return Object.keys(localStorage).flatMap((name) => name.match(/^(.+)_task_id$/)?.[1] ?? []);
+  } catch {
+    return []; // a store that may not be used
+  }
+}
+
 // The job that a click on Interrupt or Skip means, once the server knows it: before, it would stop nothing.
 export async function currentJob(tab) {
   const job = watched.get(tab);

@@ -10,7 +10,7 @@ from gradio.blocks import BlockFunction
 
 from webui.core.errors import Refused
 from webui.ui.visitors.files import VisitorFiles
-from webui.ui.visitors.tables import FILES_IN
+from webui.ui.visitors.tables import files_in
 
 FILE_ADDRESS = "/gradio_api/file="
 
@@ -21,7 +21,7 @@ def check_payload(fn: BlockFunction, body: dict[str, Any], owner: str, files: Vi
     host: by which the visitor addressed the server. Raises: Refused.
     """
     given = list(_file_dicts(body.get("data")))
-    allowed = sum(FILES_IN.get(type(component).__name__, 0) for component in fn.inputs)
+    allowed = sum(files_in(type(component)) for component in fn.inputs)
     if len(given) > allowed:
         raise Refused(f"This event takes {allowed} files and was given {len(given)}.")
     for item in (*given, *_file_dicts(body.get("event_data"))):

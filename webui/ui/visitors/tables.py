@@ -62,7 +62,7 @@ ROUTES: Final[Mapping[str, Use]] = {
     f"GET {GRADIO}/token": Use.ABSENT,  # would show scripts the cookie they must not see
     f"GET {GRADIO}/proxy={{url_path:path}}": Use.ABSENT,
     f"HEAD {GRADIO}/proxy={{url_path:path}}": Use.ABSENT,
-    f"GET {GRADIO}/custom_component/{{id}}/{{environment}}/{{type}}/{{file_name}}": Use.ABSENT,
+    f"GET {GRADIO}/custom_component/{{id}}/{{environment}}/{{type}}/{{file_name}}": Use.OPEN,  # of extensions
     f"POST {GRADIO}/component_server": Use.ABSENT,
     f"POST {GRADIO}/call/v2/{{api_name}}": Use.ABSENT,
     f"GET {GRADIO}/call/v2/{{api_name}}/{{event_id}}": Use.ABSENT,
@@ -106,8 +106,16 @@ FILES_IN: Final[Mapping[str, int]] = {
     "File": 1000,
     "Gallery": 1000,
     "ImageEditor": 100,  # background, layers, the whole
+    "ColorPicker": 0,
+    "Video": 1,
+    "Audio": 1,
 }
 """Files that an event may be given, or may return, for each component of its own, by the component's class."""
+
+
+def files_in(component: type) -> int:
+    """Of a component's class; one of an extension's own counts as what it derives from, as none when that is new."""
+    return next((FILES_IN[kind.__name__] for kind in component.__mro__ if kind.__name__ in FILES_IN), 0)
 
 
 def use_of(method: str, path: str) -> Use:

@@ -19,7 +19,7 @@ from webui.ui.visitors.sessions import PageSessions
 from webui.ui.visitors.uploads import upload_routes
 
 if TYPE_CHECKING:
-    from webui.ui.lean import LeanBlocks
+    from webui.ui.blocks import PageBlocks
 
 
 class Visitors:
@@ -37,7 +37,7 @@ class Visitors:
         """What is served in place of Gradio's own, to be added before it."""
         return upload_routes(self.sessions, self._files)
 
-    def guard(self, app: App, page: LeanBlocks) -> None:
+    def guard(self, app: App, page: PageBlocks) -> None:
         """Let nothing reach Gradio's app past the gate."""
         page.visitors = self
         app.add_middleware(VisitorGate, page=page, sessions=self.sessions, files=self._files)
