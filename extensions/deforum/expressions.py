@@ -1,7 +1,7 @@
 """One formula of a schedule or prompt: checked by its syntax tree, then computed by numexpr for all frames at once.
 
-The text is never executed: a tree of allowed operators, names and functions is written out again, and numexpr, which has
-an interpreter of its own, reads what was written.
+The text is never executed: a tree of allowed operators, names and functions is written out again, and numexpr, which
+has an interpreter of its own, reads what was written.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ _ARITHMETIC = {
     ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.FloorDiv: "//", ast.Mod: "%", ast.Pow: "**",
 }  # fmt: skip
 _BITWISE = {ast.BitAnd: "&", ast.BitOr: "|", ast.BitXor: "^"}
+_SIGNS = {ast.USub: "-", ast.UAdd: "", ast.Invert: "~"}
 _COMPARISONS = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "==", ast.NotEq: "!="}
 
 
@@ -87,8 +88,8 @@ def _write(node: ast.expr, names: Mapping[str, Any], in_integers: bool) -> str:
             return name
         case ast.Name(id=name):
             raise BadExpression(f'has the unknown name "{name[:40]}"; there are {", ".join(names)}')
-        case ast.UnaryOp(op=ast.USub() | ast.UAdd() | ast.Invert() as sign, operand=operand):
-            return f"({'-' if isinstance(sign, ast.USub) else '~' if isinstance(sign, ast.Invert) else ''}{write(operand)})"
+        case ast.UnaryOp(op=sign, operand=operand) if type(sign) in _SIGNS:
+            return f"({_SIGNS[type(sign)]}{write(operand)})"
         case ast.BinOp(left=left, op=op, right=right) if type(op) in {**_ARITHMETIC, **_BITWISE}:
             if in_integers and isinstance(op, ast.Pow):
                 raise BadExpression("has ** beside & | ~ on whole numbers, which don't go together")

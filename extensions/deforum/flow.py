@@ -67,7 +67,8 @@ def _raft(first: Any, second: Any) -> Any:
     path = os.path.join(torch.hub.get_dir(), "checkpoints", name)
     if not os.path.isfile(path):
         raise InvalidRequest(
-            f"Optical flow by RAFT needs its weights, {name}, in {os.path.dirname(path)}; choose DIS Fine, or put it there."
+            f"Optical flow by RAFT needs its weights, {name}, in {os.path.dirname(path)}; "
+            "choose DIS Fine, or put it there."
         )
     network = raft_large()
     network.load_state_dict(torch.load(path, weights_only=True))

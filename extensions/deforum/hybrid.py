@@ -17,8 +17,8 @@ RATIO = 0.75
 class Composite:
     """How a video frame is laid over a picture.
 
-    alpha: share of it, 0 to 1. mask: "None", "Depth", "Video Depth", "Blend" or "Difference"; the picture shows where it
-    is white. equalize: "None", "Before", "After" or "Both". cutoffs: low and high percent of the auto contrast, or None.
+    alpha: share of it, 0 to 1. mask: "None", "Depth", "Video Depth", "Blend" or "Difference"; the picture shows where
+    it is white. equalize: "None", "Before", "After" or "Both". cutoffs: low and high percent of the auto contrast.
     """
 
     alpha: float

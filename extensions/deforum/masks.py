@@ -34,9 +34,7 @@ def prepare(
         mask = ImageOps.invert(mask)
     found = np.asarray(mask, dtype=np.float64) / 255
     if not found.any():
-        raise InvalidRequest(
-            "The mask is black all over, so there is nothing to paint; invert it or choose another one."
-        )
+        raise InvalidRequest("The mask is black all over, so nothing would be painted; invert it or choose another.")
     return found
 
 
@@ -73,7 +71,7 @@ def _tokens(formula: str) -> Iterator[str]:
         found = _TOKEN.match(formula, place)
         if found is None:
             raise InvalidRequest(
-                f'The mask formula "{formula[:80]}" has "{formula[place : place + 20].strip()}", which is neither {{name}}, '
+                f'The mask formula "{formula[:80]}" has "{formula[place : place + 20].strip()}": neither {{name}}, '
                 "[file], <word> nor one of ! & | ^ \\ ( )."
             )
         yield found["name"] or found["sign"]

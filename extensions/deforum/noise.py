@@ -11,7 +11,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Perlin:
-    """width, height: cells of the coarsest octave. Each octave halves the cells and weighs `persistence` of the last."""
+    """width, height: cells of the coarsest octave. Each octave halves them and weighs `persistence` of the last."""
 
     width: int = 8
     height: int = 8

@@ -40,8 +40,9 @@ class BlankFrame(WebuiError):
 class Materials:
     """What the animation is made from besides prompts; all pictures of the frames' size.
 
-    mask: (H, W) of 0 to 1 by frame, white is painted. noise_mask: the same, for the noise. video: frames of the source by
-    number. guides: by key frame. color_sample: of an image that rules the colours. depth: distances of a picture's points.
+    mask: (H, W) of 0 to 1 by frame, white is painted. noise_mask: the same, for the noise. video: frames of the source
+    by number. guides: by key frame. color_sample: of an image that rules the colours. depth: distances of a picture's
+    points.
     """
 
     init: Picture | None = None

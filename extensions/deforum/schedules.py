@@ -1,7 +1,7 @@
 """The grammar of schedules, `0: (1), 30: (1 + 0.1*sin(t))`, and their values for every frame.
 
-Keys are frames: whole numbers, or formulas of max_f and s. A value that is a plain number is a point that neighbours are
-interpolated to; any other value is a formula of t, s and max_f that holds until the next key.
+Keys are frames: whole numbers, or formulas of max_f and s. A value that is a plain number is a point that neighbours
+are interpolated to; any other value is a formula of t, s and max_f that holds until the next key.
 """
 
 from __future__ import annotations

@@ -262,8 +262,8 @@ class Settings(Params):
     original_arithmetic: bool = param(
         False,
         label="Original arithmetic",
-        help="Compute the perspective flip, colour matching, contrast and anti-blur exactly as old animations were made, "
-        "with their known slips.",
+        help="Compute the perspective flip, colour matching, contrast and anti-blur exactly as old animations were "
+        "made, with their known slips.",
     )
 
     @property

@@ -47,7 +47,7 @@ VIDEO = [picture(number) for number in range(900, 920)]
 RICH: list[dict[str, Any]] = [
     {"max_frames": 7, "diffusion_cadence": 1, "angle": "0:(5)", "seed_behavior": "random"},
     {"max_frames": 11, "diffusion_cadence": 3, "zoom": "0:(1.1)", "optical_flow_cadence": "DIS Medium"},
-    {"max_frames": 9, "diffusion_cadence": 4, "animation_mode": "3D", "seed_behavior": "ladder", "rotation_3d_y": "0:(4)"},
+    {"max_frames": 9, "diffusion_cadence": 4, "animation_mode": "3D", "seed_behavior": "ladder"},
     {"max_frames": 6, "diffusion_cadence": 2, "hybrid_composite": "Normal", "hybrid_motion": "Optical Flow",
      "hybrid_flow_method": "Farneback", "color_coherence": "RGB"},
     {"max_frames": 5, "animation_mode": "Interpolation", "seed_behavior": "schedule", "seed_schedule": "0:(-1)"},
@@ -130,7 +130,8 @@ def test_what_is_scheduled_reaches_the_model() -> None:
     given = {
         "max_frames": 3, "diffusion_cadence": 1, "cfg_scale_schedule": "0:(5), 2:(7)", "enable_steps_scheduling": True,
         "steps_schedule": "0:(10+t)", "enable_sampler_scheduling": True, "sampler_schedule": '0:("Euler"), 1:("DDIM")',
-        "enable_checkpoint_scheduling": True, "checkpoint_schedule": '0:("a"), 2:("b")', "enable_clipskip_scheduling": True,
+        "enable_checkpoint_scheduling": True, "checkpoint_schedule": '0:("a"), 2:("b")',
+        "enable_clipskip_scheduling": True,
         "enable_subseed_scheduling": True, "subseed_schedule": "0:(5+t)", "subseed_strength_schedule": "0:(0.25)",
         "enable_ddim_eta_scheduling": True, "ddim_eta_schedule": "0:(0.5)", "enable_ancestral_eta_scheduling": True,
         "prompts": {"0": "a --neg b"}, "animation_prompts_positive": "fine", "animation_prompts_negative": "bad",
@@ -192,8 +193,8 @@ def test_mask_keeps_the_init_outside() -> None:
 
 def test_noise_mask() -> None:
     everywhere, nowhere = np.ones((64, 64)), np.zeros((64, 64))
-    given = {"max_frames": 2, "diffusion_cadence": 1, "noise_schedule": "0:(0.5)", "zoom": "0:(1)", "amount_schedule": "0:(0)",
-             "use_noise_mask": True, "color_coherence": "None"}  # fmt: skip
+    given = {"max_frames": 2, "diffusion_cadence": 1, "noise_schedule": "0:(0.5)", "zoom": "0:(1)",
+             "amount_schedule": "0:(0)", "use_noise_mask": True, "color_coherence": "None"}  # fmt: skip
     made, painter = made_of(given, noise_mask=lambda frame: nowhere)
     assert (painter.asked[1][0] == made[0]).all()
     _, painter = made_of(given, noise_mask=lambda frame: everywhere)
@@ -203,7 +204,8 @@ def test_noise_mask() -> None:
 @pytest.mark.parametrize("when", ["Normal", "Before Motion", "After Generation"])
 def test_hybrid_composite(when: str) -> None:
     given = {"max_frames": 2, "diffusion_cadence": 1, "hybrid_composite": when, "hybrid_comp_alpha_schedule": "0:(1)",
-             "noise_schedule": "0:(0)", "amount_schedule": "0:(0)", "color_coherence": "None", "zoom": "0:(1)"}  # fmt: skip
+             "noise_schedule": "0:(0)", "amount_schedule": "0:(0)", "color_coherence": "None",
+             "zoom": "0:(1)"}  # fmt: skip
     made, painter = made_of(given, video=VIDEO.__getitem__)
     seen = made[1] if when == "After Generation" else painter.asked[1][0]
     assert (seen == VIDEO[1]).all()

@@ -50,7 +50,7 @@ def test_a_file_from_before_2023() -> None:
 
 
 def test_the_recorded_files_are_written_as_they_were(parity: Path) -> None:
-    """Apart from keys of units that nobody sent, which the original leaves null, and a number that it writes as text."""
+    """Apart from units' keys that nobody sent, which the original leaves null, and a number that it writes as text."""
     files = sorted((parity / "deforum" / "settings").glob("*.json"))
     assert len(files) >= 60
     for file in files:
