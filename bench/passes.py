@@ -28,8 +28,8 @@ from webui.pipeline.engine import build
 from webui.pipeline.job import Report
 from webui.pipeline.latents import noise_table
 from webui.pipeline.passes import Pass, PassParts
-from webui.pipeline.plan import GenerationPlan
 from webui.pipeline.sampling import sample
+from webui.planning.plan import GenerationPlan
 
 CHANNELS, TOKENS, WIDTH = 4, 77, 768
 SEED = 1

@@ -56,7 +56,7 @@ def material(engine: Engine, count: int) -> tuple[Tensor, Tensor]:
     for seed in range(count):
         prompt = f"a {COLOUR_NAMES[seed % len(COLOUR_NAMES)]} {NOUNS[seed % len(NOUNS)]}"
         request = GenerationRequest(prompt=prompt, seed=seed, width=size, height=size, steps=12, save_samples=False)
-        result = run(engine, request, JobContext.alone())
+        result = run(engine, engine.plan(request), JobContext.alone())
         pictures.append(to_tensor(Image.open(io.BytesIO(result.images[0].data)).convert("RGB")))
         with engine.models.lease(checkpoint) as model, torch.inference_mode():
             latents.append(model.encode(pictures[-1][None], torch.Generator().manual_seed(seed))[0])

@@ -5,6 +5,7 @@ Nothing here imports torch: the page answers while the worker thread loads the m
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal
@@ -14,8 +15,8 @@ import threading
 import time
 import webbrowser
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import cache
+from contextlib import ExitStack, contextmanager
+from functools import cache, partial
 from pathlib import Path
 
 import uvicorn
@@ -31,15 +32,24 @@ from webui.catalog.hashes import HashCache
 from webui.catalog.hashing import BackgroundHasher
 from webui.catalog.networks import EmbeddingCatalog, HypernetworkCatalog, LoraCatalog, Networks
 from webui.catalog.vaes import VaeCatalog
-from webui.core.choices import Choices
+from webui.core.choices import Choices, ExtrasStep
 from webui.core.errors import WebuiError
+from webui.core.files import takes
 from webui.core.flags import BadFlag, Flags, parse_flags
 from webui.core.layouts import folders_of, listed_folders
+from webui.core.params import Params
 from webui.core.paths import Paths
 from webui.core.settings import SettingsStore, frozen_keys
 from webui.core.settings_table import SETTINGS
+from webui.core.stored import Codec
+from webui.extensions.easel import Catalogs, Easel
 from webui.extensions.loader import load_extensions
+from webui.jobs.blobs import BlobStore
+from webui.jobs.outcomes import Disk
 from webui.jobs.runner import JobRunner
+from webui.jobs.store import JobStore
+from webui.planning.planner import Planner
+from webui.process.data_lock import lock_data_folder
 from webui.process.supervision import (
     EXIT_FAILED_START,
     announce_ready,
@@ -48,6 +58,8 @@ from webui.process.supervision import (
 )
 from webui.prompts.styles import StyleStore
 from webui.prompts.tokenizer import ClipTokenizer
+from webui.services.choices import choices_of
+from webui.services.kinds import LOAD, OWN_KINDS
 from webui.services.services import Parts, Services
 
 log = logging.getLogger("easel")
@@ -71,13 +83,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     watch_supervisor()
     for warning in warnings:
         log.warning(warning)
-    try:
-        listener = bound_socket(flags)
-        services = build_services(flags)
-    except (WebuiError, OSError) as error:
-        log.error("Easel can't start: %s", error)
-        return EXIT_FAILED_START
-    return serve(services, listener)
+    with ExitStack() as held:
+        try:
+            held.enter_context(lock_data_folder(Paths.of(flags).data))
+            listener = bound_socket(flags)
+            services = build_services(flags)
+        except (WebuiError, OSError) as error:
+            log.error("Easel can't start: %s", error)
+            return EXIT_FAILED_START
+        return serve(services, listener)
 
 
 def build_services(flags: Flags) -> Services:
@@ -113,21 +127,51 @@ def build_services(flags: Flags) -> Services:
     checkpoints = CheckpointCatalog(roots, hashes, files, own, hasher)
     if flags.ckpt and not flags.freeze_settings:
         settings.update({"sd_model_checkpoint": checkpoints.find(str(flags.ckpt)).title})
+    styles, vaes = (
+        StyleStore(flags.styles_files or (paths.styles,)),
+        VaeCatalog((paths.vae, *folders_of(extra, "vae")), roots, hashes),
+    )
     parts = Parts(
         flags=flags,
         paths=paths,
         settings=settings,
         checkpoints=checkpoints,
         networks=_networks(paths, extra, hashes),
-        vaes=VaeCatalog((paths.vae, *folders_of(extra, "vae")), roots, hashes),
+        vaes=vaes,
         styles=styles,
         host=host,
         choices=choices,
+        planner=Planner(settings, checkpoints, vaes, styles, host, choices, flags.vae_path),
         tokenizer=cache(ClipTokenizer),
     )
-    jobs = JobRunner("webui.pipeline.engine:build", parts)
+    jobs = _jobs(parts)
     hasher.rest_while(lambda: jobs.current() is not None)
-    return Services(**vars(parts), jobs=jobs, problems=tuple(problems))
+    services = Services(**vars(parts), jobs=jobs, problems=(*problems, *jobs.problems))
+    catalogs = Catalogs(checkpoints, parts.networks, vaes)
+    host.started(Easel(paths, settings, jobs, catalogs, partial(choices_of, services)))
+    return services
+
+
+def _jobs(parts: Parts) -> JobRunner:
+    """The queue with what the last server left in it. Raises: StoreUnavailable, OSError."""
+    folder, host = parts.paths.jobs, parts.host
+    blobs = BlobStore(folder / "blobs")
+
+    def groups() -> list[type[Params]]:
+        steps = [step.params for step in parts.choices.all(ExtrasStep) if step.params is not None]
+        return [*host.params, *steps]
+
+    codec = Codec(blobs, lambda: parts.settings.snapshot().table, groups, parts.choices)
+    disk = Disk(JobStore(folder / "queue.sqlite"), blobs, codec)
+
+    def has_space(needed: int) -> bool:
+        settings = parts.settings.snapshot()
+        chosen = [parts.paths.data / settings[key] for key in settings if key.startswith("outdir_") and settings[key]]
+        by_disk = {place.stat().st_dev: place for place in (*chosen, parts.paths.outputs, folder) if place.is_dir()}
+        return all(takes(place, needed) for place in by_disk.values())
+
+    kinds = (*OWN_KINDS, *host.job_kinds)
+    return JobRunner("webui.pipeline.engine:build", parts, kinds, disk, has_space=has_space)
 
 
 def _networks(paths: Paths, extra: Sequence[str | Path], hashes: HashCache) -> Networks:
@@ -179,11 +223,12 @@ def bound_socket(flags: Flags) -> socket.socket:
 
 
 class Server(uvicorn.Server):
-    """uvicorn, which says when it answers."""
+    """uvicorn, which says when it answers, and when it is about to end, while those who wait can still be answered."""
 
-    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None], stopping: Callable[[], None]) -> None:
         super().__init__(config)
         self._started = started
+        self._stopping = stopping
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -200,6 +245,10 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             self._started()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await asyncio.to_thread(self._stopping)
+        await super().shutdown(sockets)
 
 
 def serve(services: Services, listener: socket.socket) -> int:
@@ -236,7 +285,7 @@ def serve(services: Services, listener: socket.socket) -> int:
         if flags.autolaunch and restart_count() == 0:
             webbrowser.open(url)
 
-    Server(config, started).run(sockets=[listener])
+    Server(config, started, services.jobs.close_queue).run(sockets=[listener])
     services.jobs.close(timeout=10)
     services.checkpoints.close()
     return 0
@@ -267,7 +316,7 @@ def _start_work(services: Services) -> None:
     """Start the worker, and load the model before anyone asks for a picture."""
     services.jobs.start()
     if not services.flags.skip_load_model_at_start and len(services.checkpoints):
-        services.jobs.submit("webui.pipeline.load:run", None, title="load")
+        services.jobs.submit(LOAD, None)
 
 
 def _share(services: Services, guard: Guard, gate: PasswordGate, port: int) -> None:

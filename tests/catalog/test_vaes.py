@@ -64,7 +64,8 @@ def test_names_are_sorted_and_those_in_the_vae_folder_come_first(catalog: VaeCat
     "spelling", ["anime.vae.safetensors", "anime.vae", "anime", "ANIME", "sub/anime.vae.safetensors"]
 )
 def test_every_spelling_finds_the_file_with_its_hash(spelling: str, catalog: VaeCatalog) -> None:
-    found = catalog.find(spelling)
+    found = catalog.hashed(catalog.find(spelling))
+    assert catalog.find(spelling) == found
     assert found.shorthash == hashlib.sha256(found.path.read_bytes()).hexdigest()[:10]
 
 

@@ -24,6 +24,7 @@ from webui.jobs.context import JobContext
 from webui.pipeline.engine import Engine, build
 from webui.pipeline.extras import run as run_extras
 from webui.pipeline.generate import run
+from webui.planning.extras import make_extras_plan
 
 FIXTURE = Path(__file__).resolve().parents[1] / "fixtures" / "extensions" / "enlarge"
 
@@ -45,7 +46,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 def made(engine: Engine, **values: Any) -> GenerationResult:
     small = {"prompt": "a cat", "steps": 2, "width": 64, "height": 64, "seed": 1, "sampler": "Euler"}
     request = GenerationRequest(**{**small, "save_samples": False, "save_grid": False, **values})
-    return run(engine, request, JobContext.alone())
+    return run(engine, engine.plan(request), JobContext.alone())
 
 
 def pixels(result: GenerationResult) -> np.ndarray:
@@ -81,7 +82,8 @@ def extras(engine: Engine, frame: int, **values: Any) -> GenerationResult:
     group = next(step.params for step in engine.choices.all(ExtrasStep) if step.name == "Frame")
     assert group is not None
     asked = {"sources": (SOURCE,), "save": False, "extensions": {"Frame": group(width=frame)}}
-    return run_extras(engine, ExtrasRequest(**asked, **values), JobContext.alone())
+    plan = make_extras_plan(ExtrasRequest(**asked, **values), engine.settings.snapshot(), engine.choices)
+    return run_extras(engine, plan, JobContext.alone())
 
 
 def test_an_extras_step_comes_in_its_order_and_tells_what_it_did(engine: Engine) -> None:

@@ -69,7 +69,7 @@ def made(engine: Engine, request: dict[str, Any] | None = None, **groups: dict[s
     small = {"prompt": "a cat", "negative_prompt": "a dog", "steps": 2, "width": 64, "height": 64, "seed": 1}
     values = {name: group(engine.host, name)(**given) for name, given in groups.items()}
     fixed = {"sampler": "Euler", "save_samples": False, "save_grid": False, "extensions": values}
-    return run(engine, GenerationRequest(**{**small, **fixed, **(request or {})}), JobContext.alone())
+    return run(engine, engine.plan(GenerationRequest(**{**small, **fixed, **(request or {})})), JobContext.alone())
 
 
 def pixels(result: GenerationResult, index: int = 0) -> np.ndarray:

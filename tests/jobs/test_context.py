@@ -1,3 +1,5 @@
+from pathlib import Path
+
 from webui.jobs.context import JobContext
 
 
@@ -46,24 +48,57 @@ def test_a_snapshot_knows_its_time() -> None:
     assert progress.job_timestamp.isdigit()
 
 
-def test_parts_count_their_passes_for_the_whole() -> None:
+def test_children_fill_their_shares() -> None:
     job = JobContext.alone()
     fractions = []
-    for number in range(4):
-        part = job.part_of(4 - number)
+    for _ in range(4):
+        part = job.child(1 / 4)
         part.begin_passes(2)
         part.next_pass()
         fractions.append(job.progress.fraction)
         part.next_pass()
     assert fractions == [0.125, 0.375, 0.625, 0.875]
     assert job.progress.fraction == 1
+    assert (job.progress.job_no, job.progress.job_count) == (8, 8)
+
+
+def test_children_of_children_and_unequal_shares() -> None:
+    job = JobContext.alone()
+    first = job.child(0.75)
+    for share, expected in ((0.5, 0.375), (0.5, 0.75)):
+        inner = first.child(share)
+        inner.begin_passes(3)
+        for _ in range(3):
+            inner.next_pass()
+        assert job.progress.fraction == expected
+    last = job.child(0.25)
+    last.begin_passes(1)
+    for _ in last.steps(range(2)):
+        assert 0.75 <= job.progress.fraction < 1
+    last.next_pass()
+    assert job.progress.fraction == 1
 
 
 def test_a_shorter_part_mends_the_estimate() -> None:
     job = JobContext.alone()
-    job.part_of(2).begin_passes(3)
+    job.child(1 / 2).begin_passes(3)
     assert job.progress.job_count == 6
     for _ in range(3):
         job.next_pass()
-    job.part_of(1).begin_passes(1)
+    job.child(1 / 2).begin_passes(1)
     assert job.progress.job_count == 4
+
+
+def test_the_state_of_a_job() -> None:
+    job = JobContext.alone()
+    assert job.load_state() is None
+    job.save_state({"frame": 3})
+    job.save_state({"frame": 4})
+    assert job.load_state() == {"frame": 4}
+
+
+def test_artifacts_are_listed(tmp_path: Path) -> None:
+    job = JobContext.alone()
+    assert job.artifact(tmp_path / "a.mp4") == tmp_path / "a.mp4"
+    job.artifact(tmp_path / "b.srt")
+    assert job.progress.artifacts == (str(tmp_path / "a.mp4"), str(tmp_path / "b.srt"))

@@ -9,6 +9,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,7 +17,10 @@ import pytest
 from webui.core.errors import InvalidRequest, NotFound, WebuiError
 from webui.jobs.context import JobContext
 from webui.jobs.errors import JobCancelled, JobFailed, ServerStopping, TooManyJobs
-from webui.jobs.runner import OUTCOMES_KEPT, RESULTS_KEPT, JobRunner
+from webui.jobs.kinds import JobKind
+from webui.jobs.outcomes import RESULTS_KEPT
+from webui.jobs.queue import OUTCOMES_KEPT
+from webui.jobs.runner import JobRunner
 
 HERE = __name__
 SOON = 60.0
@@ -128,8 +132,12 @@ def runner() -> Iterator[JobRunner]:
     assert runner.close(SOON)
 
 
-def submit(runner: JobRunner, handler: str, payload: object = None, **kwargs: Any) -> str:
-    return runner.submit(f"{HERE}:{handler}", payload, title=handler, **kwargs)
+def kind(handler: str) -> JobKind:
+    return JobKind(handler, f"{HERE}:{handler}", title=handler)
+
+
+def submit(runner: JobRunner, handler: str, payload: object = None, job_id: str | None = None, **kwargs: Any) -> str:
+    return runner.submit(replace(kind(handler), **kwargs), payload, job_id=job_id)
 
 
 def test_the_engine_and_the_jobs_live_in_one_other_thread(runner: JobRunner) -> None:
@@ -264,9 +272,9 @@ def test_a_waiting_job_can_be_cancelled(runner: JobRunner) -> None:
 
 def test_housekeeping_stays_out_of_sight(runner: JobRunner) -> None:
     stage = Stage(steps=1)
-    job = submit(runner, "staged", stage, counts=False)
+    job = submit(runner, "staged", stage, kept=False)
     stage.reach_first_step()
-    waiting = submit(runner, "echo", counts=False)
+    waiting = submit(runner, "echo", kept=False)
     assert runner.current() is None
     assert runner.pending() == ()
     runner.interrupt()
@@ -312,7 +320,7 @@ def test_the_worker_survives(runner: JobRunner, name: str, words: str, caplog: p
 
 
 def test_an_unknown_handler_fails_its_job_only(runner: JobRunner) -> None:
-    progress = runner.wait(runner.submit("webui.no_such:run", None, title="Nothing"), SOON)
+    progress = runner.wait(runner.submit(JobKind("no", "webui.no_such:run", title="Nothing"), None), SOON)
     assert progress.error is not None
     assert "webui.no_such" in progress.error.message
     assert runner.result(submit(runner, "echo", 5), SOON) == 5

@@ -62,7 +62,7 @@ def generated(engine: Engine, name: str, **changes: object) -> GenerationResult:
         "overrides": {"sd_model_checkpoint": name},
         **changes,
     }
-    return run(engine, GenerationRequest.checked(**asked), JobContext.alone())
+    return run(engine, engine.plan(GenerationRequest.checked(**asked)), JobContext.alone())
 
 
 def picture(engine: Engine, name: str, **changes: object) -> np.ndarray:

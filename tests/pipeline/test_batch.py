@@ -22,6 +22,7 @@ from webui.core.request import FromImage, GenerationRequest, GenerationResult, I
 from webui.jobs.context import JobContext
 from webui.pipeline.batch import run
 from webui.pipeline.engine import Engine, build
+from webui.planning.batch import make_batch_plan
 
 SMALL: dict[str, Any] = {"prompt": "a house", "steps": 1, "width": 64, "height": 64}
 TEXT = "a boat\nNegative prompt: fog\nSteps: 3, Sampler: Euler, CFG scale: 2.5, Seed: 77, Size: 8x8"
@@ -49,7 +50,7 @@ def batch(tmp_path: Path) -> PictureBatch:
 
 
 def made(engine: Engine, batch: PictureBatch, progress: JobContext | None = None) -> GenerationResult:
-    return run(engine, batch, progress or JobContext.alone())
+    return run(engine, make_batch_plan(batch, engine.planner), progress or JobContext.alone())
 
 
 def test_every_picture_is_made_with_one_seed(engine: Engine, batch: PictureBatch) -> None:

@@ -46,7 +46,7 @@ def engine(data: Path) -> Iterator[Engine]:
 
 
 def made(engine: Engine, **values: Any) -> GenerationResult:
-    return run(engine, GenerationRequest(**{**SMALL, **QUIET, **values}), JobContext.alone())
+    return run(engine, engine.plan(GenerationRequest(**{**SMALL, **QUIET, **values})), JobContext.alone())
 
 
 def apart(a: bytes, b: bytes) -> int:

@@ -19,6 +19,7 @@ from webui.core.request import GenerationResult
 from webui.jobs.context import JobContext
 from webui.pipeline.engine import Engine, build
 from webui.pipeline.extras import run
+from webui.planning.extras import make_extras_plan
 
 INFOTEXT = "a cat\nSteps: 1, Sampler: Euler, Seed: 1"
 SOURCE = PictureSource("cat.jpg", encode_image(Image.effect_noise((32, 16), 50), "jpg", INFOTEXT, {"easel": "{}"}))
@@ -34,7 +35,11 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
 def made(engine: Engine, *sources: PictureSource, **values: Any) -> GenerationResult:
     values = {"upscaler_1": "Lanczos", "save": False, **values}
-    return run(engine, ExtrasRequest(sources=sources or (SOURCE,), **values), JobContext.alone())
+    return worked_on(engine, ExtrasRequest(sources=sources or (SOURCE,), **values), JobContext.alone())
+
+
+def worked_on(engine: Engine, request: ExtrasRequest, job: JobContext) -> GenerationResult:
+    return run(engine, make_extras_plan(request, engine.settings.snapshot(), engine.choices), job)
 
 
 def size_of(result: GenerationResult) -> tuple[int, int]:
@@ -116,7 +121,7 @@ def test_what_cannot_be_done_is_refused(engine: Engine, values: dict[str, Any], 
 
 def test_no_picture_at_all_is_refused(engine: Engine) -> None:
     with pytest.raises(InvalidRequest, match="no picture"):
-        run(engine, ExtrasRequest(), JobContext.alone())
+        worked_on(engine, ExtrasRequest(), JobContext.alone())
 
 
 def test_an_interrupted_job_returns_what_it_has(engine: Engine) -> None:
@@ -126,7 +131,7 @@ def test_an_interrupted_job_returns_what_it_has(engine: Engine) -> None:
             self._publish(interrupted=True)
 
     request = ExtrasRequest(sources=(SOURCE,) * 3, upscaler_1="Lanczos", save=False)
-    assert len(run(engine, request, Stopping.alone()).images) == 1
+    assert len(worked_on(engine, request, Stopping.alone()).images) == 1
 
 
 PAIRS = [

@@ -69,7 +69,7 @@ def made(
 ) -> GenerationResult:
     small = {"prompt": "a cat", "steps": 4, "width": 64, "height": 64, "seed": 1, "sampler": "Euler", "image": image}
     request = GenerationRequest(**{**small, "save_samples": False, "save_grid": False, **values})
-    return run(engine, request, job or JobContext.alone())
+    return run(engine, engine.plan(request), job or JobContext.alone())
 
 
 def pixels(result: GenerationResult, index: int = 0) -> np.ndarray:
@@ -303,7 +303,7 @@ def test_an_interrupted_job_keeps_what_is_not_masked(engine: Engine) -> None:
 def looped(engine: Engine, image: FromImage, job: JobContext | None = None, **values: Any) -> GenerationResult:
     small = {"prompt": "a cat", "steps": 3, "width": 64, "height": 64, "seed": 7, "sampler": "Euler", "image": image}
     request = GenerationRequest(**{**small, "save_samples": False, "save_grid": False, **values})
-    return loopback.run(engine, request, job or JobContext.alone())
+    return loopback.run(engine, engine.plan(request), job or JobContext.alone())
 
 
 def test_a_loop_begins_with_the_picture_before_it_a_seed_higher(engine: Engine) -> None:

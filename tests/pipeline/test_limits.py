@@ -38,7 +38,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 def made(engine: Engine, job: JobContext | None = None, **values: Any) -> GenerationResult:
     small = {"prompt": "a cat", "steps": 3, "width": 64, "height": 64, "seed": 1, "sampler": "Euler"}
     request = GenerationRequest(**{**small, "save_samples": False, "save_grid": False, **values})
-    return run(engine, request, job or JobContext.alone())
+    return run(engine, engine.plan(request), job or JobContext.alone())
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def _layers(width: int = WIDTH) -> list[tuple[int, str, tuple[int, ...]]]:
 
 def make(engine: Engine, prompt: str, **changes: object) -> GenerationResult:
     request = GenerationRequest(prompt=prompt, steps=2, width=64, height=64, seed=5, sampler="Euler")
-    return run(engine, request.replace(**changes), JobContext.alone())
+    return run(engine, engine.plan(request.replace(**changes)), JobContext.alone())
 
 
 def picture(engine: Engine, prompt: str, **changes: object) -> bytes:

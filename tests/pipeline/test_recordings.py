@@ -204,7 +204,7 @@ def recordings(parity: Path) -> dict[str, Case]:
 def made(engine: Engine, case: Case) -> GenerationResult:
     body = (ImageToImageBody if case.endpoint.endswith("img2img") else TextToImageBody)(**case.body())
     request = request_of(body, engine.host.params, engine.choices).replace(overrides=body.override_settings or {})
-    return run(engine, request, JobContext.alone())
+    return run(engine, engine.plan(request), JobContext.alone())
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -232,11 +232,11 @@ def test_each_loop_continues_from_the_one_before_as_the_original(engine: Engine,
         strength = denoising_strength(loopback, image.denoising_strength, loop)
         before = (case.folder / "images" / case.files[loop]).read_bytes()
         asked = image.replace(images=(before,), denoising_strength=strength)
-        result = run(engine, request.replace(image=asked, seed=request.seed + loop), JobContext.alone())
+        result = run(engine, engine.plan(request.replace(image=asked, seed=request.seed + loop)), JobContext.alone())
         apart = difference(Image.open(io.BytesIO(result.images[0].data)), case.picture(loop + 1))
         assert apart is not None
         assert apart.maximum <= TOLERANCE
-    whole = run_loops(engine, request, JobContext.alone())
+    whole = run_loops(engine, engine.plan(request), JobContext.alone())
     assert whole.info["infotexts"][0] == whole.images[1].infotext
     assert [without_version(text) for text in whole.info["infotexts"]] == [
         without_version(text) for text in case.infotexts

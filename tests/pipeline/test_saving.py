@@ -78,7 +78,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 def made(engine: Engine, **values: Any) -> GenerationResult:
     small = {"prompt": "a cat", "steps": 1, "width": 64, "height": 64, "seed": 1, "sampler": "Euler"}
     request = GenerationRequest(**{**small, "save_grid": False, **values})
-    return run(engine, request, JobContext.alone())
+    return run(engine, engine.plan(request), JobContext.alone())
 
 
 def files_below(folder: Path) -> dict[Path, bytes]:

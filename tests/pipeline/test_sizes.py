@@ -67,7 +67,7 @@ def mask(size: tuple[int, int], box: tuple[int, int, int, int]) -> bytes:
 def made(engine: Engine, **values: Any) -> GenerationResult:
     small = {"prompt": "a cat", "steps": 1, "width": 64, "height": 64, "seed": 1, "sampler": "Euler"}
     request = GenerationRequest(**{**small, "save_samples": False, "save_grid": False, **values})
-    return run(engine, request, JobContext.alone())
+    return run(engine, engine.plan(request), JobContext.alone())
 
 
 def size(result: GenerationResult) -> tuple[int, int]:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.tiny import tiny_checkpoint
 from webui.core.errors import InvalidRequest, NotFound
+from webui.jobs.kinds import JobKind
 from webui.jobs.runner import JobRunner
 from webui.services.generation import choose_checkpoint, generation_result, seed_of_picture, stop
 from webui.services.services import Services
@@ -22,7 +23,7 @@ def running(services: Services) -> Iterator[Services]:
 
 
 def started(services: Services, passes: int) -> str:
-    job = services.jobs.submit("tests.services.work:passes", passes, title="txt2img")
+    job = services.jobs.submit(JobKind("passes", "tests.services.work:passes"), passes, title="txt2img")
     while services.jobs.progress(job).job_count == 0:
         time.sleep(0.001)
     return job
@@ -57,8 +58,8 @@ def test_stopping_what_does_not_run_is_nothing(running: Services) -> None:
 
 
 def test_a_job_without_pictures_has_no_pictures(running: Services) -> None:
-    made = running.jobs.submit("tests.services.work:picture", None, title="x")
-    other = running.jobs.submit("tests.services.work:nothing", None, title="x")
+    made = running.jobs.submit(JobKind("picture", "tests.services.work:picture"), None)
+    other = running.jobs.submit(JobKind("nothing", "tests.services.work:nothing"), None)
     running.jobs.wait(other, timeout=60)
     assert generation_result(running, made).info == {"all_seeds": [1]}
     with pytest.raises(NotFound, match="made no pictures"):

@@ -30,6 +30,8 @@ def test_the_page_comes_back_with_its_prompts_after_the_server_was_killed(browse
         page.wait_for_selector("html[data-easel=ready]", state="attached")
         expect(page.locator("#txt2img_prompt textarea")).to_have_value("kept in mind")
         expect(page.locator("#html_log_txt2img")).to_contain_text("restarted")
+        visit.wait_for_steps()  # of the job that was interrupted, which runs again
+        visit.interrupt()
         visit.generate("and on", steps=1, batch_count=1, width=128)
         assert visit.picture_width() == 128
     finally:

@@ -71,5 +71,6 @@ class Painter:
         )  # fmt: skip
 
     def _made(self, request: GenerationRequest) -> np.ndarray:
-        made: Sequence[bytes] = [image.data for image in run(self.engine, request, JobContext.alone()).images]
+        result = run(self.engine, self.engine.plan(request), JobContext.alone())
+        made: Sequence[bytes] = [image.data for image in result.images]
         return np.stack([np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for data in made])

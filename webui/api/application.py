@@ -17,6 +17,7 @@ from webui.api.options import options_router
 from webui.api.paths import ApiPaths
 from webui.api.png_info import png_info_router
 from webui.api.progress import page_router, progress_router
+from webui.api.queue import queue_router
 from webui.api.reproduce import reproduce_router
 from webui.api.scripts import scripts_router
 from webui.api.system import system_router
@@ -53,6 +54,7 @@ def build_api(services: Services) -> FastAPI:
         unavailable_router(),
         png_info_router(services),
         reproduce_router(services),
+        queue_router(services),
     ]
     for router in protected:
         app.include_router(router, dependencies=[login])

@@ -8,10 +8,9 @@ from fastapi import APIRouter
 
 from webui.api.waiting import Waiters
 from webui.core.texts import shown_name
-from webui.services.generation import LOAD
+from webui.jobs.kinds import JobKind
+from webui.services.kinds import LOAD, UNLOAD
 from webui.services.services import Services
-
-UNLOAD = "webui.pipeline.load:unload"
 
 
 def checkpoints_router(services: Services, waiters: Waiters) -> APIRouter:
@@ -40,18 +39,18 @@ def checkpoints_router(services: Services, waiters: Waiters) -> APIRouter:
     @router.post("/unload-checkpoint")
     async def unload_checkpoint() -> dict[str, Any]:
         """Give the model's memory back once the jobs before are done; the next job loads it again."""
-        await waiters.run(run_job, services, UNLOAD, "Unloading the checkpoint")
+        await waiters.run(run_job, services, UNLOAD)
         return {}
 
     @router.post("/reload-checkpoint")
     async def reload_checkpoint() -> dict[str, Any]:
         """Load the current checkpoint if it isn't."""
-        await waiters.run(run_job, services, LOAD, "Loading the checkpoint")
+        await waiters.run(run_job, services, LOAD)
         return {}
 
     return router
 
 
-def run_job(services: Services, handler: str, title: str) -> None:
+def run_job(services: Services, kind: JobKind) -> None:
     """Submit housekeeping and wait for it. Raises: the job's own WebuiError."""
-    services.jobs.result(services.jobs.submit(handler, None, title=title, counts=False), None)
+    services.jobs.result(services.jobs.submit(kind, None), None)

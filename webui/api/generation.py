@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import secrets
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from webui.api.effects import idle_fields
@@ -23,6 +25,8 @@ from webui.services.generation import generation_result, submit_generation
 from webui.services.infotexts import form_from_infotext
 from webui.services.services import Services
 
+STAYS = Query(False, description="End the job after its step when the client goes away")
+LOOK_EVERY = 0.1
 ID_LETTERS = string.ascii_uppercase + string.digits
 
 
@@ -46,19 +50,50 @@ def generation_router(services: Services, waiters: Waiters) -> APIRouter:
     router = APIRouter(prefix="/sdapi/v1", tags=["pictures"])
 
     @router.post("/txt2img", response_model=PicturesAnswer)
-    async def txt2img(body: TextToImageBody) -> Response:  # type: ignore[valid-type]  # made from the parameters
-        """Make pictures from a prompt. The job goes on when the client goes away."""
-        return await waiters.run(make_pictures, services, body)
+    async def txt2img(
+        body: TextToImageBody,  # type: ignore[valid-type]  # made from the parameters
+        request: Request,
+        cancel_on_disconnect: bool = STAYS,
+    ) -> Response:
+        """Make pictures from a prompt. The job goes on when the client goes away, unless it is told otherwise."""
+        return await answered(body, request, cancel_on_disconnect)
 
     @router.post("/img2img", response_model=PicturesAnswer)
-    async def img2img(body: ImageToImageBody) -> Response:  # type: ignore[valid-type]  # made from the parameters
+    async def img2img(
+        body: ImageToImageBody,  # type: ignore[valid-type]  # made from the parameters
+        request: Request,
+        cancel_on_disconnect: bool = STAYS,
+    ) -> Response:
         """Make pictures from pictures, whole or where a mask says. The job goes on when the client goes away."""
-        return await waiters.run(make_pictures, services, body)
+        return await answered(body, request, cancel_on_disconnect)
+
+    async def answered(body: Body, request: Request, cancel_on_disconnect: bool) -> Response:
+        mode = "img2img" if isinstance(body, ImageToImageBody) else "txt2img"
+        job_id = body.force_task_id or new_task_id(mode)
+        watch = interrupting(services, job_id, request) if cancel_on_disconnect else nullcontext()
+        with watch:
+            return await waiters.run(make_pictures, services, body, job_id)
 
     return router
 
 
-def make_pictures(services: Services, body: Body) -> Response:
+@contextmanager
+def interrupting(services: Services, job_id: str, request: Request) -> Iterator[None]:
+    """While inside, the job ends after its step once the client is gone."""
+
+    async def watch() -> None:
+        while not await request.is_disconnected():
+            await asyncio.sleep(LOOK_EVERY)
+        services.jobs.interrupt(job_id)
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        watching.cancel()
+
+
+def make_pictures(services: Services, body: Body, job_id: str) -> Response:
     """Queue the body's request, wait for its pictures, and answer. Raises: WebuiError."""
     comments = list(idle_fields(body))
     overrides: dict[str, Any] = {}
@@ -70,7 +105,7 @@ def make_pictures(services: Services, body: Body) -> Response:
     overrides |= known
     request = request_of(body, services.host.params, services.choices)
     request = request.replace(overrides=job_settings(services, overrides))
-    job_id = submit_generation(services, request, body.force_task_id or new_task_id(request.mode))
+    submit_generation(services, request, job_id)
     services.jobs.wait(job_id)
     result = generation_result(services, job_id)
     if not body.override_settings_restore_afterwards:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +22,7 @@ Method = Literal["Full", "TAESD"]
 
 @dataclass(frozen=True)
 class VaeFile:
-    """sha256: None with --no-hashing, or when the file can't be read."""
+    """sha256: None until computed."""
 
     path: Path
     identity: tuple[str, int, int]
@@ -84,7 +84,7 @@ class VaeCatalog:
         self._beside.refresh()
 
     def find(self, name: str) -> VaeFile:
-        """The file of that name, with or without suffix, or at that path, with its hash.
+        """The file of that name, with or without suffix, or at that path, with its hash if that is known.
 
         Raises: NotFound naming the nearest.
         """
@@ -93,7 +93,7 @@ class VaeCatalog:
             path = file.path
             spellings = (file.file_name, file.stem, file.stem.removesuffix(".vae"), file.name, str(path), path.name)
             if wanted in (slashed(spelling.lower()) for spelling in spellings):
-                return self._hashed(path)
+                return self._described(path)
         close = nearest(name, self.names())
         raise NotFound(f'There is no VAE "{name[:200]}"{close}. Refresh the list if you just added it.')
 
@@ -101,17 +101,21 @@ class VaeCatalog:
         """A file outside the folders. Raises: NotFound."""
         if not path.is_file():
             raise NotFound(f"There is no VAE file at {path} (--vae-path).")
-        return self._hashed(path)
+        return self._described(path)
 
     def named_as(self, checkpoint: Checkpoint) -> VaeFile | None:
         """The first whose name begins with the checkpoint's."""
         stem = checkpoint.path.stem
         found = next((file for file in self.all() if file.path.name.startswith(stem)), None)
-        return self._hashed(found.path) if found else None
+        return self._described(found.path) if found else None
 
-    def _hashed(self, path: Path) -> VaeFile:
+    def hashed(self, file: VaeFile) -> VaeFile:
+        """The file with its SHA-256, computed now if need be (seconds for a large one); as it is with --no-hashing."""
+        return file if file.sha256 else replace(file, sha256=self._hashes.compute(file.path))
+
+    def _described(self, path: Path) -> VaeFile:
         stat = path.stat()
-        return VaeFile(path, (str(path), stat.st_size, stat.st_mtime_ns), self._hashes.compute(path))
+        return VaeFile(path, (str(path), stat.st_size, stat.st_mtime_ns), self._hashes.known(path))
 
 
 def choose_vae(

@@ -40,6 +40,7 @@ class Paths:
     cache: Path
     log: Path
     tmp: Path
+    jobs: Path
 
     @classmethod
     def of(cls, flags: Flags) -> Paths:
@@ -68,6 +69,7 @@ class Paths:
             cache=data / "cache",
             log=data / "log",
             tmp=data / "tmp",
+            jobs=data / "jobs",
         )
 
     @property
@@ -81,7 +83,7 @@ class Paths:
         Raises: OSError where that isn't allowed.
         """
         own = (self.checkpoints[0], self.vae, self.lora, self.hypernetworks, self.embeddings)
-        for folder in (*own, self.outputs, self.extensions, self.cache, self.log, self.tmp):
+        for folder in (*own, self.outputs, self.extensions, self.cache, self.log, self.tmp, self.jobs):
             folder.mkdir(parents=True, exist_ok=True)
 
 

@@ -1,7 +1,7 @@
 """What a user asks for: one frozen request, and what comes back.
 
 The widgets, the /sdapi/v1 schema, and the infotext keys derive from the parameters here. The seed may
-be -1, the model a name, a setting "as it is": `webui.pipeline.plan` turns a request into a plan in which
+be -1, the model a name, a setting "as it is": `webui.planning.plan` turns a request into a plan in which
 all of that is decided.
 """
 

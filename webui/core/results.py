@@ -40,7 +40,7 @@ class ResultFile:
     width, height: of what is seen, 0 for sound and text.
     """
 
-    data: bytes = field(repr=False)
+    data: bytes = field(repr=False, metadata={"in_file": "path"})
     mime: str
     infotext: str = ""
     width: int = 0

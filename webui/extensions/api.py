@@ -17,11 +17,14 @@ from webui.core.choices import (
 from webui.core.errors import InvalidRequest, NotFound, WebuiError
 from webui.core.hooks import DenoiserHook, Residuals, Row, Step
 from webui.core.params import Params, group_list, param, picture, title_of
-from webui.core.request import GenerationResult
+from webui.core.request import GenerationRequest, GenerationResult
 from webui.core.results import Picture, ResultFile
 from webui.core.settings import Section, Setting
+from webui.extensions.easel import Easel
 from webui.extensions.hookspecs import hookimpl
 from webui.extensions.page import Assets, Panel, Tab
+from webui.jobs.context import JobContext
+from webui.jobs.kinds import JobKind
 
 __all__ = [
     "Assets",
@@ -29,10 +32,14 @@ __all__ = [
     "Captioner",
     "Choices",
     "DenoiserHook",
+    "Easel",
     "ExtrasStep",
     "FaceRestorer",
+    "GenerationRequest",
     "GenerationResult",
     "InvalidRequest",
+    "JobContext",
+    "JobKind",
     "NetworkKind",
     "NotFound",
     "Panel",

@@ -13,6 +13,7 @@ this_pass: a frozen Pass: `plan`, `sampling`, `kind` ("first", "hires", or "sour
     around a network beside the checkpoint.
 report: `fields`, a dict of infotext entries, and `comment(sentence)` for the user.
 state: a dict that lasts as long as the job, for what one hook leaves for another; use your own keys.
+easel: the parts of the program, an `Easel`.
 """
 
 from __future__ import annotations
@@ -27,14 +28,17 @@ import pluggy
 from webui.core.choices import Choices
 from webui.core.hooks import DenoiserHook
 from webui.core.params import Params
-from webui.core.request import GenerationResult
+from webui.core.request import GenerationRequest, GenerationResult
 from webui.core.results import Picture, ResultFile
 from webui.core.settings import Setting
 from webui.extensions.page import Assets, Panel, Tab
+from webui.jobs.kinds import JobKind
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
     from PIL.Image import Image
+
+    from webui.extensions.easel import Easel
 
 PROJECT = "easel"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -52,6 +56,20 @@ def register_params() -> type[Params] | Sequence[type[Params]] | None:
 @hookspec
 def register_settings() -> Sequence[Setting] | None:
     """Settings of this extension, for the Settings tab and config.json."""
+
+
+@hookspec
+def register_jobs() -> Sequence[JobKind] | None:
+    """Kinds of jobs of this extension; `easel.jobs.submit(kind, payload)` queues one.
+
+    Its `run(easel, payload, job)` is called in the worker thread, or names such a function by import path. The id
+    stays the same in every version: jobs that wait are found again by it.
+    """
+
+
+@hookspec
+def started(easel: Easel) -> None:
+    """The parts of the program are there; the page isn't served yet."""
 
 
 @hookspec
@@ -79,8 +97,30 @@ def register_choices(choices: Choices) -> None:
 
 
 @hookspec
-def api_routes(app: FastAPI) -> None:
+def api_routes(app: FastAPI, easel: Easel) -> None:
     """Add routes to the server. They run in HTTP threads: submit work as jobs, don't compute there."""
+
+
+# When a job is submitted, in an HTTP thread, and for requests that a long job makes on its way; torch must not be
+# imported here.
+
+
+@hookspec
+def revise_request(request: GenerationRequest, easel: Easel) -> GenerationRequest | None:
+    """What the user asked, before anything is decided: expand wildcards, apply presets, exchange the source picture.
+
+    Return the changed request (`request.replace(...)`), or None to leave it. Calls are chained. Random choices must
+    follow from `request.seed` where that isn't -1, so that the same request makes the same pictures.
+    """
+
+
+@hookspec
+def revise_plan(plan: Any) -> Any | None:
+    """What will happen, with seeds drawn and names looked up: give each picture a prompt or a seed of its own.
+
+    Return the changed plan (`dataclasses.replace(plan, ...)`), or None to leave it. Calls are chained. The plan waits
+    in the queue as JSON, so put only plain values into it.
+    """
 
 
 # During a job, in the worker thread; here torch may be imported.

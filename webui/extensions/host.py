@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import pluggy
 from PIL.Image import Image
@@ -25,9 +27,14 @@ from webui.core.settings_table import SETTINGS
 from webui.extensions import hookspecs
 from webui.extensions.errors import BadExtension, ExtensionFailed
 from webui.extensions.page import Assets, Panel, Tab
+from webui.jobs.kinds import JobKind
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+
+    from webui.extensions.easel import Easel
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -71,9 +78,10 @@ class Host:
         self._problems: list[Problem] = []
         self._params: list[type[Params]] = []
         self._settings: list[Setting] = []
+        self._job_kinds: list[JobKind] = []
+        self._easel: Easel | None = None
         self._panels: dict[type[Params], tuple[str, Panel]] = {}
         self._assets: dict[str, Assets] = {}
-        self._easel: Any = None
 
     @property
     def extensions(self) -> tuple[Extension, ...]:
@@ -98,6 +106,11 @@ class Host:
     def settings(self) -> tuple[Setting, ...]:
         """Settings of all extensions, to be appended to the program's own table."""
         return tuple(self._settings)
+
+    @property
+    def job_kinds(self) -> tuple[JobKind, ...]:
+        """Kinds of jobs of all extensions, to be run by a worker whose engine has `models`."""
+        return tuple(self._job_kinds)
 
     @property
     def panels(self) -> Mapping[type[Params], tuple[str, Panel]]:
@@ -146,13 +159,14 @@ class Host:
 
         folder: where its code lies; faults in that code are laid at its door.
         Raises: BadExtension for a misspelt hook, unknown arguments, or what clashes with another extension; whatever
-        its register_params or register_settings raise. The plugin is left out then.
+        its register_params, register_settings or register_jobs raise. The plugin is left out then.
         """
         try:
             self._plugins.register(plugin, name)
             self._check_hooks(plugin)
             params = self._checked_params(self._call_one(plugin, "register_params"))
             settings = self._checked_settings(self._call_one(plugin, "register_settings"))
+            kinds = self._checked_kinds(name, self._call_one(plugin, "register_jobs"))
             panels = self._checked_panels(self._call_one(plugin, "register_panels"), params)
             assets = self._checked_assets(self._call_one(plugin, "register_assets"), folder)
         except pluggy.PluginValidationError as error:
@@ -163,21 +177,29 @@ class Host:
             raise
         self._params += params
         self._settings += settings
+        self._job_kinds += kinds
         self._panels |= {panel.group: (name, panel) for panel in panels}
         if assets is not None:
             self._assets[name] = assets
         if folder is not None:
             self._folders[folder.resolve()] = name
 
+    def started(self, easel: Easel) -> None:
+        """Give every extension the parts of the program. One that fails is reported, and the start goes on."""
+        self._easel = easel
+        self._call_at_start("started", "start", easel=easel)
+
     def api_routes(self, app: FastAPI) -> None:
         """Let every extension add its routes. One that fails is reported, and the start goes on."""
-        for name, hook in self._hooks("api_routes"):
-            try:
-                hook(app=app)
-            except (Exception, SystemExit) as error:
-                log.exception("Extension %s could not add its API routes", name)
-                sentence = f'Extension "{name}" could not add its API routes: {type(error).__name__}: {error}.'
-                self._problems.append(Problem(name, sentence))
+        self._call_at_start("api_routes", "add its API routes", app=app, easel=self._easel)
+
+    def revise_request(self, request: GenerationRequest) -> GenerationRequest:
+        """The request after every extension had its turn. Raises: WebuiError, ExtensionFailed."""
+        return self._revised("revise_request", "request", request, easel=self._easel)
+
+    def revise_plan(self, plan: T) -> T:
+        """The plan after every extension had its turn. Raises: WebuiError, ExtensionFailed."""
+        return self._revised("revise_plan", "plan", plan)
 
     def register_choices(self, choices: Choices) -> None:
         """Let every extension add what it offers. One that fails is reported, and the start goes on."""
@@ -278,6 +300,31 @@ class Host:
             for _, hook in self._hooks("image_saved"):
                 hook(path=path, image=image, plan=plan)
 
+    def _call_at_start(self, hook_name: str, what: str, **arguments: Any) -> None:
+        """what: ends the sentence "Extension x could not ..."."""
+        for name, hook in self._hooks(hook_name):
+            try:
+                hook(**arguments)
+            except (Exception, SystemExit) as error:
+                log.exception("Extension %s could not %s", name, what)
+                sentence = f'Extension "{name}" could not {what}: {type(error).__name__}: {error}.'
+                self._problems.append(Problem(name, sentence))
+
+    def _revised(self, hook_name: str, argument: str, value: T, **others: Any) -> T:
+        """A value handed from extension to extension, each of which may return another one of its kind."""
+        for name, hook in self._hooks(hook_name):
+            try:
+                changed = hook(**{argument: value}, **others)
+            except WebuiError:
+                raise
+            except (Exception, SystemExit) as error:
+                log.exception("Extension %s failed", name)
+                raise _failed(name, f"{type(error).__name__}: {error}") from error
+            if changed is not None and not isinstance(changed, type(value)):
+                raise _failed(name, f"{hook_name} gave {_kind(changed)}, not a {type(value).__name__}")
+            value = value if changed is None else changed
+        return value
+
     def _hooks(self, name: str) -> Iterator[tuple[str, Any]]:
         """(extension, its implementation of the hook `name`, taking keywords) in load order."""
         implementations = getattr(self._plugins.hook, name).get_hookimpls()
@@ -337,6 +384,29 @@ class Host:
                 raise BadExtension(f'there is a setting "{setting.key}" already; choose another key')
             taken.add(setting.key)
         return settings
+
+    def _checked_kinds(self, name: str, offered: Any) -> list[JobKind]:
+        """The kinds as the queue takes them: under the extension's name, called with its Easel."""
+        kinds = []
+        taken = {kind.id for kind in self._job_kinds}
+        for kind in offered or ():
+            if not isinstance(kind, JobKind):
+                raise BadExtension(f"register_jobs gave {_kind(kind)}, not a JobKind")
+            if kind.id in taken:
+                raise BadExtension(f'there is a kind of job "{kind.id}" already; choose another id')
+            taken.add(kind.id)
+            kinds.append(replace(kind, run=partial(self._run_job, kind.run)))
+        return kinds
+
+    def _run_job(self, run: str | Callable[..., object], engine: Any, payload: Any, job: Any) -> object:
+        """In the worker: an extension's job with its Easel, which can load models now."""
+        assert self._easel is not None, "started() comes before any job"
+        with self._naming_the_culprit():
+            function: Any = run
+            if isinstance(run, str):
+                module, _, name = run.partition(":")
+                function = getattr(importlib.import_module(module), name)
+            return function(replace(self._easel, models=engine.models), payload, job)
 
     def _checked_panels(self, offered: Any, groups: Sequence[type[Params]]) -> list[Panel]:
         panels = list(offered or ())

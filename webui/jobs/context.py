@@ -1,37 +1,57 @@
-"""A job's own hand on its progress."""
+"""A job's own hand on its progress, and what it may ask of the program around it."""
 
 from __future__ import annotations
 
+import json
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 from typing_extensions import Self
 
+from webui.core.request import GenerationRequest, GenerationResult
+from webui.core.settings import Settings
 from webui.jobs.progress import Preview, Progress
 
 T = TypeVar("T")
 
 
+class Surroundings(Protocol):
+    """What the worker does for a job that runs."""
+
+    def generate(
+        self, request: GenerationRequest, job: JobContext, settings: Settings | None = None
+    ) -> GenerationResult: ...
+    def save_state(self, job_id: str, state: bytes) -> None: ...
+    def load_state(self, job_id: str) -> bytes | None: ...
+    def let_others_pass(self, job_id: str) -> None: ...
+
+
 class JobRecord:
     """The one place where a job's latest Progress lives.
 
+    put_back: the server goes down, and the job will run again.
     `progress` is read without a lock (one reference); every replacement happens under `changed`, and wakes those
     who wait on it.
     """
 
-    def __init__(self, job_id: str, title: str, changed: threading.Condition) -> None:
+    def __init__(self, job_id: str, title: str, changed: threading.Condition, **known: Any) -> None:
+        """known: further fields of its Progress."""
         self.changed = changed
-        self.progress = Progress(job_id=job_id, title=title)
+        self.progress = Progress(job_id=job_id, title=title, **known)
+        self.put_back = False
         self._started: float | None = None
 
-    def begin(self) -> None:
+    def begin(self, attempt: int = 1) -> None:
         """Start the clocks; the job runs from here on."""
         self._started = time.monotonic()
         timestamp = time.strftime("%Y%m%d%H%M%S")
-        self.publish(state="running", queue_position=0, started_at=time.time(), job_timestamp=timestamp)
+        self.publish(
+            state="running", queue_position=0, started_at=time.time(), job_timestamp=timestamp, attempt=attempt
+        )
 
     def publish(self, **changes: Any) -> None:
         with self.changed:
@@ -41,22 +61,109 @@ class JobRecord:
             self.changed.notify_all()
 
 
+class Alone:
+    """The surroundings of a job outside any queue. engine: makes pictures, if any are wanted."""
+
+    def __init__(self, engine: Any = None) -> None:
+        self._engine = engine
+        self._state: bytes | None = None
+
+    def generate(
+        self, request: GenerationRequest, job: JobContext, settings: Settings | None = None
+    ) -> GenerationResult:
+        result: GenerationResult = self._engine.generate(request, job, settings)
+        return result
+
+    def save_state(self, job_id: str, state: bytes) -> None:
+        self._state = state
+
+    def load_state(self, job_id: str) -> bytes | None:
+        return self._state
+
+    def let_others_pass(self, job_id: str) -> None:
+        """There are no others."""
+
+
 class JobContext:
     """Given to the handler as `job`: it counts steps and passes, shows previews and says when to stop.
 
     A handler calls begin_passes() once, walks each pass through steps(), and calls next_pass() after each. It looks
-    at `interrupted` and `stopping` before it begins another pass, and returns what it has.
+    at `interrupted` and `stopping` before it begins another pass, and returns what it has. A job of several parts
+    gives each a `child` of its own.
     """
 
-    def __init__(self, record: JobRecord) -> None:
+    def __init__(self, record: JobRecord, surroundings: Surroundings, start: float = 0.0, share: float = 1.0) -> None:
+        """start, share: which part of the whole job this is, in [0, 1]."""
         self._record = record
+        self._surroundings = surroundings
+        self._start, self._share = start, share
+        self._given = 0.0  # how much of this part its children have got
 
     @classmethod
-    def alone(cls, title: str = "job") -> Self:
+    def alone(cls, title: str = "job", engine: Any = None) -> Self:
         """A running job outside any queue, for the benchmark and for tests of a handler."""
         record = JobRecord("task(alone)", title, threading.Condition())
         record.begin()
-        return cls(record)
+        return cls(record, Alone(engine))
+
+    def child(self, share: float) -> JobContext:
+        """For the next `share` of this part, in (0, 1]: its passes fill that much of the progress."""
+        start = self._start + self._share * self._given
+        self._given += share
+        return JobContext(self._record, self._surroundings, start, self._share * share)
+
+    def generate(
+        self, request: GenerationRequest, *, save: bool = True, settings: Settings | None = None
+    ) -> GenerationResult:
+        """Make pictures within this job; its passes are this part's.
+
+        save: whether they are saved as the request says, or only handed back. settings: None for those of now.
+        Give the request its seed: what is drawn here is drawn anew when the job has to run again.
+        Raises: WebuiError.
+        """
+        if not save:
+            request = request.replace(save_samples=False, save_grid=False)
+        return self._surroundings.generate(request, self, settings)
+
+    def spawn(self, requests: Iterable[GenerationRequest], *, save: bool = True) -> list[GenerationResult]:
+        """Make the pictures of many requests, one after the other; fewer when the job is told to stop."""
+        todo, made = list(requests), list[GenerationResult]()
+        for request in todo:
+            if made and (self.interrupted or self.stopping):
+                break
+            made.append(self.child(1 / len(todo)).generate(request, save=save))
+            self.pause_point()
+        return made
+
+    def save_state(self, state: Any) -> None:
+        """Keep what a resumable job needs to go on from here, should the server die: small, as JSON takes it.
+
+        It replaces the state before at once or not at all. Raises: TypeError, NoSpace, StoreUnavailable.
+        """
+        self._surroundings.save_state(self._record.progress.job_id, json.dumps(state).encode())
+
+    def load_state(self) -> Any:
+        """What `save_state` kept last, None for a job that begins."""
+        state = self._surroundings.load_state(self._record.progress.job_id)
+        return None if state is None else json.loads(state)
+
+    def artifact(self, path: Path) -> Path:
+        """Tell of a file that the job has made beside its result; it is listed with the job. Returns: the path."""
+        with self._record.changed:
+            self._publish(artifacts=(*self.progress.artifacts, str(path)))
+        return path
+
+    def pause_point(self) -> None:
+        """A long job's offer to let shorter ones pass that wait; call it while no model is leased.
+
+        Returns when they are done.
+        """
+        self._surroundings.let_others_pass(self._record.progress.job_id)
+
+    @property
+    def server_stops(self) -> bool:
+        """It was interrupted because the server goes down: save what there is, the job will run again."""
+        return self._record.put_back
 
     @property
     def progress(self) -> Progress:
@@ -85,11 +192,14 @@ class JobContext:
     def begin_passes(self, count: int) -> None:
         """Tell how many passes there will be; also mends an earlier estimate. count: at least 1."""
         assert count >= 1, f"{count=}"
-        self._publish(job_count=count)
-
-    def part_of(self, parts: int) -> JobContext:
-        """For the first of `parts` equal parts that are still to do: its passes count for all of them."""
-        return _Part(self._record, parts)
+        if (self._start, self._share) == (0.0, 1.0):
+            self._publish(job_count=count)
+            return
+        with self._record.changed:
+            done = self.progress.job_no
+            estimate = done + max(round(count * (1 - self._start) / self._share), count)
+            part = {"part_start": self._start, "part_share": self._share, "part_no": done, "part_passes": count}
+            self._publish(job_count=estimate, **part)
 
     def steps(self, steps: Sequence[T]) -> Iterator[T]:
         """Yield each of `steps` and count it as done when the next is asked for.
@@ -125,14 +235,3 @@ class JobContext:
         with self._record.changed:
             if self.progress.state == "running":  # else: a thread that outlived its job
                 self._record.publish(**changes)
-
-
-class _Part(JobContext):
-    """One of several equal parts of a job, each of which begins its own passes."""
-
-    def __init__(self, record: JobRecord, parts: int) -> None:
-        super().__init__(record)
-        self._parts = parts
-
-    def begin_passes(self, count: int) -> None:
-        super().begin_passes(self.progress.job_no + count * self._parts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-JobState = Literal["queued", "running", "done", "failed", "cancelled"]
+JobState = Literal["queued", "running", "done", "failed", "cancelled", "parked"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,12 @@ class Progress:
     started_at: seconds since 1970; job_timestamp: the same as local YYYYmmddHHMMSS; None and "" before the start.
     elapsed_seconds: between the start and this snapshot, by a clock that never jumps.
     interrupted, skipped, stopping: asked to end now, to leave this pass, to end after this pass. An interrupted
-    job still ends as "done", with what it has; "cancelled" jobs never began.
+    job still ends as "done", with what it has; "cancelled" jobs never began; at "parked" ones the server died twice.
+    kind: its JobKind's id. attempt: 2 when it runs again because the server died; 0 before it runs.
+    ended_at: seconds since 1970.
+    part_*: the part of the job that its passes are counted in now: where it starts and how much it is of the whole,
+    both in [0, 1], the job_no at its beginning and its passes; 0 passes: the job is one part.
+    artifacts: files that the job has made beside its result.
     version: grows by one with every snapshot of the job.
     """
 
@@ -60,15 +65,23 @@ class Progress:
     skipped: bool = False
     stopping: bool = False
     error: JobError | None = None
+    part_start: float = 0.0
+    part_share: float = 1.0
+    part_no: int = 0
+    part_passes: int = 0
+    artifacts: tuple[str, ...] = ()
+    kind: str = ""
+    attempt: int = 0
+    ended_at: float | None = None
     version: int = 0
 
     @property
     def ended(self) -> bool:
-        return self.state in ("done", "failed", "cancelled")
+        return self.state in ("done", "failed", "cancelled", "parked")
 
     @property
     def fraction(self) -> float:
-        """The part done, in [0, 1], as the page shows it: job_no/job_count + step/(job_count·steps)."""
+        """The part done, in [0, 1], as the page shows it: of equal passes job_no/job_count + step/(job_count·steps)."""
         return 1.0 if self.state == "done" else min(self._passes_done(), 1.0)
 
     @property
@@ -89,7 +102,8 @@ class Progress:
         if self.job_count <= 0:
             return 0.0
         this_pass = self.step / self.steps if self.steps > 0 else 0.0
-        return (self.job_no + this_pass) / self.job_count
+        passes = self.part_passes or self.job_count
+        return self.part_start + self.part_share * (self.job_no - self.part_no + this_pass) / passes
 
 
 def _remaining(elapsed: float, fraction: float) -> float | None:

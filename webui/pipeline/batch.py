@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,34 +16,34 @@ from webui.core.results import ResultFile
 from webui.jobs.context import JobContext
 from webui.pipeline.engine import Engine
 from webui.pipeline.generate import run as generate
-from webui.pipeline.plan import LAST_SEED
+from webui.planning.batch import BatchPlan
 
 PER_PICTURE = ("all_prompts", "all_negative_prompts", "all_seeds", "all_subseeds", "infotexts")
 """Entries of a result's info with one value a picture."""
 
 
-def run(engine: Engine, batch: PictureBatch, progress: JobContext) -> GenerationResult:
+def run(engine: Engine, job: BatchPlan, progress: JobContext) -> GenerationResult:
     """Every picture's results, the first `batch.shown` of them handed back. A picture that can't be read is left out.
 
     Raises: WebuiError when nothing at all could be made.
     """
     started = time.monotonic()
+    batch = job.batch
     limit = len(batch.pictures) * 10_000 if batch.shown < 0 else batch.shown
     request = batch.request
-    if request.seed == -1:
-        request = request.replace(seed=random.randrange(LAST_SEED))  # one for all pictures
     images: list[ResultFile] = []
     files: list[ResultFile] = []
     comments = list(batch.comments)
     info: dict[str, Any] = {}
     failure: WebuiError | None = None
     unsaved: NotSaved | None = None
-    for number, picture in enumerate(batch.pictures):
+    for picture in batch.pictures:
         if progress.interrupted or progress.stopping or isinstance(unsaved, NoSpace):
             break
+        part = progress.child(1 / len(batch.pictures))
         try:
             own = request_for(picture, request, batch, engine)
-            result = generate(engine, own, progress.part_of(len(batch.pictures) - number))
+            result = generate(engine, engine.plan(own, job.settings), part)
         except InvalidRequest as error:
             failure = failure or error
             comments.append(f"{picture.path.name} was left out: {error}")

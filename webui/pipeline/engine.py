@@ -14,17 +14,17 @@ from webui.core.choices import Choices
 from webui.core.flags import Flags
 from webui.core.paths import Paths
 from webui.core.provenance import Machine, Provenance
-from webui.core.request import GenerationRequest
-from webui.core.settings import SettingsStore
+from webui.core.request import GenerationRequest, GenerationResult
+from webui.core.settings import Settings, SettingsStore
 from webui.extensions.host import Host
+from webui.jobs.context import JobContext
 from webui.models.families.base import LoadedModel
 from webui.models.manager import ModelManager
 from webui.models.vae_shelf import VaeShelf
-from webui.pipeline.limits import require_machine
 from webui.pipeline.networks import NetworkShelf
-from webui.pipeline.plan import GenerationPlan, make_plan
 from webui.pipeline.saving.provenance import provenance_at
-from webui.pipeline.vaes import with_vaes
+from webui.planning.plan import GenerationPlan
+from webui.planning.planner import Planner
 from webui.prompts.styles import StyleStore
 from webui.prompts.tokenizer import Tokenizer
 
@@ -53,6 +53,8 @@ class Parts(Protocol):
     @property
     def tokenizer(self) -> Callable[[], Tokenizer]: ...
     @property
+    def planner(self) -> Planner: ...
+    @property
     def machine(self) -> Machine: ...
 
 
@@ -75,13 +77,23 @@ class Engine:
     networks: NetworkShelf
     vaes: VaeCatalog
     vae_shelf: VaeShelf
+    planner: Planner
     provenance: Provenance
 
-    def plan(self, request: GenerationRequest) -> GenerationPlan:
-        """Raises: InvalidRequest, NotFound."""
-        plan = make_plan(request, self.settings.snapshot(), self.checkpoints, self.styles, self.choices)
-        require_machine(plan, self.models.placement.device)
-        return with_vaes(plan, self.vaes, self.checkpoints, self.flags.vae_path)
+    def plan(self, request: GenerationRequest, settings: Settings | None = None) -> GenerationPlan:
+        """A request that comes up within a job. settings: those of the job, else those of now.
+
+        Raises: InvalidRequest, NotFound.
+        """
+        return self.planner.plan(request, settings)
+
+    def generate(
+        self, request: GenerationRequest, job: JobContext, settings: Settings | None = None
+    ) -> GenerationResult:
+        """Make a request's pictures within a job. Raises: WebuiError."""
+        from webui.pipeline.generate import run  # it needs this module itself
+
+        return run(self, self.plan(request, settings), job)
 
     @contextmanager
     def prepared(self, checkpoint: Checkpoint, plan: GenerationPlan) -> Iterator[LoadedModel]:
@@ -114,5 +126,6 @@ def build(parts: Parts) -> Engine:
         networks=NetworkShelf(parts.networks, tokenizer, parts.choices),
         vaes=parts.vaes,
         vae_shelf=VaeShelf(parts.paths.models),
+        planner=parts.planner,
         provenance=provenance,
     )

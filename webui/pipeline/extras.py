@@ -25,6 +25,7 @@ from webui.pipeline.limits import require_room_for
 from webui.pipeline.saving.names import safe_part
 from webui.pipeline.saving.picture_files import Keeper, encoded
 from webui.pipeline.upscaling import upscale
+from webui.planning.extras import ExtrasPlan
 
 if TYPE_CHECKING:
     from webui.jobs.context import JobContext
@@ -47,14 +48,13 @@ class StepContext:
     done: dict[str, object] = field(default_factory=dict)
 
 
-def run(engine: Engine, request: ExtrasRequest, job: JobContext) -> GenerationResult:
+def run(engine: Engine, plan: ExtrasPlan, job: JobContext) -> GenerationResult:
     """Every picture of the request, operated on and saved. One that can't be read among many is only reported.
 
-    Raises: InvalidRequest for unknown upscalers, for parts that aren't installed, and for a single picture's faults.
+    Raises: InvalidRequest for a single picture's faults.
     """
     started = time.monotonic()
-    check(request, engine.choices)
-    settings = engine.settings.snapshot()
+    request, settings = plan.request, plan.settings
     folder = request.output or engine.paths.data / (settings["outdir_samples"] or settings["outdir_extras_samples"])
     context = StepContext(settings, engine.choices, engine.models, job)
     results: list[ResultFile] = []
@@ -79,17 +79,6 @@ def run(engine: Engine, request: ExtrasRequest, job: JobContext) -> GenerationRe
         saved = sum(result.path is not None for result in results)
         comments.append(f"{saved} pictures are saved in {folder}.")
     return GenerationResult(shown, info, tuple(comments), time.monotonic() - started, keeper.unsaved)
-
-
-def check(request: ExtrasRequest, choices: Choices) -> None:
-    """Raises: InvalidRequest for what can't be done here, before any work."""
-    choices.find_upscaler(request.upscaler_1)
-    choices.find_upscaler(request.upscaler_2)
-    for name, visibility in (("GFPGAN", request.gfpgan_visibility), ("CodeFormer", request.codeformer_visibility)):
-        if visibility > 0:
-            raise InvalidRequest(f"Face restoration by {name} isn't installed; set its visibility to 0.")
-    if not request.sources:
-        raise InvalidRequest("There is no picture to work on; choose one first.")
 
 
 def _sources_in(folder: Path, request: ExtrasRequest) -> set[Path]:

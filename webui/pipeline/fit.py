@@ -12,7 +12,7 @@ from webui.core.request import GenerationRequest
 from webui.core.settings import Settings
 from webui.models.families.base import LoadedModel
 from webui.pipeline.latents import takes_eta
-from webui.pipeline.plan import GenerationPlan, SamplingPlan
+from webui.planning.plan import GenerationPlan, SamplingPlan
 
 
 def require_fit(model: LoadedModel, sampling: SamplingPlan, start: Tensor | None = None) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from webui.core.pictures import decoded_picture, require_memory
-from webui.core.request import FromImage, GenerationRequest, GenerationResult
+from webui.core.request import FromImage, GenerationResult
 from webui.core.results import Picture, ResultFile
 from webui.models.families.base import LoadedModel
 from webui.models.stopping import Patience, Stopped, stoppable
@@ -27,15 +27,17 @@ from webui.pipeline.from_image.image_input import pixels_hash
 from webui.pipeline.from_image.source import BLANK_MASK, Source, encoded, inpaint_fields, make_canvas, make_masking
 from webui.pipeline.job import Job, Report
 from webui.pipeline.latents import upscaled
+from webui.pipeline.limits import require_machine
 from webui.pipeline.opening import open_pass, open_refiner
 from webui.pipeline.passes import Pass, PassKind
-from webui.pipeline.plan import HiresPlan
 from webui.pipeline.postprocess import cropped_to, resized, to_image, to_tensor
+from webui.pipeline.readiness import made_ready
 from webui.pipeline.refiner import Refiner, refines
 from webui.pipeline.report import job_info
 from webui.pipeline.sampling import sample
 from webui.pipeline.saving.results import finish_job, hand_over, remember, save_before_hires, with_grid
 from webui.pipeline.saving.saver import Saver
+from webui.planning.plan import GenerationPlan, HiresPlan
 
 if TYPE_CHECKING:
     from webui.jobs.context import JobContext
@@ -45,20 +47,20 @@ DECODING_SECONDS = 5.0
 """How long an interrupted job may go on decoding what it has sampled."""
 
 
-def run(engine: Engine, request: GenerationRequest, progress: JobContext) -> GenerationResult:
-    """Make every picture of the request. An interrupted job returns what it has.
+def run(engine: Engine, plan: GenerationPlan, progress: JobContext) -> GenerationResult:
+    """Make every picture of the plan. An interrupted job returns what it has.
 
     Raises: WebuiError for what the user can mend.
     """
     started = time.monotonic()
     try:
-        job = begin(engine, request, progress)
+        job = begin(engine, plan, progress)
     except Stopped:
         return GenerationResult((), {}, ("The job was stopped before it began.",), time.monotonic() - started)
     progress.begin_passes(len(job.plan.batches) * (2 if job.plan.hires else 1))
     made = make_pictures(job)
     results = made.results
-    if len(made.pictures) > 1 and request.save_grid:
+    if len(made.pictures) > 1 and plan.request.save_grid:
         results = with_grid(job, made.pictures, results)
     comments, seconds = tuple(job.report.comments), time.monotonic() - started
     unsaved = job.saver.keeper.unsaved
@@ -74,22 +76,23 @@ class Made:
 
 
 def begin(
-    engine: Engine, request: GenerationRequest, progress: JobContext, fields: Mapping[str, object] | None = None
+    engine: Engine, plan: GenerationPlan, progress: JobContext, fields: Mapping[str, object] | None = None
 ) -> Job:
-    """The job with everything decided, and what img2img starts from. fields: further ones for the infotext."""
-    plan = engine.plan(request)
-    report = Report(dict(fields or {}))
-    for remark in request.remarks:
+    """The job with all that it needs, and what img2img starts from. fields: further ones for the infotext."""
+    plan, comments = made_ready(engine, plan)
+    require_machine(plan, engine.models.placement.device)
+    report = Report(dict(fields or {}), comments)
+    for remark in plan.request.remarks:
         report.comment(remark)
     saver = Saver(plan, engine.paths, progress.progress.job_timestamp, engine.provenance, report.comment)
     job = Job(engine, plan, progress, saver, report)
     for use in plan.vaes.values():
         if use.note:
             job.report.comment(use.note)
-    for sentence in idle_wishes(request, plan, engine.settings.snapshot()):
+    for sentence in idle_wishes(plan.request, plan, engine.settings.snapshot()):
         job.report.comment(sentence)
-    if request.image is not None:
-        job = replace(job, source=starting_point(job, request.image))
+    if plan.request.image is not None:
+        job = replace(job, source=starting_point(job, plan.request.image))
     remember(job)
     return job
 

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from webui.core.infotext import ordered, render
 from webui.core.request import GenerationRequest
 from webui.core.version import A1111_VERSION
-from webui.pipeline.plan import GenerationPlan
-from webui.pipeline.vaes import vae_fields
+from webui.planning.plan import GenerationPlan
 
 KEYS: Mapping[str, str] = {spec.dotted: spec.infotext for spec in GenerationRequest.specs() if spec.infotext}
 """The infotext key of each parameter, as it is declared with it."""
@@ -68,12 +67,24 @@ def _facts(plan: GenerationPlan) -> dict[str, object]:
         "Token merging ratio hr": plan.hires.sampling.token_merging or None if plan.hires else None,
         "RNG": settings["randn_source"] if settings["randn_source"] != "GPU" else None,
     }
-    facts |= vae_fields(plan)
+    facts |= _vae_fields(plan)
     if settings["add_user_name_to_info"]:
         facts["User"] = plan.request.user
     if settings["add_version_to_infotext"]:
         facts["Version"] = A1111_VERSION
     return facts
+
+
+def _vae_fields(plan: GenerationPlan) -> dict[str, object]:
+    """The infotext's fields; None where there is nothing to say."""
+    use = plan.vae_of(plan.first.checkpoint)
+    settings, file = plan.settings, use.file
+    return {
+        "VAE hash": file.shorthash if file and settings["add_vae_hash_to_info"] else None,
+        "VAE": file.name if file and settings["add_vae_name_to_info"] else None,
+        "VAE Decoder": use.decoder if use.decoder != "Full" else None,
+        "VAE Encoder": use.encoder if use.encoder != "Full" and plan.request.image is not None else None,
+    }
 
 
 def _extension_fields(plan: GenerationPlan) -> dict[str, object]:

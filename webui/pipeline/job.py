@@ -9,8 +9,8 @@ from PIL import Image
 
 from webui.pipeline.engine import Engine
 from webui.pipeline.from_image.source import Source
-from webui.pipeline.plan import GenerationPlan
 from webui.pipeline.saving.saver import Saver
+from webui.planning.plan import GenerationPlan
 
 if TYPE_CHECKING:
     from webui.jobs.context import JobContext

@@ -26,7 +26,7 @@ from webui.diffusion.schedules import (
     restarted,
     sigmas_for,
 )
-from webui.pipeline.plan import HiresPlan, SamplingPlan
+from webui.planning.plan import HiresPlan, SamplingPlan
 
 
 @dataclass(frozen=True)

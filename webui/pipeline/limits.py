@@ -9,7 +9,7 @@ import torch
 from webui.core.errors import InvalidRequest
 from webui.core.memory import available_bytes
 from webui.models.devices import total_bytes
-from webui.pipeline.plan import GenerationPlan
+from webui.planning.plan import GenerationPlan
 
 FINISHED_BYTES = 48
 """Of main memory that a pixel of a finished picture takes: as numbers, as levels, as a file."""

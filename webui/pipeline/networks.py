@@ -38,6 +38,10 @@ KEPT_BYTES = 1 << 29
 """How much of LoRA files no longer in use stays in memory, whatever the setting for their number says."""
 KEPT_HYPERNETWORKS = 3
 
+DIFFERENT_TAGS = (
+    "The pictures of a batch name different networks; all were made with those of the first. Use a batch size of 1."
+)
+
 Comment = Callable[[str], None]
 
 
@@ -252,6 +256,8 @@ def networks_on(job: Job, model: LoadedModel, prompts: Sequence[str], negatives:
     disabled = job.plan.request.disable_extra_networks
     tags = () if disabled else cut_networks(prompts[0]).tags
     texts = [cut_networks(prompt).text for prompt in prompts]
+    if not disabled and any(cut_networks(prompt).tags != tags for prompt in prompts):
+        job.report.comment(DIFFERENT_TAGS)
     with job.engine.networks.used(model, tags, [*texts, *negatives], job.plan.settings, job.report.comment) as in_use:
         before = str(job.report.fields.get(LORA_HASHES, ""))
         earlier = {name: digits for name, _, digits in (item.partition(": ") for item in before.split(", ")) if digits}

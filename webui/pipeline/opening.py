@@ -27,8 +27,8 @@ from webui.pipeline.job import Job
 from webui.pipeline.latents import noise_table
 from webui.pipeline.networks import InUse, networks_on, report_embeddings
 from webui.pipeline.passes import Noise, Pass, PassKind, PassParts
-from webui.pipeline.plan import GenerationPlan, RefinerPlan, SamplingPlan
 from webui.pipeline.report import report_model, report_options, report_refiner
+from webui.planning.plan import GenerationPlan, RefinerPlan, SamplingPlan
 from webui.prompts.networks import cut_networks
 
 SLOW_PIXELS = 4_000_000

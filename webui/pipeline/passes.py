@@ -17,7 +17,7 @@ from webui.models.manager import ModelManager
 from webui.pipeline.conditioning import StepCount, TextEncoding
 from webui.pipeline.from_image.source import Source
 from webui.pipeline.job import Report
-from webui.pipeline.plan import GenerationPlan, SamplingPlan
+from webui.planning.plan import GenerationPlan, SamplingPlan
 
 if TYPE_CHECKING:
     from webui.jobs.context import JobContext

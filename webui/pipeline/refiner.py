@@ -7,7 +7,7 @@ from collections.abc import Callable
 from webui.diffusion.guidance import ClassifierFreeGuidance
 from webui.diffusion.schedules import NoiseTable
 from webui.pipeline.passes import Pass, PassKind, PassParts
-from webui.pipeline.plan import GenerationPlan, RefinerPlan
+from webui.planning.plan import GenerationPlan, RefinerPlan
 
 
 class Refiner:

@@ -11,7 +11,7 @@ from webui.diffusion.schedules import NoiseTable, shown_options
 from webui.models.families.base import LoadedModel
 from webui.pipeline.job import Job, Report
 from webui.pipeline.latents import schedule_options, takes_eta
-from webui.pipeline.plan import SamplingPlan
+from webui.planning.plan import SamplingPlan
 
 CONDITIONAL_MASK_WEIGHT = "Conditional mask weight"
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from webui.core.batch import BatchPicture, PictureBatch
 from webui.core.errors import InvalidRequest
 from webui.core.request import GenerationRequest
+from webui.planning.batch import make_batch_plan
 from webui.services.folders import folder_of
+from webui.services.kinds import BATCH
 from webui.services.services import Services
 
-BATCH = "webui.pipeline.batch:run"
 PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff"})
 MOST = 100_000
 """Files that are looked at below one folder: beyond it lies a whole disk."""
@@ -30,8 +31,12 @@ class BatchFolders:
 
 
 def submit_batch(services: Services, batch: PictureBatch, job_id: str | None = None) -> str:
-    """Queue the batch; returns the job's id. Raises: InvalidRequest for a taken id, TooManyJobs."""
-    return services.jobs.submit(BATCH, batch, job_id=job_id, title="img2img batch")
+    """Queue the batch; returns the job's id.
+
+    Raises: InvalidRequest, NotFound for what would be wrong with every picture and for a taken id, TooManyJobs.
+    """
+    plan = make_batch_plan(batch, services.planner)
+    return services.jobs.submit(BATCH, plan, job_id=job_id)
 
 
 def batch_of_files(

@@ -6,16 +6,21 @@ from webui.core.choices import ExtrasStep
 from webui.core.errors import InvalidRequest, NotFound
 from webui.core.extras import MOST_PICTURES, ExtrasRequest, PictureSource
 from webui.core.params import Params
+from webui.planning.extras import make_extras_plan
 from webui.services.folders import folder_of
+from webui.services.kinds import EXTRAS
 from webui.services.services import Services
 
-EXTRAS = "webui.pipeline.extras:run"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff")
 
 
 def submit_extras(services: Services, request: ExtrasRequest, job_id: str | None = None) -> str:
-    """Queue the request; returns the job's id. Raises: InvalidRequest for a taken id, TooManyJobs."""
-    return services.jobs.submit(EXTRAS, request, job_id=job_id, title="extras")
+    """Queue the request; returns the job's id.
+
+    Raises: InvalidRequest for what can't be done here and for a taken id, TooManyJobs.
+    """
+    plan = make_extras_plan(request, services.settings.snapshot(), services.choices)
+    return services.jobs.submit(EXTRAS, plan, job_id=job_id)
 
 
 def step_groups(services: Services) -> list[type[Params]]:

@@ -7,17 +7,18 @@ from typing import Any
 
 from webui.core.errors import InvalidRequest, NotFound
 from webui.core.request import GenerationRequest, GenerationResult
+from webui.services.kinds import GENERATE, LOAD, LOOPBACK
 from webui.services.services import Services
-
-GENERATE = "webui.pipeline.generate:run"
-LOOPBACK = "webui.pipeline.from_image.loopback:run"
-LOAD = "webui.pipeline.load:run"
 
 
 def submit_generation(services: Services, request: GenerationRequest, job_id: str | None = None) -> str:
-    """Queue the request; returns the job's id. Raises: InvalidRequest for a taken id, TooManyJobs."""
-    handler = LOOPBACK if request.loopback and request.image else GENERATE
-    return services.jobs.submit(handler, request, job_id=job_id, title=request.mode)
+    """Decide what will happen and queue it; returns the job's id.
+
+    Raises: InvalidRequest for what can't be done and for a taken id, NotFound, TooManyJobs.
+    """
+    plan = services.planner.plan(request)
+    kind = LOOPBACK if plan.request.loopback and plan.request.image else GENERATE
+    return services.jobs.submit(kind, plan, job_id=job_id, title=request.mode)
 
 
 def generation_result(services: Services, job_id: str) -> GenerationResult:
@@ -35,7 +36,7 @@ def choose_checkpoint(services: Services, name: str) -> str:
     """
     title = services.checkpoints.find(name).title
     services.settings.update({"sd_model_checkpoint": title})
-    return services.jobs.submit(LOAD, title, title=f"Loading {title}", counts=False)
+    return services.jobs.submit(LOAD, title, title=f"Loading {title}")
 
 
 def stop(services: Services, job_id: str | None) -> None:

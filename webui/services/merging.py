@@ -9,14 +9,13 @@ from typing import Any
 from webui.catalog.safetensors_header import read_header
 from webui.core.errors import BadModelFile
 from webui.core.merging import MergeRequest
+from webui.services.kinds import MERGE
 from webui.services.services import Services
-
-MERGE = "webui.pipeline.merging.job:run"
 
 
 def submit_merge(services: Services, request: MergeRequest, job_id: str | None = None) -> str:
     """Queue the merge; returns the job's id. Its result is a `MergeResult`. Raises: InvalidRequest, TooManyJobs."""
-    return services.jobs.submit(MERGE, request, job_id=job_id, title="merge")
+    return services.jobs.submit(MERGE, request, job_id=job_id)
 
 
 def read_metadata(services: Services, names: Sequence[str]) -> str:

@@ -248,7 +248,8 @@ class _Check:
             return Fact("VAE", "different", own, here, "Choose the VAE None in Settings, or start without --vae-path.")
         wanted = f"{name} [{digits}]" if digits else name
         try:
-            file = self.services.vaes.at(always) if always else self.services.vaes.find(name)
+            vaes = self.services.vaes
+            file = vaes.hashed(vaes.at(always) if always else vaes.find(name))
         except WebuiError:
             return _by_hash("VAE", wanted, "", digits, None)
         in_use = self._vae_in_use()

@@ -15,6 +15,7 @@ from webui.core.provenance import Machine
 from webui.core.settings import SettingsStore
 from webui.extensions.host import Host
 from webui.jobs.runner import JobRunner
+from webui.planning.planner import Planner
 from webui.prompts.styles import StyleStore
 from webui.prompts.tokenizer import Tokenizer
 
@@ -35,6 +36,7 @@ class Parts:
     styles: StyleStore
     host: Host
     choices: Choices
+    planner: Planner
     tokenizer: Callable[[], Tokenizer]
     machine: Machine = field(default_factory=Machine)
 

@@ -38,6 +38,7 @@ from webui.ui.later import build_later
 from webui.ui.merger import Merger
 from webui.ui.page_login import PageLogin
 from webui.ui.pnginfo import build_pnginfo
+from webui.ui.queue import build_queue
 from webui.ui.quicksettings import FOLLOWING, build_quicksettings, current_title, wire_checkpoint
 from webui.ui.sending import wire_gallery, wire_result
 from webui.ui.theme import easel_theme
@@ -94,6 +95,7 @@ def build(services: Services) -> PageBlocks:
             build_later("train")
             build_later("settings")
             build_extensions(services)
+            build_queue(services)
             kit = PageKit(services, services.host.easel)
             build_extension_tabs(services, kit)
         tabs = (txt2img, img2img)

@@ -12,7 +12,7 @@ from webui.pipeline.from_image.color_correction import corrected
 from webui.pipeline.from_image.masks import laid_over
 from webui.pipeline.from_image.soft_inpainting import change_masks
 from webui.pipeline.from_image.source import Canvas, Source
-from webui.pipeline.plan import GenerationPlan
+from webui.planning.plan import GenerationPlan
 
 
 def composed(

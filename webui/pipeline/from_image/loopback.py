@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from webui.core.pictures import decoded_picture, encode_image
-from webui.core.request import FromImage, GenerationRequest, GenerationResult, Loopback
+from webui.core.request import FromImage, GenerationResult, Loopback
 from webui.core.results import ResultFile
 from webui.pipeline.engine import Engine
 from webui.pipeline.from_image.image_input import flattened
@@ -22,6 +22,7 @@ from webui.pipeline.job import Job
 from webui.pipeline.postprocess import make_grid
 from webui.pipeline.report import job_info
 from webui.pipeline.saving.results import finish_job
+from webui.planning.plan import GenerationPlan
 
 if TYPE_CHECKING:
     from webui.jobs.context import JobContext
@@ -42,15 +43,19 @@ class Loop:
     result: ResultFile
 
 
-def run(engine: Engine, request: GenerationRequest, progress: JobContext) -> GenerationResult:
+def run(engine: Engine, plan: GenerationPlan, progress: JobContext) -> GenerationResult:
     """Each loop begins with the last one's picture, a seed higher; each batch with the request's picture again.
 
+    plan: of the whole request, whose first seeds are those of the first loop.
     One batch hands back the pictures of all its loops, several the last one of each.
     """
     started = time.monotonic()
+    variation = plan.request.variation.replace(seed=plan.subseeds[0])
+    request = plan.request.replace(seed=plan.seeds[0], variation=variation)
     loopback, image = request.loopback, request.image
     assert loopback is not None
     assert image is not None
+    image = image.replace(noise_multiplier=plan.first.noise_multiplier)  # which the settings' overrides don't change
     progress.begin_passes(loopback.loops * request.batch_count)
     jobs: list[Job] = []
     kept: list[Loop] = []
@@ -63,10 +68,9 @@ def run(engine: Engine, request: GenerationRequest, progress: JobContext) -> Gen
             strength = denoising_strength(loopback, image.denoising_strength, number)
             asked = single.replace(image=source.replace(denoising_strength=strength))
             if jobs:
-                latest = jobs[-1].plan
-                variation = single.variation.replace(seed=latest.subseeds[0])
-                asked = asked.replace(seed=latest.seeds[0] + 1, variation=variation)
-            jobs.append(_begun(engine, asked, progress, loopback, image))
+                asked = asked.replace(seed=jobs[-1].plan.seeds[0] + 1)
+            own = engine.planner.replan(asked, plan.settings)
+            jobs.append(_begun(engine, own, progress, loopback, image))
             made = make_pictures(jobs[-1])
             if not made.pictures:  # stopped before it was decoded, or an extension dropped it
                 break
@@ -86,15 +90,13 @@ def denoising_strength(loopback: Loopback, first: float, loop: int) -> float:
     return first + (loopback.final_denoising_strength - first) * way
 
 
-def _begun(
-    engine: Engine, request: GenerationRequest, progress: JobContext, loopback: Loopback, original: FromImage
-) -> Job:
+def _begun(engine: Engine, plan: GenerationPlan, progress: JobContext, loopback: Loopback, original: FromImage) -> Job:
     """The job of one loop; colours are corrected to the picture that the first loop starts from."""
     fields = {
         "Final denoising strength": loopback.final_denoising_strength,
         "Denoising curve": loopback.curve,
     }
-    job = begin(engine, request, progress, fields)
+    job = begin(engine, plan, progress, fields)
     settings = job.plan.settings
     if not settings["img2img_color_correction"]:
         return job

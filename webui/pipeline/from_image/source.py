@@ -34,8 +34,8 @@ from webui.pipeline.from_image.masks import (
     read_mask,
     strengthened,
 )
-from webui.pipeline.plan import GenerationPlan
 from webui.pipeline.postprocess import to_tensor
+from webui.planning.plan import GenerationPlan
 
 FILL, ORIGINAL, LATENT_NOISE, LATENT_NOTHING = range(4)
 MASKED_CONTENT = {FILL: "fill", LATENT_NOISE: "latent noise", LATENT_NOTHING: "latent nothing"}

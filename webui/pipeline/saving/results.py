@@ -37,8 +37,9 @@ def save_before_hires(job: Job, pictures: Sequence[Image.Image], indices: range)
 
 
 def is_kept(job: Job, picture: Picture) -> bool:
-    """Whether files of the picture are wished: those cut short only by setting."""
-    return job.plan.request.save_samples and (picture.complete or job.plan.settings["save_incomplete_images"])
+    """Whether files of the picture are wished: those cut short only by setting, or when the server stops."""
+    incomplete = job.plan.settings["save_incomplete_images"] or job.progress.server_stops
+    return job.plan.request.save_samples and (picture.complete or incomplete)
 
 
 def hand_over(job: Job, picture: Picture) -> list[ResultFile]:

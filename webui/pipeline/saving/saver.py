@@ -16,9 +16,9 @@ from webui.core.paths import Paths, inside
 from webui.core.pictures import MIME, PARAMETERS
 from webui.core.provenance import CHUNK, Provenance
 from webui.core.results import ResultFile, Role
-from webui.pipeline.plan import GenerationPlan
 from webui.pipeline.saving.names import NameFacts, fill_pattern, safe_part
 from webui.pipeline.saving.picture_files import Encoded, Keeper, encoded, write_jpg_copy
+from webui.planning.plan import GenerationPlan
 
 
 class Saver:

@@ -9,6 +9,7 @@ import * as img2img from "./img2img.js";
 import { chosenPicture, newlyChosenPicture } from "./lightbox.js";
 import { translate } from "./localization.js";
 import * as progress from "./progress.js";
+import { queueWish } from "./queue.js";
 import { settings } from "./settings.js";
 import { addTooltips } from "./tooltips.js";
 
@@ -28,6 +29,7 @@ window.easel = {
   chosenPicture,
   newlyChosenPicture,
   currentJob: progress.currentJob,
+  queueWish,
   shownJob: progress.shownJob,
   submitted: progress.submitted,
   notSubmitted: progress.notSubmitted,

@@ -85,6 +85,7 @@ export async function resume(tab) {
   if (!state) return;
   if (isKnown(state)) {
     watch(tab, id, true);
+    if (crashed && !state.completed) say(tab, "The server restarted; the job runs again with the same seeds.");
   } else {
     forget(tab);
     say(tab, crashed ? "The server restarted during this job; finished pictures are in the outputs folder." : "");

@@ -1,14 +1,15 @@
 """From what was asked to what will happen: seeds drawn, names looked up, settings copied.
 
-Every later stage reads only the plan; it holds no -1, no "same as above" and no "ask the settings".
+Every later stage reads only the plan; it holds no -1, no "same as above" and no "ask the settings". It is made when a
+job is submitted, so it reads no large file: the hashes that nobody knows yet are computed when the job runs.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -162,6 +163,23 @@ class GenerationPlan:
         return self.vaes.get(checkpoint.path, VaeUse())
 
     @property
+    def checkpoints(self) -> tuple[Checkpoint, ...]:
+        """Every checkpoint that takes part."""
+        second = [self.hires.sampling.checkpoint] if self.hires else []
+        return (self.first.checkpoint, *second, *([self.refiner.checkpoint] if self.refiner else []))
+
+    def with_checkpoints(self, change: Callable[[Checkpoint], Checkpoint]) -> GenerationPlan:
+        """The plan with every checkpoint replaced by what `change` makes of it, at the same path."""
+        hires, refiner = self.hires, self.refiner
+        if hires:
+            second = replace(hires.sampling, checkpoint=change(hires.sampling.checkpoint))
+            hires = replace(hires, sampling=second)
+        if refiner:
+            refiner = replace(refiner, checkpoint=change(refiner.checkpoint))
+        first = replace(self.first, checkpoint=change(self.first.checkpoint))
+        return replace(self, first=first, hires=hires, refiner=refiner)
+
+    @property
     def batches(self) -> range:
         return range(self.request.batch_count)
 
@@ -204,8 +222,6 @@ def make_plan(
     negatives = _prompts(request.negative_prompt, request, settings, styles, count, negative=True)
     named = request.overrides.get("sd_model_checkpoint")
     checkpoint = checkpoints.find(named) if named else checkpoints.default(settings["sd_model_checkpoint"] or "")
-    if settings["add_model_hash_to_info"]:
-        checkpoint = checkpoints.hashed(checkpoint)
     first = SamplingPlan(
         width=request.width,
         height=request.height,
@@ -225,7 +241,7 @@ def make_plan(
     for sampling in (first, *([hires.sampling] if hires else [])):
         _check_schedule(sampling)
     variation = request.variation
-    seed, subseed = _drawn(request.seed), _drawn(variation.seed)
+    seed, subseed = drawn(request.seed), drawn(variation.seed)
     return GenerationPlan(
         request=request,
         settings=settings,
@@ -277,7 +293,8 @@ def _from_image(image: FromImage, settings: Settings, stored: Settings) -> dict[
     }
 
 
-def _drawn(seed: int) -> int:
+def drawn(seed: int) -> int:
+    """The seed itself, or a random one for -1."""
     return random.randrange(LAST_SEED) if seed == -1 else seed
 
 
@@ -423,7 +440,7 @@ def _refiner(request: GenerationRequest, settings: Settings, checkpoints: Checkp
     if refiner is None or refiner.checkpoint in ("", "None"):
         return None
     return RefinerPlan(
-        checkpoint=checkpoints.hashed(checkpoints.find(refiner.checkpoint)),
+        checkpoint=checkpoints.find(refiner.checkpoint),
         switch_at=refiner.switch_at,
         passes=settings["hires_fix_refiner_pass"],
         by_steps=settings["refiner_switch_by_sample_steps"],

@@ -1,4 +1,4 @@
-"""Which VAE each checkpoint of a job is used with, and what the pictures' texts say of it."""
+"""Which VAE each checkpoint of a job is used with."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 from webui.catalog.checkpoints import Checkpoint, CheckpointCatalog
 from webui.catalog.sidecars import read_sidecar
-from webui.catalog.vaes import AUTOMATIC, NONE, VaeCatalog, VaeUse, choose_vae
-from webui.pipeline.plan import GenerationPlan
+from webui.catalog.vaes import AUTOMATIC, NONE, VaeCatalog, choose_vae
+from webui.planning.plan import GenerationPlan
 
 SETTING = "sd_vae"
 
@@ -23,14 +23,9 @@ def with_vaes(
     asked = plan.request.overrides.get(SETTING)
     if asked and asked not in (AUTOMATIC, NONE):
         vaes.find(asked)
-    parts = [plan.first.checkpoint]
-    if plan.hires:
-        parts.append(plan.hires.sampling.checkpoint)
-    if plan.refiner:
-        parts.append(plan.refiner.checkpoint)
     uses = {
         checkpoint.path: choose_vae(vaes, plan.settings, checkpoint, preference(checkpoint, checkpoints), always)
-        for checkpoint in parts
+        for checkpoint in plan.checkpoints
     }
     return replace(plan, vaes=uses)
 
@@ -39,15 +34,3 @@ def preference(checkpoint: Checkpoint, checkpoints: CheckpointCatalog) -> str | 
     """The VAE that the checkpoint's own notes name."""
     file = next((file for file in checkpoints.files.all() if file.path == checkpoint.path), None)
     return read_sidecar(file).vae if file else None
-
-
-def vae_fields(plan: GenerationPlan) -> dict[str, object]:
-    """The infotext's fields; None where there is nothing to say."""
-    use: VaeUse = plan.vae_of(plan.first.checkpoint)
-    settings, file = plan.settings, use.file
-    return {
-        "VAE hash": file.shorthash if file and settings["add_vae_hash_to_info"] else None,
-        "VAE": file.name if file and settings["add_vae_name_to_info"] else None,
-        "VAE Decoder": use.decoder if use.decoder != "Full" else None,
-        "VAE Encoder": use.encoder if use.encoder != "Full" and plan.request.image is not None else None,
-    }

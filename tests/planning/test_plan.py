@@ -17,7 +17,7 @@ from webui.core.request import FromImage, GenerationRequest, HiresFix, Refiner, 
 from webui.core.settings import Settings
 from webui.core.settings_table import SETTINGS
 from webui.pipeline.infotext import image_infotext
-from webui.pipeline.plan import GenerationPlan, make_plan, target_size
+from webui.planning.plan import GenerationPlan, make_plan, target_size
 from webui.prompts.styles import StyleStore
 
 
