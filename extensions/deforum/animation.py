@@ -10,6 +10,7 @@ from .camera import Camera, Motion
 from .noise import Perlin
 from .prompts import prompts_by_frame
 from .schedules import schedule_texts, schedule_values
+from .seeds import drawn_seed
 from .settings import Keyed, Settings
 
 FEEDBACK = ("2D", "3D")
@@ -102,6 +103,11 @@ class Animation:
         """How much of the picture before stays, 0 to 1."""
         key = "image_strength_schedule" if self.settings.use_looper else "strength_schedule"
         return min(max(self.value(key, frame), 0.0), 1.0)
+
+    def scheduled_seed(self, frame: int) -> int:
+        """Of the seed schedule; where it is -1, the random one that belongs to the frame."""
+        seed = int(self.value("seed_schedule", frame))
+        return drawn_seed(self.seed, frame) if seed == -1 else seed
 
     def motion(self, frame: int) -> Motion:
         def values(*keys: str) -> Sequence[float]:

@@ -47,7 +47,7 @@ def overlay(picture: Any, original: Any, mask: Any) -> Any:
 def compose(formula: str, find: Callable[[str], Any]) -> Any:
     """A mask of truth values from a formula such as `{video_mask} & !<sky>`.
 
-    {name}, [file.png] and <word> are asked of `find`, which returns (H, W) truth values. Operators, in order of strength:
+    {name}, [file.png] and <word> are asked of `find`, which gives (H, W) truth values. Operators, in order of strength:
     ! (not), & (and), \\ (without), ^ (either), | (or). Raises: InvalidRequest.
     """
     if len(formula) > LONGEST:

@@ -175,7 +175,7 @@ class _Loop:
         animation, frame = self.animation, state.frame
         seeds = state.seeds
         if animation.feeds_back and animation.seed_behavior == "schedule":
-            seeds = replace(seeds, seed=self._scheduled_seed(frame))
+            seeds = replace(seeds, seed=animation.scheduled_seed(frame))
         begin = self._beginning(replace(state, seeds=seeds))
         begin = self._redone(begin, state)
         picture = self._painted(begin, frame, seeds.seed)
@@ -186,15 +186,11 @@ class _Loop:
         return replace(
             state,
             frame=frame + animation.cadence,
-            seeds=seeds.following(self._scheduled_seed(frame) if animation.seed_behavior == "schedule" else -1),
+            seeds=seeds.following(animation.scheduled_seed(frame)),
             previous=picture,
             sample=sample,
             pair=Pair(Kept(picture, frame), state.pair and state.pair.later),
         )
-
-    def _scheduled_seed(self, frame: int) -> int:
-        seed = int(self.animation.value("seed_schedule", frame))
-        return drawn_seed(self.animation.seed, frame) if seed == -1 else seed
 
     def _beginning(self, state: State) -> _Beginning:
         frame, settings = state.frame, self.settings

@@ -17,7 +17,7 @@ from webui.core.choices import (
 from webui.core.errors import InvalidRequest, NotFound, WebuiError
 from webui.core.hooks import DenoiserHook, Residuals, Row, Step
 from webui.core.params import Params, group_list, param, picture, title_of
-from webui.core.request import GenerationRequest, GenerationResult
+from webui.core.request import FromImage, GenerationRequest, GenerationResult, Inpaint, Variation
 from webui.core.results import Picture, ResultFile
 from webui.core.settings import Section, Setting
 from webui.extensions.easel import Easel
@@ -35,8 +35,10 @@ __all__ = [
     "Easel",
     "ExtrasStep",
     "FaceRestorer",
+    "FromImage",
     "GenerationRequest",
     "GenerationResult",
+    "Inpaint",
     "InvalidRequest",
     "JobContext",
     "JobKind",
@@ -55,6 +57,7 @@ __all__ = [
     "Step",
     "Tab",
     "Upscaler",
+    "Variation",
     "WebuiError",
     "group_list",
     "hookimpl",

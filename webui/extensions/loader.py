@@ -19,7 +19,7 @@ from webui.extensions.host import Extension, Host, State
 
 log = logging.getLogger(__name__)
 
-BUILT_IN = ("live-preview", "seamless-tiling")  # they share the folder with whatever users drop into it
+BUILT_IN = ("deforum", "live-preview", "seamless-tiling")  # they share the folder with whatever users drop into it
 LEGACY_SIGNS = ("scripts", "install.py", "preload.py", "javascript", "style.css", "localizations", "metadata.ini")
 MAIN = "extension.py"
 
