@@ -23,7 +23,7 @@ class Seeds:
     count: int = 0
 
     def following(self, scheduled: int = -1) -> Seeds:
-        """After one more diffusion. scheduled: the seed schedule's value, for the behaviour "schedule"; -1 is random."""
+        """After one more diffusion. scheduled: what the seed schedule says; -1 is random."""
         count = self.count + 1
         match self.behavior:
             case "iter":

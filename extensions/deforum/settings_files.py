@@ -113,7 +113,7 @@ def dump_settings(written: Mapping[str, Any]) -> str:
 
 
 def fill_placeholders(batch_name: str, settings: Settings, timestring: str) -> str:
-    """The folder's name: each `{param}` replaced by its value, at most 50 characters, signs that folders can't have as _."""
+    """The folder's name: each `{param}` replaced by its value, at most 50 characters, none that folders can't have."""
     values = {**write_settings(settings), "timestring": timestring}
     known = {key.lower(): value for key, value in values.items()}
 
