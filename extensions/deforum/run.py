@@ -174,7 +174,7 @@ class _Loop:
         """One diffusion, and all that leads to it and follows it."""
         animation, frame = self.animation, state.frame
         seeds = state.seeds
-        if animation.feeds_back and animation.seed_behavior == "schedule":
+        if animation.seed_behavior == "schedule":
             seeds = replace(seeds, seed=animation.scheduled_seed(frame))
         begin = self._beginning(replace(state, seeds=seeds))
         begin = self._redone(begin, state)
