@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from webui.extensions.api import hookimpl
+from webui.extensions.api import Tab, hookimpl
 
-from . import job, routes
+from . import job, routes, tab
 
 
 @hookimpl
 def register_jobs() -> list[Any]:
     return [job.KIND]
+
+
+@hookimpl
+def tabs(easel: Any) -> list[Tab]:
+    return [Tab("Deforum", tab.NAME, tab.build)]
 
 
 @hookimpl

@@ -216,12 +216,12 @@ class _Loop:
         picture = self._move(state.previous, state.previous, frame)
         picture = self._composed(picture, frame, "Before Motion")
         picture = self._follow_video(picture, state.previous, frame)
-        picture = self._composed(picture, frame, "Normal")
         if sample is None:
             # Old animations match to the first picture after its first move, not to the picture itself.
             sample = picture
         else:
             picture = self._matched(picture, sample)
+        picture = self._composed(picture, frame, "Normal")
         if settings.color_force_grayscale:
             picture = colors.grayscale(picture)
         picture = colors.scale_contrast(picture, value("contrast_schedule", frame), settings.original_arithmetic)
