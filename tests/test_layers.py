@@ -115,7 +115,7 @@ def test_the_modules_are_found() -> None:
     "path", sorted((ROOT / "extensions").glob("*/extension.py")), ids=lambda path: path.parent.name
 )
 def test_built_in_extensions_import_the_extension_api_only(path: Path) -> None:
-    names = [found.name for found in imports_of(path.read_text(encoding="utf-8"), "extension")]
+    names = [found.name for found in imports_of(path.read_text(encoding="utf-8"), "extension", is_package=True)]
     assert [name for name in names if name.startswith("webui") and not name.startswith("webui.extensions.api.")] == []
 
 
