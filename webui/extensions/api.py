@@ -27,7 +27,7 @@ from webui.core.hooks import DenoiserHook, Residuals, Row, Step
 from webui.core.joining import joined
 from webui.core.params import Params, group_list, param, picture, title_of
 from webui.core.pictures import decoded_picture, encode_image
-from webui.core.request import FromImage, GenerationRequest, GenerationResult, drawn
+from webui.core.request import FromImage, GenerationRequest, GenerationResult, Inpaint, Variation, drawn
 from webui.core.results import Picture, ResultFile
 from webui.core.settings import Section, Setting
 from webui.extensions.easel import Easel
@@ -56,6 +56,7 @@ __all__ = [
     "GenerationRequest",
     "GenerationResult",
     "HashedCatalog",
+    "Inpaint",
     "InvalidRequest",
     "JobContext",
     "JobKind",
@@ -78,6 +79,7 @@ __all__ = [
     "Step",
     "Tab",
     "Upscaler",
+    "Variation",
     "WebuiError",
     "atomic_file",
     "decoded_picture",
