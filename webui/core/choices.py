@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast, get_args
 
 from webui.core.errors import InvalidRequest, nearest
@@ -85,24 +86,59 @@ class Scheduler:
 
 
 @dataclass(frozen=True)
+class UpscaleNetwork:
+    """The network of an upscaler.
+
+    tiles: the settings that say how large its tiles are and how far they overlap. scale: as far as is known without
+    the file. file: its weights, None as long as they aren't there; `missing` says then what to do. address: where it
+    comes from, or lies. model_name: as A1111 lists it.
+    """
+
+    tiles: tuple[str, str]
+    scale: int
+    file: Path | None
+    address: str
+    model_name: str | None = None
+    missing: str = ""
+
+
+@dataclass(frozen=True)
 class Upscaler:
     """A way to enlarge a picture.
 
-    function: import path of `(image, scale) -> image`, which may enlarge by another factor than asked; None is no
-    way of its own. model: the weights that the function needs, None for plain resizing.
+    function: import path of `(image, scale, enlarger) -> image`, which may enlarge by another factor than asked, see
+    `webui.pipeline.upscaling.Enlarger`; None is no way of its own. network: None for plain resizing.
+
+    refusal: why it can't be used in this version, "" if it can.
     """
 
     name: str
     function: str | None
-    model: str | None = None
+    network: UpscaleNetwork | None = None
+    refusal: str = ""
+
+    def require(self) -> None:
+        """Raises: InvalidRequest when it can't be used in this version, or its weights aren't there."""
+        if self.refusal:
+            raise InvalidRequest(self.refusal)
+        if self.network is not None and (self.network.file is None or not self.network.file.exists()):
+            raise InvalidRequest(self.network.missing or f"{self.name} is gone; refresh the list of upscalers.")
 
 
 @dataclass(frozen=True)
 class FaceRestorer:
-    """A way to restore faces. function: import path of `(image, models) -> image`, see `ModelManager.borrow`."""
+    """A way to restore faces.
+
+    function: import path of `(image, restorer, models, weight) -> image`, see `ModelManager.borrow`; weight: 0 changes
+    faces most, 1 least, where the network heeds it. file: of its network, None without one. detector: files of the
+    networks that find faces. missing: what to do about files that aren't there, "" when all are.
+    """
 
     name: str
     function: str
+    file: Path | None = None
+    detector: tuple[Path, ...] = ()
+    missing: str = ""
 
 
 @dataclass(frozen=True)
@@ -364,7 +400,11 @@ UPSCALERS: tuple[Upscaler, ...] = (
     Upscaler("Nearest", _UPSCALING + "by_nearest"),
 )
 NO_UPSCALER = UPSCALERS[0]
-EXTRAS_STEPS = (ExtrasStep("Upscale", 1000, None, "webui.pipeline.extras:upscale_step"),)
+EXTRAS_STEPS = (
+    ExtrasStep("Upscale", 1000, None, "webui.pipeline.extras:upscale_step"),
+    ExtrasStep("GFPGAN", 2000, None, "webui.pipeline.extras:gfpgan_step"),
+    ExtrasStep("CodeFormer", 3000, None, "webui.pipeline.extras:codeformer_step"),
+)
 SAME_CHECKPOINT, SAME_SAMPLER, SAME_SCHEDULER = "Use same checkpoint", "Use same sampler", "Use same scheduler"
 
 
@@ -447,6 +487,18 @@ class Choices:
         if found is None:
             close = nearest(wanted[:100], self.names(Upscaler))
             raise InvalidRequest(f'No upscaler is called "{wanted[:100]}"{close}. /sdapi/v1/upscalers lists them all.')
+        return found
+
+    def find_face_restorer(self, name: str) -> FaceRestorer:
+        """Raises: InvalidRequest for an unknown one, and for one of which files are missing, with what to do."""
+        found = self._find(name, FaceRestorer)
+        if found is None:
+            close = nearest(name[:100], self.names(FaceRestorer))
+            raise InvalidRequest(
+                f'No face restorer is called "{name[:100]}"{close}. /sdapi/v1/face-restorers lists them all.'
+            )
+        if found.missing:
+            raise InvalidRequest(found.missing)
         return found
 
     def find_hires_upscaler(self, name: str) -> str:

@@ -64,7 +64,7 @@ def request_for(
     picture: BatchPicture, request: GenerationRequest, batch: PictureBatch, engine: Engine
 ) -> GenerationRequest:
     """The request for one picture of the batch. Raises: InvalidRequest, OSError."""
-    data = picture.path.read_bytes()
+    data = picture.file.read_bytes()
     image = request.image
     assert image is not None
     inpaint = image.inpaint
@@ -76,8 +76,8 @@ def request_for(
         width, height = size_of(data)
         changes["width"], changes["height"] = (max(int(side * batch.scale) // 8 * 8, 8) for side in (width, height))
     overrides = dict(request.overrides)
-    if picture.described_by is not None:
-        changes |= _described(picture.described_by, request, batch.taken, overrides, engine)
+    if picture.description is not None:
+        changes |= _described(picture.description, request, batch.taken, overrides, engine)
     if batch.output is not None:
         overrides |= _named_as(picture.path, request, batch.output)
     return request.replace(**changes, overrides=overrides)

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from webui.core.errors import InvalidRequest
 from webui.core.pictures import decoded_picture, require_memory
 from webui.core.request import FromImage, GenerationResult
 from webui.core.results import Picture, ResultFile
@@ -20,6 +21,7 @@ from webui.models.families.base import LoadedModel
 from webui.models.stopping import Patience, Stopped, stoppable
 from webui.pipeline.economy import enduring
 from webui.pipeline.engine import Engine
+from webui.pipeline.faces import restore_faces
 from webui.pipeline.fit import idle_wishes
 from webui.pipeline.from_image.blending import with_original
 from webui.pipeline.from_image.compositing import composed
@@ -28,6 +30,7 @@ from webui.pipeline.from_image.source import BLANK_MASK, Source, encoded, inpain
 from webui.pipeline.job import Job, Report
 from webui.pipeline.latents import upscaled
 from webui.pipeline.limits import require_machine
+from webui.pipeline.networks import forget_networks
 from webui.pipeline.opening import open_pass, open_refiner
 from webui.pipeline.passes import Pass, PassKind
 from webui.pipeline.postprocess import cropped_to, resized, to_image, to_tensor
@@ -35,8 +38,9 @@ from webui.pipeline.readiness import made_ready
 from webui.pipeline.refiner import Refiner, refines
 from webui.pipeline.report import job_info
 from webui.pipeline.sampling import sample
-from webui.pipeline.saving.results import finish_job, hand_over, remember, save_before_hires, with_grid
+from webui.pipeline.saving.results import finish_job, hand_over, remember, save_before, with_grid
 from webui.pipeline.saving.saver import Saver
+from webui.pipeline.upscaling import Enlarger
 from webui.planning.plan import GenerationPlan, HiresPlan
 
 if TYPE_CHECKING:
@@ -117,13 +121,18 @@ def starting_point(job: Job, image: FromImage) -> Source:
             report.comment(BLANK_MASK)
         shown = inpaint_fields(image.inpaint, masking)
         report.fields.update({key: value for key, value in shown.items() if value is not None})
-    upscaler = job.engine.choices.find_upscaler(plan.settings["upscaler_for_img2img"])
-    canvas = make_canvas(plan, inputs, masking, upscaler)
+    canvas = make_canvas(plan, inputs, masking, enlarger(job, plan.settings["upscaler_for_img2img"]))
     with (
         job.engine.prepared(plan.first.checkpoint, plan) as model,
         stoppable(model.vae.module, lambda: job.progress.interrupted),
     ):
         return encoded(canvas, plan, model)
+
+
+def enlarger(job: Job, upscaler: str | None) -> Enlarger:
+    """The upscaler of that name at work for this job. Raises: InvalidRequest for an unknown one."""
+    engine = job.engine
+    return Enlarger(engine.choices.find_upscaler(upscaler), job.plan.settings, engine.models, job.progress)
 
 
 def color_reference(plan: GenerationPlan) -> Image.Image | None:
@@ -149,13 +158,12 @@ def make_pictures(job: Job) -> Made:
     """All batches, one after the other, until the job is told to stop or nothing more can be saved."""
     made, progress = Made(), job.progress
     with job.engine.models.economy() as economy:
-        for batch in job.plan.batches:
+        for indices in job.plan.batches:
             if progress.interrupted or (progress.stopping and made.pictures):
                 break
             if job.saver.keeper.out_of_space:
                 job.report.comment(OUT_OF_SPACE.format(made=len(made.pictures), asked=len(job.plan.seeds)))
                 break
-            indices = job.plan.images_of(batch)
             try:
                 pictures = enduring(job, economy, partial(make_batch, job, indices))
             except Stopped:
@@ -171,27 +179,31 @@ def make_pictures(job: Job) -> Made:
 def make_batch(job: Job, indices: range) -> list[Picture]:
     """The pictures of one batch, through both passes."""
     plan, progress = job.plan, job.progress
+    forget_networks(job)
+    first = indices[0] % plan.request.batch_size
+    source = job.source.part(first, first + len(indices)) if job.source else None
     with ExitStack() as models:
-        latents, this_pass = run_pass(job, "source" if job.source else "first", indices, models, job.source)
+        latents, this_pass = run_pass(job, "source" if source else "first", indices, models, source)
         complete = progress.completes_pass
         progress.next_pass()
         if plan.hires is None or not complete:
             if plan.hires is not None:
                 progress.next_pass()  # the one left out
-            images = decode(latents, this_pass.model, progress)
-            pictures = composed(images, latents, job.source, plan, job.color_reference)
+            images = with_restored_faces(job, decode(latents, this_pass.model, progress), indices)
+            pictures = composed(images, latents, source, plan, job.color_reference)
             return finish_batch(job, this_pass, pictures, complete)
         before = None
         if not plan.hires.is_latent or plan.settings["save_images_before_highres_fix"]:
             before = decode(latents, this_pass.model, progress)
-            save_before_hires(job, before, indices)
+            save_before(job, before, indices, "highres_fix")
     with ExitStack() as models:
         model = models.enter_context(job.engine.prepared(plan.hires.sampling.checkpoint, plan))
         source = enlarged(job, plan.hires, latents, before, model, indices)
         latents, this_pass = run_pass(job, "hires", indices, models, source)
         complete = progress.completes_pass
         progress.next_pass()
-        pictures = [Picture(image) for image in decode(latents, this_pass.model, progress)]
+        images = with_restored_faces(job, decode(latents, this_pass.model, progress), indices)
+        pictures = [Picture(image) for image in images]
         return finish_batch(job, this_pass, pictures, complete)
 
 
@@ -228,6 +240,22 @@ def decode(latents: Tensor, model: LoadedModel, progress: JobContext) -> list[Im
         return [to_image(decoded) for decoded in model.decode(latents)]
 
 
+def with_restored_faces(job: Job, images: list[Image.Image], indices: range) -> list[Image.Image]:
+    """The decoded pictures, their faces restored if that is wished and can be done; else why not is told."""
+    name, models = job.plan.face_restorer, job.engine.models
+    if name is None:
+        return images
+    try:
+        restorer = job.engine.choices.find_face_restorer(name)
+    except InvalidRequest as error:
+        job.report.comment(f"Faces were not restored. {error}")
+        return images
+    save_before(job, images, indices, "face_restoration")
+    job.report.fields["Face restoration"] = restorer.name
+    weight = job.plan.settings["code_former_weight"]
+    return [restore_faces(image, restorer, models, weight) for image in images]
+
+
 def enlarged(
     job: Job,
     hires: HiresPlan,
@@ -245,8 +273,8 @@ def enlarged(
             return Source(bigger, model.decode(bigger) if shows_picture else None)
     assert before is not None, "an image upscaler needs the decoded pictures"
     target = hires.sampling
-    upscaler = job.engine.choices.find_upscaler(hires.upscaler)
-    images = [resized(image, upscaler, hires.upscale_width, hires.upscale_height) for image in before]
+    grown = enlarger(job, hires.upscaler)
+    images = [resized(image, grown, hires.upscale_width, hires.upscale_height) for image in before]
     cut = [to_tensor(cropped_to(image, target.width, target.height))[None].to(model.device) for image in images]
     seeds = plan.seeds_of(indices)
     with torch.inference_mode():

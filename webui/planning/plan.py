@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,7 +29,7 @@ from webui.core.params import Params
 from webui.core.request import FromImage, GenerationRequest, HiresFix, SamplerOptions, SoftInpainting, drawn
 from webui.core.settings import Settings
 from webui.prompts.comments import strip_comments
-from webui.prompts.networks import with_default_tags
+from webui.prompts.networks import NetworkTag, cut_networks, with_default_tags
 from webui.prompts.styles import StyleStore
 
 MAX_SCHEDULE = 1_000_000
@@ -178,17 +179,30 @@ class GenerationPlan:
         return replace(self, first=first, hires=hires, refiner=refiner)
 
     @property
-    def batches(self) -> range:
-        return range(self.request.batch_count)
-
-    def images_of(self, batch: int) -> range:
-        """The numbers of the pictures of one batch."""
+    def batches(self) -> list[range]:
+        """The numbers of the pictures that are made together: batches, split where the networks of prompts differ."""
         size = self.request.batch_size
-        return range(batch * size, (batch + 1) * size)
+        whole = [range(start, start + size) for start in range(0, len(self.seeds), size)]
+        passes = (self.first, *([self.hires.sampling] if self.hires else []))
+        if self.request.disable_extra_networks or all(len(set(sampling.prompts)) == 1 for sampling in passes):
+            return whole
+
+        def networks(index: int) -> list[tuple[NetworkTag, ...]]:
+            return [cut_networks(sampling.prompts[index]).tags for sampling in passes]
+
+        parts = [list(part) for batch in whole for _, part in groupby(batch, networks)]
+        return [range(part[0], part[-1] + 1) for part in parts]
 
     def seeds_of(self, indices: range) -> tuple[int, ...]:
         """The seeds of the pictures of one batch."""
         return tuple(self.seeds[index] for index in indices)
+
+    @property
+    def face_restorer(self) -> str | None:
+        """Who is to restore faces, None for nobody."""
+        asked = self.request.restore_faces
+        wished = self.settings["face_restoration"] if asked is None else asked
+        return self.settings["face_restoration_model"] if wished else None
 
     @property
     def soft_inpainting(self) -> SoftInpainting | None:
@@ -364,6 +378,8 @@ def _hires(
     choices: Choices,
 ) -> HiresPlan:
     upscaler = choices.find_hires_upscaler(hires.upscaler)
+    if upscaler not in LATENT_UPSCALERS:
+        choices.find_upscaler(upscaler).require()
     width, height, upscale_width, upscale_height = target_size(hires, first.width, first.height)
     sampler_name, scheduler_name = _named(hires.sampler, SAME_SAMPLER), _named(hires.scheduler, SAME_SCHEDULER)
     sampler, scheduler = first.sampler, first.scheduler

@@ -29,6 +29,7 @@ from webui.ui.blocks import PageBlocks
 from webui.ui.capabilities import wire_capabilities
 from webui.ui.card_routes import card_routes
 from webui.ui.download_routes import download_routes
+from webui.ui.endpoints import offer_endpoints
 from webui.ui.extensions_tab import build_extensions
 from webui.ui.extras import Extras
 from webui.ui.footer import footer
@@ -90,9 +91,13 @@ ON_PAGE = (
 """Settings that the page's own scripts obey."""
 
 
-def build(services: Services) -> PageBlocks:
-    """Quick settings, the tabs in A1111's order, footer. Nothing here touches the network or imports torch."""
+def build(services: Services, app: FastAPI) -> PageBlocks:
+    """Quick settings, the tabs in A1111's order, footer. Nothing here touches the network or imports torch.
+
+    app: whose routes programs may ask for by name, through the page.
+    """
     with PageBlocks(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as page:
+        offer_endpoints(app)  # first, so that their names are theirs
         hint = gr.HTML(elem_id="easel_hint")
         checkpoint, refresh = build_quicksettings(services)
         with gr.Tabs(elem_id="tabs"):
@@ -152,7 +157,7 @@ def mount(app: FastAPI, services: Services, downloads: Downloads | None = None) 
         app.include_router(router, dependencies=[Depends(login)])
     if flags.credentials:
         app.include_router(login.routes())
-    page = build(services)
+    page = build(services, app)
     gr.mount_gradio_app(
         app,
         page,
