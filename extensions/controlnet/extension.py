@@ -58,7 +58,13 @@ def revise_request(request, easel):
     models = models_in(folders_of(easel))
     units = [checked(unit, number, request, models) for number, unit in enumerate(group.units[: int(most)])]
     changed = group.replace(units=tuple(units))
-    return request.replace(extensions={**request.extensions, ControlNet.__name__: changed})
+    unheeded = [
+        f"ControlNet unit {number}: the union control type has no effect in this version."
+        for number, unit in enumerate(units)
+        if unit.enabled and unit.union_control_type != "Unknown"
+    ]
+    extensions = {**request.extensions, ControlNet.__name__: changed}
+    return request.replace(extensions=extensions, remarks=(*request.remarks, *unheeded))
 
 
 def checked(unit: Unit, number: int, request, models) -> Unit:
