@@ -27,12 +27,14 @@ from webui.api.guard import Guard
 from webui.api.patience import ImpatientProtocol
 from webui.api.share import PasswordGate, generated_credentials, open_tunnel
 from webui.catalog.checkpoints import CheckpointCatalog
+from webui.catalog.face_restorers import FaceRestorerCatalog
 from webui.catalog.facts import FactCache
 from webui.catalog.hashes import HashCache
 from webui.catalog.hashing import BackgroundHasher
 from webui.catalog.networks import EmbeddingCatalog, HypernetworkCatalog, LoraCatalog, Networks
+from webui.catalog.upscalers import UpscalerCatalog
 from webui.catalog.vaes import VaeCatalog
-from webui.core.choices import Choices, ExtrasStep
+from webui.core.choices import Choices, ExtrasStep, FaceRestorer, Script, Upscaler
 from webui.core.errors import WebuiError
 from webui.core.files import sweep_temporaries, takes
 from webui.core.flags import BadFlag, Flags, parse_flags
@@ -110,10 +112,13 @@ def build_services(flags: Flags) -> Services:
     host = load_extensions((paths.builtin_extensions, paths.extensions), disabled, disable_all)
     settings.declare(host.settings)
     choices = Choices()
-    host.register_choices(choices)
     hashes = HashCache(paths.cache / "hashes.sqlite", enabled=not flags.no_hashing)
     own = paths.code / "models" / "Stable-diffusion"
     extra: list[str | Path] = [*flags.extra_models_dirs, *listed_folders(paths.model_folders)]
+    upscalers = UpscalerCatalog(paths.models, folders_of(extra, "upscalers"), settings)
+    choices.add_list(Upscaler, upscalers.all)
+    choices.add_list(FaceRestorer, FaceRestorerCatalog(paths.models).all)
+    host.register_choices(choices)
     roots = [root for root in paths.checkpoints if root != own or root == paths.models / "Stable-diffusion"]
     roots += folders_of(extra, "checkpoints")
     files = [flags.ckpt] if flags.ckpt else []
@@ -146,7 +151,7 @@ def build_services(flags: Flags) -> Services:
     hasher.rest_while(lambda: jobs.current() is not None)
     services = Services(**vars(parts), jobs=jobs, problems=(*problems, *jobs.problems))
     catalogs = Catalogs(checkpoints, parts.networks, vaes)
-    host.started(Easel(paths, settings, jobs, catalogs, partial(choices_of, services)))
+    host.started(Easel(paths, settings, jobs, catalogs, choices, partial(choices_of, services), hashes, extra))
     return services
 
 
@@ -156,8 +161,9 @@ def _jobs(parts: Parts) -> JobRunner:
     blobs = BlobStore(folder / "blobs")
 
     def groups() -> list[type[Params]]:
-        steps = [step.params for step in parts.choices.all(ExtrasStep) if step.params is not None]
-        return [*host.params, *steps]
+        steps = [step.params for step in parts.choices.all(ExtrasStep)]
+        scripts = [script.params for script in parts.choices.all(Script)]
+        return [*host.params, *(params for params in (*steps, *scripts) if params is not None)]
 
     codec = Codec(blobs, lambda: parts.settings.snapshot().table, groups, parts.choices)
     disk = Disk(JobStore(folder / "queue.sqlite"), blobs, codec)

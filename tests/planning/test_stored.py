@@ -25,7 +25,6 @@ from webui.core.request import (
     GenerationResult,
     HiresFix,
     Inpaint,
-    Loopback,
     Refiner,
     SamplerOptions,
     SoftInpainting,
@@ -87,7 +86,7 @@ COMMON: dict[str, Any] = {
     ),
 }
 REQUESTS = st.builds(GenerationRequest.as_given, **COMMON, hires=st.none() | HIRES) | st.builds(
-    GenerationRequest.as_given, **COMMON, image=IMAGE, loopback=st.none() | st.builds(Loopback)
+    GenerationRequest.as_given, **COMMON, image=IMAGE, script=st.sampled_from(["", "Loopback"])
 )
 
 

@@ -30,7 +30,7 @@ THEMES = ("light", "dark")
 MOOT_SWITCHES = (
     "-f", "--skip-torch-cuda-test", "--skip-version-check", "--no-download-sd-model", "--do-not-download-clip",
     "--always-batch-cond-uncond", "--unload-gfpgan", "--deepdanbooru", "--show-negative-prompt",
-    "--enable-console-prompts", "--gradio-queue", "--add-stop-route",
+    "--enable-console-prompts", "--gradio-queue", "--add-stop-route", "--deforum-api", "--deforum-simple-api",
 )  # fmt: skip
 MOOT_VALUES = ("--max-batch-count", "--ngrok-region", "--gradio-img2img-tool", "--gradio-inpaint-tool")
 

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from webui.core.choices import Choices, Sampler, Scheduler
 from webui.core.errors import InvalidRequest, WebuiError
 from webui.core.params import Params
+from webui.core.results import TRANSIENT
 from webui.core.settings import Setting, Settings
 
 T = TypeVar("T")
@@ -107,6 +108,8 @@ class Codec:
     def _dumped_dataclass(self, value: Any) -> dict[str, Any]:
         dumped: dict[str, Any] = {}
         for field in fields(value):
+            if TRANSIENT in field.metadata:
+                continue
             place = field.metadata.get(IN_FILE)
             in_file = place is not None and getattr(value, place) is not None
             dumped[field.name] = None if in_file else self.dump(getattr(value, field.name))

@@ -12,6 +12,8 @@ import logging
 import threading
 from typing import Any
 
+from PIL.Image import Image
+
 from webui.core.errors import NoSpace, WebuiError
 from webui.core.request import GenerationRequest, GenerationResult
 from webui.core.settings import Settings
@@ -93,8 +95,14 @@ class Worker:
     def load_state(self, job_id: str) -> bytes | None:
         return self._states.get(job_id) if self._disk is None else self._disk.store.load_state(job_id)
 
+    def save_grid(
+        self, image: Image, request: GenerationRequest, job: JobContext, settings: Settings | None, name: str
+    ) -> GenerationResult:
+        result: GenerationResult = self._engine.save_grid(image, request, job, settings, name)
+        return result
+
     def let_others_pass(self, job_id: str) -> None:
-        while (job := self._queue.take_short()) is not None:
+        while (job := self._queue.take_short(job_id)) is not None:
             self._run(job)
 
 

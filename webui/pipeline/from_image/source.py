@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from webui.core.choices import NO_UPSCALER, Upscaler
 from webui.core.errors import InvalidRequest
 from webui.core.pictures import decoded_picture
 from webui.core.request import Inpaint
@@ -35,6 +34,7 @@ from webui.pipeline.from_image.masks import (
     strengthened,
 )
 from webui.pipeline.postprocess import to_tensor
+from webui.pipeline.upscaling import Enlarger
 from webui.planning.plan import GenerationPlan
 
 FILL, ORIGINAL, LATENT_NOISE, LATENT_NOTHING = range(4)
@@ -136,11 +136,11 @@ def make_masking(plan: GenerationPlan, inpaint: Inpaint) -> Masking | None:
 
 
 def make_canvas(
-    plan: GenerationPlan, inputs: Sequence[Image.Image], masking: Masking | None, upscaler: Upscaler = NO_UPSCALER
+    plan: GenerationPlan, inputs: Sequence[Image.Image], masking: Masking | None, enlarger: Enlarger | None = None
 ) -> Canvas:
     """The input pictures at the size that is painted, and what is laid over the result.
 
-    upscaler: how a picture is enlarged where it has to grow.
+    enlarger: how a picture is enlarged where it has to grow.
     Raises: InvalidRequest for a mask of another size than the picture that it says a part of.
     """
     asked = plan.request.image
@@ -153,9 +153,9 @@ def make_canvas(
         if box is not None:
             assert masking is not None
             _require_size(opaque, masking.shown)
-            original, picture = opaque, fitted(opaque.crop(box.corners), RESIZE_AND_FILL, *size, upscaler)
+            original, picture = opaque, fitted(opaque.crop(box.corners), RESIZE_AND_FILL, *size, enlarger)
         else:
-            original = fitted(opaque, _pixel_mode(asked.resize_mode), *size, upscaler)
+            original = fitted(opaque, _pixel_mode(asked.resize_mode), *size, enlarger)
             picture = opaque if asked.resize_mode == LATENT_UPSCALE else original
         if masking is not None and asked.inpaint is not None and asked.inpaint.fill != ORIGINAL:
             picture = filled(picture, fitted(masking.latent_mask, JUST_RESIZE, *picture.size))

@@ -1,0 +1,325 @@
+"""The job: an animation from its order to its frames, files and video."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from webui.extensions.api import (
+    FromImage,
+    GenerationRequest,
+    Inpaint,
+    InvalidRequest,
+    JobContext,
+    JobKind,
+    Params,
+    Variation,
+    WebuiError,
+)
+
+from .animation import Animation, Diffusion
+from .frames import frame_name, frames_in, resume_point, timestring
+from .materials import as_array, as_png, collect, from_png, is_hybrid, local_path, needs_video, open_image, video_frames
+from .run import Frame, Materials, State, frames, start
+from .seeds import Seeds
+from .settings import FILLS, Settings
+from .settings_files import dump_settings, fill_placeholders, write_settings
+from .video import write_gif, write_video
+
+log = logging.getLogger(__name__)
+
+
+class Order(Params):
+    """An animation as it waits in the queue: the seed drawn, its folder named, its mistakes found.
+
+    overrides: settings of the webui for this animation alone.
+    """
+
+    settings: Settings
+    seed: int
+    stamp: str
+    folder: str
+    overrides: dict[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class Animated:
+    """files: paths of the video and the settings file. folder: where the frames lie. stamp: their names' beginning."""
+
+    files: tuple[str, ...]
+    message: str
+    comments: tuple[str, ...]
+    folder: str
+    stamp: str
+    frames: int
+
+
+def plan(easel: Any, settings: Settings, overrides: dict[str, Any] | None = None, later: int = 0) -> Order:
+    """The order for an animation. later: seconds by which its time string is put off, so that each has its own.
+
+    Raises: InvalidRequest for whatever in the settings can't be computed or found.
+    """
+    import random
+    from datetime import datetime, timedelta
+
+    seed = random.SystemRandom().randint(0, 2**32 - 1) if settings.seed == -1 else settings.seed
+    if settings.use_looper:
+        settings = settings.replace(strength_0_no_init=False)
+    Animation(settings, seed)
+    if settings.resume_from_timestring:
+        stamp = settings.resume_timestring.strip()
+    else:
+        stamp = timestring(datetime.now() + timedelta(seconds=later))
+    parent = _output_folder(easel, overrides or {})
+    folder = parent / fill_placeholders(settings.batch_name, settings, stamp)
+    while not settings.resume_from_timestring and _settings_file(folder, stamp).exists():
+        later += 1
+        stamp = timestring(datetime.now() + timedelta(seconds=later))
+        folder = parent / fill_placeholders(settings.batch_name, settings, stamp)
+    if settings.resume_from_timestring and not frames_in(folder, stamp):
+        raise InvalidRequest(f"There is no animation {stamp} in {folder} to be resumed.")
+    return Order(settings=settings, seed=seed, stamp=stamp, folder=str(folder), overrides=overrides or {})
+
+
+def run(easel: Any, order: Order, job: JobContext) -> Animated:
+    """Paint every frame that isn't there yet, and make the video.
+
+    An interrupted job keeps its frames, and makes the video of them.
+    """
+    settings, folder = order.settings, Path(order.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    comments: list[str] = []
+    video = video_frames(settings, folder) if needs_video(settings) else []
+    count = len(video) if settings.animation_mode == "Video Input" else settings.max_frames
+    animation = Animation(settings, order.seed, count)
+    materials = collect(settings, animation, folder, video)
+    _tell_what_is_left_out(settings, materials, comments)
+    settings_file = _write_settings_file(easel, order, animation, materials, video)
+    job.artifact(settings_file)
+    state = _state_to_begin_with(order, animation, folder)
+    painter = _Painter(job, order, animation, state)
+    made = frames(animation, materials, painter, state)
+    try:
+        for frame in made:
+            _write_frame(folder, order.stamp, frame)
+            job.pause_point()
+            if job.interrupted or job.stopping:
+                break
+    except _Interrupted:
+        log.info("Animation %s was interrupted", order.stamp)
+    if job.server_stops:
+        return Animated((), "", (), order.folder, order.stamp, 0)
+    files = [str(settings_file)]
+    numbers = frames_in(folder, order.stamp)
+    pictures = [folder / frame_name(order.stamp, number) for number in numbers]
+    files = [*_videos(settings, folder, order.stamp, pictures, job, comments), *files]
+    if settings.delete_imgs and len(files) > 1:
+        for path in pictures:
+            path.unlink()
+    if settings.delete_input_frames:
+        for path in video:
+            path.unlink(missing_ok=True)
+    message = f"{len(numbers)} of {animation.frames} frames in {folder}"
+    return Animated(tuple(files), message, tuple(dict.fromkeys(comments)), order.folder, order.stamp, len(numbers))
+
+
+KIND = JobKind("deforum.animate", run, Order, Animated, "Deforum", resumable=True)
+
+
+class _Interrupted(Exception):
+    """The user ended the job while a frame was painted."""
+
+
+class _Painter:
+    """What the frame loop calls to paint: the pipeline, within the job, or the dry run."""
+
+    def __init__(self, job: JobContext, order: Order, animation: Animation, state: State) -> None:
+        from .preview import paint_preview
+
+        self.job, self.order, self.animation = job, order, animation
+        settings = order.settings
+        self._preview = paint_preview(settings.width, settings.height) if settings.motion_preview_mode else None
+        groups = -(-(animation.frames - state.frame) // animation.cadence)
+        again = settings.diffusion_redo + (settings.optical_flow_redo_generation != "None")
+        self._share = 1 / max(1, groups * (1 + again))
+
+    def __call__(self, init: Any, asked: Diffusion) -> Any:
+        if self._preview is not None:
+            return self._preview(init, asked)
+        if self.job.interrupted:
+            raise _Interrupted
+        self.job.text(f"Frame {asked.frame} of {self.animation.frames}")
+        result = self.job.child(self._share).generate(self.request(init, asked), save=False)
+        if self.job.interrupted or not result.images:
+            raise _Interrupted
+        picture = from_png(result.images[result.index_of_first_image].data)
+        if asked.color_target is not None:
+            from .colors import correct_colors
+
+            picture = correct_colors(picture, asked.color_target)
+        return picture
+
+    def request(self, init: Any, asked: Diffusion) -> GenerationRequest:
+        """One picture as the pipeline is asked for it."""
+        settings = self.order.settings
+        overrides: dict[str, Any] = {"img2img_fix_steps": False, **self.order.overrides}
+        for key, value in (
+            ("sd_model_checkpoint", asked.checkpoint),
+            ("CLIP_stop_at_last_layers", asked.clip_skip),
+            ("eta_ddim", asked.ddim_eta),
+            ("eta_ancestral", asked.ancestral_eta),
+        ):
+            if value is not None:
+                overrides[key] = value
+        image = None
+        if init is not None:
+            inpaint = None
+            if asked.mask is not None:
+                inpaint = Inpaint(
+                    mask=as_png((asked.mask * 255).round().astype("uint8")),
+                    blur_x=round(settings.mask_overlay_blur),
+                    blur_y=round(settings.mask_overlay_blur),
+                    fill=FILLS.index(settings.fill),
+                    only_masked=settings.full_res_mask,
+                    padding=settings.full_res_mask_padding,
+                )
+            image = FromImage(
+                images=(as_png(init),),
+                denoising_strength=asked.denoising,
+                noise_multiplier=asked.noise_multiplier,
+                image_cfg_scale=asked.image_cfg_scale,
+                inpaint=inpaint,
+            )
+        return GenerationRequest.checked(
+            prompt=asked.prompt,
+            negative_prompt=asked.negative,
+            sampler=asked.sampler,
+            steps=asked.steps,
+            width=settings.width,
+            height=settings.height,
+            cfg_scale=asked.cfg_scale,
+            seed=asked.seed,
+            variation=Variation(
+                seed=asked.subseed,
+                strength=asked.subseed_strength,
+                resize_from_width=settings.seed_resize_from_w,
+                resize_from_height=settings.seed_resize_from_h,
+            ),
+            image=image,
+            restore_faces=settings.restore_faces,
+            tiling=settings.tiling,
+            overrides=overrides,
+        )
+
+
+def _output_folder(easel: Any, overrides: dict[str, Any]) -> Path:
+    known = {**easel.settings.snapshot(), **overrides}
+    place = str(known.get("outdir_samples") or known.get("outdir_img2img_samples") or "outputs/img2img-images")
+    return Path(place) if Path(place).is_absolute() else Path(easel.paths.data) / place
+
+
+def _settings_file(folder: Path, stamp: str) -> Path:
+    return folder / f"{stamp}_settings.txt"
+
+
+def _state_file(folder: Path, stamp: str) -> Path:
+    return folder / f"{stamp}_state.npz"
+
+
+def _write_settings_file(
+    easel: Any, order: Order, animation: Animation, materials: Materials, video: list[Path]
+) -> Path:
+    """The settings as the animation has them, beside its frames."""
+    settings = order.settings
+    changes: dict[str, Any] = {"seed": order.seed, "max_frames": animation.frames}
+    if materials.init is not None and not settings.use_init and video and is_hybrid(settings):
+        changes |= {"use_init": True, "init_image": str(video[0])}
+    name = str({**easel.settings.snapshot(), **order.overrides}.get("sd_model_checkpoint") or "")
+    path = _settings_file(Path(order.folder), order.stamp)
+    _write_whole(path, dump_settings(write_settings(settings.replace(**changes), name)).encode())
+    return path
+
+
+def _write_frame(folder: Path, stamp: str, frame: Frame) -> None:
+    """The picture, then the state after it, so that no state speaks of a frame that isn't there."""
+    _write_whole(folder / frame_name(stamp, frame.number), as_png(frame.picture))
+    _write_whole(_state_file(folder, stamp), frame.state.to_bytes())
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    partial = path.with_name(path.name + ".part")
+    partial.write_bytes(data)
+    os.replace(partial, path)
+
+
+def _state_to_begin_with(order: Order, animation: Animation, folder: Path) -> State:
+    """The state that was written last; without one, what can be told from the frames; else the beginning."""
+    kept = _state_file(folder, order.stamp)
+    if kept.is_file():
+        return State.from_bytes(kept.read_bytes())
+    numbers = frames_in(folder, order.stamp)
+    point = resume_point(len(numbers), animation.cadence) if order.settings.resume_from_timestring else None
+    if point is None:
+        return start(animation)
+    size = order.settings.width, order.settings.height
+
+    def picture(number: int) -> Any:
+        return as_array(open_image(folder / frame_name(order.stamp, number), "Frame"), size)
+
+    from .cadence import Kept, Pair
+
+    seeds: Seeds = start(animation).seeds
+    for frame in range(0, point.start, animation.cadence):
+        seeds = seeds.following(animation.scheduled_seed(frame))
+    last = picture(point.later)
+    sample = None if order.settings.legacy_colormatch else picture(0)
+    pair = Pair(Kept(last, point.start - animation.cadence))
+    return State(point.start, point.start, seeds, last, sample, pair)
+
+
+def _tell_what_is_left_out(settings: Settings, materials: Materials, comments: list[str]) -> None:
+    """Sentences about what the settings ask for and this version doesn't do."""
+    if settings.animation_mode == "3D" and settings.use_depth_warping and materials.depth is None:
+        comments.append("There is no depth model, so the 3D camera sees each picture as a flat plane.")
+    if any(unit.enabled for unit in settings.controlnet):
+        comments.append("ControlNet units are left out: animations don't use them yet.")
+    if settings.parseq_manifest:
+        comments.append("The Parseq manifest is left out.")
+    if settings.r_upscale_video:
+        comments.append("Upscaling the video is left out: Real-ESRGAN's program isn't part of Easel.")
+    if settings.frame_interpolation_engine != "None":
+        comments.append(f"Interpolation by {settings.frame_interpolation_engine} is left out: it needs weights.")
+    if settings.hybrid_generate_human_masks != "None":
+        comments.append("Human masks are left out.")
+    if settings.save_depth_maps and materials.depth is None:
+        comments.append("No depth maps are saved, as there is no depth model.")
+    if settings.store_frames_in_ram:
+        comments.append("Frames are written to the disk, whatever “Store frames in RAM” says.")
+
+
+def _videos(
+    settings: Settings, folder: Path, stamp: str, pictures: list[Path], job: JobContext, comments: list[str]
+) -> list[str]:
+    """The video and the GIF. What can't be made is told; the frames stay."""
+    made: list[str] = []
+    if settings.skip_video_creation or not pictures:
+        return made
+    begun = time.monotonic()
+    job.text("Making the video")
+    try:
+        sound = None
+        if settings.add_soundtrack == "File":
+            sound = local_path(settings.soundtrack_path, "Soundtrack path")
+        elif settings.add_soundtrack == "Init Video":
+            sound = local_path(settings.video_init_path, "Video init path")
+        made.append(str(job.artifact(write_video(pictures, folder / f"{stamp}.mp4", settings.fps, sound))))
+        if settings.make_gif:
+            made.append(str(job.artifact(write_gif(pictures, folder / f"{stamp}.gif", settings.fps))))
+    except WebuiError as error:
+        comments.append(f"{error} The frames are in {folder}.")
+    log.info("Video of %d frames made in %.1f s", len(pictures), time.monotonic() - begun)
+    return made

@@ -1,0 +1,161 @@
+"""The Deforum tab: its settings by theme on the left, the job on the right."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import create_model
+
+from webui.extensions.api import InvalidRequest, Params
+
+from . import job
+from .settings import Settings
+from .settings_files import dump_settings, load_settings, read_settings, write_settings
+
+NAME = "deforum"
+SECTIONS: dict[str, dict[str, str]] = {
+    "Run": {
+        "": "W H sampler steps seed batch_name motion_preview_mode tiling restore_faces seed_resize_from_w "
+        "seed_resize_from_h original_arithmetic",
+        "Resume": "resume_from_timestring resume_timestring",
+    },
+    "Keyframes": {
+        "": "animation_mode border diffusion_cadence max_frames",
+        "Strength, CFG and seed": "strength_schedule cfg_scale_schedule seed_behavior seed_iter_N seed_schedule "
+        "enable_clipskip_scheduling clipskip_schedule pix2pix_img_cfg_scale_schedule",
+        "SubSeed, steps, sampler, checkpoint": "enable_subseed_scheduling subseed_schedule subseed_strength_schedule "
+        "enable_steps_scheduling steps_schedule enable_sampler_scheduling sampler_schedule "
+        "enable_checkpoint_scheduling checkpoint_schedule enable_ddim_eta_scheduling ddim_eta_schedule "
+        "enable_ancestral_eta_scheduling ancestral_eta_schedule",
+        "Motion": "angle zoom translation_x translation_y translation_z transform_center_x transform_center_y "
+        "rotation_3d_x rotation_3d_y rotation_3d_z enable_perspective_flip perspective_flip_theta "
+        "perspective_flip_phi perspective_flip_gamma perspective_flip_fv",
+        "Noise": "noise_type noise_schedule perlin_octaves perlin_persistence enable_noise_multiplier_scheduling "
+        "noise_multiplier_schedule",
+        "Coherence": "color_coherence color_force_grayscale legacy_colormatch color_coherence_image_path "
+        "color_coherence_video_every_N_frames optical_flow_cadence cadence_flow_factor_schedule "
+        "optical_flow_redo_generation redo_flow_factor_schedule diffusion_redo contrast_schedule reroll_blank_frames "
+        "reroll_patience",
+        "Anti Blur": "amount_schedule kernel_schedule sigma_schedule threshold_schedule",
+        "Depth Warping & FOV": "use_depth_warping padding_mode sampling_mode aspect_ratio_schedule "
+        "aspect_ratio_use_old_formula fov_schedule",
+        "Guided Images": "use_looper init_images image_strength_schedule blendFactorMax blendFactorSlope "
+        "tweening_frames_schedule color_correction_factor",
+    },
+    "Prompts": {
+        "": "positive_prompts negative_prompts",
+        "Composable masks": "mask_schedule use_noise_mask noise_mask_schedule",
+    },
+    "Init": {
+        "Image": "use_init strength strength_0_no_init init_image",
+        "Video": "video_init_path extract_from_frame extract_to_frame extract_nth_frame overwrite_extracted_frames "
+        "use_mask_video video_mask_path",
+        "Mask": "use_mask use_alpha_as_mask mask_file invert_mask overlay_mask fill full_res_mask "
+        "full_res_mask_padding mask_overlay_blur mask_contrast_adjust mask_brightness_adjust",
+    },
+    "Hybrid Video": {
+        "": "hybrid_generate_inputframes hybrid_composite hybrid_use_first_frame_as_init_image hybrid_use_init_image "
+        "hybrid_motion hybrid_motion_use_prev_img hybrid_flow_method hybrid_flow_consistency "
+        "hybrid_consistency_blur hybrid_flow_factor_schedule hybrid_comp_alpha_schedule hybrid_comp_mask_type "
+        "hybrid_comp_mask_inverse hybrid_comp_mask_equalize hybrid_comp_mask_auto_contrast "
+        "hybrid_comp_mask_blend_alpha_schedule hybrid_comp_mask_contrast_schedule "
+        "hybrid_comp_mask_auto_contrast_cutoff_low_schedule hybrid_comp_mask_auto_contrast_cutoff_high_schedule",
+    },
+    "Output": {
+        "": "skip_video_creation fps make_gif delete_imgs delete_input_frames add_soundtrack soundtrack_path",
+    },
+}
+"""Tab -> heading -> parameters. Others keep what a loaded settings file says."""
+
+
+def build(page: Any) -> None:
+    import gradio as gr
+
+    components: dict[str, Any] = {}
+    with gr.Row():
+        with gr.Column(scale=3):
+            with gr.Tabs():
+                for title, parts in SECTIONS.items():
+                    with gr.Tab(title):
+                        if title == "Prompts":
+                            components["prompts"] = gr.Textbox(
+                                json.dumps(Settings().prompts, indent=4),
+                                label="Prompts",
+                                lines=8,
+                                elem_id=f"{NAME}_prompts",
+                                info='A JSON object: {"frame": "prompt --neg negative prompt"}',
+                            )
+                        for heading, names in parts.items():
+                            if heading:
+                                with gr.Accordion(heading, open=False):
+                                    components |= page.widgets(_part(names), NAME)
+                            else:
+                                components |= page.widgets(_part(names), NAME)
+            others = gr.State({})
+            with gr.Row():
+                path = gr.Textbox("deforum_settings.txt", label="Settings file", elem_id=f"{NAME}_settings_path")
+                save = gr.Button("Save settings", elem_id=f"{NAME}_save_settings")
+                load = gr.Button("Load settings", elem_id=f"{NAME}_load_settings")
+            told = gr.Markdown(elem_id=f"{NAME}_settings_told")
+        with gr.Column(scale=2):
+
+            def start(values: Any, job_id: str | None, user: str | None) -> None:
+                asked = _settings(values, components, values[others])
+                page.easel.jobs.submit(job.KIND, job.plan(page.easel, asked), job_id=job_id)
+
+            page.job_panel(NAME, start, {*components.values(), others})
+
+    def save_file(values: Any) -> str:
+        try:
+            target = _place(page.easel, values[path])
+            target.write_text(
+                dump_settings(write_settings(_settings(values, components, values[others]))), encoding="utf-8"
+            )
+        except (InvalidRequest, OSError) as error:
+            return f"Not saved: {error}"
+        return f"Saved as {target}"
+
+    def load_file(place: str) -> list[Any]:
+        try:
+            found = load_settings(_place(page.easel, place))
+        except InvalidRequest as error:
+            return [gr.skip() for _ in components] + [gr.skip(), f"Not loaded: {error}"]
+        kept = write_settings(found.settings)
+        rest = {key: value for key, value in kept.items() if key not in components and key != "prompts"}
+        ignored = f" Without a meaning here: {', '.join(found.ignored)}." if found.ignored else ""
+        return [_shown(found.settings, name) for name in components] + [rest, f"Loaded.{ignored}"]
+
+    save.click(save_file, {*components.values(), others, path}, told, api_visibility="private")
+    load.click(load_file, path, [*components.values(), others, told], api_visibility="private")
+
+
+def _part(names: str) -> type[Params]:
+    """A group of some of the settings' parameters, for the page to lay out."""
+    chosen = {name: (Settings.model_fields[name].annotation, Settings.model_fields[name]) for name in names.split()}
+    return create_model("Part", __base__=Params, **chosen)  # type: ignore[call-overload, no-any-return]
+
+
+def _settings(values: Any, components: dict[str, Any], others: dict[str, Any]) -> Settings:
+    """Raises: InvalidRequest."""
+    given = {name: values[component] for name, component in components.items()}
+    rest = {key: value for key, value in others.items() if key not in ("positive_prompts", "negative_prompts")}
+    prompts = {"animation_prompts_positive": given.pop("positive_prompts") or ""}
+    prompts["animation_prompts_negative"] = given.pop("negative_prompts") or ""
+    return read_settings({**rest, **given, **prompts}).settings
+
+
+def _shown(settings: Settings, name: str) -> Any:
+    value = getattr(settings, name)
+    if name == "prompts":
+        return json.dumps(value, indent=4, ensure_ascii=False)
+    return str(value) if name == "seed" else value
+
+
+def _place(easel: Any, place: str) -> Path:
+    """Raises: InvalidRequest for a path that is none."""
+    if not place.strip() or "\0" in place:
+        raise InvalidRequest("Give the settings file a name.")
+    path = Path(place.strip()).expanduser()
+    return path if path.is_absolute() else Path(easel.paths.data) / path

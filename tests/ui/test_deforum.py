@@ -1,0 +1,55 @@
+"""The Deforum tab in a browser: an animation from the form, a mistake, settings saved and loaded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from tests.running import Server
+from tests.ui.conftest import Visit
+
+pytestmark = pytest.mark.browser
+
+
+def test_an_animation_from_the_form(browser: Browser, server: Server, tmp_path: Path) -> None:
+    visit = Visit(browser, server.url)
+    page = visit.open()
+    page.click("#tab_deforum-button")
+    for name, value in (("W", 64), ("H", 64), ("steps", 1)):
+        visit.set_number(f"deforum_{name}", value)
+    page.check("#deforum_motion_preview_mode input")
+    page.get_by_role("tab", name="Keyframes").click()
+    visit.set_number("deforum_max_frames", 3)
+
+    page.get_by_role("tab", name="Prompts").click()
+    page.fill("#deforum_prompts textarea", '{"0": "a `1/t` cat"}')
+    page.click("#deforum_generate")
+    expect(page.locator("#html_log_deforum")).to_contain_text("prompts, frame 0")
+
+    page.fill("#deforum_prompts textarea", '{"0": "a cat --neg a dog"}')
+    with visit.job("deforum"):
+        page.click("#deforum_generate")
+    expect(page.locator("#html_info_deforum, #html_log_deforum").first).to_be_attached()
+    made = list((server.data / "outputs" / "img2img-images").glob("Deforum_*/*.mp4"))
+    assert len(made) == 1
+    assert len(list(made[0].parent.glob("*_00000000[0-2].png"))) == 3
+
+    page.fill("#deforum_settings_path textarea, #deforum_settings_path input", str(tmp_path / "mine.txt"))
+    page.click("#deforum_save_settings")
+    expect(page.locator("#deforum_settings_told")).to_contain_text("Saved as")
+    saved = json.loads((tmp_path / "mine.txt").read_text())
+    assert (saved["W"], saved["max_frames"], saved["motion_preview_mode"]) == (64, 3, True)
+    assert saved["prompts"] == {"0": " a cat --neg a dog  "}
+    (tmp_path / "mine.txt").write_text(json.dumps({**saved, "max_frames": 7, "cn_1_weight": "0:(0.5)", "odd": 1}))
+    page.click("#deforum_load_settings")
+    expect(page.locator("#deforum_settings_told")).to_contain_text("odd")
+    page.get_by_role("tab", name="Keyframes").click()
+    expect(page.locator("#deforum_max_frames input")).to_have_value("7")
+    page.click("#deforum_save_settings")
+    expect(page.locator("#deforum_settings_told")).to_contain_text("Saved as")
+    again = json.loads((tmp_path / "mine.txt").read_text())
+    assert (again["max_frames"], again["cn_1_weight"]) == (7, "0:(0.5)")
+    visit.context.close()
