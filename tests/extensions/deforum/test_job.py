@@ -162,8 +162,9 @@ def test_sound_and_a_missing_sound(easel: Server, tmp_path: Path) -> None:
 
 
 def test_a_video_rules_the_number_of_frames(easel: Server, parity: Path) -> None:
-    given = {**SMALL, "animation_mode": "Video Input", "video_init_path": str(parity / "deforum" / "inputs" / "clip.mp4"),
-             "max_frames": 99, "extract_nth_frame": 2, "motion_preview_mode": True}  # fmt: skip
+    clip = str(parity / "deforum" / "inputs" / "clip.mp4")
+    given = {**SMALL, "animation_mode": "Video Input", "video_init_path": clip, "max_frames": 99,
+             "extract_nth_frame": 2, "motion_preview_mode": True}  # fmt: skip
     found = job_of(easel, submit(easel, given)["job_ids"][0])
     assert len(frames_of(found)) == 4
     assert found["deforum_settings"]["max_frames"] == 4
