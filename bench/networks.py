@@ -71,8 +71,8 @@ class Arm:
 class TimedJob(JobContext):
     """A job that stops the time between its steps."""
 
-    def __init__(self, record: Any) -> None:
-        super().__init__(record)
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
         self.laps: list[Sample] = []
 
     def steps(self, steps: Sequence[T]) -> Iterator[T]:

@@ -19,13 +19,14 @@ LAYERS = {
     "prompts": ("core",),
     "diffusion": ("core",),
     "jobs": ("core",),
-    "extensions": ("core", "catalog", "jobs"),
+    "video": ("core",),
+    "extensions": ("core", "catalog", "jobs", "video"),
     "net": ("core",),
     "process": ("core",),
     "models": ("core", "catalog", "diffusion"),
     "planning": ("core", "catalog", "prompts", "extensions"),
     "pipeline": ("core", "catalog", "prompts", "diffusion", "models", "extensions", "jobs", "planning"),
-    "services": ("core", "catalog", "prompts", "jobs", "extensions", "net", "planning"),
+    "services": ("core", "catalog", "prompts", "jobs", "extensions", "net", "planning", "video"),
     "ui": ("core", "catalog", "jobs", "extensions", "services"),
     "api": ("core", "catalog", "jobs", "extensions", "services"),
 }
@@ -36,6 +37,7 @@ HEAVY = {
     ),
     **dict.fromkeys(("gradio", "gradio_client"), ("ui", "api")),
     **dict.fromkeys(("fastapi", "starlette", "uvicorn"), ("ui", "api")),
+    **dict.fromkeys(("av", "cv2"), ("video",)),
 }
 
 
@@ -112,11 +114,17 @@ def test_the_modules_are_found() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", sorted((ROOT / "extensions").glob("*/extension.py")), ids=lambda path: path.parent.name
+    "path",
+    sorted((ROOT / "extensions").rglob("*.py")),
+    ids=lambda path: path.relative_to(ROOT / "extensions").as_posix(),
 )
 def test_built_in_extensions_import_the_extension_api_only(path: Path) -> None:
-    names = [found.name for found in imports_of(path.read_text(encoding="utf-8"), "extension", is_package=True)]
-    assert [name for name in names if name.startswith("webui") and not name.startswith("webui.extensions.api.")] == []
+    parts = path.relative_to(ROOT / "extensions").with_suffix("").parts
+    is_package = parts[-1] == "__init__"
+    module = ".".join(parts[:-1] if is_package else parts)
+    names = [found.name for found in imports_of(path.read_text(encoding="utf-8"), module, is_package)]
+    ours = [name for name in names if name.partition(".")[0] in ("webui", "modules")]
+    assert [name for name in ours if not name.startswith("webui.extensions.api.")] == []
 
 
 @pytest.mark.parametrize(

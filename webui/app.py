@@ -27,14 +27,16 @@ from webui.api.guard import Guard
 from webui.api.patience import ImpatientProtocol
 from webui.api.share import PasswordGate, generated_credentials, open_tunnel
 from webui.catalog.checkpoints import CheckpointCatalog
+from webui.catalog.face_restorers import FaceRestorerCatalog
 from webui.catalog.facts import FactCache
 from webui.catalog.hashes import HashCache
 from webui.catalog.hashing import BackgroundHasher
 from webui.catalog.networks import EmbeddingCatalog, HypernetworkCatalog, LoraCatalog, Networks
+from webui.catalog.upscalers import UpscalerCatalog
 from webui.catalog.vaes import VaeCatalog
-from webui.core.choices import Choices, ExtrasStep
+from webui.core.choices import Choices, ExtrasStep, FaceRestorer, Script, Upscaler
 from webui.core.errors import WebuiError
-from webui.core.files import takes
+from webui.core.files import sweep_temporaries, takes
 from webui.core.flags import BadFlag, Flags, parse_flags
 from webui.core.layouts import folders_of, listed_folders
 from webui.core.params import Params
@@ -64,6 +66,7 @@ from webui.services.services import Parts, Services
 
 log = logging.getLogger("easel")
 
+A_DAY = 24 * 3600.0
 LAST_WORK = 1.0
 """Seconds that threads of extensions have to end by themselves when the server has stopped."""
 
@@ -109,10 +112,13 @@ def build_services(flags: Flags) -> Services:
     host = load_extensions((paths.builtin_extensions, paths.extensions), disabled, disable_all)
     settings.declare(host.settings)
     choices = Choices()
-    host.register_choices(choices)
     hashes = HashCache(paths.cache / "hashes.sqlite", enabled=not flags.no_hashing)
     own = paths.code / "models" / "Stable-diffusion"
     extra: list[str | Path] = [*flags.extra_models_dirs, *listed_folders(paths.model_folders)]
+    upscalers = UpscalerCatalog(paths.models, folders_of(extra, "upscalers"), settings)
+    choices.add_list(Upscaler, upscalers.all)
+    choices.add_list(FaceRestorer, FaceRestorerCatalog(paths.models).all)
+    host.register_choices(choices)
     roots = [root for root in paths.checkpoints if root != own or root == paths.models / "Stable-diffusion"]
     roots += folders_of(extra, "checkpoints")
     files = [flags.ckpt] if flags.ckpt else []
@@ -127,10 +133,7 @@ def build_services(flags: Flags) -> Services:
     checkpoints = CheckpointCatalog(roots, hashes, files, own, hasher)
     if flags.ckpt and not flags.freeze_settings:
         settings.update({"sd_model_checkpoint": checkpoints.find(str(flags.ckpt)).title})
-    styles, vaes = (
-        StyleStore(flags.styles_files or (paths.styles,)),
-        VaeCatalog((paths.vae, *folders_of(extra, "vae")), roots, hashes),
-    )
+    vaes = VaeCatalog((paths.vae, *folders_of(extra, "vae")), roots, hashes)
     parts = Parts(
         flags=flags,
         paths=paths,
@@ -148,7 +151,7 @@ def build_services(flags: Flags) -> Services:
     hasher.rest_while(lambda: jobs.current() is not None)
     services = Services(**vars(parts), jobs=jobs, problems=(*problems, *jobs.problems))
     catalogs = Catalogs(checkpoints, parts.networks, vaes)
-    host.started(Easel(paths, settings, jobs, catalogs, partial(choices_of, services)))
+    host.started(Easel(paths, settings, jobs, catalogs, choices, partial(choices_of, services), hashes, extra))
     return services
 
 
@@ -158,8 +161,9 @@ def _jobs(parts: Parts) -> JobRunner:
     blobs = BlobStore(folder / "blobs")
 
     def groups() -> list[type[Params]]:
-        steps = [step.params for step in parts.choices.all(ExtrasStep) if step.params is not None]
-        return [*host.params, *steps]
+        steps = [step.params for step in parts.choices.all(ExtrasStep)]
+        scripts = [script.params for script in parts.choices.all(Script)]
+        return [*host.params, *(params for params in (*steps, *scripts) if params is not None)]
 
     codec = Codec(blobs, lambda: parts.settings.snapshot().table, groups, parts.choices)
     disk = Disk(JobStore(folder / "queue.sqlite"), blobs, codec)
@@ -312,8 +316,20 @@ def exposure_warning(flags: Flags) -> str:
     )
 
 
+def _sweep(parts: Parts, before: float) -> None:
+    """Delete half a picture, or half a merged checkpoint, of a server that was killed.
+
+    before: when this server started. In folders outside the data folder, where others may write too, only old files go.
+    """
+    settings, paths = parts.settings.snapshot(), parts.paths
+    chosen = [paths.data / settings[key] for key in settings if key.startswith("outdir_") and settings[key]]
+    for folder in {paths.outputs, paths.models, *chosen}:
+        sweep_temporaries(folder, before if folder.is_relative_to(paths.data) else before - A_DAY)
+
+
 def _start_work(services: Services) -> None:
     """Start the worker, and load the model before anyone asks for a picture."""
+    threading.Thread(target=_sweep, args=(services, time.time()), name="sweep", daemon=True).start()
     services.jobs.start()
     if not services.flags.skip_load_model_at_start and len(services.checkpoints):
         services.jobs.submit(LOAD, None)

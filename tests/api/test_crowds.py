@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -17,7 +18,7 @@ import webui.api.guard.bodies as bodies
 from tests.api.server import serving
 from webui.api.guard import Guard
 from webui.api.guard.asgi import Refusal
-from webui.api.guard.crowds import Crowds
+from webui.api.guard.crowds import MAX_AT_ONCE, Crowds
 from webui.api.patience import ImpatientProtocol
 
 
@@ -70,6 +71,39 @@ def test_who_asks_all_the_time_is_slowed_down_alone() -> None:
     assert answered("a", 50) == 10
     clock.now += 100
     assert answered("a", 50) == 20
+
+
+def test_idle_websockets_of_one_address_are_bounded() -> None:
+    async def crowd() -> None:
+        over = asyncio.Event()
+        reached: list[str] = []
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            reached.append(scope["client"][0])
+            await over.wait()
+
+        async def opened(address: str) -> list[Any]:
+            sent: list[Any] = []
+
+            async def send(message: Any) -> None:
+                sent.append(message)
+
+            scope = {"type": "websocket", "path": "/x", "headers": [(b"host", b"localhost")], "client": (address, 1)}
+            await guard(scope, send, send)
+            return sent
+
+        guard = Guard(app)
+        idle = [asyncio.create_task(opened("127.0.0.1")) for _ in range(MAX_AT_ONCE)]
+        await asyncio.sleep(0)
+        refused = await opened("127.0.0.1")
+        assert [(message["type"], message["code"]) for message in refused] == [("websocket.close", 1008)]
+        idle.append(asyncio.create_task(opened("127.0.0.2")))
+        await asyncio.sleep(0)
+        assert reached == ["127.0.0.1"] * MAX_AT_ONCE + ["127.0.0.2"]
+        over.set()
+        assert not any(await asyncio.gather(*idle))
+
+    asyncio.run(crowd())
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ def test_an_ordinary_request_has_no_comments(easel: Running) -> None:
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"restore_faces": True}, "Restore faces has no effect"),
+        ({"restore_faces": True}, "Faces were not restored. CodeFormer has no file here: put codeformer.pth"),
         ({"comments": {"a": "b"}}, "comments has no effect"),
         ({"firstpass_image": "x"}, "firstpass_image has no effect"),
         ({"save_images": True, "do_not_save_grid": True}, "do_not_save_grid has no effect beside save_images"),
@@ -99,7 +99,7 @@ def test_what_changes_nothing_in_extras_is_told(easel: Running) -> None:
     told = content_of(easel.client.post("/sdapi/v1/extra-single-image", json=body))["html_info"]
     assert "Upscaler 2 has no effect" in told
     assert "CodeFormer weight has no effect" in told
-    assert "Upscaling before restoring faces has no effect" in told
+    assert "Upscaling first has no effect" in told
 
 
 def test_changed_settings_without_effect_are_told_in_a_header(easel: Running) -> None:

@@ -63,10 +63,10 @@ def test_the_fields_are_the_originals(easel: Running, parity: Path) -> None:
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ({"upscaler_1": "R-ESRGAN 4x+"}, "No upscaler is called"),
+        ({"upscaler_1": "R-ESRGAN 5x+"}, "No upscaler is called"),
         ({"upscaling_resize": 0}, "greater than"),
         ({"upscaling_resize": 60, "upscaler_1": "Lanczos", "resize_mode": 2}, "resize_mode"),
-        ({"gfpgan_visibility": 1}, "GFPGAN isn't installed"),
+        ({"gfpgan_visibility": 1}, "GFPGAN has no file here"),
         ({"resize_mode": 1, "upscaling_resize_w": 16000, "upscaling_resize_h": 16000, "upscaler_1": "Lanczos"}, "mega"),
         ({"image": ""}, "empty"),
         ({"image": "AAAA"}, "isn't a picture"),

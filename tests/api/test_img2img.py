@@ -17,7 +17,7 @@ from tests.api.conftest import Running, content_of, pictures
 from webui.api.schema import ImageToImageBody, request_of
 from webui.core.choices import Choices
 from webui.core.errors import InvalidRequest
-from webui.core.request import GenerationRequest, Loopback, SoftInpainting
+from webui.core.request import GenerationRequest, SoftInpainting
 
 
 def encoded(image: Image.Image, kind: str = "PNG") -> str:
@@ -112,7 +112,7 @@ def test_defaults_are_those_of_the_original(easel: Running) -> None:
     image = request.image
     assert image is not None
     assert image.inpaint is not None
-    assert (request.steps, request.sampler, request.hires, request.loopback) == (2, "Euler", None, None)
+    assert (request.steps, request.sampler, request.hires, request.script) == (2, "Euler", None, "")
     assert (image.denoising_strength, image.resize_mode, image.image_cfg_scale, image.noise_multiplier) == (
         0.75,
         0,
@@ -158,13 +158,54 @@ def test_soft_inpainting_is_asked_for_as_its_script() -> None:
 
 
 def test_loopback_is_asked_for_as_its_script(easel: Running) -> None:
-    request = asked(script_name="Loopback", script_args=[3, 0.4, "Lazy", "None"])
-    assert request.loopback == Loopback(loops=3, final_denoising_strength=0.4, curve="Lazy")
+    request = request_of(
+        ImageToImageBody(**{**SMALL, "script_name": "LOOPBACK", "script_args": [3, 0.4, "Lazy", "None"]}),
+        easel.services.host.params,
+        easel.services.choices,
+    )
+    told = {"loops": 3, "final_denoising_strength": 0.4, "denoising_curve": "Lazy", "append_interrogation": "None"}
+    assert (request.script, request.extensions["Loopback"].model_dump()) == ("Loopback", told)
     content = generated(easel, script_name="loopback", script_args=[2, 0.3, "Linear", "None"])
     grid, first, second = pictures(content)
     assert grid.size == (128, 64)
     assert first.tobytes() != second.tobytes()
     assert len(json.loads(content["info"])["infotexts"]) == 3
+
+
+def test_scripts_of_both_modes_are_served(easel: Running) -> None:
+    body = {"prompt": "a cat|red", "steps": 1, "width": 64, "height": 64, "sampler_name": "Euler", "seed": 5}
+    matrix = {"script_name": "Prompt Matrix", "script_args": [False, True, "positive", "comma", 0]}
+    for route, more in (("txt2img", {}), ("img2img", {"init_images": SMALL["init_images"]})):
+        answer = easel.client.post(f"/sdapi/v1/{route}", json={**body, **matrix, **more})
+        assert answer.status_code == 200, answer.text
+        info = json.loads(answer.json()["info"])
+        assert len(answer.json()["images"]) == 3
+        assert (info["all_prompts"], info["all_seeds"]) == (["a cat", "a cat, red"], [5, 6])
+        assert info["index_of_first_image"] == 1
+    lines = {"script_name": "prompts from file or textbox", "script_args": [False, False, "start", "a dog\nx --steps"]}
+    answer = easel.client.post("/sdapi/v1/txt2img", json={**body, **lines})
+    assert answer.status_code == 422
+    assert 'Line 2 of the prompts has "x"' in answer.json()["errors"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"script_name": "prompt matrix", "script_args": [False] * 6}, "must be up to 5 values"),
+        ({"script_name": "prompt matrix", "script_args": [False, False, "both"]}, "Select prompt"),
+        ({"script_name": "prompt matrix", "script_args": ["perhaps"]}, "Put variable parts at start of prompt"),
+        ({"script_name": "x/y/z plot"}, "Script 'x/y/z plot' not found"),
+    ],
+)
+def test_a_scripts_wrong_arguments_are_told(easel: Running, fields: dict[str, Any], said: str) -> None:
+    answer = post(easel, **fields)
+    assert answer.status_code == 422
+    assert said in answer.json()["errors"]
+
+
+def test_arguments_without_a_script_are_told(easel: Running) -> None:
+    comments = json.loads(generated(easel, script_args=[1])["info"])["comments"]
+    assert "script_args has no effect without a script_name." in comments
 
 
 def test_an_infotext_fills_what_is_left_open(easel: Running) -> None:

@@ -57,6 +57,12 @@ def test_what_we_have_is_listed_as_a1111_lists_it(easel: Running, parity: Path, 
 
 
 @pytest.mark.parity
+@pytest.mark.parametrize("route", ["upscalers", "realesrgan-models", "face-restorers"])
+def test_upscalers_and_restorers_are_listed_as_recorded(easel: Running, parity: Path, route: str) -> None:
+    assert easel.client.get(f"/sdapi/v1/{route}").json() == recorded(parity, route)
+
+
+@pytest.mark.parity
 def test_flags_are_a1111s_and_hold_no_password(easel: Running, parity: Path) -> None:
     ours = easel.client.get("/sdapi/v1/cmd-flags").json()
     assert set(recorded(parity, "cmd-flags")) <= set(ours)
@@ -74,6 +80,6 @@ def test_styles_are_listed(easel: Running) -> None:
 def test_scripts_are_the_extensions_with_parameters(easel: Running) -> None:
     names = [group.__name__.lower() for group in easel.services.host.params]
     assert easel.client.get("/sdapi/v1/scripts").json() == {
-        "txt2img": names,
-        "img2img": [*names, "soft inpainting", "loopback"],
+        "txt2img": [*names, "prompt matrix", "prompts from file or textbox"],
+        "img2img": [*names, "soft inpainting", "loopback", "prompt matrix", "prompts from file or textbox"],
     }

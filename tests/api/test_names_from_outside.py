@@ -30,6 +30,7 @@ ODD = [
     b"a\\b 'q' \"<i>&amp; %C3",
 ]
 """Stems of files, as bytes."""
+STYLES = ["sdxl\\portrait", "C:\\styles\\a", "\\\\host\\b", "ends in \\", "both / and \\"]
 FOLDERS = {
     "checkpoint": "models/Stable-diffusion",
     "lora": "models/Lora",
@@ -43,6 +44,8 @@ FOLDERS = {
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every folder of models with every odd name, and ordinary ones among them."""
     data = tmp_path_factory.mktemp("odd")
+    rows = "".join(f"{name},style number {number},\n" for number, name in enumerate(STYLES))
+    (data / "styles.csv").write_text("name,prompt,negative_prompt\n" + rows)
     plain = tiny_checkpoint(data / "models" / "Stable-diffusion", "plain")
     (data / "models" / "Stable-diffusion" / "sdxl").mkdir()
     tiny_checkpoint(data / "models" / "Stable-diffusion" / "sdxl", "Real_4", seed=4)
@@ -157,3 +160,21 @@ def test_a_link_is_a_second_name(odd: Running) -> None:
 def test_vae_wishes_of_old_clients(odd: Running, wish: str, kept: str) -> None:
     assert odd.client.post("/sdapi/v1/options", json={"sd_vae": wish}).status_code == 200
     assert odd.client.get("/sdapi/v1/options").json()["sd_vae"] == kept
+
+
+@pytest.mark.parametrize("name", STYLES)
+def test_a_style_with_a_backslash_is_listed_and_applied(odd: Running, name: str) -> None:
+    assert name in [style["name"] for style in odd.client.get("/sdapi/v1/prompt-styles").json()]
+    body = {"prompt": "a cat", "styles": [name], "steps": 1, "width": 64, "height": 64}
+    answer = odd.client.post("/sdapi/v1/txt2img", json=body)
+    assert answer.status_code == 200, answer.text
+    assert f"a cat, style number {STYLES.index(name)}\n" in json.loads(answer.json()["info"])["infotexts"][0]
+
+
+@pytest.mark.parametrize("name", ["scripts\\loopback.py", "sub\\Loopback", "\\\\host\\x", "loopback\\"])
+def test_a_script_with_a_backslash_is_named_as_it_was_asked_for(odd: Running, name: str) -> None:
+    small = {"prompt": "a cat", "steps": 1, "width": 64, "height": 64}
+    for body in ({"script_name": name}, {"alwayson_scripts": {name: {"args": []}}}):
+        answer = odd.client.post("/sdapi/v1/txt2img", json={**small, **body})
+        assert answer.status_code in (404, 422), answer.text
+        assert name.lower() in f"{answer.json()['detail']} {answer.json()['errors']}".lower()

@@ -10,10 +10,12 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from tests.api.conftest import Running
+from webui import video
 from webui.core.pictures import encode_image
 
 TEXT = "a cat\nNegative prompt: dog\nSteps: 3, Sampler: Heun, CFG scale: 4.0, Seed: 9, Size: 64x128"
@@ -104,3 +106,18 @@ def test_a_body_without_a_picture_is_refused(easel: Running, body: dict[str, Any
 def test_a_damaged_picture_is_read_as_far_as_it_goes(easel: Running) -> None:
     file = io.BytesIO(encode_image(Image.new("RGB", (64, 64)), "png", TEXT))
     assert ask(easel, encoded(file.getvalue()[:-20])).json()["info"] == TEXT
+
+
+@pytest.mark.parametrize("kind", ["mp4", "webm", "gif", "webp"])
+@pytest.mark.parametrize("prefix", ["", "data:video/mp4;base64,"])
+def test_a_video_tells_how_it_was_made(easel: Running, tmp_path: Path, kind: Any, prefix: str) -> None:
+    frames = [np.full((16, 24, 3), level, np.uint8) for level in (20, 90)]
+    video.write_video(tmp_path / "film", frames, 10, video.Encoding(kind), TEXT)
+    answer = ask(easel, prefix + encoded((tmp_path / "film").read_bytes())).json()
+    assert (answer["info"], answer["parameters"]["Prompt"]) == (TEXT, "a cat")
+
+
+def test_a_broken_video_is_told(easel: Running) -> None:
+    answer = ask(easel, encoded(b"\0\0\0\x18ftypisom" + b"\0" * 40))
+    assert answer.status_code == 422
+    assert "isn't a video" in answer.json()["detail"]

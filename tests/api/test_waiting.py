@@ -47,3 +47,29 @@ def test_one_too_many_is_told_to_come_back() -> None:
         assert await waiters.run(threading.get_ident)
 
     anyio.run(main)
+
+
+def test_a_burst_is_counted_before_its_threads_are() -> None:
+    release = threading.Event()
+
+    async def main() -> list[str]:
+        waiters, ends = Waiters(3), []
+
+        async def one() -> None:
+            try:
+                await waiters.run(release.wait)
+                ends.append("done")
+            except TooManyJobs:
+                ends.append("refused")
+
+        async with anyio.create_task_group() as group:
+            for _ in range(50):
+                group.start_soon(one)
+            with anyio.move_on_after(60):
+                while len(ends) < 47:
+                    await anyio.sleep(0.01)
+            release.set()
+        return ends
+
+    ends = anyio.run(main)
+    assert ends == ["refused"] * 47 + ["done"] * 3

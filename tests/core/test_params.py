@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
@@ -44,6 +45,9 @@ class Memory:
 
     def get(self, digest: str) -> bytes:
         return self.kept[digest]
+
+    def path_of(self, digest: str) -> Path:
+        raise FileNotFoundError(digest)
 
 
 def values_of(field: Any) -> st.SearchStrategy[Any]:

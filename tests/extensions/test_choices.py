@@ -56,6 +56,9 @@ def pixels(result: GenerationResult) -> np.ndarray:
 def test_an_upscaler_serves_the_second_pass(engine: Engine) -> None:
     result = made(engine, hires=HiresFix(upscaler="Mosaic", scale=2, denoising_strength=0))
     assert "Hires upscaler: Mosaic" in result.images[0].infotext
+    lower = made(engine, hires=HiresFix(upscaler=" mosaic", scale=2, denoising_strength=0))
+    assert lower.images[0].infotext == result.images[0].infotext
+    assert (pixels(lower) == pixels(result)).all()
     assert pixels(result).shape == (128, 128, 3)
     other = made(engine, hires=HiresFix(upscaler="Lanczos", scale=2, denoising_strength=0))
     assert np.abs(pixels(result) - pixels(other)).max() > 2
@@ -96,7 +99,8 @@ def test_an_extras_step_comes_in_its_order_and_tells_what_it_did(engine: Engine)
 
 
 def test_an_axis_changes_the_request(engine: Engine) -> None:
-    axis = next(axis for axis in engine.choices.all(Axis) if axis.label == "Frame of mind")
+    """Extensions find all of them in `easel.choices`."""
+    axis = next(axis for axis in engine.host.easel.choices.all(Axis) if axis.label == "Frame of mind")
     assert axis.choices is not None
     assert [axis.apply(GenerationRequest(prompt="cat"), mood).prompt for mood in axis.choices()] == [
         "happy cat",

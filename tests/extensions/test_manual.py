@@ -31,7 +31,8 @@ BLOCKS = re.findall(r"```python\n# extensions/([\w-]+)/extension\.py\n(.*?)```",
 
 
 def test_the_table_lists_every_hook_with_its_arguments_and_no_other() -> None:
-    listed = re.findall(r"^\| `(\w+\([\w, ]*\))` \|", MANUAL, re.MULTILINE)
+    section = MANUAL.split("## Hooks")[1].split("\n## ")[0]
+    listed = re.findall(r"^\| `(\w+\([\w, ]*\))` \|", section, re.MULTILINE)
     specs = {name: item for name, item in vars(hookspecs).items() if hasattr(item, f"{hookspecs.PROJECT}_spec")}
     real = [f"{name}({', '.join(inspect.signature(item).parameters)})" for name, item in specs.items()]
     assert sorted(listed) == sorted(real)
@@ -79,7 +80,9 @@ def made(server: Server, **scripts: Any) -> tuple[Image.Image, str]:
 
 
 def test_every_kind_is_taught() -> None:
-    assert [name for name, _ in BLOCKS] == ["caption", "stickers", "flatten", "contact-sheet", "hello", "old-friend"]
+    assert [name for name, _ in BLOCKS] == [
+        *("caption", "stickers", "flatten", "contact-sheet", "hello", "frame", "steps-sheet", "old-friend")
+    ]
     assert TUTORIAL.count("```python") == len(BLOCKS)
 
 
@@ -109,6 +112,24 @@ def test_the_tutorials_route_and_tab_are_there(taught: Server) -> None:
     ids = {part["props"].get("elem_id") for part in config["components"]}
     assert {"tab_contact_sheet", "contact_sheet_pictures", "contact_sheet_prompt", "contact_sheet_generate"} <= ids
     assert {"contact_sheet_gallery", "img2img_Stickers_items_1_image", "txt2img_extension_Caption"} <= ids
+
+
+def test_the_tutorials_step_and_script_do_what_they_say(taught: Server) -> None:
+    red = base64.b64encode(encode_image(Image.new("RGB", (8, 8), "red"), "png", None)).decode()
+    body = {"image": red, "extensions": {"Frame": {"args": {"frame_width": 3, "color": "#00ff00"}}}}
+    answer = httpx.post(f"{taught.url}/sdapi/v1/extra-single-image", json=body, timeout=60).json()
+    assert "Frame width: 3" in answer["html_info"]
+    framed = Image.open(io.BytesIO(base64.b64decode(answer["image"]))).convert("RGB")
+    assert (framed.size, framed.getpixel((0, 0)), framed.getpixel((7, 7))) == ((14, 14), (0, 255, 0), (255, 0, 0))
+    answer = taught.txt2img(script_name="steps sheet", script_args=["1,2,3"]).json()
+    sheet, *pictures = (Image.open(io.BytesIO(base64.b64decode(image))) for image in answer["images"])
+    assert len(pictures) == 3
+    assert sheet.width == 3 * pictures[0].width
+    assert sheet.height > pictures[0].height
+    steps = [text.partition("Steps: ")[2].partition(",")[0] for text in json.loads(answer["info"])["infotexts"][1:]]
+    assert steps == ["1", "2", "3"]
+    refused = taught.txt2img(script_name="steps sheet", script_args=["one"])
+    assert (refused.status_code, "must be numbers" in refused.text) == (422, True)
 
 
 def test_a_parameter_is_declared_in_one_place_and_appears_everywhere(taught: Server) -> None:

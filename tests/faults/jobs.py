@@ -48,7 +48,7 @@ def submit(server: Server, job_id: str, **body: Any) -> None:
 
 def jobs(server: Server) -> dict[str, dict[str, Any]]:
     """Every job by its id, as /easel/v1/queue tells them."""
-    answer = httpx.get(f"{server.url}/easel/v1/queue", timeout=60).raise_for_status().json()
+    answer = server.client.get(f"{server.url}/easel/v1/queue").raise_for_status().json()
     return {job["id"]: job for job in answer["jobs"]}
 
 
@@ -60,7 +60,7 @@ def until(is_so: Callable[[], bool], otherwise: str, timeout: float = SOON) -> N
     deadline = time.monotonic() + timeout
     while not is_so():
         assert time.monotonic() < deadline, otherwise
-        time.sleep(0.02)
+        time.sleep(0.05)
 
 
 def until_ended(server: Server, count: int) -> dict[str, dict[str, Any]]:
@@ -76,7 +76,7 @@ def until_ended(server: Server, count: int) -> dict[str, dict[str, Any]]:
 
 def pixels(server: Server, job_id: str) -> list[bytes]:
     """The pictures that a job made, decoded."""
-    answer = httpx.get(f"{server.url}/easel/v1/queue/result", params={"id": job_id}, timeout=60).raise_for_status()
+    answer = server.client.get(f"{server.url}/easel/v1/queue/result", params={"id": job_id}).raise_for_status()
     return [Image.open(io.BytesIO(base64.b64decode(text))).convert("RGB").tobytes() for text in answer.json()["images"]]
 
 

@@ -83,12 +83,15 @@ def test_results_outlive_the_server(server: Server) -> None:
     assert server.txt2img(force_task_id="task(bad)", prompt="x", sampler_name="none such").status_code != 200
     before = [pixels(server, name) for name in ("task(saved)", "task(unsaved)")]
     kill(server)
+    half = saved_pictures(server.data)[0].with_name(".00001-2.png.x_y2z3ab.tmp")
+    half.write_bytes(b"half a picture")
     start_again(server)
     assert [pixels(server, name) for name in ("task(saved)", "task(unsaved)")] == before
     task = httpx.post(f"{server.url}/internal/progress", json={"id_task": "task(saved)"}).json()
     assert task["completed"]
     small = httpx.get(f"{server.url}/easel/v1/queue/thumbnail", params={"id": "task(saved)"})
     assert small.headers["content-type"] == "image/jpeg"
+    until(lambda: not half.exists(), "what a killed server left half written is still there")
 
 
 def test_a_job_that_kills_the_server_twice_is_parked_and_the_rest_runs(tmp_path: Path) -> None:
@@ -167,25 +170,30 @@ def test_a_stopped_server_answers_who_waits_and_saves_the_picture_so_far(
 
 
 def test_killed_at_random_moments_every_job_ends_once_in_order(tmp_path: Path) -> None:
-    dice = random.Random(11)
-    count = 30
+    dice, count, deaths = random.Random(11), 30, 0
+    steps = 2 * ROUNDS  # so that enough of them are left at the last round
     server = new_server(tmp_path / "killed")
     server.start()
     try:
         for number in range(count):
-            submit(server, f"task({number:02})", steps=6, seed=100 + number)
+            submit(server, f"task({number:02})", steps=steps, seed=100 + number)
         for _ in range(ROUNDS):
-            before = sum(state == "done" for state in states(server).values())
+            before = list(states(server).values()).count("done")
             until(lambda before=before: list(states(server).values()).count("done") > before, "nothing ends")
-            time.sleep(dice.uniform(0, 0.6))
+            time.sleep(dice.uniform(0, 0.5))
             kill(server)
-            for path in saved_pictures(tmp_path):
+            running = [attempts for _, state, attempts in rows(server.data) if state == "running"]
+            assert running in ([], [1])
+            deaths += len(running)
+            for path in saved_pictures(server.data):
                 Image.open(path).load()  # whole, or not there
             start_again(server)
+        assert deaths
         ended = until_ended(server, count)
         assert [job["state"] for job in ended.values()] == ["done"] * count
         assert list(ended) == [f"task({number:02})" for number in reversed(range(count))]
-        assert sum(job["attempt"] > 1 for job in ended.values()) <= ROUNDS
+        assert [attempts for _, _, attempts in rows(server.data)].count(2) == deaths
+        assert count <= len(saved_pictures(server.data)) <= count + deaths
         made = {name: pixels(server, name) for name in ended}
     finally:
         kill(server)
@@ -193,7 +201,7 @@ def test_killed_at_random_moments_every_job_ends_once_in_order(tmp_path: Path) -
     undisturbed.start()
     try:
         for number in range(count):
-            answer = undisturbed.txt2img(steps=6, seed=100 + number, force_task_id=f"task({number:02})")
+            answer = undisturbed.txt2img(steps=steps, seed=100 + number, force_task_id=f"task({number:02})")
             assert answer.status_code == 200
         assert {name: pixels(undisturbed, name) for name in made} == made
     finally:

@@ -66,8 +66,9 @@ class Target:
         return sorted(path.name for path in self.outside.iterdir() if path.name != "secret.txt")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    """One server for every attack: it has to survive them all."""
     place = tmp_path_factory.mktemp("hostile")
     data, outside = place / "data", place / "outside"
     outside.mkdir()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import socket
+from contextlib import ExitStack
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -75,15 +77,37 @@ def test_no_event_stream_opens_for_another_site(target: Target, path: str) -> No
 @pytest.mark.parametrize("path", ["/", "/queue/join", "/gradio_api/queue/join", "/ws", "/sdapi/v1/progress"])
 @pytest.mark.parametrize("more", ["Origin: https://evil.example\r\n", "Origin: null\r\n", ""])
 def test_no_websocket_opens(target: Target, path: str, more: str) -> None:
+    with handshake(target, path, more) as connection:
+        assert b" 101 " not in connection.makefile("rb").readline()
+
+
+def handshake(target: Target, path: str, more: str = "") -> socket.socket:
+    """A connection that has asked to become a websocket."""
     parts = urlsplit(target.url)
     key = base64.b64encode(b"0" * 16).decode()
     request = (
         f"GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{more}"
         f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n"
     )
-    with socket.create_connection((parts.hostname, parts.port), 30) as connection:
-        connection.sendall(request.encode())
-        assert b" 101 " not in connection.makefile("rb").readline()
+    connection = socket.create_connection((parts.hostname, parts.port), 30)
+    connection.sendall(request.encode())
+    return connection
+
+
+def test_hundreds_of_idle_websockets_keep_nobody_out(target: Target) -> None:
+    before = target.memory
+    with ExitStack() as opened:
+        idle = [opened.enter_context(handshake(target, "/gradio_api/queue/join")) for _ in range(400)]
+        target.is_well()
+        assert all(b" 101 " not in connection.recv(100) for connection in idle)
+        assert target.memory - before < 100 * 2**20
+
+
+@pytest.fixture(scope="module")
+def event(target: Target) -> int:
+    """The number of an event of the page."""
+    events = target.client.get("/config").json()["dependencies"]
+    return int(next(row["id"] for row in events if row["backend_fn"] and row["api_visibility"] == "private"))
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "text/plain;application/json", "application/x-www-form-urlencoded",
@@ -92,11 +116,12 @@ def test_no_websocket_opens(target: Target, path: str, more: str) -> None:
     "path", ["/sdapi/v1/options", "/sdapi/v1/txt2img", "/internal/progress", "/gradio_api/queue/join",
              "/gradio_api/run/predict", "/gradio_api/cancel"]
 )  # fmt: skip
-def test_json_is_json_only_when_it_says_so(target: Target, kind: str, path: str) -> None:
+def test_json_is_json_only_when_it_says_so(target: Target, event: int, kind: str, path: str) -> None:
     before = target.client.get("/sdapi/v1/options").json()["samples_format"]
     headers = {"Content-Type": kind} if kind else {}
-    body = b'{"samples_format":"jpg","fn_index":11,"session_hash":"a","data":[],"event_id":"a"}'
-    assert target.client.post(path, content=body, headers=headers).status_code in (403, 415, 422)
+    body = {"samples_format": "jpg", "fn_index": event, "session_hash": "a", "data": [], "event_id": "a"}
+    answer = target.client.post(path, content=json.dumps(body), headers=headers)
+    assert answer.status_code in (403, 415, 422)
     assert target.client.get("/sdapi/v1/options").json()["samples_format"] == before
 
 

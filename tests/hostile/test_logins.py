@@ -14,6 +14,7 @@ from webui.api.guard import Guard
 from webui.api.share import PasswordGate, generated_credentials
 from webui.app import build_app, build_services
 from webui.core.flags import parse_flags
+from webui.ui.visitors.tables import PUBLIC
 
 LINK = "abc.gradio.live"
 
@@ -31,6 +32,15 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with serving(gate) as url:
         yield url
     services.checkpoints.close()
+
+
+@pytest.fixture(scope="module")
+def event(locked: str) -> int:
+    """The number of an event of the page."""
+    with httpx.Client(base_url=locked, timeout=60) as client:
+        client.post("/login", data={"username": "me", "password": "secret"})
+        events = client.get("/config").json()["dependencies"]
+    return int(next(row["id"] for row in events if row["backend_fn"] and row["api_visibility"] == "private"))
 
 
 def test_a_link_without_credentials_gets_a_password_that_nobody_guesses() -> None:
@@ -61,20 +71,23 @@ def test_over_the_link_nothing_is_installed_or_trained(locked: str, path: str) -
 @pytest.mark.parametrize(
     "cookie", ["easel-page=x", "access-token-x=None", "access-token-unsecure-x=", "session=admin", "=;;==", "a" * 5000]
 )
-def test_no_made_up_cookie_is_a_login(locked: str, cookie: str) -> None:
+def test_no_made_up_cookie_is_a_login(locked: str, event: int, cookie: str) -> None:
     for path in ("/easel/v1/cards?kind=lora", "/config", "/gradio_api/info"):
         assert httpx.get(locked + path, headers={"Cookie": cookie}, timeout=60).status_code == 401
-    body = {"fn_index": 11, "session_hash": "x", "data": [""]}
+    body = {"fn_index": event, "session_hash": "x", "data": [""]}
     answer = httpx.post(locked + "/gradio_api/run/predict", json=body, headers={"Cookie": cookie}, timeout=60)
     assert answer.status_code in (401, 403)
 
 
-def test_a_visitor_who_has_not_logged_in_does_nothing(locked: str) -> None:
+def test_a_visitor_who_has_not_logged_in_does_nothing(locked: str, event: int) -> None:
     with httpx.Client(base_url=locked, timeout=60) as client:
         assert client.get("/").status_code == 200
-        body = {"fn_index": 11, "session_hash": "y", "data": [""]}
+        body = {"fn_index": event, "session_hash": "y", "data": [""]}
         assert client.post("/gradio_api/run/predict", json=body).status_code == 401
         assert client.post("/gradio_api/queue/join", json=body).status_code == 401
+        for name in PUBLIC:
+            for route in ("run", "call", "api"):
+                assert client.post(f"/gradio_api/{route}/{name}", json={"data": [{}]}).status_code == 401
         assert client.post("/gradio_api/upload", files={"files": ("x", b"x")}).status_code == 401
         assert client.get("/gradio_api/file=/etc/passwd").status_code in (401, 403)
 

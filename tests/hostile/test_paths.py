@@ -32,13 +32,15 @@ def spellings(path: str) -> list[str]:
 def test_no_spelling_of_a_path_leads_out(target: Target, route: str) -> None:
     with httpx.Client(base_url=target.url, timeout=60) as visitor:
         visitor.get("/")
-        for secret in (str(target.outside / "secret.txt"), "/etc/passwd", str(target.data / "config.json"),
-                       "/proc/self/environ", str(target.data / "cache" / "hashes.sqlite")):  # fmt: skip
-            for spelling in spellings(secret):
-                answer = visitor.get(route + spelling)
-                assert answer.status_code in (400, 403, 404, 422), (answer.status_code, route + spelling)
-                assert SECRET not in answer.text
-                assert "root:" not in answer.text
+        secrets = (str(target.outside / "secret.txt"), "/etc/passwd", str(target.data / "config.json"),
+                   "/proc/self/environ", str(target.data / "cache" / "hashes.sqlite"))  # fmt: skip
+        for number in range(len(spellings(""))):
+            # Every route meets every spelling and every secret, and each pair of the two meets two routes and more.
+            spelling = spellings(secrets[(number + FILE_ROUTES.index(route)) % len(secrets)])[number]
+            answer = visitor.get(route + spelling)
+            assert answer.status_code in (400, 403, 404, 422), (answer.status_code, route + spelling)
+            assert SECRET not in answer.text
+            assert "root:" not in answer.text
 
 
 @pytest.mark.parametrize("route", ["/gradio_api/file=", "/gradio_api/file/"])
@@ -191,13 +193,16 @@ def test_side_doors_of_gradio_are_shut(target: Target, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["ext::sh -c touch% evil", "--upload-pack=touch evil", "/etc", "https://evil.example/x.git", "git@evil:x"]
-)
+    "url", ["ext::sh -c touch% evil", "--upload-pack=touch evil", "/etc", "https://evil.example/x.git", "git@evil:x",
+            "https://evil.example/with-a-submodule-of-ext.git", "https://evil.example/with-a-symlink-to-etc.git"]
+)  # fmt: skip
 def test_there_is_no_route_that_installs_an_extension(target: Target, url: str) -> None:
     schema = target.client.get("/openapi.json").json()
     assert not [path for path in schema["paths"] if "install" in path or "clone" in path]
-    for path in ("/sdapi/v1/extensions/install", "/easel/v1/extensions", "/internal/extensions/install"):
-        assert target.client.post(path, json={"url": url, "name": url}).status_code in (404, 405)
+    for path in ("/sdapi/v1/extensions/install", "/easel/v1/extensions", "/internal/extensions/install",
+                 "/easel/v1/extensions/install", "/easel/v1/extensions/update"):  # fmt: skip
+        body = {"url": url, "name": url, "submodules": [url], "recurse_submodules": True, "symlinks": True}
+        assert target.client.post(path, json=body).status_code in (404, 405)
 
 
 def test_uploads_of_a_server_that_was_killed_are_deleted_by_the_next(target: Target) -> None:

@@ -108,9 +108,10 @@ def test_one_bad_picture_among_many_is_reported(engine: Engine, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"upscaler_1": "ESRGAN_4x"}, "No upscaler"),
-        ({"gfpgan_visibility": 0.1}, "GFPGAN isn't installed"),
-        ({"codeformer_visibility": 1.0}, "CodeFormer isn't installed"),
+        ({"upscaler_1": "ESRGAN_5x"}, "No upscaler"),
+        ({"upscaler_2": "ESRGAN_4x"}, "put ESRGAN.pth .* into the folder models/ESRGAN"),
+        ({"gfpgan_visibility": 0.1}, "GFPGAN has no file here: put GFPGANv1.4.pth .* into the folder models/GFPGAN"),
+        ({"codeformer_visibility": 1.0}, "CodeFormer has no file here"),
         ({"resize_mode": SCALE_TO, "width": 16384, "height": 16384}, "img_max_size_mp"),
     ],
 )

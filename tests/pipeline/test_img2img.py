@@ -22,13 +22,11 @@ from webui.core.request import (
     GenerationResult,
     HiresFix,
     Inpaint,
-    Loopback,
     Refiner,
     SoftInpainting,
 )
 from webui.jobs.context import JobContext
 from webui.pipeline.engine import Engine, build
-from webui.pipeline.from_image import loopback
 from webui.pipeline.generate import run
 
 
@@ -298,48 +296,3 @@ def test_an_interrupted_job_keeps_what_is_not_masked(engine: Engine) -> None:
     result = made(engine, start(inpaint=inpaint), Stopping.alone(), steps=30, batch_count=3)
     assert len(result.images) == 1
     assert (pixels(result)[:, :32] == np.asarray(picture())[:, :32]).all()
-
-
-def looped(engine: Engine, image: FromImage, job: JobContext | None = None, **values: Any) -> GenerationResult:
-    small = {"prompt": "a cat", "steps": 3, "width": 64, "height": 64, "seed": 7, "sampler": "Euler", "image": image}
-    request = GenerationRequest(**{**small, "save_samples": False, "save_grid": False, **values})
-    return loopback.run(engine, engine.plan(request), job or JobContext.alone())
-
-
-def test_a_loop_begins_with_the_picture_before_it_a_seed_higher(engine: Engine) -> None:
-    whole = looped(engine, start(), loopback=Loopback(loops=3, final_denoising_strength=0.2))
-    grid, *pictures = whole.images
-    assert (grid.width, grid.height, grid.is_grid) == (192, 64, True)
-    assert whole.info["all_seeds"] == [7, 8, 9]
-    for value, image in zip((0.6, 0.4, 0.2), pictures, strict=True):
-        assert f"Denoising strength: {value}, Final denoising strength: 0.2, Denoising curve: Linear" in image.infotext
-    second = made(engine, start(images=(pictures[0].data,), denoising_strength=0.4), seed=8, steps=3)
-    assert (pixels(second) == pixels(whole, 2)).all()
-
-
-def test_several_batches_of_loops_hand_back_the_last_of_each(engine: Engine) -> None:
-    inpaint = Inpaint(mask=mask(), blur_x=0, blur_y=0, fill=2)
-    job = JobContext.alone()
-    asked = Loopback(loops=2, curve="Lazy")
-    overrides = {"return_grid": False, "img2img_color_correction": True}
-    whole = looped(engine, start(inpaint=inpaint), job, loopback=asked, batch_count=2, overrides=overrides)
-    assert whole.info["all_seeds"] == [8, 10]
-    assert (job.progress.job_no, job.progress.job_count) == (4, 4)
-    for index in range(2):
-        assert (pixels(whole, index)[:, :32] == np.asarray(picture())[:, :32]).all()
-
-
-def test_interrupted_loops_hand_back_what_is_there(engine: Engine) -> None:
-    whole = looped(engine, start(), Stopping.alone(), loopback=Loopback(loops=3))
-    assert len(whole.images) == 1
-
-
-@pytest.mark.parametrize(
-    ("curve", "strengths"),
-    [("Linear", (0.8, 0.6, 0.4)), ("Aggressive", (0.8, 0.5172, 0.4)), ("Lazy", (0.8, 0.6828, 0.4))],
-)
-def test_curves(curve: str, strengths: tuple[float, ...]) -> None:
-    asked = Loopback.checked(loops=3, final_denoising_strength=0.4, curve=curve)
-    found = [loopback.denoising_strength(asked, 0.8, loop) for loop in range(3)]
-    assert found == pytest.approx(strengths, abs=1e-4)
-    assert loopback.denoising_strength(asked.replace(loops=1), 0.8, 0) == 0.8

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
 from tests.tiny import tiny_checkpoint
 from webui.app import build_services
 from webui.core.flags import parse_flags
-from webui.core.request import GenerationRequest, GenerationResult, HiresFix
+from webui.core.request import FromImage, GenerationRequest, GenerationResult, HiresFix, Inpaint
 from webui.jobs.context import JobContext
 from webui.models.families.base import LoadedModel
 from webui.models.networks.matching import Strength
@@ -119,6 +122,56 @@ def test_a_network_changes_the_picture_and_is_gone_with_the_next(engine: Engine)
 
 def test_a_network_named_twice_counts_with_the_sum(engine: Engine) -> None:
     assert picture(engine, "a cat<lora:one:0.5><lora:one:0.25>") == picture(engine, "a cat<lora:one:0.75>")
+
+
+def png(picture: Image.Image) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return file.getvalue()
+
+
+SHADES = [png(Image.new("RGB", (64, 64), (40 * shade, 90, 200))) for shade in range(4)]
+MASK = png(Image.linear_gradient("L").resize((64, 64)))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "changes"),
+    [
+        ([], {}),
+        ([], {"hires": HiresFix(scale=2, upscaler="Latent")}),
+        (SHADES[:1], {}),
+        (SHADES, {}),
+        (SHADES, {"inpaint": Inpaint(mask=MASK)}),
+    ],
+    ids=["text", "hires", "one picture", "pictures", "masked"],
+)
+def test_every_picture_of_a_batch_has_the_networks_it_names(
+    engine: Engine, inputs: list[bytes], changes: dict[str, object]
+) -> None:
+    """An extension gave the pictures prompts of their own."""
+    image = FromImage(images=tuple(inputs), inpaint=changes.get("inpaint")) if inputs else None
+    request = GenerationRequest(
+        prompt="a cat", steps=2, width=64, height=64, seed=5, sampler="Euler", hires=changes.get("hires"), image=image
+    )
+    prompts = ("a cat <lora:one:1>", "a cat <lora:one:1>", "a cat", "a dog <lora:two:0.5>")
+
+    def made(size: int, own: tuple[str, ...], changed: GenerationRequest) -> GenerationResult:
+        plan = engine.plan(changed.replace(batch_size=size, save_grid=False))
+        second = plan.hires and replace(plan.hires, sampling=replace(plan.hires.sampling, prompts=own))
+        return run(engine, replace(plan, first=replace(plan.first, prompts=own), hires=second), JobContext.alone())
+
+    def pixels(result: GenerationResult) -> list[bytes]:
+        return [Image.open(io.BytesIO(item.data)).tobytes() for item in result.images if not item.is_grid]
+
+    together = made(4, prompts, request)
+    assert not together.comments
+    texts = [item.infotext for item in together.images if not item.is_grid]
+    named = [[name in text for name in ("Lora hashes", "one: ", "two: ")] for text in texts]
+    assert named == [[True, True, False]] * 2 + [[False] * 3, [True, False, True]]
+    for index, prompt in enumerate(prompts):
+        of_one = image and image.replace(images=(inputs[index % len(inputs)],))
+        alone = made(1, (prompt,), request.replace(seed=5 + index, image=of_one))
+        assert pixels(alone) == [pixels(together)[index]]
 
 
 def test_strength_zero_is_none(engine: Engine) -> None:

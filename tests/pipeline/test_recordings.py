@@ -20,8 +20,6 @@ from webui.core.flags import parse_flags
 from webui.core.request import GenerationResult
 from webui.jobs.context import JobContext
 from webui.pipeline.engine import Engine, build
-from webui.pipeline.from_image.loopback import denoising_strength
-from webui.pipeline.from_image.loopback import run as run_loops
 from webui.pipeline.generate import run
 
 CASES = [
@@ -223,21 +221,58 @@ def test_picture_and_infotext_are_those_of_the_original(name: str, engine: Engin
 def test_each_loop_continues_from_the_one_before_as_the_original(engine: Engine, recordings: dict[str, Case]) -> None:
     """Loop by loop, each from the recorded picture: three in a row amplify what rounding does in the first."""
     case = recordings["script-loopback"]
-    body = ImageToImageBody(**case.body())
-    request = request_of(body, engine.host.params, engine.choices)
-    loopback, image = request.loopback, request.image
-    assert loopback is not None
+    request = request_of(ImageToImageBody(**case.body()), engine.host.params, engine.choices)
+    looped, image = request.extensions["Loopback"], request.image
     assert image is not None
-    for loop in range(1, loopback.loops):
-        strength = denoising_strength(loopback, image.denoising_strength, loop)
+    for loop in range(1, looped.loops):  # type: ignore[attr-defined]
+        strength = looped.strength(image.denoising_strength, loop)  # type: ignore[attr-defined]
         before = (case.folder / "images" / case.files[loop]).read_bytes()
         asked = image.replace(images=(before,), denoising_strength=strength)
-        result = run(engine, engine.plan(request.replace(image=asked, seed=request.seed + loop)), JobContext.alone())
-        apart = difference(Image.open(io.BytesIO(result.images[0].data)), case.picture(loop + 1))
+        one = request.replace(image=asked, seed=request.seed + loop, script="")
+        apart = difference(
+            Image.open(io.BytesIO(engine.generate(one, JobContext.alone()).images[0].data)), case.picture(loop + 1)
+        )
         assert apart is not None
         assert apart.maximum <= TOLERANCE
-    whole = run_loops(engine, engine.plan(request), JobContext.alone())
+    whole = scripted(engine, case)
     assert whole.info["infotexts"][0] == whole.images[1].infotext
     assert [without_version(text) for text in whole.info["infotexts"]] == [
         without_version(text) for text in case.infotexts
     ]
+
+
+def scripted(engine: Engine, case: Case) -> GenerationResult:
+    body = (ImageToImageBody if case.endpoint.endswith("img2img") else TextToImageBody)(**case.body())
+    request = request_of(body, engine.host.params, engine.choices)
+    return engine.generate(request, JobContext.alone(engine=engine))
+
+
+@pytest.mark.parametrize("name", ["script-matrix", "script-matrix-diffseed", "script-file"])
+def test_a_scripts_pictures_are_those_of_the_original(name: str, engine: Engine, recordings: dict[str, Case]) -> None:
+    case = recordings[name]
+    result = scripted(engine, case)
+    assert len(result.images) == len(case.files)
+    assert [without_version(text) for text in result.info["infotexts"]] == [
+        without_version(text) for text in case.infotexts
+    ]
+    for index, ours in enumerate(result.images):
+        if not ours.is_grid:
+            apart = difference(Image.open(io.BytesIO(ours.data)), case.picture(index))
+            assert apart is not None
+            assert apart.maximum <= TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["script-matrix", "script-matrix-diffseed"])
+def test_the_matrixs_grid_is_laid_out_as_the_originals(name: str, engine: Engine, recordings: dict[str, Case]) -> None:
+    """The words' height follows from the font, which is another: the cells lie where they do but for that."""
+    case = recordings[name]
+    grid = Image.open(io.BytesIO(scripted(engine, case).images[0].data))
+    theirs = case.picture(0)
+    assert grid.width == theirs.width
+    assert abs(grid.height - theirs.height) <= 4
+    ours, others = (
+        sheet.crop((sheet.width - 64, sheet.height - 64, sheet.width, sheet.height)) for sheet in (grid, theirs)
+    )
+    apart = difference(ours, others)
+    assert apart is not None
+    assert apart.maximum <= TOLERANCE

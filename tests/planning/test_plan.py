@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,25 @@ def planned(checkpoints: CheckpointCatalog, store: StyleStore, /, **values: obje
 def test_seeds_count_up_over_all_pictures(checkpoints: CheckpointCatalog, styles: StyleStore) -> None:
     plan = planned(checkpoints, styles, seed=10, batch_size=2, batch_count=2)
     assert plan.seeds == (10, 11, 12, 13)
-    assert [list(plan.images_of(batch)) for batch in plan.batches] == [[0, 1], [2, 3]]
+    assert plan.batches == [range(2), range(2, 4)]
+
+
+def test_a_batch_is_split_where_its_pictures_name_different_networks(
+    checkpoints: CheckpointCatalog, styles: StyleStore
+) -> None:
+    plan = planned(checkpoints, styles, batch_size=3, batch_count=2)
+
+    def batches(*tags: str, **changes: object) -> list[range]:
+        prompts = tuple(f"picture {number} {tag}" for number, tag in enumerate(tags))
+        request = plan.request.replace(**changes)
+        return replace(plan, request=request, first=replace(plan.first, prompts=prompts)).batches
+
+    one, two = "<lora:one:1>", "<lora:two:1>"
+    assert batches("", "", "", one, one, one) == [range(3), range(3, 6)]
+    assert batches(one, one, two, two, two, two) == [range(2), range(2, 3), range(3, 6)]
+    assert batches(one, "", one, "", one, "") == [range(number, number + 1) for number in range(6)]
+    assert batches(one, "<lora:one:0.5>", "", "", "", "") == [range(1), range(1, 2), range(2, 3), range(3, 6)]
+    assert batches(one, two, "", "", "", "", disable_extra_networks=True) == plan.batches
 
 
 def test_a_variation_keeps_the_seed_and_counts_the_subseed(checkpoints: CheckpointCatalog, styles: StyleStore) -> None:

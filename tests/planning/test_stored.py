@@ -25,14 +25,13 @@ from webui.core.request import (
     GenerationResult,
     HiresFix,
     Inpaint,
-    Loopback,
     Refiner,
     SamplerOptions,
     SoftInpainting,
     Variation,
 )
 from webui.core.results import ResultFile
-from webui.core.stored import Codec
+from webui.core.stored import Codec, KeptFile
 from webui.jobs.blobs import BlobStore
 from webui.planning.batch import BatchPlan
 from webui.planning.extras import ExtrasPlan
@@ -87,7 +86,7 @@ COMMON: dict[str, Any] = {
     ),
 }
 REQUESTS = st.builds(GenerationRequest.as_given, **COMMON, hires=st.none() | HIRES) | st.builds(
-    GenerationRequest.as_given, **COMMON, image=IMAGE, loopback=st.none() | st.builds(Loopback)
+    GenerationRequest.as_given, **COMMON, image=IMAGE, script=st.sampled_from(["", "Loopback"])
 )
 
 
@@ -143,6 +142,18 @@ def test_other_payloads_come_back(services: Services, codec: Codec, tmp_path: Pa
     extras = ExtrasPlan(ExtrasRequest(sources=sources, output=tmp_path), settings)
     assert back(codec, extras).request == extras.request
     assert BatchPlan.__dataclass_fields__.keys() == {"batch", "settings"}
+
+
+def test_a_kept_file_is_read_when_the_job_begins_to_wait(codec: Codec, tmp_path: Path) -> None:
+    path = tmp_path / "cat.png"
+    path.write_bytes(b"a picture")
+    data = json.loads(json.dumps(codec.dump(KeptFile(path))))
+    path.unlink()
+    assert codec.load(KeptFile, data).path.read_bytes() == b"a picture"
+    with pytest.raises(InvalidRequest, match="cat.png can't be read"):
+        codec.dump(KeptFile(path))
+    with pytest.raises(InvalidRequest, match="doesn't fit this version"):
+        codec.load(KeptFile, {"$blob": "../config.json"})
 
 
 def test_saved_pictures_of_a_result_are_not_kept_twice(codec: Codec, tmp_path: Path) -> None:

@@ -9,7 +9,16 @@ import pytest
 from webui.core.batch import BatchPicture
 from webui.core.errors import InvalidRequest, Refused
 from webui.core.request import FromImage, GenerationRequest, Inpaint
-from webui.services.batches import MOST, BatchFolders, batch_of_files, batch_of_folder, pictures_below
+from webui.core.stored import KeptFile
+from webui.planning.batch import BatchPlan
+from webui.services.batches import (
+    MOST,
+    BatchFolders,
+    batch_of_files,
+    batch_of_folder,
+    pictures_below,
+    submit_batch,
+)
 from webui.services.services import Services
 
 REQUEST = GenerationRequest(image=FromImage(inpaint=Inpaint(mask=b"", blur_x=7)))
@@ -69,10 +78,28 @@ def test_infotexts_come_from_the_pictures_or_from_others_of_their_names(
 def test_uploaded_files_are_a_batch(services: Services, tmp_path: Path) -> None:
     services.settings.update({"img2img_batch_show_results_limit": 3})
     batch = batch_of_files(services, REQUEST, [tmp_path / "a.png"], ["Prompt"], None)
-    assert batch.pictures == (BatchPicture(tmp_path / "a.png", described_by=tmp_path / "a.png"),)
+    path = tmp_path / "a.png"
+    assert batch.pictures == (BatchPicture(path, described_by=path, upload=KeptFile(path)),)
     assert (batch.taken, batch.shown) == ({"Prompt"}, 3)
     with pytest.raises(InvalidRequest, match="upload some"):
         batch_of_files(services, REQUEST, [], (), None)
+
+
+def test_uploads_may_go_while_the_job_waits(services: Services, tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"a picture")
+    request = GenerationRequest(image=FromImage())
+    submit_batch(services, batch_of_files(services, request, [path], ["Prompt"], None))
+    path.unlink()
+    services.jobs.tidy()
+    job = services.jobs.take()
+    assert job is not None
+    plan = services.jobs.payload(job)
+    assert isinstance(plan, BatchPlan)
+    (picture,) = plan.batch.pictures
+    assert picture.file.read_bytes() == b"a picture"
+    assert picture.description == picture.file
+    assert picture.path == path
 
 
 @pytest.mark.parametrize(

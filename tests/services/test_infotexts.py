@@ -104,7 +104,7 @@ def test_an_infotext_fills_img2imgs_own_fields(services: Services) -> None:
 
 def test_a_tab_takes_only_what_it_has_fields_for(services: Services) -> None:
     groups = {path.partition(".")[0] for path in form_from_infotext(IMG2IMG, services).form}
-    assert not {"image", "loopback"} & groups
+    assert not {"image"} & groups
     assert "hires" not in form_from_infotext(IMG2IMG, services, "img2img").form
 
 

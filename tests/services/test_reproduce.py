@@ -196,9 +196,7 @@ def test_hostile_texts(here: Services) -> None:
 
 def form_of(services: Services, infotext: str, **changes: Any) -> dict[str, Any]:
     """A fresh page's form after the paste, with changes by the user."""
-    fresh = {
-        spec.dotted: spec.default for spec in GenerationRequest.specs() if spec.path[0] not in ("image", "loopback")
-    }
+    fresh = {spec.dotted: spec.default for spec in GenerationRequest.specs() if spec.path[0] != "image"}
     switches = {"hires": False, "refiner": False, "variation": False}
     return {**fresh, **switches, **form_from_infotext(infotext, services).form, **changes}
 

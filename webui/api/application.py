@@ -25,6 +25,7 @@ from webui.api.timing import ProcessTime
 from webui.api.unavailable import unavailable_router
 from webui.api.vaes import vaes_router
 from webui.api.waiting import Waiters
+from webui.api.weights import weights_router
 from webui.core.version import VERSION
 from webui.services.logins import Logins
 from webui.services.services import Services
@@ -54,6 +55,7 @@ def build_api(services: Services) -> FastAPI:
         unavailable_router(),
         png_info_router(services),
         reproduce_router(services),
+        weights_router(services),
         queue_router(services),
     ]
     for router in protected:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from webui.api.extension_args import BUILT_IN_SCRIPTS
-from webui.api.schema import LOOPBACK, Body, ImageToImageBody
+from webui.api.schema import TAKES_NO_SCRIPTS, Body, ImageToImageBody
 from webui.core.errors import nearest
 
 MOST_NAMED = 20
@@ -29,7 +29,7 @@ def idle_fields(body: Body) -> Iterator[str]:
     for name in ("do_not_save_samples", "do_not_save_grid"):
         if getattr(body, name) and body.save_images:
             yield f"{name} has no effect beside save_images, which decides, as in A1111."
-    if body.script_args and (body.script_name or "").lower() != LOOPBACK:
+    if body.script_args and (body.script_name or "").lower() in TAKES_NO_SCRIPTS:
         yield "script_args has no effect without a script_name."
     for title, content in body.alwayson_scripts.items():
         if title.lower() in BUILT_IN_SCRIPTS and isinstance(content, dict) and content.get("args"):

@@ -10,7 +10,7 @@ from webui.core.errors import InvalidRequest
 
 LARGEST_PICTURE = 96 * 2**20
 
-_DATA_URL = re.compile(r"data:image/[\w.+-]+;base64,", re.IGNORECASE)
+_DATA_URL = re.compile(r"data:(?:image|video)/[\w.+-]+;base64,", re.IGNORECASE)
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 
 

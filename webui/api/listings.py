@@ -9,7 +9,8 @@ from typing import Any
 import psutil
 from fastapi import APIRouter
 
-from webui.core.choices import LATENT_UPSCALERS, Sampler, Scheduler, Upscaler
+from webui.catalog.upscalers import REALESRGAN_MODELS
+from webui.core.choices import LATENT_UPSCALERS, FaceRestorer, Sampler, Scheduler, Upscaler
 from webui.core.flags import flag_parser
 from webui.services.services import Services
 
@@ -43,8 +44,7 @@ def listings_router(services: Services) -> APIRouter:
 
     @router.get("/upscalers")
     async def upscalers() -> list[dict[str, Any]]:
-        unknown = {"model_name": None, "model_path": None, "model_url": None}
-        return [{"name": name, **unknown, "scale": UPSCALER_SCALE} for name in services.choices.names(Upscaler)]
+        return [_upscaler(upscaler) for upscaler in services.choices.all(Upscaler)]
 
     @router.get("/latent-upscale-modes")
     async def latent_upscale_modes() -> list[dict[str, Any]]:
@@ -59,13 +59,13 @@ def listings_router(services: Services) -> APIRouter:
 
     @router.get("/face-restorers")
     async def face_restorers() -> list[dict[str, Any]]:
-        """None in this version."""
-        return []
+        """Those that A1111 names, whether or not their files are here."""
+        return [{"name": name, "cmd_dir": None} for name in services.choices.names(FaceRestorer)]
 
     @router.get("/realesrgan-models")
     async def realesrgan_models() -> list[dict[str, Any]]:
-        """None in this version."""
-        return []
+        """Those that A1111 names, whether or not their weights are here."""
+        return [{"name": known.name, "path": known.address, "scale": known.scale} for known in REALESRGAN_MODELS]
 
     @router.get("/cmd-flags")
     async def cmd_flags() -> dict[str, Any]:
@@ -82,6 +82,18 @@ def listings_router(services: Services) -> APIRouter:
         }
 
     return router
+
+
+def _upscaler(upscaler: Upscaler) -> dict[str, Any]:
+    """As A1111 lists it. model_path: the file, or the address of one that isn't here."""
+    network = upscaler.network
+    return {
+        "name": upscaler.name,
+        "model_name": network.model_name if network else None,
+        "model_path": network.address if network else None,
+        "model_url": None,
+        "scale": float(network.scale) if network else UPSCALER_SCALE,
+    }
 
 
 def flags_of(services: Services) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""/sdapi/v1/png-info: how a picture was made, read from the picture itself."""
+"""/sdapi/v1/png-info: how a picture or a video was made, read from the file itself."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from webui.api.images import picture_bytes
-from webui.core.pictures import read_infotext
+from webui.services.file_texts import read_file_texts
 from webui.services.infotexts import fields_of
 from webui.services.services import Services
 
 
 class PictureBody(BaseModel):
-    image: str = Field(description="A picture in base64")
+    image: str = Field(description="A picture or a video in base64")
 
 
 class PngInfoAnswer(BaseModel):
@@ -28,7 +28,7 @@ def png_info_router(services: Services) -> APIRouter:
 
     @router.post("/png-info")
     def png_info(body: PictureBody) -> PngInfoAnswer:
-        infotext, items = read_infotext(picture_bytes(body.image, "image"))
+        infotext, items = read_file_texts(picture_bytes(body.image, "image"))
         if infotext is None:
             return PngInfoAnswer(info="", items=items, parameters={})
         return PngInfoAnswer(info=infotext, items=items, parameters=fields_of(infotext, services))

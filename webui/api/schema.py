@@ -23,19 +23,18 @@ from pydantic.fields import FieldInfo
 from typing_extensions import Self
 
 from webui.api.errors import sentence_of
-from webui.api.extension_args import args_of_form, extension_values, group_named
+from webui.api.extension_args import Asked, args_of_form, extension_values, group_named
 from webui.api.images import picture_bytes
 from webui.api.unused import checked_where_used
 from webui.core.choices import Choices
-from webui.core.errors import InvalidRequest, nearest
+from webui.core.errors import InvalidRequest
 from webui.core.params import Params, nested_group
-from webui.core.request import MAX_SIDE, GenerationRequest, Loopback, SoftInpainting
+from webui.core.request import MAX_SIDE, GenerationRequest, SoftInpainting
 from webui.services.forms import EXTENSIONS
 
 HIRES_DENOISING = 0.75  # A1111's API default; its page has 0.7
 TAKES_NO_SCRIPTS = {"", "none"}
 SOFT_INPAINTING = "soft inpainting"
-LOOPBACK = "loopback"
 
 # Fields that are null unless given, as in A1111's schema; null there means "the page's default".
 NULL_UNLESS_GIVEN = frozenset(
@@ -152,14 +151,14 @@ def request_of(body: Body, extensions: Sequence[type[Params]], choices: Choices)
         values |= _hires(hires, body)
     if str(values.get("refiner", {}).get("checkpoint") or "None").lower() == "none":
         values["refiner"] = None
-    values["loopback"] = _loopback(body)
+    values["script"], chosen = _script(body, choices)
     asked = extension_values(scripts, extensions)
     return GenerationRequest.checked(
         **values,
         save_samples=body.save_images,
         save_grid=body.save_images,
-        remarks=tuple(asked.remarks),
-        extensions=asked.groups,
+        remarks=(*asked.remarks, *chosen.remarks),
+        extensions=asked.groups | chosen.groups,
     )
 
 
@@ -248,18 +247,16 @@ def _soft_inpainting(content: Any) -> SoftInpainting | None:
     return SoftInpainting.as_given(**args) if enabled else None
 
 
-def _loopback(body: Body) -> Loopback | None:
-    """The selectable script that the body names; there is one. Raises: InvalidRequest for others."""
-    name = (body.script_name or "").lower()
-    if name in TAKES_NO_SCRIPTS:
-        return None
-    if name != LOOPBACK or not isinstance(body, _Pictures):
-        raise InvalidRequest(f"Script '{name[:100]}' not found{nearest(name, [LOOPBACK])}.")
-    args = _named_args(LOOPBACK, {"args": body.script_args}, (*Loopback.model_fields, "append_interrogation"))
-    interrogation = args.pop("append_interrogation", "None")
-    if interrogation not in (None, "None"):
-        raise InvalidRequest(f"Loopback can't append an interrogation by {str(interrogation)[:50]} in this version.")
-    return Loopback.as_given(**args)
+def _script(body: Body, choices: Choices) -> tuple[str, Asked]:
+    """The title of the selectable script that the body names, "" for none; its arguments. Raises: InvalidRequest."""
+    name = body.script_name or ""
+    if name.lower() in TAKES_NO_SCRIPTS:
+        return "", Asked()
+    script = choices.find_script(name, "img2img" if isinstance(body, _Pictures) else "txt2img")
+    if script.params is None:
+        return script.title, Asked(remarks=[f"{script.title} takes no script_args."] if body.script_args else [])
+    given = {script.params.__name__: {"args": body.script_args}}
+    return script.title, extension_values(given, [script.params], "script_args")
 
 
 def _named_args(title: str, content: Any, names: Sequence[str]) -> dict[str, Any]:

@@ -8,9 +8,10 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from webui.api.schema import LOOPBACK, SOFT_INPAINTING
+from webui.api.schema import SOFT_INPAINTING
+from webui.core.choices import Choices
 from webui.core.params import Params
-from webui.core.request import Loopback, SoftInpainting
+from webui.core.request import SoftInpainting
 from webui.core.values import ParamSpec
 from webui.services.installed import installed_from_git
 from webui.services.services import Services
@@ -47,8 +48,8 @@ class ExtensionItem(BaseModel):
     enabled: bool
 
 
+TABS = ("txt2img", "img2img")
 SWITCH = ScriptArg(label="Soft inpainting", value=False)
-NO_INTERROGATION = ScriptArg(label="Append interrogated prompt at each iteration", value="None", choices=["None"])
 
 
 def scripts_router(services: Services) -> APIRouter:
@@ -58,12 +59,13 @@ def scripts_router(services: Services) -> APIRouter:
     async def scripts() -> ScriptsAnswer:
         """Extensions with parameters of their own, by the names alwayson_scripts takes, and selectable scripts."""
         names = [group.__name__.lower() for group in services.host.params]
-        return ScriptsAnswer(txt2img=names, img2img=[*names, SOFT_INPAINTING, LOOPBACK])
+        own = {tab: [script.title.lower() for script in services.choices.scripts(tab)] for tab in TABS}
+        return ScriptsAnswer(txt2img=[*names, *own["txt2img"]], img2img=[*names, SOFT_INPAINTING, *own["img2img"]])
 
     @router.get("/script-info")
     async def script_info() -> list[ScriptInfo]:
         """The arguments of each script, once for txt2img and once for img2img where both have it."""
-        return list(script_infos(services.host.params))
+        return list(script_infos(services.host.params, services.choices))
 
     @router.get("/extensions")
     def extensions() -> list[ExtensionItem]:
@@ -73,15 +75,17 @@ def scripts_router(services: Services) -> APIRouter:
     return router
 
 
-def script_infos(groups: Sequence[type[Params]]) -> Iterator[ScriptInfo]:
+def script_infos(groups: Sequence[type[Params]], choices: Choices) -> Iterator[ScriptInfo]:
     for is_img2img in (False, True):
         for group in groups:
             args = [_argument(spec) for spec in group.specs()]
             yield ScriptInfo(name=group.__name__.lower(), is_alwayson=True, is_img2img=is_img2img, args=args)
     soft = [SWITCH, *(_argument(spec) for spec in SoftInpainting.specs())]
     yield ScriptInfo(name=SOFT_INPAINTING, is_alwayson=True, is_img2img=True, args=soft)
-    loopback = [*(_argument(spec) for spec in Loopback.specs()), NO_INTERROGATION]
-    yield ScriptInfo(name=LOOPBACK, is_alwayson=False, is_img2img=True, args=loopback)
+    for tab in TABS:
+        for script in choices.scripts(tab):
+            args = [_argument(spec) for spec in script.params.specs()] if script.params else []
+            yield ScriptInfo(name=script.title.lower(), is_alwayson=False, is_img2img=tab == "img2img", args=args)
 
 
 def _argument(spec: ParamSpec) -> ScriptArg:

@@ -22,9 +22,15 @@ class Waiters:
 
     def __init__(self, count: int = WAITERS):
         self._limiter = anyio.CapacityLimiter(count)
+        self._count = count
+        self._waiting = 0  # counted here, since the limiter doesn't know yet of those who are about to ask it
 
     async def run(self, function: Callable[..., _Result], *arguments: object) -> _Result:
         """`function(*arguments)`, called in one of the threads. Raises: TooManyJobs when all of them wait."""
-        if self._limiter.available_tokens < 1:
-            raise TooManyJobs(f"{int(self._limiter.total_tokens)} requests are waiting already; try again later.")
-        return await anyio.to_thread.run_sync(function, *arguments, limiter=self._limiter)
+        if self._waiting >= self._count:
+            raise TooManyJobs(f"{self._count} requests are waiting already; try again later.")
+        self._waiting += 1
+        try:
+            return await anyio.to_thread.run_sync(function, *arguments, limiter=self._limiter)
+        finally:
+            self._waiting -= 1

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from webui.core.request import GenerationRequest
+from webui.core.stored import KeptFile
 
 TAKEN_FROM_PICTURES = ("Prompt", "Negative prompt", "Seed", "CFG scale", "Sampler", "Steps", "Model hash")
 """Keys of an infotext that a picture of a batch can bring along."""
@@ -13,11 +14,25 @@ TAKEN_FROM_PICTURES = ("Prompt", "Negative prompt", "Seed", "CFG scale", "Sample
 
 @dataclass(frozen=True)
 class BatchPicture:
-    """One picture to work on. mask: what to paint of it. described_by: whose infotext counts for it, if any."""
+    """One picture to work on. mask: what to paint of it. described_by: whose infotext counts for it, if any.
+
+    upload: the file itself where `path` is a visitor's temporary one, which may be gone when the picture's turn comes.
+    """
 
     path: Path
     mask: Path | None = None
     described_by: Path | None = None
+    upload: KeptFile | None = None
+
+    @property
+    def file(self) -> Path:
+        """What to read."""
+        return self.upload.path if self.upload else self.path
+
+    @property
+    def description(self) -> Path | None:
+        """What to read the infotext from, if any counts."""
+        return self.file if self.described_by == self.path else self.described_by
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast, get_args
 
 from webui.core.errors import InvalidRequest, nearest
 from webui.core.params import Params
 
 if TYPE_CHECKING:
-    from webui.core.request import GenerationRequest
+    from webui.core.request import GenerationRequest, GenerationResult
 
 
 @dataclass(frozen=True)
@@ -85,24 +86,59 @@ class Scheduler:
 
 
 @dataclass(frozen=True)
+class UpscaleNetwork:
+    """The network of an upscaler.
+
+    tiles: the settings that say how large its tiles are and how far they overlap. scale: as far as is known without
+    the file. file: its weights, None as long as they aren't there; `missing` says then what to do. address: where it
+    comes from, or lies. model_name: as A1111 lists it.
+    """
+
+    tiles: tuple[str, str]
+    scale: int
+    file: Path | None
+    address: str
+    model_name: str | None = None
+    missing: str = ""
+
+
+@dataclass(frozen=True)
 class Upscaler:
     """A way to enlarge a picture.
 
-    function: import path of `(image, scale) -> image`, which may enlarge by another factor than asked; None is no
-    way of its own. model: the weights that the function needs, None for plain resizing.
+    function: import path of `(image, scale, enlarger) -> image`, which may enlarge by another factor than asked, see
+    `webui.pipeline.upscaling.Enlarger`; None is no way of its own. network: None for plain resizing.
+
+    refusal: why it can't be used in this version, "" if it can.
     """
 
     name: str
     function: str | None
-    model: str | None = None
+    network: UpscaleNetwork | None = None
+    refusal: str = ""
+
+    def require(self) -> None:
+        """Raises: InvalidRequest when it can't be used in this version, or its weights aren't there."""
+        if self.refusal:
+            raise InvalidRequest(self.refusal)
+        if self.network is not None and (self.network.file is None or not self.network.file.exists()):
+            raise InvalidRequest(self.network.missing or f"{self.name} is gone; refresh the list of upscalers.")
 
 
 @dataclass(frozen=True)
 class FaceRestorer:
-    """A way to restore faces. function: import path of `(image, models) -> image`, see `ModelManager.borrow`."""
+    """A way to restore faces.
+
+    function: import path of `(image, restorer, models, weight) -> image`, see `ModelManager.borrow`; weight: 0 changes
+    faces most, 1 least, where the network heeds it. file: of its network, None without one. detector: files of the
+    networks that find faces. missing: what to do about files that aren't there, "" when all are.
+    """
 
     name: str
     function: str
+    file: Path | None = None
+    detector: tuple[Path, ...] = ()
+    missing: str = ""
 
 
 @dataclass(frozen=True)
@@ -156,6 +192,43 @@ class Axis:
         return self.label
 
 
+@dataclass(frozen=True)
+class Script:
+    """What makes many requests of one, within one job; chosen in the dropdown "Script" and by the API's `script_name`.
+
+    It has either `expand` or `run`. Torch is imported inside them.
+    expand: (request) -> the requests, called when the job is submitted, so that mistakes are answered at once. A seed
+        that it leaves at -1 is drawn for each of them; they wait in the queue as they are.
+    combine: (request, results, job) -> the one result of all that could be made; `joined(results)` where it is None.
+    run: (request, job) -> the result, in the worker, where a request depends on the pictures before it; the request's
+        seed is drawn. `job.generate(request)` makes pictures.
+    params: its parameters, `request.extension(params)`. tabs: where it is offered.
+    build: lays its panel out by hand, called with a `webui.ui.panels.GroupPanel`; None for a generated one.
+    """
+
+    title: str
+    expand: Callable[[GenerationRequest], Sequence[GenerationRequest]] | None = None
+    combine: Callable[[GenerationRequest, Sequence[GenerationResult], Any], GenerationResult] | None = None
+    run: Callable[[GenerationRequest, Any], GenerationResult] | None = None
+    params: type[Params] | None = None
+    tabs: Sequence[Literal["txt2img", "img2img"]] = ("txt2img", "img2img")
+    build: Callable[[Any], None] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.expand is None) == (self.run is None):
+            raise ValueError(f'the script "{self.title}" needs expand or run, and not both')
+
+    @property
+    def name(self) -> str:
+        return self.title
+
+    def elem_id(self, tab: str, item: str) -> str:
+        """The element id of a parameter on a tab, as A1111 makes it of the title."""
+        kept = "".join(letter for letter in "_".join(self.title.lower().split()) if letter in ID_LETTERS)
+        return f"script_{f'{tab}_' if len(self.tabs) > 1 else ''}{kept}_{item}"
+
+
+ID_LETTERS = "abcdefghijklmnopqrstuvwxyz_0123456789"
 _CHURN = ("s_churn", "s_tmin", "s_tmax", "s_noise")
 _SAMPLERS = "webui.diffusion.samplers:sample_"
 _NEWER = "webui.diffusion.newer_samplers:sample_"
@@ -327,13 +400,17 @@ UPSCALERS: tuple[Upscaler, ...] = (
     Upscaler("Nearest", _UPSCALING + "by_nearest"),
 )
 NO_UPSCALER = UPSCALERS[0]
-EXTRAS_STEPS = (ExtrasStep("Upscale", 1000, None, "webui.pipeline.extras:upscale_step"),)
+EXTRAS_STEPS = (
+    ExtrasStep("Upscale", 1000, None, "webui.pipeline.extras:upscale_step"),
+    ExtrasStep("GFPGAN", 2000, None, "webui.pipeline.extras:gfpgan_step"),
+    ExtrasStep("CodeFormer", 3000, None, "webui.pipeline.extras:codeformer_step"),
+)
 SAME_CHECKPOINT, SAME_SAMPLER, SAME_SCHEDULER = "Use same checkpoint", "Use same sampler", "Use same scheduler"
 
 
-Choice: TypeAlias = Sampler | Scheduler | Upscaler | FaceRestorer | Captioner | NetworkKind | ExtrasStep | Axis
+Choice: TypeAlias = Sampler | Scheduler | Upscaler | FaceRestorer | Captioner | NetworkKind | ExtrasStep | Axis | Script
 KINDS: tuple[type[Any], ...] = get_args(Choice)
-C = TypeVar("C", Sampler, Scheduler, Upscaler, FaceRestorer, Captioner, NetworkKind, ExtrasStep, Axis)
+C = TypeVar("C", Sampler, Scheduler, Upscaler, FaceRestorer, Captioner, NetworkKind, ExtrasStep, Axis, Script)
 
 
 class Choices:
@@ -410,6 +487,44 @@ class Choices:
         if found is None:
             close = nearest(wanted[:100], self.names(Upscaler))
             raise InvalidRequest(f'No upscaler is called "{wanted[:100]}"{close}. /sdapi/v1/upscalers lists them all.')
+        return found
+
+    def find_face_restorer(self, name: str) -> FaceRestorer:
+        """Raises: InvalidRequest for an unknown one, and for one of which files are missing, with what to do."""
+        found = self._find(name, FaceRestorer)
+        if found is None:
+            close = nearest(name[:100], self.names(FaceRestorer))
+            raise InvalidRequest(
+                f'No face restorer is called "{name[:100]}"{close}. /sdapi/v1/face-restorers lists them all.'
+            )
+        if found.missing:
+            raise InvalidRequest(found.missing)
+        return found
+
+    def find_hires_upscaler(self, name: str) -> str:
+        """What comes between two passes, spelt as in the list. Raises: InvalidRequest naming the closest."""
+        wanted, known = name.strip().lower(), self.hires_upscalers
+        found = next((item for item in known if item.lower() == wanted), None)
+        if found is None:
+            raise InvalidRequest(
+                f'No upscaler is called "{name[:100]}"{nearest(name[:100], known)}. '
+                "/sdapi/v1/upscalers and latent-upscale-modes list them all."
+            )
+        return found
+
+    def scripts(self, tab: str) -> tuple[Script, ...]:
+        """Those offered on txt2img or on img2img, by their titles as the page lists them."""
+        return tuple(
+            sorted((item for item in self.all(Script) if tab in item.tabs), key=lambda item: item.name.lower())
+        )
+
+    def find_script(self, title: str, tab: str) -> Script:
+        """The script of that title, in any case of letters. Raises: InvalidRequest naming the closest."""
+        wanted, known = title.strip().lower(), self.scripts(tab)
+        found = next((script for script in known if script.name.lower() == wanted), None)
+        if found is None:
+            close = nearest(wanted[:100], [script.name.lower() for script in known])
+            raise InvalidRequest(f"Script '{wanted[:100]}' not found{close}.")
         return found
 
     def resolve_schedule(self, sampler: Sampler, scheduler: Scheduler) -> Scheduler:

@@ -13,22 +13,21 @@ from typing import Any, Final
 from webui.core.settings import Settings
 
 _REASONS: Final[Mapping[str, str]] = {
-    "there is no face restoration in this version": """
-        save_images_before_face_restoration face_restoration face_restoration_model code_former_weight
-        face_restoration_unload""",
-    "there are no upscaler models in this version": """
-        ESRGAN_tile ESRGAN_tile_overlap realesrgan_enabled_models dat_enabled_models DAT_tile DAT_tile_overlap
-        set_scale_by_when_changing_upscaler ldsr_steps ldsr_cached SCUNET_tile SCUNET_tile_overlap SWIN_tile
-        SWIN_tile_overlap SWIN_torch_compile upscaling_max_images_in_cache enable_upscale_progressbar""",
-    "upscaling is the only postprocessing in this version": """
-        postprocessing_enable_in_main_ui postprocessing_disable_in_extras postprocessing_operation_order
-        postprocessing_existing_caption_action""",
+    "networks beside the checkpoint stay until their memory is wanted": "face_restoration_unload",
+    "the page leaves the factor as it is": "set_scale_by_when_changing_upscaler",
+    "the upscaler LDSR isn't in this version": "ldsr_steps ldsr_cached",
+    "upscalers aren't compiled in this version": "SWIN_torch_compile",
+    "enlarged pictures aren't kept from one job to the next": "upscaling_max_images_in_cache",
+    "the page shows the progress of upscaling, the console none": "enable_upscale_progressbar",
+    "the operations of Extras are done there alone, in A1111's order": """
+        postprocessing_enable_in_main_ui postprocessing_disable_in_extras postprocessing_operation_order""",
     "there is no training in this version": """
         unload_models_when_training pin_memory save_optimizer_state save_training_settings_to_txt
         dataset_filename_word_regex dataset_filename_join_string training_image_repeats_per_epoch
         training_write_csv_every training_xattention_optimizations training_enable_tensorboard
         training_tensorboard_save_images training_tensorboard_flush_every""",
     "pictures can't be described in this version": """
+        postprocessing_existing_caption_action
         interrogate_keep_models_in_memory interrogate_return_ranks interrogate_clip_num_beams
         interrogate_clip_min_length interrogate_clip_max_length interrogate_clip_dict_limit
         interrogate_clip_skip_categories interrogate_deepbooru_score_threshold deepbooru_sort_alpha
@@ -71,10 +70,7 @@ _REASONS: Final[Mapping[str, str]] = {
         canvas_hotkey_zoom canvas_hotkey_adjust canvas_hotkey_shrink_brush canvas_hotkey_grow_brush canvas_hotkey_move
         canvas_hotkey_fullscreen canvas_hotkey_reset canvas_hotkey_overlap canvas_show_tooltip canvas_auto_expand
         canvas_blur_prompt canvas_disabled_functions""",
-    "pictures are shown by Gradio's gallery": """
-        do_not_show_images js_modal_lightbox js_modal_lightbox_initially_zoomed js_modal_lightbox_gamepad
-        js_modal_lightbox_gamepad_repeat sd_webui_modal_lightbox_icon_opacity sd_webui_modal_lightbox_toolbar_opacity
-        gallery_height open_dir_button_choice js_live_preview_in_modal_lightbox""",
+    "pictures are shown by Gradio's gallery": "do_not_show_images gallery_height open_dir_button_choice",
     "the page has one layout in this version": """
         hide_samplers extra_options_txt2img extra_options_img2img extra_options_cols extra_options_accordion
         compact_prompt_box samplers_in_dropdown dimensions_and_batch_together sd_checkpoint_dropdown_use_short

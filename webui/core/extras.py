@@ -48,9 +48,18 @@ class ExtrasRequest(Params):
     upscaler_2_visibility: float = param(
         0.0, label="Upscaler 2 visibility", api="extras_upscaler_2_visibility", ge=0, le=1, slider=(0, 1, 0.001)
     )
-    gfpgan_visibility: float = param(0.0, label="GFPGAN visibility", api="gfpgan_visibility", ge=0, le=1)
-    codeformer_visibility: float = param(0.0, label="CodeFormer visibility", api="codeformer_visibility", ge=0, le=1)
-    codeformer_weight: float = param(0.0, label="CodeFormer weight", api="codeformer_weight", ge=0, le=1)
+    gfpgan_visibility: float = param(0.0, label="Visibility", api="gfpgan_visibility", ge=0, le=1, slider=(0, 1, 0.001))
+    codeformer_visibility: float = param(
+        0.0, label="Visibility", api="codeformer_visibility", ge=0, le=1, slider=(0, 1, 0.001)
+    )
+    codeformer_weight: float = param(
+        0.0,
+        label="Weight (0 = maximum effect, 1 = minimum effect)",
+        api="codeformer_weight",
+        ge=0,
+        le=1,
+        slider=(0, 1, 0.001),
+    )
     upscale_first: bool = param(False, label="Upscale before restoring faces", api="upscale_first")
     show: bool = param(True, label="Show result images", api="show_extras_results")
     save: bool = True

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +12,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from webui.core.file_names import cut_to_bytes
+
+log = logging.getLogger(__name__)
+
+_TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -20,25 +26,48 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that takes the place of `path` once the context ends well.
+    """A file to write that takes the place of `path` once the context ends well; see `atomic_path`."""
+    with atomic_path(path) as temporary, open(temporary, "w+b") as file:
+        yield file
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """An empty file beside `path`, for others to write, that takes its place once the context ends well.
 
     A temporary file in the same folder, fsync, rename, fsync of the folder.
     Raises: OSError (no space, no permission); the old file is untouched then and no temporary is left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{cut_to_bytes(path.name, 64)}."
-    handle, temporary = tempfile.mkstemp(prefix=prefix, suffix=".tmp", dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=prefix, suffix=".tmp", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
     try:
-        with os.fdopen(handle, "w+b") as file:
-            yield file
-            file.flush()
+        yield temporary
+        with open(temporary, "r+b") as file:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def sweep_temporaries(folder: Path, before: float) -> None:
+    """Delete what an `atomic_file` left in the folder and those below when its process was killed.
+
+    before: seconds since the epoch; what was written later is somebody's at work.
+    """
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            path = Path(parent, name)
+            try:
+                if _TEMPORARY.fullmatch(name) and path.lstat().st_mtime < before:
+                    path.unlink(missing_ok=True)
+            except OSError as error:
+                log.warning("%s, half a file of a server that was killed, can't be deleted: %s", path, error.strerror)
 
 
 def sync_folder(folder: Path) -> None:

@@ -24,10 +24,16 @@ PLACES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """Kind -> names of its folders in A1111 (first) and ComfyUI."""
 
 
+def kind_of(folder: str) -> str:
+    """The kind whose models lie in folders of this name; a folder of another name is a kind of its own."""
+    return next((kind for kind, names in PLACES.items() if folder in names), folder)
+
+
 def folders_of(roots: Iterable[str | Path], kind: str) -> tuple[Path, ...]:
     """The existing folders with models of one kind below some roots, each once.
 
     roots: folders, or "kind=folder" for a folder that holds nothing but models of that kind.
+    kind: one of PLACES, or the name of a folder.
     """
     found: dict[tuple[int, int] | str, Path] = {}
     for root in roots:
@@ -35,7 +41,7 @@ def folders_of(roots: Iterable[str | Path], kind: str) -> tuple[Path, ...]:
         if equals and named in PLACES:
             candidates = [Path(path)] if named == kind else []
         else:
-            candidates = [Path(root) / inner / name for name in PLACES[kind] for inner in ("models", "")]
+            candidates = [Path(root) / inner / name for name in PLACES.get(kind, (kind,)) for inner in ("models", "")]
         for folder in candidates:
             try:
                 stat = folder.stat()

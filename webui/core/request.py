@@ -7,18 +7,21 @@ all of that is decided.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from PIL.Image import Image
 from pydantic import Field
 
-from webui.core.errors import NotSaved
+from webui.core.errors import NoSpace, NotSaved
 from webui.core.params import Params, param
-from webui.core.results import ResultFile
+from webui.core.results import TRANSIENT, ResultFile
 
 MIN_SEED, MAX_SEED = -(2**63), 2**63 - 1
 """Any whole number of 64 bits; -1 draws one."""
+LAST_SEED = 4294967294
 MAX_PROMPT = 200_000
 MAX_SIDE = 16_384
 MAX_BATCH = 64
@@ -211,10 +214,12 @@ class FromImage(Params):
 
     resize_mode: 0 stretches to the size asked for, 1 cuts off what overhangs, 2 fills the borders, 3 stretches the
     latent instead of the picture. image_cfg_scale: for instruct-pix2pix models alone.
-    noise_multiplier: None for the setting.
+    noise_multiplier: None for the setting. color_reference: the picture whose colours all results take over, where
+    the settings correct colours; None for the one that each starts from.
     """
 
     images: tuple[bytes, ...] = Field(default=(), repr=False)
+    color_reference: bytes | None = Field(default=None, repr=False)
     denoising_strength: float = param(
         0.75, label="Denoising strength", infotext="Denoising strength", api="denoising_strength", ge=0, le=1, step=0.01
     )
@@ -240,27 +245,10 @@ class FromImage(Params):
     inpaint: Inpaint | None = None
 
 
-class Loopback(Params):
-    """Img2img over and over, each result being the next picture to start from.
-
-    final_denoising_strength: of the last loop; the curve says how the loops between go there.
-    """
-
-    loops: int = param(4, label="Loops", ge=1, le=1000, slider=(1, 32, 1))
-    final_denoising_strength: float = param(
-        0.5, label="Final denoising strength", infotext="Final denoising strength", ge=0, le=1, step=0.01
-    )
-    curve: Literal["Aggressive", "Linear", "Lazy"] = param(
-        "Linear",
-        label="Denoising strength curve",
-        infotext="Denoising curve",
-        choices=("Aggressive", "Linear", "Lazy"),
-    )
-
-
 class GenerationRequest(Params):
     """Everything that decides a job's pictures. `image` set means img2img.
 
+    script: title of the script that makes many requests of this one, "" for none.
     remarks: sentences for the user about what was asked for and is left out; they come with the result.
     """
 
@@ -289,10 +277,10 @@ class GenerationRequest(Params):
     refiner: Refiner | None = None
     sampler_options: SamplerOptions = SamplerOptions()
     image: FromImage | None = None
-    loopback: Loopback | None = None
     restore_faces: bool | None = param(None, label="Restore faces", infotext="Face restoration", api="restore_faces")
     tiling: bool | None = param(None, label="Tiling", infotext="Tiling", api="tiling")
     disable_extra_networks: bool = param(False, label="Disable extra networks", api="disable_extra_networks")
+    script: str = ""
     save_samples: bool = True
     save_grid: bool = True
     user: str | None = None
@@ -309,12 +297,18 @@ class GenerationRequest(Params):
         return self.extensions.get(group.__name__) or group()
 
 
+def drawn(seed: int) -> int:
+    """The seed itself, or a random one for -1."""
+    return random.randrange(LAST_SEED) if seed == -1 else seed
+
+
 @dataclass(frozen=True)
 class GenerationResult:
     """What a finished job hands back.
 
     images: everything that is shown as a picture: the grid first when there is one, then the pictures in order.
     files: everything else: videos, sound, text.
+    pictures: those made, without loss, for whoever asked for them within a job; they end with it.
     info: the facts of the job in the shape and under the names of /sdapi/v1's `info`.
     comments: sentences for the user, e.g. a missing LoRA.
     unsaved: why pictures of it are on no disk at all; after a NoSpace no further job can save either.
@@ -326,6 +320,12 @@ class GenerationResult:
     seconds: float = 0.0
     unsaved: NotSaved | None = None
     files: tuple[ResultFile, ...] = ()
+    pictures: tuple[Image, ...] = field(default=(), repr=False, compare=False, metadata={TRANSIENT: True})
+
+    @property
+    def out_of_space(self) -> bool:
+        """No further picture can be saved either."""
+        return isinstance(self.unsaved, NoSpace)
 
     @property
     def index_of_first_image(self) -> int:

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Role: TypeAlias = Literal["picture", "grid", "mask", "control map", "video", "sound", "text"]
+TRANSIENT = "transient"
+"""Metadata of a dataclass's field that is not kept with the job: it comes back at its default."""
 SHOWN_AS_PICTURE: tuple[Role, ...] = ("picture", "grid", "mask", "control map")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from webui.core.choices import Choices, Sampler, Scheduler
 from webui.core.errors import InvalidRequest, WebuiError
 from webui.core.params import Params
+from webui.core.results import TRANSIENT
 from webui.core.settings import Setting, Settings
 
 T = TypeVar("T")
@@ -34,6 +35,14 @@ class Blobs(Protocol):
 
     def put(self, data: bytes) -> str: ...
     def get(self, digest: str) -> bytes: ...
+    def path_of(self, digest: str) -> Path: ...
+
+
+@dataclass(frozen=True)
+class KeptFile:
+    """A file that may go before the job runs, so it is copied when the job begins to wait; it is read only then."""
+
+    path: Path
 
 
 class Codec:
@@ -56,9 +65,10 @@ class Codec:
         self._choices = choices or Choices()
 
     def dump(self, value: object) -> Any:
-        """value: plain values, bytes, paths, lists, mappings, and dataclasses and `Params` of such.
+        """value: plain values, bytes, paths, kept files, lists, mappings, and dataclasses and `Params` of such.
 
-        Raises: TypeError for anything else, OSError when a picture can't be kept.
+        Raises: TypeError for anything else, OSError when a picture can't be kept, InvalidRequest for a `KeptFile` that
+        is gone.
         """
         if value is None or isinstance(value, bool | int | float | str):
             return value
@@ -66,6 +76,8 @@ class Codec:
             return {BLOB: self._blobs.put(value)}
         if isinstance(value, Path):
             return str(value)
+        if isinstance(value, KeptFile):
+            return {BLOB: self._blobs.put(_content(value.path))}
         if isinstance(value, Sampler | Scheduler):
             return value.name
         if isinstance(value, WebuiError):
@@ -96,6 +108,8 @@ class Codec:
     def _dumped_dataclass(self, value: Any) -> dict[str, Any]:
         dumped: dict[str, Any] = {}
         for field in fields(value):
+            if TRANSIENT in field.metadata:
+                continue
             place = field.metadata.get(IN_FILE)
             in_file = place is not None and getattr(value, place) is not None
             dumped[field.name] = None if in_file else self.dump(getattr(value, field.name))
@@ -124,6 +138,8 @@ class Codec:
             return self._blobs.get(data[BLOB])
         if kind is Path:
             return Path(data)
+        if kind is KeptFile:
+            return KeptFile(self._blobs.path_of(data[BLOB]))
         if isinstance(kind, type) and issubclass(kind, WebuiError):
             return kind(data)
         if isinstance(kind, type) and issubclass(kind, Params):
@@ -189,6 +205,13 @@ def _as_whole(value: Any, given: Any) -> Any:
     if isinstance(value, tuple) and isinstance(given, tuple):
         return tuple(_as_whole(item, other) for item, other in zip(value, given, strict=True))
     return given if isinstance(value, float) and type(given) is int else value
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidRequest(f"{path.name} can't be read ({error.strerror}); choose it again.") from error
 
 
 @cache

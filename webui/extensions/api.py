@@ -1,8 +1,13 @@
 """All that an extension imports from Easel.
 
 Torch is not here: an extension imports it inside the functions that need it, so that the page is up before.
+`video`, the package `webui.video`, is imported when it is first asked for.
 """
 
+from typing import TYPE_CHECKING, Any
+
+from webui.catalog.files import FileCatalog, ModelFile
+from webui.catalog.short_hashes import HashedCatalog
 from webui.core.choices import (
     Axis,
     Captioner,
@@ -12,38 +17,54 @@ from webui.core.choices import (
     NetworkKind,
     Sampler,
     Scheduler,
+    Script,
     Upscaler,
 )
-from webui.core.errors import InvalidRequest, NotFound, WebuiError
+from webui.core.errors import BadModelFile, InvalidRequest, NotFound, NotSaved, WebuiError
+from webui.core.files import atomic_file
+from webui.core.grids import Legend, make_grid, with_legends
 from webui.core.hooks import DenoiserHook, Residuals, Row, Step
+from webui.core.joining import joined
 from webui.core.params import Params, group_list, param, picture, title_of
-from webui.core.request import FromImage, GenerationRequest, GenerationResult, Inpaint, Variation
+from webui.core.pictures import decoded_picture, encode_image
+from webui.core.request import FromImage, GenerationRequest, GenerationResult, Inpaint, Variation, drawn
 from webui.core.results import Picture, ResultFile
 from webui.core.settings import Section, Setting
 from webui.extensions.easel import Easel
 from webui.extensions.hookspecs import hookimpl
 from webui.extensions.page import Assets, Panel, Tab
+from webui.extensions.pictures import fit_picture
+from webui.extensions.weights import read_weights
 from webui.jobs.context import JobContext
 from webui.jobs.kinds import JobKind
+
+if TYPE_CHECKING:
+    from webui import video
 
 __all__ = [
     "Assets",
     "Axis",
+    "BadModelFile",
     "Captioner",
     "Choices",
     "DenoiserHook",
     "Easel",
     "ExtrasStep",
     "FaceRestorer",
+    "FileCatalog",
     "FromImage",
     "GenerationRequest",
     "GenerationResult",
+    "HashedCatalog",
     "Inpaint",
     "InvalidRequest",
     "JobContext",
     "JobKind",
+    "Legend",
+    "ModelFile",
     "NetworkKind",
     "NotFound",
+    "NotSaved",
     "Panel",
     "Params",
     "Picture",
@@ -52,6 +73,7 @@ __all__ = [
     "Row",
     "Sampler",
     "Scheduler",
+    "Script",
     "Section",
     "Setting",
     "Step",
@@ -59,9 +81,27 @@ __all__ = [
     "Upscaler",
     "Variation",
     "WebuiError",
+    "atomic_file",
+    "decoded_picture",
+    "drawn",
+    "encode_image",
+    "fit_picture",
     "group_list",
     "hookimpl",
+    "joined",
+    "make_grid",
     "param",
     "picture",
+    "read_weights",
     "title_of",
+    "video",
+    "with_legends",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "video":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import webui.video
+
+    return webui.video

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from webui.catalog.checkpoints import CheckpointCatalog
+from webui.catalog.hashes import HashCache
 from webui.catalog.networks import Networks
+from webui.catalog.short_hashes import HashedCatalog
 from webui.catalog.vaes import VaeCatalog
+from webui.core.choices import Choices
+from webui.core.layouts import folders_of, kind_of
 from webui.core.paths import Paths
 from webui.core.settings import Setting, SettingsStore
 from webui.jobs.runner import JobRunner
@@ -27,7 +32,9 @@ class Catalogs:
 class Easel:
     """settings: `settings.snapshot()` is what they are now.
 
-    choices: what a setting may be now; empty when anything goes.
+    choices: everything that can be chosen by name, such as `choices.all(Axis)`; ask whenever it is shown.
+    choices_of: what a setting may be now; empty when anything goes.
+    hashes: what is known of files' hashes. model_roots: further folders with models, as `folders_of` takes them.
     models: who loads checkpoints; only while a job runs, in its thread, else None.
     """
 
@@ -35,5 +42,19 @@ class Easel:
     settings: SettingsStore
     jobs: JobRunner
     catalogs: Catalogs
-    choices: Callable[[Setting], Sequence[str]]
+    choices: Choices
+    choices_of: Callable[[Setting], Sequence[str]]
+    hashes: HashCache
+    model_roots: Sequence[str | Path] = ()
     models: Any = None
+
+    def catalog(self, folder: str | Path, suffixes: Sequence[str]) -> HashedCatalog:
+        """The model files in an extension's own folder, which needn't be there yet; make it once and keep it.
+
+        folder: in the models folder, such as "ControlNet", or anywhere by its whole path. One of a name that A1111 or
+        ComfyUI have, too, is also looked for in the further folders of --extra-models-dir and model-folders.txt.
+        suffixes: lower-case, with the dot. `titles()` and `find(name)` are what a dropdown needs, `refresh()` its
+        button; `short_hash(file)` and `sha256(file)` tell files apart.
+        """
+        further = () if Path(folder).is_absolute() else folders_of(self.model_roots, kind_of(str(folder)))
+        return HashedCatalog((self.paths.models / folder, *further), suffixes, self.hashes)

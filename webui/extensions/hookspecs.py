@@ -89,7 +89,7 @@ def tabs(easel: Any) -> Sequence[Tab] | None:
 
 @hookspec
 def register_choices(choices: Choices) -> None:
-    """Offer samplers, schedules, upscalers, Extras steps and more: `choices.add(Upscaler(...), ...)`.
+    """Offer samplers, schedules, upscalers, Extras steps, scripts and more: `choices.add(Upscaler(...), ...)`.
 
     `choices.add_list(Upscaler, function)` for a list that is asked whenever it is shown. Functions are named by
     import path, f"{__name__}:double" for one in your module.

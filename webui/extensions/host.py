@@ -182,7 +182,7 @@ class Host:
         if assets is not None:
             self._assets[name] = assets
         if folder is not None:
-            self._folders[folder.resolve()] = name
+            self._folders |= {folder.resolve(): name, folder.absolute(): name}  # it may be a link
 
     def started(self, easel: Easel) -> None:
         """Give every extension the parts of the program. One that fails is reported, and the start goes on."""
@@ -217,7 +217,7 @@ class Host:
 
         Whatever an extension's code raises inside, be it in a denoiser hook, becomes ExtensionFailed.
         """
-        with self._naming_the_culprit(), ExitStack() as patches:
+        with self.naming_the_culprit(), ExitStack() as patches:
             for name, hook in self._hooks("prepare_model"):
                 patch = hook(model=model, plan=plan)
                 if patch is not None:
@@ -227,7 +227,7 @@ class Host:
     def denoiser_hooks(self, plan: Any, model: Any, job: Any) -> list[DenoiserHook]:
         """All extensions' middleware for a pass; `webui.core.hooks` nests it by `order`."""
         found: list[DenoiserHook] = []
-        with self._naming_the_culprit():
+        with self.naming_the_culprit():
             for name, hook in self._hooks("denoiser_hooks"):
                 hooks = hook(plan=plan, model=model, job=job) or ()
                 for item in hooks:
@@ -238,7 +238,7 @@ class Host:
 
     def postprocess_image(self, image: Image, plan: Any) -> Image:
         """The picture after every extension had its turn."""
-        with self._naming_the_culprit():
+        with self.naming_the_culprit():
             for name, hook in self._hooks("postprocess_image"):
                 changed = hook(image=image, plan=plan)
                 if changed is not None and not isinstance(changed, Image):
@@ -248,7 +248,7 @@ class Host:
 
     def revise_pass(self, parts: Any, this_pass: Any) -> Any:
         """The pass's parts after every extension had its turn."""
-        with self._naming_the_culprit():
+        with self.naming_the_culprit():
             for name, hook in self._hooks("revise_pass"):
                 revised = hook(parts=parts, this_pass=this_pass)
                 if revised is not None and not isinstance(revised, type(parts)):
@@ -258,7 +258,7 @@ class Host:
 
     def wrap_sampling(self, sample: Any, this_pass: Any) -> Any:
         """The pass's sampling inside every extension's; the first loaded is innermost."""
-        with self._naming_the_culprit():
+        with self.naming_the_culprit():
             for name, hook in self._hooks("wrap_sampling"):
                 wrapped = hook(sample=sample, this_pass=this_pass)
                 if wrapped is not None and not callable(wrapped):
@@ -268,7 +268,7 @@ class Host:
 
     def finish_batch(self, pictures: list[Picture], this_pass: Any) -> list[Picture]:
         """A batch's pictures after every extension had its turn."""
-        with self._naming_the_culprit():
+        with self.naming_the_culprit():
             for name, hook in self._hooks("finish_batch"):
                 changed = hook(pictures=tuple(pictures), this_pass=this_pass)
                 if changed is None:
@@ -285,7 +285,7 @@ class Host:
         """The files that extensions add to a job's result."""
         added: list[ResultFile] = []
         given = {"plan": plan, "job": job, "report": report, "state": state, "save_file": save_file}
-        with self._naming_the_culprit():
+        with self.naming_the_culprit():
             for name, hook in self._hooks("finish"):
                 files = hook(result=result, **given) or ()
                 for item in files:
@@ -296,7 +296,7 @@ class Host:
 
     def image_saved(self, path: Path, image: Image, plan: Any) -> None:
         """Tell every extension of a saved picture."""
-        with self._naming_the_culprit():
+        with self.naming_the_culprit():
             for _, hook in self._hooks("image_saved"):
                 hook(path=path, image=image, plan=plan)
 
@@ -401,7 +401,7 @@ class Host:
     def _run_job(self, run: str | Callable[..., object], engine: Any, payload: Any, job: Any) -> object:
         """In the worker: an extension's job with its Easel, which can load models now."""
         assert self._easel is not None, "started() comes before any job"
-        with self._naming_the_culprit():
+        with self.naming_the_culprit():
             function: Any = run
             if isinstance(run, str):
                 module, _, name = run.partition(":")
@@ -428,7 +428,7 @@ class Host:
         return offered
 
     @contextmanager
-    def _naming_the_culprit(self) -> Iterator[None]:
+    def naming_the_culprit(self) -> Iterator[None]:
         """Lay an error at the door of the extension in whose code, or below it, it was raised.
 
         Libraries don't count, so the culprit is the innermost frame that lies in ours or in an extension's folder.

@@ -19,7 +19,11 @@ from webui.extensions.host import Extension, Host, State
 
 log = logging.getLogger(__name__)
 
-BUILT_IN = ("deforum", "live-preview", "seamless-tiling")  # they share the folder with whatever users drop into it
+BUILT_IN = (
+    *("controlnet", "deforum", "live-preview", "loopback", "mov2mov", "prompt-matrix", "prompts-from-file"),
+    "seamless-tiling",
+)
+"""Ours; they share the folder with whatever users drop into it."""
 LEGACY_SIGNS = ("scripts", "install.py", "preload.py", "javascript", "style.css", "localizations", "metadata.ini")
 MAIN = "extension.py"
 

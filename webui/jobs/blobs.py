@@ -64,6 +64,12 @@ class BlobStore:
             raise NotFound("A picture of this job is no longer kept; ask for it again.")
         return data
 
+    def path_of(self, digest: str) -> Path:
+        """Where the bytes lie. Raises: ValueError for what is no hash."""
+        if not DIGEST.fullmatch(digest):
+            raise ValueError(f"{digest!r:.100} is no SHA-256")
+        return self.folder / digest
+
     def sweep(self, in_use: Callable[[], Collection[str]]) -> None:
         """Delete what isn't in use, and what a crash left half written; nothing while anyone holds the store."""
         with self._lock:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from PIL.Image import Image
 from typing_extensions import Self
 
 from webui.core.request import GenerationRequest, GenerationResult
@@ -24,6 +25,9 @@ class Surroundings(Protocol):
 
     def generate(
         self, request: GenerationRequest, job: JobContext, settings: Settings | None = None
+    ) -> GenerationResult: ...
+    def save_grid(
+        self, image: Image, request: GenerationRequest, job: JobContext, settings: Settings | None, name: str
     ) -> GenerationResult: ...
     def save_state(self, job_id: str, state: bytes) -> None: ...
     def load_state(self, job_id: str) -> bytes | None: ...
@@ -74,6 +78,12 @@ class Alone:
         result: GenerationResult = self._engine.generate(request, job, settings)
         return result
 
+    def save_grid(
+        self, image: Image, request: GenerationRequest, job: JobContext, settings: Settings | None, name: str
+    ) -> GenerationResult:
+        result: GenerationResult = self._engine.save_grid(image, request, job, settings, name)
+        return result
+
     def save_state(self, job_id: str, state: bytes) -> None:
         self._state = state
 
@@ -92,8 +102,16 @@ class JobContext:
     gives each a `child` of its own.
     """
 
-    def __init__(self, record: JobRecord, surroundings: Surroundings, start: float = 0.0, share: float = 1.0) -> None:
-        """start, share: which part of the whole job this is, in [0, 1]."""
+    def __init__(
+        self,
+        record: JobRecord,
+        surroundings: Surroundings,
+        start: float = 0.0,
+        share: float = 1.0,
+        settings: Settings | None = None,
+    ) -> None:
+        """start, share: which part of the whole job this is, in [0, 1]. settings: those that it was asked for under."""
+        self.settings = settings
         self._record = record
         self._surroundings = surroundings
         self._start, self._share = start, share
@@ -110,26 +128,40 @@ class JobContext:
         """For the next `share` of this part, in (0, 1]: its passes fill that much of the progress."""
         start = self._start + self._share * self._given
         self._given += share
-        return JobContext(self._record, self._surroundings, start, self._share * share)
+        return JobContext(self._record, self._surroundings, start, self._share * share, self.settings)
+
+    def with_settings(self, settings: Settings) -> Self:
+        """The same job, whose pictures are made under these settings."""
+        return type(self)(self._record, self._surroundings, self._start, self._share, settings)
 
     def generate(
         self, request: GenerationRequest, *, save: bool = True, settings: Settings | None = None
     ) -> GenerationResult:
         """Make pictures within this job; its passes are this part's.
 
-        save: whether they are saved as the request says, or only handed back. settings: None for those of now.
+        The result's `pictures` are those made, without loss, whatever format they are saved in.
+        save: whether they are saved as the request says, or only handed back. settings: None for the job's own, or
+        those of now where it has none.
         Give the request its seed: what is drawn here is drawn anew when the job has to run again.
         Raises: WebuiError.
         """
         if not save:
             request = request.replace(save_samples=False, save_grid=False)
-        return self._surroundings.generate(request, self, settings)
+        return self._surroundings.generate(request, self, settings or self.settings)
+
+    def save_grid(self, image: Image, request: GenerationRequest, name: str = "grid") -> GenerationResult:
+        """A picture of many pictures, saved as settings and request say, with the text of the request's first one.
+
+        Returns: a result of it alone, without facts, to be `joined` with the others; without pictures where the setting
+        `return_grid` is off. name: the beginning of its file's name.
+        """
+        return self._surroundings.save_grid(image, request, self, self.settings, name)
 
     def spawn(self, requests: Iterable[GenerationRequest], *, save: bool = True) -> list[GenerationResult]:
         """Make the pictures of many requests, one after the other; fewer when the job is told to stop."""
         todo, made = list(requests), list[GenerationResult]()
         for request in todo:
-            if made and (self.interrupted or self.stopping):
+            if made and (self.interrupted or self.stopping or made[-1].out_of_space):
                 break
             made.append(self.child(1 / len(todo)).generate(request, save=save))
             self.pause_point()
@@ -154,9 +186,9 @@ class JobContext:
         return path
 
     def pause_point(self) -> None:
-        """A long job's offer to let shorter ones pass that wait; call it while no model is leased.
+        """A resumable job's offer to let shorter ones pass that wait; call it while no model is leased.
 
-        Returns when they are done.
+        Returns when they are done; at once in a job of another kind, which keeps its turn.
         """
         self._surroundings.let_others_pass(self._record.progress.job_id)
 

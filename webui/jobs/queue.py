@@ -257,10 +257,11 @@ class JobQueue:
         self._begin(job)
         return job
 
-    def take_short(self) -> Job | None:
-        """The next job that may pass a long one, begun; None when none waits."""
+    def take_short(self, long_job: str) -> Job | None:
+        """The next job that may pass the long one that runs, begun; None when none waits, or it isn't resumable."""
         with self._changed:
-            if self._closing or self._paused:
+            passed = any(job.id == long_job and job.kind.resumable for job in self._running)
+            if self._closing or self._paused or not passed:
                 return None
             job = next((job for job in self._queue if not job.kind.resumable), None)
             if job is None:

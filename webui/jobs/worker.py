@@ -12,6 +12,8 @@ import logging
 import threading
 from typing import Any
 
+from PIL.Image import Image
+
 from webui.core.errors import NoSpace, WebuiError
 from webui.core.request import GenerationRequest, GenerationResult
 from webui.core.settings import Settings
@@ -67,8 +69,7 @@ class Worker:
             try:
                 run = _imported(job.kind.run) if isinstance(job.kind.run, str) else job.kind.run
                 result = run(self._engine, self._queue.payload(job), JobContext(job, self))
-                if isinstance(result, GenerationResult) and isinstance(result.unsaved, NoSpace):
-                    raise NoSpace(f"{job.progress.title} failed: no space. {result.unsaved}")
+                _require_saved(result, job.progress.title)
             except BaseException as error:  # SystemExit and MemoryError too: the worker outlives every job
                 if not isinstance(error, WebuiError):
                     log.exception("Job %s (%s) failed", job.id, job.progress.title)
@@ -82,6 +83,7 @@ class Worker:
         self, request: GenerationRequest, job: JobContext, settings: Settings | None = None
     ) -> GenerationResult:
         result: GenerationResult = self._engine.generate(request, job, settings)
+        _require_saved(result, job.progress.title)
         return result
 
     def save_state(self, job_id: str, state: bytes) -> None:
@@ -93,9 +95,21 @@ class Worker:
     def load_state(self, job_id: str) -> bytes | None:
         return self._states.get(job_id) if self._disk is None else self._disk.store.load_state(job_id)
 
+    def save_grid(
+        self, image: Image, request: GenerationRequest, job: JobContext, settings: Settings | None, name: str
+    ) -> GenerationResult:
+        result: GenerationResult = self._engine.save_grid(image, request, job, settings, name)
+        return result
+
     def let_others_pass(self, job_id: str) -> None:
-        while (job := self._queue.take_short()) is not None:
+        while (job := self._queue.take_short(job_id)) is not None:
             self._run(job)
+
+
+def _require_saved(result: object, title: str) -> None:
+    """Raises: NoSpace for pictures that no disk had room for, so that the queue rests and the job runs again."""
+    if isinstance(result, GenerationResult) and isinstance(result.unsaved, NoSpace):
+        raise NoSpace(f"{title} failed: no space. {result.unsaved}")
 
 
 def _imported(path: str) -> Any:

@@ -10,16 +10,13 @@ from typing import Any
 from webui.core.batch import BatchPicture, PictureBatch
 from webui.core.errors import InvalidRequest, NoSpace, NotSaved, WebuiError
 from webui.core.infotext import parse
+from webui.core.joining import joined_info
 from webui.core.pictures import read_infotext, size_of
 from webui.core.request import GenerationRequest, GenerationResult
 from webui.core.results import ResultFile
 from webui.jobs.context import JobContext
 from webui.pipeline.engine import Engine
-from webui.pipeline.generate import run as generate
 from webui.planning.batch import BatchPlan
-
-PER_PICTURE = ("all_prompts", "all_negative_prompts", "all_seeds", "all_subseeds", "infotexts")
-"""Entries of a result's info with one value a picture."""
 
 
 def run(engine: Engine, job: BatchPlan, progress: JobContext) -> GenerationResult:
@@ -43,7 +40,7 @@ def run(engine: Engine, job: BatchPlan, progress: JobContext) -> GenerationResul
         part = progress.child(1 / len(batch.pictures))
         try:
             own = request_for(picture, request, batch, engine)
-            result = generate(engine, engine.plan(own, job.settings), part)
+            result = engine.generate(own, part, job.settings)
         except InvalidRequest as error:
             failure = failure or error
             comments.append(f"{picture.path.name} was left out: {error}")
@@ -54,7 +51,7 @@ def run(engine: Engine, job: BatchPlan, progress: JobContext) -> GenerationResul
             continue
         unsaved = result.unsaved or unsaved
         comments += [comment for comment in result.comments if comment not in comments]
-        info = _joined(info, result.info, max(limit - len(images), 0))
+        info = joined_info(info, result.info, max(limit - len(images), 0))
         files += result.files
         images += result.images[: max(limit - len(images), 0)]
     if not info and failure is not None:
@@ -67,7 +64,7 @@ def request_for(
     picture: BatchPicture, request: GenerationRequest, batch: PictureBatch, engine: Engine
 ) -> GenerationRequest:
     """The request for one picture of the batch. Raises: InvalidRequest, OSError."""
-    data = picture.path.read_bytes()
+    data = picture.file.read_bytes()
     image = request.image
     assert image is not None
     inpaint = image.inpaint
@@ -79,8 +76,8 @@ def request_for(
         width, height = size_of(data)
         changes["width"], changes["height"] = (max(int(side * batch.scale) // 8 * 8, 8) for side in (width, height))
     overrides = dict(request.overrides)
-    if picture.described_by is not None:
-        changes |= _described(picture.described_by, request, batch.taken, overrides, engine)
+    if picture.description is not None:
+        changes |= _described(picture.description, request, batch.taken, overrides, engine)
     if batch.output is not None:
         overrides |= _named_as(picture.path, request, batch.output)
     return request.replace(**changes, overrides=overrides)
@@ -138,12 +135,3 @@ def _read(read: Callable[[str], Any], text: str) -> Any:
         return read(text)
     except (ValueError, WebuiError):
         return None
-
-
-def _joined(before: Mapping[str, Any], info: Mapping[str, Any], room: int) -> dict[str, Any]:
-    """The facts of all pictures so far: the first one's, and lists over all that are handed back."""
-    joined = dict(before or info)
-    for key in PER_PICTURE:
-        joined[key] = [*before.get(key, ()), *list(info.get(key, ()))[:room]]
-    joined["index_of_first_image"] = 0
-    return joined

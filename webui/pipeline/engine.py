@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+from PIL.Image import Image
+
 from webui.catalog.checkpoints import Checkpoint, CheckpointCatalog
 from webui.catalog.networks import Networks
 from webui.catalog.vaes import VaeCatalog
@@ -21,10 +23,13 @@ from webui.jobs.context import JobContext
 from webui.models.families.base import LoadedModel
 from webui.models.manager import ModelManager
 from webui.models.vae_shelf import VaeShelf
+from webui.pipeline.infotext import image_infotext
 from webui.pipeline.networks import NetworkShelf
 from webui.pipeline.saving.provenance import provenance_at
+from webui.pipeline.saving.saver import Saver
 from webui.planning.plan import GenerationPlan
 from webui.planning.planner import Planner
+from webui.planning.script import make_script_plan
 from webui.prompts.styles import StyleStore
 from webui.prompts.tokenizer import Tokenizer
 
@@ -90,10 +95,23 @@ class Engine:
     def generate(
         self, request: GenerationRequest, job: JobContext, settings: Settings | None = None
     ) -> GenerationResult:
-        """Make a request's pictures within a job. Raises: WebuiError."""
-        from webui.pipeline.generate import run  # it needs this module itself
+        """Make a request's pictures within a job, by its script if it names one. Raises: WebuiError."""
+        from webui.pipeline.generate import produced  # these need this module itself
+        from webui.pipeline.script import run as run_script
 
-        return run(self, self.plan(request, settings), job)
+        if request.script:
+            return run_script(self, make_script_plan(request, self.planner, settings), job)
+        return produced(self, self.plan(request, settings), job)
+
+    def save_grid(
+        self, image: Image, request: GenerationRequest, job: JobContext, settings: Settings | None, name: str
+    ) -> GenerationResult:
+        """See `JobContext.save_grid`. Raises: WebuiError."""
+        plan, comments = self.plan(request, settings), list[str]()
+        saver = Saver(plan, self.paths, job.progress.job_timestamp, self.provenance, comments.append)
+        grid = saver.grid(image, image_infotext(plan, 0, {}), save=request.save_grid, name=name)
+        shown = (grid,) if plan.settings["return_grid"] else ()
+        return GenerationResult(shown, {}, tuple(comments), unsaved=saver.keeper.unsaved)
 
     @contextmanager
     def prepared(self, checkpoint: Checkpoint, plan: GenerationPlan) -> Iterator[LoadedModel]:

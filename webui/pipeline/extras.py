@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from webui.core.choices import Choices, ExtrasStep, load_function
+from webui.catalog.face_restorers import CODEFORMER, GFPGAN
+from webui.core.choices import Choices, ExtrasStep, Upscaler, load_function
 from webui.core.errors import InvalidRequest, WebuiError
 from webui.core.extras import SCALE_TO, ExtrasRequest, PictureSource
 from webui.core.infotext import render
@@ -20,11 +21,13 @@ from webui.core.request import GenerationResult
 from webui.core.results import ResultFile
 from webui.core.settings import Settings
 from webui.models.manager import ModelManager
+from webui.models.stopping import Stopped
 from webui.pipeline.engine import Engine
+from webui.pipeline.faces import restore_faces
 from webui.pipeline.limits import require_room_for
 from webui.pipeline.saving.names import safe_part
 from webui.pipeline.saving.picture_files import Keeper, encoded
-from webui.pipeline.upscaling import upscale
+from webui.pipeline.upscaling import Enlarger, upscale
 from webui.planning.extras import ExtrasPlan
 
 if TYPE_CHECKING:
@@ -47,6 +50,10 @@ class StepContext:
     job: JobContext
     done: dict[str, object] = field(default_factory=dict)
 
+    def enlarger(self, upscaler: Upscaler) -> Enlarger:
+        """The upscaler at work for this job; its tiles are the job's steps."""
+        return Enlarger(upscaler, self.settings, self.models, self.job, counts=True)
+
 
 def run(engine: Engine, plan: ExtrasPlan, job: JobContext) -> GenerationResult:
     """Every picture of the request, operated on and saved. One that can't be read among many is only reported.
@@ -67,6 +74,8 @@ def run(engine: Engine, plan: ExtrasPlan, job: JobContext) -> GenerationResult:
         job.text(source.name)
         try:
             results.append(_processed(source, request, context, folder, keeper))
+        except Stopped:
+            comments.append(f"{source.name} was left: the job was stopped in its middle.")
         except WebuiError as error:
             if len(request.sources) == 1:
                 raise
@@ -90,10 +99,10 @@ def _sources_in(folder: Path, request: ExtrasRequest) -> set[Path]:
 
 def idle_wishes(request: ExtrasRequest) -> Iterator[str]:
     """Sentences about what the request asks for and nothing heeds."""
-    if request.codeformer_weight > 0:
-        yield "The CodeFormer weight has no effect: there is no face restoration in this version."
+    if request.codeformer_weight > 0 and not request.codeformer_visibility:
+        yield "The CodeFormer weight has no effect while CodeFormer's visibility is 0."
     if request.upscale_first:
-        yield "Upscaling before restoring faces has no effect: there is no face restoration in this version."
+        yield "Upscaling first has no effect: it comes before restoring faces in any case, as in A1111."
     if request.upscaler_1 == "None" and request.upscaler_2 != "None":
         yield "Upscaler 2 has no effect without upscaler 1."
     elif request.upscaler_2 == "None" and request.upscaler_2_visibility > 0:
@@ -103,7 +112,7 @@ def idle_wishes(request: ExtrasRequest) -> Iterator[str]:
 def _processed(
     source: PictureSource, request: ExtrasRequest, context: StepContext, folder: Path, keeper: Keeper
 ) -> ResultFile:
-    """One picture. Raises: InvalidRequest when it can't be read."""
+    """One picture. Raises: InvalidRequest when it can't be read, Stopped when the job was to end before its end."""
     data, settings, done = _content(source), context.settings, context.done
     infotext, items = read_infotext(data)
     done.clear()
@@ -151,9 +160,10 @@ def upscale_step(image: Image.Image, request: ExtrasRequest, context: StepContex
             f"{most_megapixels:g}. Choose a smaller size."
         )
     require_room_for(math.ceil(image.width * scale), math.ceil(image.height * scale))
-    result = upscale(image, first, scale)
+    result = upscale(image, context.enlarger(first), scale)
     if second.function is not None and request.upscaler_2_visibility > 0:
-        result = Image.blend(result, upscale(image, second, scale), request.upscaler_2_visibility)
+        other = upscale(image, context.enlarger(second), scale)
+        result = Image.blend(result, other, request.upscaler_2_visibility)
     if crop:
         result = centred(result, width, height)
         done["Postprocess crop to"] = f"{width}x{height}"
@@ -161,6 +171,33 @@ def upscale_step(image: Image.Image, request: ExtrasRequest, context: StepContex
     if second.function is not None and request.upscaler_2_visibility > 0:
         done["Postprocess upscaler 2"] = second.name
     return result
+
+
+def gfpgan_step(image: Image.Image, request: ExtrasRequest, context: StepContext) -> Image.Image:
+    """The picture with its faces restored by GFPGAN, as far as that is to be seen.
+
+    Raises: as `Choices.find_face_restorer`.
+    """
+    visibility = request.gfpgan_visibility
+    if visibility:
+        context.done["GFPGAN visibility"] = round(visibility, 3)
+    return _restored(image, GFPGAN, visibility, 0.0, context)
+
+
+def codeformer_step(image: Image.Image, request: ExtrasRequest, context: StepContext) -> Image.Image:
+    """As `gfpgan_step`, by CodeFormer."""
+    visibility, weight = request.codeformer_visibility, request.codeformer_weight
+    if visibility:
+        context.done["CodeFormer visibility"] = round(visibility, 3)
+        context.done["CodeFormer weight"] = round(weight, 3)
+    return _restored(image, CODEFORMER, visibility, weight, context)
+
+
+def _restored(image: Image.Image, name: str, visibility: float, weight: float, context: StepContext) -> Image.Image:
+    if not visibility:
+        return image
+    restored = restore_faces(image, context.choices.find_face_restorer(name), context.models, weight)
+    return restored if visibility == 1 else Image.blend(image, restored, visibility)
 
 
 def centred(image: Image.Image, width: int, height: int) -> Image.Image:

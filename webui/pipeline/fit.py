@@ -54,8 +54,6 @@ def idle_wishes(request: GenerationRequest, plan: GenerationPlan, defaults: Sett
     defaults: the settings without this job's own.
     """
     yield from ineffective(key for key, value in request.overrides.items() if value != defaults[key])
-    if request.restore_faces:
-        yield "Restore faces has no effect: there is no face restoration in this version."
     variation = request.variation
     if variation.seed != -1 and variation.strength == 0:
         yield "The variation seed has no effect while the variation strength is 0."

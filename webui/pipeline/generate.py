@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from webui.core.errors import InvalidRequest
 from webui.core.pictures import decoded_picture, require_memory
 from webui.core.request import FromImage, GenerationResult
 from webui.core.results import Picture, ResultFile
@@ -20,14 +21,16 @@ from webui.models.families.base import LoadedModel
 from webui.models.stopping import Patience, Stopped, stoppable
 from webui.pipeline.economy import enduring
 from webui.pipeline.engine import Engine
+from webui.pipeline.faces import restore_faces
 from webui.pipeline.fit import idle_wishes
 from webui.pipeline.from_image.blending import with_original
 from webui.pipeline.from_image.compositing import composed
-from webui.pipeline.from_image.image_input import pixels_hash
+from webui.pipeline.from_image.image_input import flattened, pixels_hash
 from webui.pipeline.from_image.source import BLANK_MASK, Source, encoded, inpaint_fields, make_canvas, make_masking
 from webui.pipeline.job import Job, Report
 from webui.pipeline.latents import upscaled
 from webui.pipeline.limits import require_machine
+from webui.pipeline.networks import forget_networks
 from webui.pipeline.opening import open_pass, open_refiner
 from webui.pipeline.passes import Pass, PassKind
 from webui.pipeline.postprocess import cropped_to, resized, to_image, to_tensor
@@ -35,8 +38,9 @@ from webui.pipeline.readiness import made_ready
 from webui.pipeline.refiner import Refiner, refines
 from webui.pipeline.report import job_info
 from webui.pipeline.sampling import sample
-from webui.pipeline.saving.results import finish_job, hand_over, remember, save_before_hires, with_grid
+from webui.pipeline.saving.results import finish_job, hand_over, remember, save_before, with_grid
 from webui.pipeline.saving.saver import Saver
+from webui.pipeline.upscaling import Enlarger
 from webui.planning.plan import GenerationPlan, HiresPlan
 
 if TYPE_CHECKING:
@@ -52,6 +56,11 @@ def run(engine: Engine, plan: GenerationPlan, progress: JobContext) -> Generatio
 
     Raises: WebuiError for what the user can mend.
     """
+    return replace(produced(engine, plan, progress), pictures=())
+
+
+def produced(engine: Engine, plan: GenerationPlan, progress: JobContext) -> GenerationResult:
+    """As `run`, with the pictures themselves."""
     started = time.monotonic()
     try:
         job = begin(engine, plan, progress)
@@ -64,7 +73,8 @@ def run(engine: Engine, plan: GenerationPlan, progress: JobContext) -> Generatio
         results = with_grid(job, made.pictures, results)
     comments, seconds = tuple(job.report.comments), time.monotonic() - started
     unsaved = job.saver.keeper.unsaved
-    return finish_job(job, GenerationResult(tuple(results), job_info(job, results), comments, seconds, unsaved))
+    result = GenerationResult(tuple(results), job_info(job, results), comments, seconds, unsaved)
+    return finish_job(job, replace(result, pictures=tuple(made.pictures)))
 
 
 @dataclass
@@ -75,13 +85,11 @@ class Made:
     results: list[ResultFile] = field(default_factory=list)
 
 
-def begin(
-    engine: Engine, plan: GenerationPlan, progress: JobContext, fields: Mapping[str, object] | None = None
-) -> Job:
-    """The job with all that it needs, and what img2img starts from. fields: further ones for the infotext."""
+def begin(engine: Engine, plan: GenerationPlan, progress: JobContext) -> Job:
+    """The job with all that it needs, and what img2img starts from."""
     plan, comments = made_ready(engine, plan)
     require_machine(plan, engine.models.placement.device)
-    report = Report(dict(fields or {}), comments)
+    report = Report(comments=comments)
     for remark in plan.request.remarks:
         report.comment(remark)
     saver = Saver(plan, engine.paths, progress.progress.job_timestamp, engine.provenance, report.comment)
@@ -92,7 +100,7 @@ def begin(
     for sentence in idle_wishes(plan.request, plan, engine.settings.snapshot()):
         job.report.comment(sentence)
     if plan.request.image is not None:
-        job = replace(job, source=starting_point(job, plan.request.image))
+        job = replace(job, source=starting_point(job, plan.request.image), color_reference=color_reference(plan))
     remember(job)
     return job
 
@@ -113,13 +121,27 @@ def starting_point(job: Job, image: FromImage) -> Source:
             report.comment(BLANK_MASK)
         shown = inpaint_fields(image.inpaint, masking)
         report.fields.update({key: value for key, value in shown.items() if value is not None})
-    upscaler = job.engine.choices.find_upscaler(plan.settings["upscaler_for_img2img"])
-    canvas = make_canvas(plan, inputs, masking, upscaler)
+    canvas = make_canvas(plan, inputs, masking, enlarger(job, plan.settings["upscaler_for_img2img"]))
     with (
         job.engine.prepared(plan.first.checkpoint, plan) as model,
         stoppable(model.vae.module, lambda: job.progress.interrupted),
     ):
         return encoded(canvas, plan, model)
+
+
+def enlarger(job: Job, upscaler: str | None) -> Enlarger:
+    """The upscaler of that name at work for this job. Raises: InvalidRequest for an unknown one."""
+    engine = job.engine
+    return Enlarger(engine.choices.find_upscaler(upscaler), job.plan.settings, engine.models, job.progress)
+
+
+def color_reference(plan: GenerationPlan) -> Image.Image | None:
+    """The picture whose colours all results take over, if there is a common one."""
+    image = plan.request.image
+    if image is None or image.color_reference is None or not plan.settings["img2img_color_correction"]:
+        return None
+    picture = decoded_picture(image.color_reference, "The picture for colours")
+    return flattened(picture, plan.settings["img2img_background_color"])
 
 
 def named_pictures(image: FromImage) -> Iterator[tuple[str, bytes]]:
@@ -136,13 +158,12 @@ def make_pictures(job: Job) -> Made:
     """All batches, one after the other, until the job is told to stop or nothing more can be saved."""
     made, progress = Made(), job.progress
     with job.engine.models.economy() as economy:
-        for batch in job.plan.batches:
+        for indices in job.plan.batches:
             if progress.interrupted or (progress.stopping and made.pictures):
                 break
             if job.saver.keeper.out_of_space:
                 job.report.comment(OUT_OF_SPACE.format(made=len(made.pictures), asked=len(job.plan.seeds)))
                 break
-            indices = job.plan.images_of(batch)
             try:
                 pictures = enduring(job, economy, partial(make_batch, job, indices))
             except Stopped:
@@ -158,27 +179,31 @@ def make_pictures(job: Job) -> Made:
 def make_batch(job: Job, indices: range) -> list[Picture]:
     """The pictures of one batch, through both passes."""
     plan, progress = job.plan, job.progress
+    forget_networks(job)
+    first = indices[0] % plan.request.batch_size
+    source = job.source.part(first, first + len(indices)) if job.source else None
     with ExitStack() as models:
-        latents, this_pass = run_pass(job, "source" if job.source else "first", indices, models, job.source)
+        latents, this_pass = run_pass(job, "source" if source else "first", indices, models, source)
         complete = progress.completes_pass
         progress.next_pass()
         if plan.hires is None or not complete:
             if plan.hires is not None:
                 progress.next_pass()  # the one left out
-            images = decode(latents, this_pass.model, progress)
-            pictures = composed(images, latents, job.source, plan, job.color_target)
+            images = with_restored_faces(job, decode(latents, this_pass.model, progress), indices)
+            pictures = composed(images, latents, source, plan, job.color_reference)
             return finish_batch(job, this_pass, pictures, complete)
         before = None
         if not plan.hires.is_latent or plan.settings["save_images_before_highres_fix"]:
             before = decode(latents, this_pass.model, progress)
-            save_before_hires(job, before, indices)
+            save_before(job, before, indices, "highres_fix")
     with ExitStack() as models:
         model = models.enter_context(job.engine.prepared(plan.hires.sampling.checkpoint, plan))
         source = enlarged(job, plan.hires, latents, before, model, indices)
         latents, this_pass = run_pass(job, "hires", indices, models, source)
         complete = progress.completes_pass
         progress.next_pass()
-        pictures = [Picture(image) for image in decode(latents, this_pass.model, progress)]
+        images = with_restored_faces(job, decode(latents, this_pass.model, progress), indices)
+        pictures = [Picture(image) for image in images]
         return finish_batch(job, this_pass, pictures, complete)
 
 
@@ -215,6 +240,22 @@ def decode(latents: Tensor, model: LoadedModel, progress: JobContext) -> list[Im
         return [to_image(decoded) for decoded in model.decode(latents)]
 
 
+def with_restored_faces(job: Job, images: list[Image.Image], indices: range) -> list[Image.Image]:
+    """The decoded pictures, their faces restored if that is wished and can be done; else why not is told."""
+    name, models = job.plan.face_restorer, job.engine.models
+    if name is None:
+        return images
+    try:
+        restorer = job.engine.choices.find_face_restorer(name)
+    except InvalidRequest as error:
+        job.report.comment(f"Faces were not restored. {error}")
+        return images
+    save_before(job, images, indices, "face_restoration")
+    job.report.fields["Face restoration"] = restorer.name
+    weight = job.plan.settings["code_former_weight"]
+    return [restore_faces(image, restorer, models, weight) for image in images]
+
+
 def enlarged(
     job: Job,
     hires: HiresPlan,
@@ -232,8 +273,8 @@ def enlarged(
             return Source(bigger, model.decode(bigger) if shows_picture else None)
     assert before is not None, "an image upscaler needs the decoded pictures"
     target = hires.sampling
-    upscaler = job.engine.choices.find_upscaler(hires.upscaler)
-    images = [resized(image, upscaler, hires.upscale_width, hires.upscale_height) for image in before]
+    grown = enlarger(job, hires.upscaler)
+    images = [resized(image, grown, hires.upscale_width, hires.upscale_height) for image in before]
     cut = [to_tensor(cropped_to(image, target.width, target.height))[None].to(model.device) for image in images]
     seeds = plan.seeds_of(indices)
     with torch.inference_mode():

@@ -14,9 +14,12 @@ KEYS: Mapping[str, str] = {spec.dotted: spec.infotext for spec in GenerationRequ
 
 
 def base_fields(plan: GenerationPlan) -> dict[str, object]:
-    """Fields that are equal for all pictures of a job; None ones are left out when written."""
+    """Fields that are equal for all pictures of a job; None ones are left out when written.
+
+    Those without a place of their own in the text keep this order: extensions' before the second pass's, as in A1111.
+    """
     fields = {KEYS.get(path, path): value for path, value in _parameters(plan).items()}
-    return fields | _facts(plan) | _extension_fields(plan)
+    return _extension_fields(plan) | fields | _facts(plan)
 
 
 def _parameters(plan: GenerationPlan) -> dict[str, object]:
@@ -30,6 +33,7 @@ def _parameters(plan: GenerationPlan) -> dict[str, object]:
         "variation.strength": variation.strength or None,
         "hires.denoising_strength": hires.sampling.denoise if hires else first.denoise,
         "tiling": True if plan.tiling else None,
+        "restore_faces": None,  # told by whoever does it
     }
     if hires:
         asked, second = plan.request.hires, hires.sampling
@@ -46,7 +50,7 @@ def _parameters(plan: GenerationPlan) -> dict[str, object]:
             "hires.scale": None if resized else asked.scale,
             "Hires resize": f"{asked.resize_width}x{asked.resize_height}" if resized else None,
             "hires.steps": asked.steps or None,
-            "hires.upscaler": asked.upscaler,
+            "hires.upscaler": hires.upscaler,
         }
     return values
 

@@ -32,7 +32,7 @@ class Report:
 class Job:
     """What every stage of one job shares.
 
-    source: what img2img starts from, None for noise alone. color_target: the picture whose colours all results take
+    source: what img2img starts from, None for noise alone. color_reference: the picture whose colours all results take
     over, if not those of what they start from. state: see `Pass.state`.
     """
 
@@ -42,5 +42,5 @@ class Job:
     saver: Saver
     report: Report
     source: Source | None = None
-    color_target: Image.Image | None = None
+    color_reference: Image.Image | None = None
     state: dict[str, Any] = field(default_factory=dict)

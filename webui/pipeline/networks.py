@@ -38,10 +38,6 @@ KEPT_BYTES = 1 << 29
 """How much of LoRA files no longer in use stays in memory, whatever the setting for their number says."""
 KEPT_HYPERNETWORKS = 3
 
-DIFFERENT_TAGS = (
-    "The pictures of a batch name different networks; all were made with those of the first. Use a batch size of 1."
-)
-
 Comment = Callable[[str], None]
 
 
@@ -249,22 +245,26 @@ class ModelEmbeddings:
 
 @contextmanager
 def networks_on(job: Job, model: LoadedModel, prompts: Sequence[str], negatives: Sequence[str]) -> Iterator[InUse]:
-    """While inside, the model has the networks that the first prompt of a batch names; they are reported.
+    """While inside, the model has the networks that the prompts name; they are reported.
 
-    prompts: with their tags. A pass of its own prompts (hires fix) names its own networks.
+    prompts: with their tags, the same in all. A pass of its own prompts (hires fix) names its own networks.
     """
     disabled = job.plan.request.disable_extra_networks
     tags = () if disabled else cut_networks(prompts[0]).tags
     texts = [cut_networks(prompt).text for prompt in prompts]
-    if not disabled and any(cut_networks(prompt).tags != tags for prompt in prompts):
-        job.report.comment(DIFFERENT_TAGS)
     with job.engine.networks.used(model, tags, [*texts, *negatives], job.plan.settings, job.report.comment) as in_use:
-        before = str(job.report.fields.get(LORA_HASHES, ""))
+        before = str(job.report.fields.get(LORA_HASHES) or "")
         earlier = {name: digits for name, _, digits in (item.partition(": ") for item in before.split(", ")) if digits}
         hashes = earlier | in_use.lora_hashes
         if hashes:
             job.report.fields[LORA_HASHES] = hash_list(hashes.items())
         yield in_use
+
+
+def forget_networks(job: Job) -> None:
+    """Let the infotext name no networks of earlier pictures; their place in it stays."""
+    fields = job.report.fields
+    fields.update({key: None for key in (LORA_HASHES, EMBEDDING_HASHES) if key in fields})
 
 
 def report_embeddings(job: Job, in_use: InUse, names: Sequence[str]) -> None:

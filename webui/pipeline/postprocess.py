@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -46,15 +45,3 @@ def grid_rows(count: int, batch_size: int, settings: Settings) -> int:
     else:
         rows = round(math.sqrt(count))
     return max(1, min(rows, count))
-
-
-def make_grid(images: Sequence[Image.Image], rows: int, background: str) -> Image.Image:
-    """The pictures side by side, each centred in a cell of the largest one's size."""
-    columns = math.ceil(len(images) / rows)
-    width, height = max(image.width for image in images), max(image.height for image in images)
-    grid = Image.new("RGB", (columns * width, rows * height), background)
-    for index, image in enumerate(images):
-        left = index % columns * width + (width - image.width) // 2
-        top = index // columns * height + (height - image.height) // 2
-        grid.paste(image, (left, top))
-    return grid

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from webui.core.batch import PictureBatch
+from webui.core.request import drawn
 from webui.core.settings import Settings
-from webui.planning.plan import drawn
 from webui.planning.planner import Planner
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from webui.catalog.face_restorers import CODEFORMER, GFPGAN
 from webui.core.choices import Choices
 from webui.core.errors import InvalidRequest
 from webui.core.extras import ExtrasRequest
@@ -20,11 +21,11 @@ class ExtrasPlan:
 
 def make_extras_plan(request: ExtrasRequest, settings: Settings, choices: Choices) -> ExtrasPlan:
     """Raises: InvalidRequest for what can't be done here."""
-    choices.find_upscaler(request.upscaler_1)
-    choices.find_upscaler(request.upscaler_2)
-    for name, visibility in (("GFPGAN", request.gfpgan_visibility), ("CodeFormer", request.codeformer_visibility)):
+    for name in (request.upscaler_1, request.upscaler_2):
+        choices.find_upscaler(name).require()
+    for name, visibility in ((GFPGAN, request.gfpgan_visibility), (CODEFORMER, request.codeformer_visibility)):
         if visibility > 0:
-            raise InvalidRequest(f"Face restoration by {name} isn't installed; set its visibility to 0.")
+            choices.find_face_restorer(name)
     if not request.sources:
         raise InvalidRequest("There is no picture to work on; choose one first.")
     return ExtrasPlan(request, settings)

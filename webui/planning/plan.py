@@ -7,9 +7,9 @@ job is submitted, so it reads no large file: the hashes that nobody knows yet ar
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,15 +24,14 @@ from webui.core.choices import (
     Sampler,
     Scheduler,
 )
-from webui.core.errors import InvalidRequest, nearest
+from webui.core.errors import InvalidRequest
 from webui.core.params import Params
-from webui.core.request import FromImage, GenerationRequest, HiresFix, SamplerOptions, SoftInpainting
+from webui.core.request import FromImage, GenerationRequest, HiresFix, SamplerOptions, SoftInpainting, drawn
 from webui.core.settings import Settings
 from webui.prompts.comments import strip_comments
-from webui.prompts.networks import with_default_tags
+from webui.prompts.networks import NetworkTag, cut_networks, with_default_tags
 from webui.prompts.styles import StyleStore
 
-LAST_SEED = 4294967294
 MAX_SCHEDULE = 1_000_000
 """Steps of a whole schedule, of which a pass from a picture walks the last part."""
 
@@ -180,17 +179,30 @@ class GenerationPlan:
         return replace(self, first=first, hires=hires, refiner=refiner)
 
     @property
-    def batches(self) -> range:
-        return range(self.request.batch_count)
-
-    def images_of(self, batch: int) -> range:
-        """The numbers of the pictures of one batch."""
+    def batches(self) -> list[range]:
+        """The numbers of the pictures that are made together: batches, split where the networks of prompts differ."""
         size = self.request.batch_size
-        return range(batch * size, (batch + 1) * size)
+        whole = [range(start, start + size) for start in range(0, len(self.seeds), size)]
+        passes = (self.first, *([self.hires.sampling] if self.hires else []))
+        if self.request.disable_extra_networks or all(len(set(sampling.prompts)) == 1 for sampling in passes):
+            return whole
+
+        def networks(index: int) -> list[tuple[NetworkTag, ...]]:
+            return [cut_networks(sampling.prompts[index]).tags for sampling in passes]
+
+        parts = [list(part) for batch in whole for _, part in groupby(batch, networks)]
+        return [range(part[0], part[-1] + 1) for part in parts]
 
     def seeds_of(self, indices: range) -> tuple[int, ...]:
         """The seeds of the pictures of one batch."""
         return tuple(self.seeds[index] for index in indices)
+
+    @property
+    def face_restorer(self) -> str | None:
+        """Who is to restore faces, None for nobody."""
+        asked = self.request.restore_faces
+        wished = self.settings["face_restoration"] if asked is None else asked
+        return self.settings["face_restoration_model"] if wished else None
 
     @property
     def soft_inpainting(self) -> SoftInpainting | None:
@@ -293,11 +305,6 @@ def _from_image(image: FromImage, settings: Settings, stored: Settings) -> dict[
     }
 
 
-def drawn(seed: int) -> int:
-    """The seed itself, or a random one for -1."""
-    return random.randrange(LAST_SEED) if seed == -1 else seed
-
-
 OLD_FIRST_PASS = 512 * 512, 64
 """Pixels of the first pass, and what its sides are multiples of, when its size isn't asked for."""
 
@@ -370,12 +377,9 @@ def _hires(
     styles: StyleStore,
     choices: Choices,
 ) -> HiresPlan:
-    known = choices.hires_upscalers
-    if hires.upscaler not in known:
-        raise InvalidRequest(
-            f'No upscaler is called "{hires.upscaler}"{nearest(hires.upscaler, known)}. '
-            "/sdapi/v1/upscalers and latent-upscale-modes list them all."
-        )
+    upscaler = choices.find_hires_upscaler(hires.upscaler)
+    if upscaler not in LATENT_UPSCALERS:
+        choices.find_upscaler(upscaler).require()
     width, height, upscale_width, upscale_height = target_size(hires, first.width, first.height)
     sampler_name, scheduler_name = _named(hires.sampler, SAME_SAMPLER), _named(hires.scheduler, SAME_SCHEDULER)
     sampler, scheduler = first.sampler, first.scheduler
@@ -391,7 +395,7 @@ def _hires(
     if hires.negative_prompt:
         negatives = _prompts(hires.negative_prompt, request, settings, styles, count, negative=True)
     return HiresPlan(
-        upscaler=hires.upscaler,
+        upscaler=upscaler,
         upscale_width=upscale_width,
         upscale_height=upscale_height,
         sampling=SamplingPlan(

@@ -10,6 +10,7 @@ from pathlib import Path
 from webui.core.batch import BatchPicture, PictureBatch
 from webui.core.errors import InvalidRequest
 from webui.core.request import GenerationRequest
+from webui.core.stored import KeptFile
 from webui.planning.batch import make_batch_plan
 from webui.services.folders import folder_of
 from webui.services.kinds import BATCH
@@ -46,7 +47,7 @@ def batch_of_files(
     if not files:
         raise InvalidRequest("There are no pictures to work on; upload some first.")
     keys = frozenset(taken)
-    pictures = tuple(BatchPicture(file, described_by=file if keys else None) for file in files)
+    pictures = tuple(BatchPicture(file, None, file if keys else None, KeptFile(file)) for file in files)
     return PictureBatch(_unmasked(request), pictures, None, scale, keys, _shown(services))
 
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from webui.core.errors import InvalidRequest
-from webui.core.pictures import read_infotext
+from webui.services.file_texts import read_file_texts
 
 LONGEST_TEXT = 10_000
 """Characters of a text file that may be an infotext, as A1111 has it."""
 
 
 def read_dropped(data: bytes) -> tuple[str, dict[str, str]]:
-    """The infotext of a picture with the picture's further texts, or the text of a short text file.
+    """The infotext of a picture or a video with its further texts, or the text of a short text file.
 
-    Raises: InvalidRequest for a picture without an infotext, and for anything else.
+    Raises: InvalidRequest for one without an infotext, and for anything else.
     """
     try:
-        infotext, texts = read_infotext(data)
+        infotext, texts = read_file_texts(data)
     except InvalidRequest as error:
         text = _text(data)
         if text is None:

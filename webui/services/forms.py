@@ -3,8 +3,8 @@
 A form is a mapping from a dotted parameter path ("cfg_scale", "hires.scale") to a value. A group that can be
 switched off ("hires", "refiner", "variation") has its own key, which says whether it is enabled; what is off has no
 effect, whatever its fields hold. Items of a list have their number in the path. Parameters of an extension stand
-under "extensions.<class name>.<path>"; settings to be overridden under "overrides", as "Label: value" lines. A
-picture is its bytes, or the path of its file.
+under "extensions.<class name>.<path>", as do those of the script that "script" names; settings to be overridden under
+"overrides", as "Label: value" lines. A picture is its bytes, or the path of its file.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from webui.core.choices import SAME_CHECKPOINT, SAME_SAMPLER, SAME_SCHEDULER
+from webui.core.choices import SAME_CHECKPOINT, SAME_SAMPLER, SAME_SCHEDULER, Choices
 from webui.core.errors import InvalidRequest, nearest
 from webui.core.params import Params, listed_group, nested_group
 from webui.core.request import GenerationRequest
@@ -21,6 +21,7 @@ from webui.core.settings import Setting, Settings
 from webui.core.values import from_text, is_pictures, to_text, value_type
 
 EXTENSIONS = "extensions"
+SCRIPT, NO_SCRIPT = "script", "None"
 OVERRIDES = "overrides"
 Group = TypeVar("Group", bound=Params)
 NOT_CHOSEN = {None, "", SAME_CHECKPOINT, SAME_SAMPLER, SAME_SCHEDULER}
@@ -34,17 +35,28 @@ def request_from_form(
     Raises: InvalidRequest naming the field and its value.
     """
     values = _group_values(GenerationRequest, _used(form), "")
+    if values.get(SCRIPT) == NO_SCRIPT:
+        del values[SCRIPT]
     values[OVERRIDES] = overrides_from_lines(form.get(OVERRIDES) or (), settings)
     values[EXTENSIONS] = groups_from_form(form, groups)
     return GenerationRequest.as_given(**values, user=user)
 
 
+def script_groups(choices: Choices, mode: str) -> list[type[Params]]:
+    """The parameter groups of the scripts of txt2img or img2img."""
+    return [script.params for script in choices.scripts(mode) if script.params is not None]
+
+
+def chosen_groups(form: Mapping[str, Any], choices: Choices, mode: str) -> list[type[Params]]:
+    """The parameter group of the script that the form names, none where it names none."""
+    title = form.get(SCRIPT) or NO_SCRIPT
+    params = choices.find_script(title, mode).params if title != NO_SCRIPT else None
+    return [params] if params is not None else []
+
+
 def groups_from_form(form: Mapping[str, Any], groups: Iterable[type[Params]]) -> dict[str, Params]:
     """The values of extensions' parameter groups, by the name of each. Raises: InvalidRequest."""
-    return {
-        group.__name__: group_from_form(group, form, f"{EXTENSIONS}.{group.__name__}.")
-        for group in groups
-    }
+    return {group.__name__: group_from_form(group, form, f"{EXTENSIONS}.{group.__name__}.") for group in groups}
 
 
 def group_from_form(group: type[Group], form: Mapping[str, Any], prefix: str = "") -> Group:

@@ -7,7 +7,8 @@ from typing import Any
 
 from webui.core.errors import InvalidRequest, NotFound
 from webui.core.request import GenerationRequest, GenerationResult
-from webui.services.kinds import GENERATE, LOAD, LOOPBACK
+from webui.planning.script import make_script_plan
+from webui.services.kinds import GENERATE, LOAD, SCRIPT
 from webui.services.services import Services
 
 
@@ -16,9 +17,10 @@ def submit_generation(services: Services, request: GenerationRequest, job_id: st
 
     Raises: InvalidRequest for what can't be done and for a taken id, NotFound, TooManyJobs.
     """
-    plan = services.planner.plan(request)
-    kind = LOOPBACK if plan.request.loopback and plan.request.image else GENERATE
-    return services.jobs.submit(kind, plan, job_id=job_id, title=request.mode)
+    if request.script:
+        many = make_script_plan(request, services.planner)
+        return services.jobs.submit(SCRIPT, many, job_id=job_id, title=request.mode)
+    return services.jobs.submit(GENERATE, services.planner.plan(request), job_id=job_id, title=request.mode)
 
 
 def generation_result(services: Services, job_id: str) -> GenerationResult:

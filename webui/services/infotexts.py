@@ -20,7 +20,7 @@ from webui.core.request import GenerationRequest
 from webui.core.settings import Settings
 from webui.core.values import ParamSpec, from_text
 from webui.prompts.attention import uses_emphasis
-from webui.services.forms import EXTENSIONS, OVERRIDES, value_from_text
+from webui.services.forms import EXTENSIONS, OVERRIDES, script_groups, value_from_text
 from webui.services.networks import with_local_names
 from webui.services.services import Services
 
@@ -39,7 +39,7 @@ ELSEWHERE: Mapping[str, str] = {
 }
 """Keys of an infotext that no single parameter declares, and the field each fills."""
 
-NOT_IN: Mapping[Mode, tuple[str, ...]] = {"txt2img": ("image", "loopback"), "img2img": ("hires",)}
+NOT_IN: Mapping[Mode, tuple[str, ...]] = {"txt2img": ("image",), "img2img": ("hires",)}
 """Groups of parameters that a tab has no fields for."""
 
 VARIED = ("Variation seed", "Seed resize from")
@@ -126,7 +126,7 @@ def form_from_infotext(text: str, services: Services, mode: Mode = "txt2img", *,
             form[path] = value
         else:
             left_out.append(f"{key}: {found[key]}")
-    for group in services.host.params:
+    for group in (*services.host.params, *script_groups(services.choices, mode)):
         values, unread = _group_form(group, found, services)
         form |= {f"{EXTENSIONS}.{group.__name__}.{path}": value for path, value in values.items()}
         left_out += unread
@@ -220,7 +220,7 @@ def _value(spec: ParamSpec, text: str, services: Services) -> Any:
     if spec.choices == "schedulers" and text != SAME_SCHEDULER:
         return _spelling(lambda: services.choices.find_scheduler(text).label)
     if spec.choices == "hires_upscalers":
-        return text if text in services.choices.hires_upscalers else None
+        return _spelling(lambda: services.choices.find_hires_upscaler(text))
     if spec.dotted in BY_FIELD:
         return BY_FIELD[spec.dotted].get(text)
     try:

@@ -8,13 +8,14 @@ from webui.jobs.kinds import JobKind
 from webui.planning.batch import BatchPlan
 from webui.planning.extras import ExtrasPlan
 from webui.planning.plan import GenerationPlan
+from webui.planning.script import ScriptPlan
 
 GENERATE = JobKind("generate", "webui.pipeline.generate:run", GenerationPlan, GenerationResult, "Generate")
-LOOPBACK = JobKind("loopback", "webui.pipeline.from_image.loopback:run", GenerationPlan, GenerationResult, "Loopback")
+SCRIPT = JobKind("script", "webui.pipeline.script:run", ScriptPlan, GenerationResult, "Script")
 BATCH = JobKind("img2img-batch", "webui.pipeline.batch:run", BatchPlan, GenerationResult, "img2img batch")
 EXTRAS = JobKind("extras", "webui.pipeline.extras:run", ExtrasPlan, GenerationResult, "extras")
 MERGE = JobKind("merge", "webui.pipeline.merging.job:run", MergeRequest, MergeResult, "merge")
 LOAD = JobKind("load", "webui.pipeline.load:run", str, str, "load", kept=False)
 UNLOAD = JobKind("unload", "webui.pipeline.load:unload", title="Unloading the checkpoint", kept=False)
 
-OWN_KINDS = (GENERATE, LOOPBACK, BATCH, EXTRAS, MERGE, LOAD, UNLOAD)
+OWN_KINDS = (GENERATE, SCRIPT, BATCH, EXTRAS, MERGE, LOAD, UNLOAD)

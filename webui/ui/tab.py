@@ -12,10 +12,11 @@ from gradio.components import Component
 from gradio.events import Dependency
 
 from webui.core.errors import WebuiError
+from webui.core.request import GenerationRequest
 from webui.extensions.page import SLOTS
 from webui.services import generation
 from webui.services.dropped import read_dropped
-from webui.services.forms import OVERRIDES, request_from_form
+from webui.services.forms import OVERRIDES, chosen_groups, request_from_form
 from webui.services.infotexts import form_from_infotext, last_infotext
 from webui.services.reproduce import check
 from webui.services.services import Services
@@ -100,9 +101,13 @@ class GenerationTab(ABC):
 
     def submit_form(self, form: Mapping[str, Any], job_id: str | None, user: str | None) -> None:
         """Raises: WebuiError."""
+        generation.submit_generation(self.services, self.request(form, user), job_id)
+
+    def request(self, form: Mapping[str, Any], user: str | None) -> GenerationRequest:
+        """What the form means, with the parameters of the script it names. Raises: InvalidRequest."""
         services = self.services
-        wanted = request_from_form(form, services.settings.snapshot(), services.host.params, user=user)
-        generation.submit_generation(services, wanted, job_id)
+        groups = (*services.host.params, *chosen_groups(form, services.choices, self.name))
+        return request_from_form(form, services.settings.snapshot(), groups, user=user)
 
     def _wire_job(self) -> None:
         fields = self.fields.values()

@@ -7,6 +7,7 @@ import gradio as gr
 from webui.services.infotexts import form_from_infotext
 from webui.services.services import Services
 from webui.ui.generation import ParameterColumn
+from webui.ui.panels import build_scripts
 from webui.ui.tab import GenerationTab, Update
 
 
@@ -45,13 +46,7 @@ class Txt2Img(GenerationTab):
         column.slot("override_settings")
         with gr.Column(elem_id="txt2img_script_container"):
             column.slot("scripts")
-            gr.Dropdown(
-                choices=["None"],
-                value="None",
-                label="Script (none installed yet)",
-                elem_id="script_list",
-                interactive=True,
-            )
+            build_scripts(column, "script_list")
         fields = column.fields
         sizes = [fields[path] for path in ("width", "height")]
         sizes += [fields[f"hires.{name}"] for name in ("scale", "resize_width", "resize_height")]

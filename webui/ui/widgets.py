@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import gradio as gr
 from gradio.components import Component
@@ -19,6 +19,10 @@ from webui.ui import html
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
 """How the page's own events run: no spinner, none waits for another, not listed in Gradio's API."""
+
+
+ChangingList: TypeAlias = tuple[Component, ParamSpec, tuple[str, ...]]
+"""A list whose choices may be others when it is shown: its component, its declaration, and what stands before them."""
 
 
 def specs_by_path(group: type[Params]) -> dict[str, ParamSpec]:

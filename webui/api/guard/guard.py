@@ -63,13 +63,15 @@ class Guard:
             self._origins.check(scope, headers)
             if "\0" in path:
                 raise Refusal(404, "No path holds a NUL character.")
+            address = (scope.get("client") or ("",))[0]
             if scope["type"] == "websocket":
-                await self._app(scope, receive, send)
+                with self._crowds.place_for(address):
+                    await self._app(scope, receive, send)
                 return
             if is_preflight(scope, headers):
                 await send_answer(safely, 204)
                 return
-            with self._crowds.place_for((scope.get("client") or ("",))[0]):
+            with self._crowds.place_for(address):
                 receive, cap = await self._bodies.checked(scope, path, headers, receive)
                 await self._pass_on(scope, receive, safely, cap)
         except Refusal as refusal:

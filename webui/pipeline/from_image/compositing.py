@@ -20,11 +20,11 @@ def composed(
     samples: Tensor,
     source: Source | None,
     plan: GenerationPlan,
-    color_target: Image.Image | None = None,
+    color_reference: Image.Image | None = None,
 ) -> list[Picture]:
     """The finished pictures of a batch.
 
-    images: as decoded from `samples`. color_target: whose colours all take over, if not those of what each started
+    images: as decoded from `samples`. color_reference: whose colours all take over, if not those of what each started
     from.
     """
     if source is None or source.canvas is None:
@@ -37,7 +37,7 @@ def composed(
         uncorrected = None
         if plan.settings["img2img_color_correction"]:
             uncorrected = image if overlay is None else laid_over(image, overlay, box)[0]
-            image = corrected(image, color_target or _of(canvas.pictures, index))
+            image = corrected(image, color_reference or _of(canvas.pictures, index))
         finished, painted = (image, image) if overlay is None else laid_over(image, overlay, box)
         mask = masks[index]
         shown = painted if mask else None

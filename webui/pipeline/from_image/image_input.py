@@ -7,8 +7,7 @@ from typing import Literal
 
 from PIL import Image
 
-from webui.core.choices import NO_UPSCALER, Upscaler
-from webui.pipeline.upscaling import resized
+from webui.pipeline.upscaling import Enlarger, resized
 
 JUST_RESIZE, CROP_AND_RESIZE, RESIZE_AND_FILL, LATENT_UPSCALE = range(4)
 """The resize modes of img2img."""
@@ -28,16 +27,16 @@ def pixels_hash(image: Image.Image) -> str:
     return hashlib.md5(image.tobytes(), usedforsecurity=False).hexdigest()
 
 
-def fitted(image: Image.Image, mode: int, width: int, height: int, upscaler: Upscaler = NO_UPSCALER) -> Image.Image:
+def fitted(image: Image.Image, mode: int, width: int, height: int, enlarger: Enlarger | None = None) -> Image.Image:
     """The picture at a size by one of the resize modes; the latent one falls back to filling.
 
     JUST_RESIZE stretches it, CROP_AND_RESIZE covers the size and cuts, the others fit it in and fill the borders
     with its outermost rows or columns.
     """
     if mode == JUST_RESIZE:
-        return resized(image, upscaler, width, height)
+        return resized(image, enlarger, width, height)
     inner_width, inner_height = _inner_size(image.size, width, height, "cover" if mode == CROP_AND_RESIZE else "fit")
-    inner = resized(image, upscaler, inner_width, inner_height)
+    inner = resized(image, enlarger, inner_width, inner_height)
     left, top = width // 2 - inner_width // 2, height // 2 - inner_height // 2
     canvas = Image.new(image.mode, (width, height))
     canvas.paste(inner, (left, top))

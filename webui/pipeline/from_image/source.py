@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from webui.core.choices import NO_UPSCALER, Upscaler
 from webui.core.errors import InvalidRequest
 from webui.core.pictures import decoded_picture
 from webui.core.request import Inpaint
@@ -35,6 +34,7 @@ from webui.pipeline.from_image.masks import (
     strengthened,
 )
 from webui.pipeline.postprocess import to_tensor
+from webui.pipeline.upscaling import Enlarger
 from webui.planning.plan import GenerationPlan
 
 FILL, ORIGINAL, LATENT_NOISE, LATENT_NOTHING = range(4)
@@ -69,6 +69,15 @@ class Canvas:
     overlays: tuple[Image.Image, ...] = ()
     masking: Masking | None = None
 
+    def part(self, first: int, end: int) -> Canvas:
+        """The canvas of some pictures of the batch."""
+        return replace(
+            self,
+            pictures=_some(self.pictures, first, end),
+            originals=_some(self.originals, first, end),
+            overlays=_some(self.overlays, first, end),
+        )
+
 
 @dataclass(frozen=True)
 class Source:
@@ -84,6 +93,20 @@ class Source:
     picture_mask: Tensor | None = None
     mask: Tensor | None = None
     canvas: Canvas | None = None
+
+    def part(self, first: int, end: int) -> Source:
+        """The start of some pictures of the batch, from number `first` of it up to `end`."""
+        if (first, end) == (0, len(self.latents)):
+            return self
+        pictures = self.pictures
+        if pictures is not None and len(pictures) > 1:
+            pictures = pictures[first:end]
+        canvas = self.canvas.part(first, end) if self.canvas else None
+        return replace(self, latents=self.latents[first:end], pictures=pictures, canvas=canvas)
+
+
+def _some(pictures: tuple[Image.Image, ...], first: int, end: int) -> tuple[Image.Image, ...]:
+    return pictures[first:end] if len(pictures) > 1 else pictures
 
 
 def rounds_mask(inpaint: Inpaint) -> bool:
@@ -113,11 +136,11 @@ def make_masking(plan: GenerationPlan, inpaint: Inpaint) -> Masking | None:
 
 
 def make_canvas(
-    plan: GenerationPlan, inputs: Sequence[Image.Image], masking: Masking | None, upscaler: Upscaler = NO_UPSCALER
+    plan: GenerationPlan, inputs: Sequence[Image.Image], masking: Masking | None, enlarger: Enlarger | None = None
 ) -> Canvas:
     """The input pictures at the size that is painted, and what is laid over the result.
 
-    upscaler: how a picture is enlarged where it has to grow.
+    enlarger: how a picture is enlarged where it has to grow.
     Raises: InvalidRequest for a mask of another size than the picture that it says a part of.
     """
     asked = plan.request.image
@@ -130,9 +153,9 @@ def make_canvas(
         if box is not None:
             assert masking is not None
             _require_size(opaque, masking.shown)
-            original, picture = opaque, fitted(opaque.crop(box.corners), RESIZE_AND_FILL, *size, upscaler)
+            original, picture = opaque, fitted(opaque.crop(box.corners), RESIZE_AND_FILL, *size, enlarger)
         else:
-            original = fitted(opaque, _pixel_mode(asked.resize_mode), *size, upscaler)
+            original = fitted(opaque, _pixel_mode(asked.resize_mode), *size, enlarger)
             picture = opaque if asked.resize_mode == LATENT_UPSCALE else original
         if masking is not None and asked.inpaint is not None and asked.inpaint.fill != ORIGINAL:
             picture = filled(picture, fitted(masking.latent_mask, JUST_RESIZE, *picture.size))

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
 
 from webui.core.files import write_atomic
+from webui.core.grids import make_grid
 from webui.core.request import GenerationResult
 from webui.core.results import SHOWN_AS_PICTURE, Picture, ResultFile
 from webui.pipeline.from_image.masks import composite
 from webui.pipeline.infotext import image_infotext
 from webui.pipeline.job import Job
-from webui.pipeline.postprocess import grid_rows, make_grid
+from webui.pipeline.postprocess import grid_rows
 
 
 def remember(job: Job) -> None:
@@ -27,13 +28,21 @@ def remember(job: Job) -> None:
         job.report.comment(f"The prompt can't be kept in {job.engine.paths.params_txt}: {error.strerror}.")
 
 
-def save_before_hires(job: Job, pictures: Sequence[Image.Image], indices: range) -> None:
-    """Keep the first pass's pictures, if that is wished."""
-    if not job.plan.settings["save_images_before_highres_fix"] or not job.plan.request.save_samples:
+BEFORE: Mapping[str, tuple[str, str]] = {
+    "highres_fix": ("save_images_before_highres_fix", "-before-highres-fix"),
+    "face_restoration": ("save_images_before_face_restoration", "-before-face-restoration"),
+}
+"""What comes next -> the setting that keeps the pictures before it, and what their names end in."""
+
+
+def save_before(job: Job, pictures: Sequence[Image.Image], indices: range, what: str) -> None:
+    """Keep pictures as they are before something is done to them, if that is wished. what: a key of `BEFORE`."""
+    setting, suffix = BEFORE[what]
+    if not job.plan.settings[setting] or not job.plan.request.save_samples:
         return
     for index, picture in zip(indices, pictures, strict=True):
         text = image_infotext(job.plan, index, job.report.fields)
-        job.saver.sample(picture, index, text, suffix="-before-highres-fix")
+        job.saver.sample(picture, index, text, suffix=suffix)
 
 
 def is_kept(job: Job, picture: Picture) -> bool:

@@ -85,8 +85,8 @@ class Saver:
         numbered = self.settings["save_images_add_number"] or not name
         return folder, f"-{name}" if numbered else name, numbered
 
-    def grid(self, image: Image.Image, infotext: str, *, save: bool) -> ResultFile:
-        """The grid of the whole job."""
+    def grid(self, image: Image.Image, infotext: str, *, save: bool, name: str = "grid") -> ResultFile:
+        """The grid of the whole job. name: the beginning of its file's name."""
         picture = self._encoded(image, infotext, grid=True)
         path = None
         if save and self.settings["grid_save"]:
@@ -94,8 +94,8 @@ class Saver:
             folder = partial(
                 self._folder, "outdir_grids", f"outdir_{self.plan.request.mode}_grids", "grid_save_to_dirs", facts
             )
-            name = "-" + fill_pattern("[seed]", facts) if self.settings["grid_extended_filename"] else ""
-            path = self._write(image, picture, folder, name, numbered=True, basename="grid")
+            rest = "-" + fill_pattern("[seed]", facts) if self.settings["grid_extended_filename"] else ""
+            path = self._write(image, picture, folder, rest, numbered=True, basename=name)
         return _result(image, picture, infotext, path, "grid")
 
     def input_picture(self, image: Image.Image, name: str) -> None:

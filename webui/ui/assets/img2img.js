@@ -39,11 +39,6 @@ export async function showMode(wanted) {
   sourceChanged();
 }
 
-export function chooseScript(name) {
-  const container = byId("img2img_script_container");
-  if (container) container.dataset.script = name;
-}
-
 // Generate: the drawing first, if there is one that the server doesn't have.
 export function generateFromPicture() {
   const box = byId("img2img_generate_box");

@@ -9,6 +9,7 @@ import * as img2img from "./img2img.js";
 import { chosenPicture, newlyChosenPicture } from "./lightbox.js";
 import { translate } from "./localization.js";
 import * as progress from "./progress.js";
+import * as scripts from "./scripts.js";
 import { queueWish } from "./queue.js";
 import { settings } from "./settings.js";
 import { addTooltips } from "./tooltips.js";
@@ -26,6 +27,7 @@ const promptKey = (id) => `easel_${id}`;
 
 window.easel = {
   ...img2img,
+  ...scripts,
   chosenPicture,
   newlyChosenPicture,
   currentJob: progress.currentJob,

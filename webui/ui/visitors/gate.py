@@ -20,7 +20,7 @@ from webui.core.errors import InvalidRequest, NotFound, Refused, WebuiError
 from webui.ui.visitors.files import VisitorFiles
 from webui.ui.visitors.payloads import FILE_ADDRESS, check_payload
 from webui.ui.visitors.sessions import PageSessions
-from webui.ui.visitors.tables import GRADIO, Use, use_of
+from webui.ui.visitors.tables import GRADIO, PUBLIC, Use, use_of
 
 RELOAD = "Only the page itself may do this: open the page, or load it again after a restart."
 
@@ -90,15 +90,17 @@ class VisitorGate:
     async def _check_event(self, scope: Scope, path: str, receive: Receive, owner: str, is_visitor: bool) -> Receive:
         body = await _json_of(scope, receive)
         fn = self._event(path, body)
-        if fn.api_visibility == "private" and not is_visitor:
+        if not is_visitor and (fn is None or fn.api_name not in PUBLIC):
             raise Refused(RELOAD)
+        if fn is None:
+            raise NotFound("There is no such event.")
         if body.get("session_hash") is not None:
             self._check_hash(body["session_hash"], owner)
         check_payload(fn, body, owner, self._files, Headers(scope=scope).get("host", ""))
         return _replaying(body, receive)
 
-    def _event(self, path: str, body: dict[str, Any]) -> BlockFunction:
-        """The event that Gradio would run. Raises: NotFound, InvalidRequest."""
+    def _event(self, path: str, body: dict[str, Any]) -> BlockFunction | None:
+        """The event that Gradio would run, None where there is none. Raises: InvalidRequest."""
         number = body.get("fn_index")
         if number is None or "/call/" in path:
             name = path.rstrip("/").rpartition("/")[2]
@@ -107,9 +109,7 @@ class VisitorGate:
             found = self._page.fns.get(number)
         else:
             raise InvalidRequest("fn_index is the number of an event.")
-        if found is None or found.fn is None:
-            raise NotFound("There is no such event.")
-        return found
+        return None if found is None or found.fn is None else found
 
     def _check_hash(self, session_hash: object, owner: str) -> None:
         if not isinstance(session_hash, str) or not 0 < len(session_hash) <= 64:

@@ -109,8 +109,12 @@ FILES_IN: Final[Mapping[str, int]] = {
     "ColorPicker": 0,
     "Video": 1,
     "Audio": 1,
+    "Api": 0,  # JSON of a public event
 }
 """Files that an event may be given, or may return, for each component of its own, by the component's class."""
+
+PUBLIC: Final = frozenset({"txt2img", "img2img", "progress", "interrupt"})
+"""Events that anyone may call by name, gradio_client for one: they ask the API, behind its login (endpoints.py)."""
 
 
 def files_in(component: type) -> int:

