@@ -35,7 +35,8 @@ pytestmark = pytest.mark.parity
 # Of everything something: networks, adapters, modes, ranges, sizes, masks, passes, preprocessors, several units.
 CASES = (
     "cn-none", "cn-canny-low", "cn-weight-1.6", "cn-guidance-0.2-0.6-heun", "cn-mode-control-1.3",
-    "cn-resize-fill-canny", "cn-resize-crop-edges-up", "cn-two-mixed", "cn-batch-2-control", "cn-hires-canny", "cn-hires-two",
+    "cn-resize-fill-canny", "cn-resize-crop-edges-up", "cn-two-mixed", "cn-batch-2-control", "cn-hires-canny",
+    "cn-hires-two",
     "cn-advanced-weights", "cn-region-mask", "cn-and-control", "cn-shuffle", "cn-recolor-luminance",
     "cn-tile-colorfix-sharp",
     "cn-inpaint-only-fill", "cn-i2i-resize", "cn-inp-masked-crop-fill", "cn-inp-whole-global", "cn-no-detectmap",
