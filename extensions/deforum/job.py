@@ -28,7 +28,7 @@ from .run import Frame, Materials, State, frames, start
 from .seeds import Seeds
 from .settings import FILLS, Settings
 from .settings_files import dump_settings, fill_placeholders, write_settings
-from .video import write_gif, write_video
+from .video import stitch
 
 log = logging.getLogger(__name__)
 
@@ -292,7 +292,9 @@ def _tell_what_is_left_out(settings: Settings, materials: Materials, comments: l
     if settings.r_upscale_video:
         comments.append("Upscaling the video is left out: Real-ESRGAN's program isn't part of Easel.")
     if settings.frame_interpolation_engine != "None":
-        comments.append(f"Interpolation by {settings.frame_interpolation_engine} is left out: it needs weights.")
+        comments.append(
+            f"Frames between are made by optical flow, as {settings.frame_interpolation_engine} needs weights."
+        )
     if settings.hybrid_generate_human_masks != "None":
         comments.append("Human masks are left out.")
     if settings.save_depth_maps and materials.depth is None:
@@ -316,9 +318,15 @@ def _videos(
             sound = local_path(settings.soundtrack_path, "Soundtrack path")
         elif settings.add_soundtrack == "Init Video":
             sound = local_path(settings.video_init_path, "Video init path")
-        made.append(str(job.artifact(write_video(pictures, folder / f"{stamp}.mp4", settings.fps, sound))))
+        made.append(str(job.artifact(stitch(pictures, folder / f"{stamp}.mp4", settings.fps, sound))))
         if settings.make_gif:
-            made.append(str(job.artifact(write_gif(pictures, folder / f"{stamp}.gif", settings.fps))))
+            made.append(str(job.artifact(stitch(pictures, folder / f"{stamp}.gif", settings.fps))))
+        if settings.frame_interpolation_engine != "None":
+            factor = settings.frame_interpolation_x_amount
+            slower = settings.frame_interpolation_slow_mo_amount if settings.frame_interpolation_slow_mo_enabled else 1
+            target = folder / f"{stamp}_flow_x{factor}.mp4"
+            fps = settings.fps * factor / slower
+            made.append(str(job.artifact(stitch(pictures, target, fps, sound if slower == 1 else None, factor))))
     except WebuiError as error:
         comments.append(f"{error} The frames are in {folder}.")
     log.info("Video of %d frames made in %.1f s", len(pictures), time.monotonic() - begun)

@@ -16,7 +16,10 @@ from playwright.sync_api import expect
 from tests.ui.conftest import Visit
 from webui.core.pictures import encode_image
 
-TABS = ["txt2img", "img2img", "Extras", "PNG Info", "Checkpoint Merger", "Train", "Settings", "Extensions", "Queue"]
+TABS = [
+    *("txt2img", "img2img", "Extras", "PNG Info", "Checkpoint Merger", "Train", "Settings", "Extensions", "Queue"),
+    *("Deforum", "mov2mov"),
+]
 SUBTABS = ["Generation", "Textual Inversion", "Hypernetworks", "Checkpoints", "Lora"]
 
 A1111_IDS = (Path(__file__).parents[1] / "fixtures" / "ui" / "a1111-element-ids.txt").read_text().split()

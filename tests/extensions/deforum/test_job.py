@@ -104,6 +104,26 @@ def test_a_stopped_animation_is_resumed_as_if_it_had_not_been(easel: Server) -> 
     assert all((ours == theirs).all() for ours, theirs in zip(frames_of(resumed), whole, strict=True))
 
 
+def test_a_killed_server_goes_on_with_the_animation(easel: Server) -> None:
+    long = {**SMALL, "max_frames": 10, "diffusion_cadence": 1}
+    whole = frames_of(job_of(easel, submit(easel, long)["job_ids"][0]))
+    (job_id,) = submit(easel, {**long, "batch_name": "killed"})["job_ids"]
+    folder = easel.data / "outputs" / "img2img-images" / "killed"
+    deadline = time.monotonic() + 60
+    while len(list(folder.glob("*_00000000?.png"))) < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert easel.process is not None
+    easel.process.kill()
+    easel.process.wait(60)
+    first_written = {path: path.stat().st_mtime_ns for path in folder.glob("*_000000000.png")}
+    easel.start()
+    found = job_of(easel, job_id)
+    assert found["status"] == "SUCCEEDED"
+    assert all((ours == theirs).all() for ours, theirs in zip(frames_of(found), whole, strict=True))
+    assert all(path.stat().st_mtime_ns == written for path, written in first_written.items())
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
@@ -161,9 +181,21 @@ def test_sound_and_a_missing_sound(easel: Server, tmp_path: Path) -> None:
     assert len(frames_of(found)) == 30
 
 
+def test_slow_motion_has_frames_between(easel: Server) -> None:
+    given = {**SMALL, "motion_preview_mode": True, "frame_interpolation_engine": "FILM",
+             "frame_interpolation_x_amount": 3, "frame_interpolation_slow_mo_enabled": True,
+             "frame_interpolation_slow_mo_amount": 2}  # fmt: skip
+    found = job_of(easel, submit(easel, given)["job_ids"][0])
+    assert "optical flow" in found["message"]
+    with av.open(str(Path(found["outdir"]) / f"{found['timestring']}_flow_x3.mp4")) as video:
+        assert len(list(video.decode(video=0))) == 13
+        assert video.streams.video[0].average_rate == pytest.approx(22.5)
+
+
 def test_a_video_rules_the_number_of_frames(easel: Server, parity: Path) -> None:
-    given = {**SMALL, "animation_mode": "Video Input", "video_init_path": str(parity / "deforum" / "inputs" / "clip.mp4"),
-             "max_frames": 99, "extract_nth_frame": 2, "motion_preview_mode": True}  # fmt: skip
+    clip = str(parity / "deforum" / "inputs" / "clip.mp4")
+    given = {**SMALL, "animation_mode": "Video Input", "video_init_path": clip, "max_frames": 99,
+             "extract_nth_frame": 2, "motion_preview_mode": True}  # fmt: skip
     found = job_of(easel, submit(easel, given)["job_ids"][0])
     assert len(frames_of(found)) == 4
     assert found["deforum_settings"]["max_frames"] == 4
