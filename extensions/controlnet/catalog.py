@@ -43,7 +43,7 @@ def models_in(folders: Iterable[Path]) -> tuple[ControlModel, ...]:
         for file in sorted(_files_below(folder), key=lambda path: path.stem.lower()):
             state = file.stat()
             found.setdefault(file.stem, ControlModel(file, _short_hash(file, state.st_size, state.st_mtime_ns)))
-    return tuple(sorted(found.values(), key=lambda model: model.path.stem.lower()))
+    return tuple(sorted(found.values(), key=lambda model: model.path.stem))
 
 
 def _files_below(folder: Path) -> Iterable[Path]:

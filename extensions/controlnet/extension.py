@@ -7,6 +7,7 @@ from pathlib import Path
 
 from webui.extensions.api import (
     InvalidRequest,
+    Panel,
     ResultFile,
     Section,
     Setting,
@@ -38,6 +39,17 @@ def register_settings():
 
 
 @hookimpl
+def register_panels():
+    return [Panel(ControlNet, build_panel, slot="scripts")]
+
+
+def build_panel(panel):
+    from .panel import build
+
+    build(panel, models_in(folders_of(panel.easel)))
+
+
+@hookimpl
 def api_routes(app, easel):
     routes.add(app, easel, folders_of)
 
@@ -58,7 +70,13 @@ def revise_request(request, easel):
     models = models_in(folders_of(easel))
     units = [checked(unit, number, request, models) for number, unit in enumerate(group.units[: int(most)])]
     changed = group.replace(units=tuple(units))
-    return request.replace(extensions={**request.extensions, ControlNet.__name__: changed})
+    unheeded = [
+        f"ControlNet unit {number}: the union control type has no effect in this version."
+        for number, unit in enumerate(units)
+        if unit.enabled and unit.union_control_type != "Unknown"
+    ]
+    extensions = {**request.extensions, ControlNet.__name__: changed}
+    return request.replace(extensions=extensions, remarks=(*request.remarks, *unheeded))
 
 
 def checked(unit: Unit, number: int, request, models) -> Unit:
@@ -71,14 +89,14 @@ def checked(unit: Unit, number: int, request, models) -> Unit:
             f'ControlNet unit {number}: the preprocessor "{preprocessor.label}" needs {preprocessor.needs}, which this '
             "version can't run yet; choose another, or load a finished map with the preprocessor none."
         )
-    if preprocessor.unfinished:
-        raise InvalidRequest(f'ControlNet unit {number}: "{preprocessor.label}" isn\'t there in this version yet.')
     if unit.image is None and request.image is None:
         raise InvalidRequest(f"ControlNet unit {number} has no picture; load one, or disable the unit.")
     if unit.guidance_start > unit.guidance_end:
         raise InvalidRequest(
             f"ControlNet unit {number} starts at {unit.guidance_start:g} and ends before, at {unit.guidance_end:g}."
         )
+    if preprocessor.model_free and not preprocessor.needs:
+        raise InvalidRequest(f'ControlNet unit {number}: "{preprocessor.label}" isn\'t there in this version yet.')
     if unit.model in ("", NO_MODEL):
         raise InvalidRequest(f"ControlNet unit {number} has no model; choose one, or disable the unit.")
     _ = unit.weights

@@ -49,13 +49,15 @@ def network_of(path: Path, unet: Any, family: str, device: torch.device, dtype: 
     return ControlNetwork.of(weights, heads, unet.config.norm_num_groups, device, dtype, pooled)
 
 
-def _adapter(weights: Mapping[str, Tensor], path: Path, unet: Any, device: torch.device, dtype: torch.dtype) -> T2IAdapter:
+def _adapter(
+    weights: Mapping[str, Tensor], path: Path, unet: Any, device: torch.device, dtype: torch.dtype
+) -> T2IAdapter:
     adapter = load_adapter(weights, device, dtype)
     widths = {block.block1.out_channels for block in adapter.body}
     if not widths <= set(unet.config.block_out_channels):
         raise InvalidRequest(
-            f"{path.name} adds to {sorted(widths)} channels, the checkpoint has {list(unet.config.block_out_channels)}; "
-            "choose an adapter for its family."
+            f"{path.name} adds to {sorted(widths)} channels, the checkpoint has "
+            f"{list(unet.config.block_out_channels)}; choose an adapter for its family."
         )
     return adapter
 

@@ -157,14 +157,13 @@ class ControlWorker(Worker):
         found = self.network.residuals(x, timesteps, cond.context, cond.pooled, self.read(guide.hint))
         residuals = [*found.down, found.middle]
         scales = guide.scales(len(residuals))
-        sides = _prompts_only(cond, residuals[0]) if self._spares_negative(guide) else None
-        made = [
-            guide.masked(residual) * scale if sides is None else guide.masked(residual) * scale * sides
-            for residual, scale in zip(residuals, scales, strict=True)
+        sides = _prompts_only(cond, residuals[0]) if self._spares_negative(guide) else 1.0
+        shape = [residual.shape for residual in residuals]
+        added = [
+            (guide.masked(residual) * scale * sides).expand(size)
+            for residual, scale, size in zip(residuals, scales, shape, strict=True)
         ]
-        shapes = [residual.shape for residual in (*found.down, found.middle)]
-        sized = [part if not self.network.pooled else part.expand(shape) for part, shape in zip(made, shapes, strict=True)]
-        return Residuals(tuple(sized[:-1]), sized[-1])
+        return Residuals(tuple(added[:-1]), added[-1])
 
     def _spares_negative(self, guide: Guide) -> bool:
         return guide.unit.control_mode == CONTROL_FIRST or self.network.pooled

@@ -14,9 +14,9 @@ def test_only_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
     for path in [deep / name for name in others]:
         path.write_bytes(b"whole")
         os.utime(path, (now - 100, now - 100))
-    with atomic_file(deep / "a.png") as file:
+    with atomic_file(deep / "c.png") as file:
         file.write(b"half")
-        (half,) = deep.glob(".a.png.*.tmp")
+        (half,) = deep.glob(".c.png.*.tmp")
         os.link(half, deep / "kept")
     fresh = deep / ".b.png.a_c4e6g8.tmp"
     os.rename(deep / "kept", half)
@@ -24,5 +24,5 @@ def test_only_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
     for path, age in ((half, 1), (fresh, -1)):
         os.utime(path, (now - age, now - age))
     sweep_temporaries(tmp_path, now)
-    assert sorted(path.name for path in deep.iterdir()) == sorted([*others, "a.png", fresh.name])
+    assert sorted(path.name for path in deep.iterdir()) == sorted([*others, "c.png", fresh.name])
     sweep_temporaries(tmp_path / "none such", now)

@@ -139,7 +139,7 @@ def test_a_parameter_is_declared_in_one_place_and_appears_everywhere(taught: Ser
     config = httpx.get(f"{taught.url}/config", timeout=60).json()
     sliders = [part for part in config["components"] if str(part["props"].get("elem_id")).endswith("_Flatten_amount")]
     assert {part["props"]["elem_id"].partition("_Flatten")[0] for part in sliders} == {
-        *("txt2img", "img2img", "contact_sheet"),
+        *("txt2img", "img2img", "contact_sheet", "mov2mov"),
     }
     assert {(part["type"], part["props"]["minimum"], part["props"]["maximum"]) for part in sliders} == {
         ("slider", 0, 1)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -160,8 +161,8 @@ def test_every_picture_of_a_batch_has_the_networks_it_names(
         second = plan.hires and replace(plan.hires, sampling=replace(plan.hires.sampling, prompts=own))
         return run(engine, replace(plan, first=replace(plan.first, prompts=own), hires=second), JobContext.alone())
 
-    def pixels(result: GenerationResult) -> list[bytes]:
-        return [Image.open(io.BytesIO(item.data)).tobytes() for item in result.images if not item.is_grid]
+    def pixels(result: GenerationResult) -> np.ndarray:
+        return np.array([Image.open(io.BytesIO(item.data)) for item in result.images if not item.is_grid], np.int16)
 
     together = made(4, prompts, request)
     assert not together.comments
@@ -171,7 +172,7 @@ def test_every_picture_of_a_batch_has_the_networks_it_names(
     for index, prompt in enumerate(prompts):
         of_one = image and image.replace(images=(inputs[index % len(inputs)],))
         alone = made(1, (prompt,), request.replace(seed=5 + index, image=of_one))
-        assert pixels(alone) == [pixels(together)[index]]
+        assert np.abs(pixels(alone)[0] - pixels(together)[index]).max() <= 1  # two rows in a product round otherwise
 
 
 def test_strength_zero_is_none(engine: Engine) -> None:

@@ -43,6 +43,11 @@ class GroupPanel:
         return self._column.settings
 
     @property
+    def easel(self) -> Any:
+        """The parts of the program."""
+        return self._column.services.host.easel
+
+    @property
     def paths(self) -> tuple[str, ...]:
         """The dotted paths of the group's parameters, items of lists counted: "units.0.weight"."""
         return tuple(self._specs)
