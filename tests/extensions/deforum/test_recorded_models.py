@@ -17,7 +17,7 @@ from tests.recordings import lay_out
 from tests.running import Server
 
 pytestmark = pytest.mark.parity
-CASES = ("nofb-interpolation-seed-schedule", "nofb-video-strength-etas", "3d-rotate", "hybrid-composite-normal")
+CASES = ("nofb-interpolation-seed-schedule", "nofb-video-strength-etas", "3d-rotate")
 
 
 @pytest.fixture(scope="module")
