@@ -7,8 +7,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from webui.extensions.api import InvalidRequest
 
 from .schedules import key_frame
@@ -47,8 +45,11 @@ def guide_share(keys: list[int], frame: int, tween: float, most: float, slope: f
 
 
 def blend(first: Any, second: Any, share: float) -> Any:
-    """(1 - share) * first + share * second; uint8."""
-    return np.round(first * (1 - share) + second.astype(np.float64) * share).clip(0, 255).astype(np.uint8)
+    """(1 - share) * first + share * second, cut off to whole numbers; uint8."""
+    import numpy as np
+    from PIL import Image
+
+    return np.asarray(Image.blend(Image.fromarray(first), Image.fromarray(second), share))
 
 
 def guide_for(guides: Mapping[int, Any], frame: int) -> Any:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import io
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -145,12 +144,6 @@ def from_png(data: bytes) -> Any:
 
     with Image.open(io.BytesIO(data)) as image:
         return np.ascontiguousarray(np.asarray(image.convert("RGB"))[..., ::-1])
-
-
-def read_json(path: Path) -> Mapping[str, Any]:
-    found = json.loads(path.read_text(encoding="utf-8"))
-    assert isinstance(found, dict), path
-    return found
 
 
 class _Masks:

@@ -181,7 +181,7 @@ class _Loop:
         picture = self._painted(begin, frame, seeds.seed)
         picture = self._finished(picture, begin, frame)
         sample = begin.sample
-        if sample is None and not self.settings.legacy_colormatch:
+        if sample is None and begin.init is None and not self.settings.legacy_colormatch:
             sample = picture
         return replace(
             state,
@@ -216,12 +216,12 @@ class _Loop:
         picture = self._move(state.previous, state.previous, frame)
         picture = self._composed(picture, frame, "Before Motion")
         picture = self._follow_video(picture, state.previous, frame)
+        picture = self._composed(picture, frame, "Normal")
         if sample is None:
-            # Old animations match to the first picture after its first move, not to the picture itself.
+            # Old animations, and those that begin with an init image, match to the first picture after its first move.
             sample = picture
         else:
             picture = self._matched(picture, sample)
-        picture = self._composed(picture, frame, "Normal")
         if settings.color_force_grayscale:
             picture = colors.grayscale(picture)
         picture = colors.scale_contrast(picture, value("contrast_schedule", frame), settings.original_arithmetic)

@@ -63,7 +63,7 @@ class Settings(Params):
     restore_faces: bool = _switch(False, "Restore faces")
     seed_resize_from_w: int = param(0, label="Resize seed from width", ge=0, le=8192)
     seed_resize_from_h: int = param(0, label="Resize seed from height", ge=0, le=8192)
-    seed: int = param(-1, label="Seed", ge=-1, le=2**64 - 1)
+    seed: int = param(-1, label="Seed", ge=-1, le=2**63 - 1)
     sampler: str = param("Euler a", label="Sampler", choices="samplers")
     steps: int = param(25, label="Steps", ge=1, le=200, step=1)
     batch_name: str = param("Deforum_{timestring}", label="Batch name", max_length=1000)

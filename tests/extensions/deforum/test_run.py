@@ -297,6 +297,11 @@ def test_mistakes_are_told_before_the_first_frame(given: dict[str, Any], said: s
         Animation(read_settings({**SIZE, **given}).settings, 100)
 
 
+def test_values_to_be_plotted() -> None:
+    animation = Animation(read_settings({**SIZE, "max_frames": 5, "angle": "0:(0), 4:(8)"}).settings, 100)
+    assert animation.plot("angle") == [0, 2, 4, 6, 8]
+
+
 def test_schedules_that_are_off_may_be_anything() -> None:
     Animation(read_settings({**SIZE, "steps_schedule": "0:(q)"}).settings, 100)
 
