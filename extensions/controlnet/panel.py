@@ -71,9 +71,9 @@ def unit(panel: Any, index: int, models: Sequence[ControlModel]) -> None:
         place("guidance_start", "controlnet_start_control_step_slider")
         place("guidance_end", "controlnet_ending_control_step_slider")
     with gr.Row():
-        place("processor_res", "controlnet_preprocessor_resolution_slider", minimum=-1)
-        place("threshold_a", "controlnet_threshold_A_slider", minimum=-1, step=0.01)
-        place("threshold_b", "controlnet_threshold_B_slider", minimum=-1, step=0.01)
+        place("processor_res", "controlnet_preprocessor_resolution_slider")
+        place("threshold_a", "controlnet_threshold_A_slider")
+        place("threshold_b", "controlnet_threshold_B_slider")
     place("control_mode", "controlnet_control_mode_radio")
     place("resize_mode", "controlnet_resize_mode_radio")
     place("hr_option", "controlnet_hr_option_radio")

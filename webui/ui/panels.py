@@ -158,9 +158,13 @@ def build_panels(column: ParameterColumn, slot: Slot) -> None:
                 panel.place_all()
         elif laid_out is not None and laid_out.slot == slot:
             with gr.Group(elem_id=f"{column.tab}_panel_{group.__name__}") as place:
+                before = dict(column.fields)
                 try:
                     laid_out.build(panel)
                 except Exception as error:
                     log.exception("The panel of extension %s in %s failed", extension, column.tab)
                     place.children.clear()
+                    column.fields.clear()
+                    column.fields.update(before)
                     host.report(extension, f"could not lay out its panel in {column.tab}", error)
+                    panel.place_all()
