@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
+import gradio as gr
 import httpx
 import pytest
 from fastapi import FastAPI
@@ -118,6 +119,16 @@ def test_every_route_of_gradio_is_in_the_table_and_no_other(place: Place) -> Non
 def test_every_component_of_every_event_is_in_the_table(place: Place) -> None:
     parts = {part for fn in place.page.fns.values() for part in (*fn.inputs, *fn.outputs)}
     assert {type(part).__name__ for part in parts} <= set(FILES_IN)
+
+
+def test_every_number_on_the_page_lies_within_its_bounds(place: Place) -> None:
+    """Gradio refuses every event that is given another one: one slider's would stop all of Generate."""
+    assert [problem.sentence for problem in place.services.host.problems] == []
+    numbers = [part for part in place.page.blocks.values() if isinstance(part, gr.Slider | gr.Number)]
+    assert len(numbers) > 50
+    for part in numbers:
+        assert part.value is None or part.minimum is None or part.value >= part.minimum, part.elem_id
+        assert part.value is None or part.maximum is None or part.value <= part.maximum, part.elem_id
 
 
 def test_every_event_of_the_page_is_private_but_those_for_programs(place: Place) -> None:

@@ -46,6 +46,7 @@ from webui.ui.sending import wire_gallery, wire_result
 from webui.ui.theme import easel_theme
 from webui.ui.txt2img import Txt2Img
 from webui.ui.ui_config import UiConfig
+from webui.ui.visitors.tables import PUBLIC
 from webui.ui.visitors.visitors import Visitors
 from webui.ui.widgets import QUIET, ChangingList
 
@@ -137,6 +138,9 @@ def build(services: Services, app: FastAPI) -> PageBlocks:
         loaded = page.load(lambda: _fresh(services, config, len(forms), lists), None, fresh, **QUIET)
         loaded.then(None, facts, None, js="(settings) => window.easelReady(settings)")
         wire_capabilities(services, forms, (*switched, loaded))
+    for event in page.fns.values():  # also those of extensions, which Gradio shows to every program
+        if event.api_name not in PUBLIC:
+            event.api_visibility = "private"
     return page
 
 

@@ -49,8 +49,8 @@ def widget(spec: ParamSpec, elem_id: str, *, choices: Sequence[str] | None = Non
     if choices is not None or kind in ("dropdown", "multiselect"):
         return _choice(spec, kind, list(choices or ()), value, common)
     if kind == "slider" and spec.slider is not None:
-        low, high, step = spec.slider
-        return gr.Slider(minimum=low, maximum=high, step=step, value=value, buttons=[], **common)
+        bounds = dict(zip(("minimum", "maximum", "step"), spec.slider, strict=True))
+        return gr.Slider(value=value, **{"buttons": [], **bounds, **common})
     if kind == "checkbox":
         return gr.Checkbox(value=bool(value), **common)
     if spec.is_long:

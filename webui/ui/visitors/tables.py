@@ -109,6 +109,9 @@ FILES_IN: Final[Mapping[str, int]] = {
     "ColorPicker": 0,
     "Video": 1,
     "Audio": 1,
+    "DownloadButton": 1,
+    "Markdown": 0,
+    "Timer": 0,
     "Api": 0,  # JSON of a public event
 }
 """Files that an event may be given, or may return, for each component of its own, by the component's class."""
