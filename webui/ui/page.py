@@ -258,7 +258,8 @@ def changing_lists(services: Services, forms: Sequence[Mapping[str, Component]])
         for form in forms:
             for path, component in form.items():
                 spec = specs.get(path.removeprefix(prefix)) if path.startswith(prefix) else None
-                if spec is not None and isinstance(component, gr.Dropdown) and not isinstance(spec.choices, tuple):
+                asks = spec is not None and (isinstance(spec.choices, str) or callable(spec.choices))
+                if spec is not None and asks and isinstance(component, gr.Dropdown):
                     found.append((component, spec, ()))
     return found
 
