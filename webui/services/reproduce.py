@@ -15,6 +15,7 @@ from webui.catalog.checkpoints import Checkpoint
 from webui.catalog.sidecars import read_sidecar
 from webui.catalog.vaes import choose_vae
 from webui.core.choices import (
+    LATENT_UPSCALERS,
     SAME_CHECKPOINT,
     SAME_SAMPLER,
     SAME_SCHEDULER,
@@ -327,6 +328,8 @@ class _Check:
         def upscaler(value: str) -> None:
             if value not in choices.hires_upscalers:
                 raise WebuiError(f'The upscaler "{value}" isn\'t installed.')
+            if value not in LATENT_UPSCALERS:
+                choices.find_upscaler(value).require()
 
         if "Sampler" not in self.told:
             yield Fact("Sampler", "unknown", "not told")
@@ -481,10 +484,13 @@ ABSENT = object()
 
 
 def _at(request: Params, path: Sequence[str]) -> object:
-    """The parameter's value; ABSENT when its group is off."""
+    """The parameter's value; ABSENT when its group is off, or its list has no such item."""
     value: Any = request
     for name in path:
-        value = getattr(value, name)
+        if name.isdecimal():
+            value = value[int(name)] if int(name) < len(value) else None
+        else:
+            value = getattr(value, name)
         if value is None and name != path[-1]:
             return ABSENT
     return value
