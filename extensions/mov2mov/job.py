@@ -159,7 +159,7 @@ class _Process:
         variation = request.variation
         if variation.strength:
             variation = variation.replace(seed=int(folder.facts["subseed"]))
-        self._request = request.replace(variation=variation, batch_count=1, batch_size=1, hires=None, loopback=None)
+        self._request = request.replace(variation=variation, batch_count=1, batch_size=1, hires=None, script="")
         self._rate = float(Fraction(folder.facts["rate"]))
 
     def __call__(self, picture: Any, settings: FrameSettings) -> Processed:

@@ -15,7 +15,7 @@ from .parameters import Mov2Mov
 from .sources import keep_given
 
 OWN = ("video", "name", "fps", "max_frames", "options", "soundtrack", "force_task_id", "override_settings")
-NOT_HERE = ("hires", "refiner", "loopback")
+NOT_HERE = ("hires", "refiner", "script")
 
 
 class Queued(BaseModel):
