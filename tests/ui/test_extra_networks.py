@@ -22,8 +22,8 @@ from webui.ui.extra_networks import ON_PAGE, TABS, tab_order
 PROMPT, NEGATIVE = "#txt2img_prompt textarea", "#txt2img_neg_prompt textarea"
 HOSTILE = "<img src=x onerror=window.hacked=1>"
 MARKUP = "<i onclick=window.hacked=1>pen</i>"
-FIRST_PAGE = 900_000  # bytes, most of them the forms of our own extensions; a thousand files add none
-"""Bytes of HTML that the page may have with thousands of files."""
+FIRST_PAGE = 900_000
+"""Bytes of HTML that the page may have with thousands of files, most of them the forms of our own extensions."""
 
 
 @pytest.fixture(scope="module")

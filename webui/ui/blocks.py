@@ -8,7 +8,6 @@ import gradio as gr
 
 from webui.ui.visitors.visitors import Visitors
 
-
 FOR_CLIENTS = ("api_info", "api_info_as_input", "api_info_as_output", "example_inputs", "skip_api")
 """What Gradio tells of each component for clients that call its events: a third of the page."""
 
