@@ -54,7 +54,7 @@ def test_an_ordinary_request_has_no_comments(easel: Running) -> None:
         ({"promt": "x"}, 'There is no field "promt"; the closest is "prompt"'),
         ({"foo\n": None, "bar": 1}, 'There is no field "bar'),
         ({"override_settings": {"pin_memory": True}}, 'Setting "pin_memory" has no effect: there is no training'),
-        ({"override_settings": {"control_net_unit_count": 3}}, 'There is no setting "control_net_unit_count"'),
+        ({"override_settings": {"control_net_loglevel": 3}}, 'There is no setting "control_net_loglevel"'),
     ],
 )
 def test_what_changes_nothing_is_told(easel: Running, fields: dict[str, Any], says: str) -> None:

@@ -120,7 +120,7 @@ def test_a1111s_own_options_are_taken_and_what_easel_has_not_is_named(
 
 
 @pytest.mark.parametrize(
-    "key", ["jpeg_qualty", "self", "", "control_net_models_path", "ü\r\nSet-Cookie: a=b", "x" * 100_000]
+    "key", ["jpeg_qualty", "self", "", "control_net_loglevel", "ü\r\nSet-Cookie: a=b", "x" * 100_000]
 )
 def test_an_unknown_setting_is_passed_over_and_named(easel: Running, key: str) -> None:
     before = options(easel)

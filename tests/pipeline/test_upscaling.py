@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -13,6 +14,7 @@ from webui.core.errors import InvalidRequest
 from webui.core.flags import parse_flags
 from webui.jobs.context import JobContext
 from webui.pipeline.engine import build
+from webui.pipeline.from_image.image_input import JUST_RESIZE, fitted
 from webui.pipeline.upscaling import Enlarger, resized, upscale
 
 FIND = Choices().find_upscaler
@@ -69,3 +71,12 @@ def test_an_exact_size_is_met(at_work: AtWork) -> None:
 def test_an_unknown_upscaler_is_named_with_the_nearest() -> None:
     with pytest.raises(InvalidRequest, match='"Lanczoss"; the closest is "Lanczos"'):
         FIND("Lanczoss")
+
+
+def test_an_upscaler_is_asked_where_a_picture_grows_and_for_no_mask(at_work: AtWork) -> None:
+    checks = Image.fromarray((np.indices((4, 4)).sum(0) % 2 * 255).astype(np.uint8)).convert("RGB")
+    nearest = at_work(FIND("Nearest"))
+    assert set(fitted(checks, JUST_RESIZE, 16, 16, nearest).getdata()) == {(0, 0, 0), (255, 255, 255)}
+    assert len(set(fitted(checks, JUST_RESIZE, 16, 16).getdata())) > 2
+    assert len(set(fitted(checks.convert("L"), JUST_RESIZE, 16, 16, nearest).getdata())) > 2
+    assert fitted(checks, JUST_RESIZE, 2, 2, nearest).tobytes() == fitted(checks, JUST_RESIZE, 2, 2).tobytes()

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from webui.api.schema import SOFT_INPAINTING
 from webui.core.choices import Choices
-from webui.core.params import Params
+from webui.core.params import Params, listed_group
 from webui.core.request import SoftInpainting
 from webui.core.values import ParamSpec
 from webui.services.installed import installed_from_git
@@ -78,7 +78,7 @@ def scripts_router(services: Services) -> APIRouter:
 def script_infos(groups: Sequence[type[Params]], choices: Choices) -> Iterator[ScriptInfo]:
     for is_img2img in (False, True):
         for group in groups:
-            args = [_argument(spec) for spec in group.specs()]
+            args = list(_arguments(group))
             yield ScriptInfo(name=group.__name__.lower(), is_alwayson=True, is_img2img=is_img2img, args=args)
     soft = [SWITCH, *(_argument(spec) for spec in SoftInpainting.specs())]
     yield ScriptInfo(name=SOFT_INPAINTING, is_alwayson=True, is_img2img=True, args=soft)
@@ -86,6 +86,23 @@ def script_infos(groups: Sequence[type[Params]], choices: Choices) -> Iterator[S
         for script in choices.scripts(tab):
             args = [_argument(spec) for spec in script.params.specs()] if script.params else []
             yield ScriptInfo(name=script.title.lower(), is_alwayson=False, is_img2img=tab == "img2img", args=args)
+
+
+def _arguments(group: type[Params]) -> Iterator[ScriptArg]:
+    """In order. Items of a list are objects: one argument each where the group is nothing but the list."""
+    if not any(listed_group(field.annotation) for field in group.model_fields.values()):
+        yield from (_argument(spec) for spec in group.specs())
+        return
+    known = {spec.dotted: spec for spec in group.specs()}
+    for name, field in group.model_fields.items():
+        if listed_group(field.annotation) is not None:
+            items = [item.model_dump(mode="json") for item in field.default]
+            if len(group.model_fields) == 1:
+                yield from (ScriptArg(label="", value=item) for item in items)
+            else:
+                yield ScriptArg(label=name, value=items)
+        elif name in known:
+            yield _argument(known[name])
 
 
 def _argument(spec: ParamSpec) -> ScriptArg:

@@ -131,15 +131,6 @@ def test_filling_stretches_the_outermost_pixels_over_the_border() -> None:
     assert wide.crop((20, 0, 40, 20)).tobytes() == image.tobytes()
 
 
-def test_an_upscaler_is_asked_where_a_picture_grows_and_for_no_mask() -> None:
-    checks = Image.fromarray((np.indices((4, 4)).sum(0) % 2 * 255).astype(np.uint8)).convert("RGB")
-    nearest = fitted(checks, JUST_RESIZE, 16, 16, "Nearest")
-    assert set(nearest.getdata()) == {(0, 0, 0), (255, 255, 255)}
-    assert len(set(fitted(checks, JUST_RESIZE, 16, 16).getdata())) > 2
-    assert len(set(fitted(checks.convert("L"), JUST_RESIZE, 16, 16, "Nearest").getdata())) > 2
-    assert fitted(checks, JUST_RESIZE, 2, 2, "Nearest").tobytes() == fitted(checks, JUST_RESIZE, 2, 2).tobytes()
-
-
 def test_pictures_are_told_apart_by_their_pixels() -> None:
     assert pixels_hash(halves(8, 8)) == pixels_hash(decoded_picture(file_of(halves(8, 8)), "init_images"))
     assert pixels_hash(halves(8, 8)) != pixels_hash(halves(8, 9))
