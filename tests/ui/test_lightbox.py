@@ -175,7 +175,7 @@ def viewed(visit: Visit, tab: str) -> None:
     visit.page.keyboard.press("Escape")
     expect(viewer).to_be_hidden()
     assert visit.page.evaluate("tab => document.activeElement.closest(`#${tab}_gallery`) !== null", tab)
-    assert visit.complaints == []
+    assert set(visit.complaints) <= {"Method not implemented."}  # Gradio's own, after every upload
 
 
 @pytest.fixture

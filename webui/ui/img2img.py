@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.components import Component
 
 from webui.core.errors import InvalidRequest, WebuiError
 from webui.core.image_choices import BY_FIELD
@@ -162,6 +163,10 @@ class Img2Img(GenerationTab):
     @property
     def sources(self) -> Any:
         return [*self.source.inputs, self.scaling]
+
+    @property
+    def by_mode(self) -> dict[str, list[Component]]:
+        return self.source.by_mode
 
     # From the page to a job
 

@@ -8,7 +8,7 @@ hangs on the connection.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 import gradio as gr
@@ -64,10 +64,12 @@ class JobPanel:
         start: Start,
         inputs: Iterable[Component],
         remembered: Iterable[Component] | None = None,
+        by_mode: Mapping[str, Iterable[Component]] | None = None,
     ) -> None:
         """Let the button's click submit a job.
 
         inputs: whose values it is made from. remembered: those that a reloaded page shows again.
+        by_mode: of img2img, the inputs that only the sub-tab in use sends.
         """
         given = {self.job_id, *inputs}
         places = None if remembered is None else _places(given, remembered)
@@ -81,7 +83,11 @@ class JobPanel:
             return json.dumps({"job": job_id, "accepted": True}), ""
 
         (id_place,) = _places(given, [self.job_id])
-        draw = f"(...values) => easel.newJob('{self.name}', values, {id_place}, {json.dumps(places)})"
+        values = "values"
+        if by_mode is not None:
+            places_by_mode = {mode: _places(given, components) for mode, components in by_mode.items()}
+            values = f"easel.ofThisMode(values, {json.dumps(places_by_mode)})"
+        draw = f"(...values) => easel.newJob('{self.name}', {values}, {id_place}, {json.dumps(places)})"
         watch = f"(outcome) => easel.submitted('{self.name}', outcome)"
         submitted = button.click(submit, given, [self._outcome, self.log], js=draw, **QUIET)
         submitted.success(None, self._outcome, None, js=watch)

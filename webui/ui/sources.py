@@ -88,6 +88,12 @@ class Sources:
         """What a job is made from."""
         return [self.mode, self.drawn, self.picture, self.base, self.mask, *self.batch.inputs]
 
+    @property
+    def by_mode(self) -> dict[str, list[Component]]:
+        """The pictures that a job of each mode is made from."""
+        own: dict[str, list[Component]] = {IMG2IMG: [self.picture], INPAINT_UPLOAD: [self.base, self.mask]}
+        return own | {BATCH: [self.batch.files]} | {mode: [self.drawn] for mode in EDITORS}
+
     # Layout
 
     def _tab(self, mode: str) -> gr.Tab:

@@ -93,6 +93,11 @@ class GenerationTab(ABC):
         """What a job is made from besides the form."""
         return ()
 
+    @property
+    def by_mode(self) -> Mapping[str, Iterable[Component]] | None:
+        """Of `sources`, those that only one of the tab's own sub-tabs uses."""
+        return None
+
     # Generating
 
     def form(self, values: Update) -> dict[str, Any]:
@@ -111,7 +116,7 @@ class GenerationTab(ABC):
 
     def _wire_job(self) -> None:
         fields = self.fields.values()
-        self.job.submits(self.submit, self.start, {*fields, *self.sources}, remembered=fields)
+        self.job.submits(self.submit, self.start, {*fields, *self.sources}, fields, self.by_mode)
         self.result_shown = self.job.shows(self.output.show_result, self.output.shown)
 
     # The form

@@ -57,6 +57,13 @@ export function cancelSending(tab) {
   byId(`${tab}_generate_box`).dataset.state = "idle";
 }
 
+// A job's values without the pictures of other sub-tabs: the server refuses all of them when it has lost one.
+// placesOf: of each sub-tab's pictures among the values.
+export function ofThisMode(values, placesOf) {
+  const all = Object.values(placesOf).flat();
+  return values.map((value, place) => (all.includes(place) && !placesOf[mode].includes(place) ? null : value));
+}
+
 function whenSent(act) {
   if (waiting) waiting.push(act);
   else if (!(mode in EDITORS) || sentMode === mode) act();
