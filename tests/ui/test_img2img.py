@@ -368,6 +368,9 @@ def test_the_loopback_script_makes_a_picture_a_loop(shown: Visit, file: Path) ->
 
 
 def test_a_picture_that_the_server_lost_is_told_and_the_page_goes_on(shown: Visit, server: Any, file: Path) -> None:
+    """One that it lost in another sub-tab, too, does not stop what is made in this one."""
+    open_mode(shown, "inpaint_upload")
+    upload(shown, "img_inpaint_base", file)
     open_mode(shown, "img2img")
     upload(shown, "img2img_image", file)
     for copy in (server.data / "tmp" / "gradio").rglob(file.name):
