@@ -90,11 +90,22 @@ def test_after_wrong_passwords_even_the_right_one_has_to_wait(address: str) -> N
         assert log_in(client).status_code == 429
 
 
+def event_of_interrupt(address: str) -> int:
+    """The number of the event that txt2img's Interrupt begins, from the page's description."""
+    with httpx.Client(base_url=address, timeout=60) as client:
+        log_in(client)
+        page = client.get("/config").json()
+    button = next(part["id"] for part in page["components"] if part["props"].get("elem_id") == "txt2img_interrupt")
+    events = (event for event in page["dependencies"] if event["backend_fn"])
+    return next(event["id"] for event in events if [button, "click"] in [list(target) for target in event["targets"]])
+
+
 def test_events_and_uploads_ask_for_the_login(address: str) -> None:
+    number = event_of_interrupt(address)
     with httpx.Client(base_url=address, timeout=60) as client:
         assert client.get("/").status_code == 200  # the form to log in with
         for session in ("before", "after"):
-            body = {"fn_index": 11, "session_hash": session, "data": [""]}
+            body = {"fn_index": number, "session_hash": session, "data": [""]}
             asked = (
                 client.post("/gradio_api/run/predict", json=body),
                 client.post("/gradio_api/queue/join", json=body),
