@@ -38,7 +38,7 @@ def test_from_a_clip_to_a_film_that_plays(browser: Browser, server: Server, tmp_
         for elem_id, value in (("steps", 2), ("width", 64), ("height", 64), ("max_frames", 4)):
             visit.set_number(f"mov2mov_{elem_id}", value)
         page.locator("#mov2mov_editor button.label-wrap").click()
-        expect(page.locator("#mov2mov_frame_number input[type=range]")).to_have_attribute("max", "6")
+        expect(page.locator("#mov2mov_frame_number input[type=range]")).to_have_attribute("max", "4")
         expect(page.locator("#mov2mov_frame img")).to_be_visible()
         visit.set_number("mov2mov_frame_number", 3)
         page.click("#mov2mov_add_key")
