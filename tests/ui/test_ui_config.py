@@ -76,6 +76,13 @@ def test_what_does_not_fit_is_passed_over(
     assert [component.get_config() for component in fields.values()] == before
 
 
+@pytest.mark.parametrize(("path", "label"), [("seed", "Seed"), ("variation.seed", "Variation seed")])
+def test_a_seed_is_a_number_in_the_file_and_text_on_the_page(path: str, label: str, tmp_path: Path) -> None:
+    box = gr.Textbox(value="-1", label=label)
+    config(tmp_path, **{f"customscript/seed.py/txt2img/{label}/value": 3}).apply("txt2img", {path: box})
+    assert box.value == "3"
+
+
 def test_a_broken_file_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "ui-config.json"
     path.write_text("{broken")

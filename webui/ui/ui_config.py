@@ -21,6 +21,9 @@ SCRIPTS: Mapping[str, str] = {
 }
 """Beginning of a parameter's path -> A1111's script that has it, as its newer files say."""
 
+SEEDS = ("seed", "variation.seed")
+"""Whole numbers in the file, text on the page."""
+
 USUAL_SIZE = 512
 USUAL_CFG_SCALE = 7.0
 """A1111's defaults, which say nothing about what the user wants."""
@@ -59,8 +62,8 @@ class UiConfig:
                 if isinstance(component, gr.Slider | gr.Number) and _is_number(wished):
                     setattr(component, field, wished)
             value = self.get(tab, path, label, "value")
-            if isinstance(component, gr.Textbox) and isinstance(value, int) and not isinstance(value, bool):
-                value = str(value)  # a seed
+            if path in SEEDS and isinstance(value, int) and not isinstance(value, bool):
+                value = str(value)
             if value is not None and _fits(component, value):
                 component.value = tuple(value) if isinstance(component.value, tuple) else value
             if self.get(tab, path, label, "visible") is False and component.visible is True:
