@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ SHARPENING = 0.01
 """Of the parameter Sharpness: the share of the blurred prediction that negative prompts get."""
 
 
-class Corrector:
+class Corrector(ABC):
     """Corrects the clean prediction of every row. latent: (1, C, h, w) of the unit's picture, in the model's scale.
 
     strength: 0 to 1, how much of the correction is taken.
@@ -36,8 +37,9 @@ class Corrector:
         made = (signal * exact - wanted) / noise if self.is_v else (exact - signal * wanted) / noise
         return (made * self.strength + given * (1 - self.strength)).to(output.dtype)
 
+    @abstractmethod
     def x0(self, x0: Tensor, latent: Tensor, cond: Any) -> Tensor:
-        raise NotImplementedError
+        """The clean prediction as it should be."""
 
 
 class KeepsColours(Corrector):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -126,7 +127,7 @@ class Steering(DenoiserHook):
         return steered
 
 
-class Worker:
+class Worker(ABC):
     """A network and what it made of maps, which doesn't change over the steps."""
 
     @staticmethod
@@ -142,11 +143,13 @@ class Worker:
             self._read = hint, self.reading(hint)
         return self._read[1]
 
+    @abstractmethod
     def reading(self, hint: Tensor) -> Any:
-        raise NotImplementedError
+        """What the network makes of a map."""
 
+    @abstractmethod
     def residuals(self, guide: Guide, x: Tensor, timesteps: Tensor, cond: Any) -> Residuals:
-        raise NotImplementedError
+        """What the unit adds to this call."""
 
 
 class ControlWorker(Worker):
