@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
+from playwright.sync_api import Browser, expect, sync_playwright
 
+from tests.browsing import SLOW
 from tests.running import Server
 from tests.tiny import tiny_checkpoint
 
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 ROOT = Path(__file__).resolve().parents[1]
 
 # The same examples on every machine, however slow it is.
@@ -29,6 +33,24 @@ def parity() -> Path:
     if not (folder / "manifest.json").is_file():
         pytest.skip(f"the recordings are not at {folder}; set EASEL_PARITY to their folder")
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A Chromium: $CHROMIUM, or the first one on the path.
+
+    One a module: while Playwright runs, its event loop holds the main thread, where tests that know no browser may
+    want one of their own.
+    """
+    program = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    if program is None:
+        pytest.skip("no Chromium here: install one or name it in $CHROMIUM")
+    expect.set_options(timeout=SLOW)
+    switches = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=program, args=switches)
+        yield running
+        running.close()
 
 
 @pytest.fixture(scope="session")

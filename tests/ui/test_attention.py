@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.ui.conftest import Visit
+from tests.browsing import Visit
 
 PROMPT = "#txt2img_prompt textarea"
 UP, DOWN = "Control+ArrowUp", "Control+ArrowDown"

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
+from tests.browsing import Visit
 from tests.tiny import NATIVE_SIZE
-from tests.ui.conftest import Visit
 from tests.ui.test_quicksettings import choose, use_tiny
 from tools.random_checkpoint import TINY, TINY_SIZES, write_checkpoint
 

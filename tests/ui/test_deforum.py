@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
+from tests.browsing import Visit
 from tests.running import Server
-from tests.ui.conftest import Visit
 
 pytestmark = pytest.mark.browser
 

@@ -9,9 +9,9 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.api.server import serving
+from tests.browsing import Visit
 from tests.fileserver import FileServer, Reply, file_server
 from tests.services.test_downloads import on_civitai, weights
-from tests.ui.conftest import Visit
 from webui.api.application import build_api
 from webui.api.guard import Guard
 from webui.app import build_services

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from tests.ui.conftest import Visit
+from tests.browsing import Visit
 from webui.core.pictures import encode_image
 
 PROMPT = "#txt2img_prompt textarea"

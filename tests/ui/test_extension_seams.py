@@ -18,10 +18,10 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, expect
 
+from tests.browsing import Visit
 from tests.fixture_extensions import FIXTURES
 from tests.running import Server
 from tests.tiny import tiny_checkpoint
-from tests.ui.conftest import Visit
 from webui.core.pictures import encode_image
 from webui.extensions.page import SLOTS
 

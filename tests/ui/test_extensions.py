@@ -9,9 +9,9 @@ from pathlib import Path
 import httpx
 from playwright.sync_api import Browser, expect
 
+from tests.browsing import Visit
 from tests.running import Server
 from tests.tiny import tiny_checkpoint
-from tests.ui.conftest import Visit
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures" / "extensions"
 VIGNETTE = '''

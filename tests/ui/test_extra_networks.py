@@ -12,9 +12,9 @@ import httpx
 import pytest
 from playwright.sync_api import Locator, expect
 
+from tests.browsing import Visit
 from tests.services.test_cards import lora, picture
 from tests.tiny import tiny_checkpoint
-from tests.ui.conftest import Visit
 from tools.random_checkpoint import TINY
 from webui.core.settings_table import SETTINGS
 from webui.ui.extra_networks import ON_PAGE, TABS, tab_order

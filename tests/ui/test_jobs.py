@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Route, expect
 
-from tests.ui.conftest import Visit
+from tests.browsing import Visit
 
 PROMPT = "#txt2img_prompt textarea"
 ON_TOP = "([x, y]) => document.elementFromPoint(x, y).closest('.livePreview') !== null"

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Locator, expect
 
-from tests.ui.conftest import Visit
+from tests.browsing import Visit
 from webui.core.pictures import encode_image
 
 DETAIL = "#txt2img_gallery img[data-testid=detailed-image]"

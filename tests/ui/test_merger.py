@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
+from tests.browsing import Visit
 from tests.tiny import tiny_checkpoint
-from tests.ui.conftest import Visit
 from webui.catalog.safetensors_header import read_header
 
 RESULT = "#modelmerger_result"

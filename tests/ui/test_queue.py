@@ -8,8 +8,8 @@ from functools import partial
 import httpx
 from playwright.sync_api import expect
 
+from tests.browsing import Visit
 from tests.running import ENDLESS, Server
-from tests.ui.conftest import Visit
 
 
 def submit(server: Server, job_id: str, **body: object) -> None:

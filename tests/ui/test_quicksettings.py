@@ -10,8 +10,8 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
+from tests.browsing import Visit
 from tests.tiny import NATIVE_SIZE, tiny_checkpoint
-from tests.ui.conftest import Visit
 
 LIST = "#setting_sd_model_checkpoint input"
 TOAST = ".toast-wrap"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, expect
 
+from tests.browsing import Visit
 from tests.running import Server
 from tests.tiny import tiny_checkpoint
-from tests.ui.conftest import Visit
 
 
 def test_the_page_comes_back_with_its_prompts_after_the_server_was_killed(browser: Browser, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from gradio.components import Component
 from playwright.sync_api import Browser, expect
 
 from tests.api.server import serving
-from tests.ui.conftest import Visit
+from tests.browsing import Visit
 from webui.api.application import build_api
 from webui.api.guard import Guard
 from webui.app import build_services

@@ -1,6 +1,5 @@
-"""A served Easel and a browser, as the tests of API and page have them."""
+"""A served Easel, as the tests of the API have it."""
 
 from tests.api.conftest import easel
-from tests.ui.conftest import browser
 
-__all__ = ["browser", "easel"]
+__all__ = ["easel"]

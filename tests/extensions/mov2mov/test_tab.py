@@ -9,8 +9,8 @@ from playwright.sync_api import Browser, expect
 from extensions.mov2mov.parameters import Frames
 from extensions.mov2mov.plan import frame_prompts
 from extensions.mov2mov.tab import frame_count, frame_shown, with_key, without_key
+from tests.browsing import Visit
 from tests.running import Server
-from tests.ui.conftest import Visit
 from tests.video.clips import moving_square, number_of, numbered, write_clip
 from webui.video import open_video
 
