@@ -12,8 +12,9 @@ from PIL import Image
 
 from webui.app import build_services
 from webui.core.errors import InvalidRequest
-from webui.core.extras import SCALE_TO, ExtrasRequest, PictureSource
+from webui.core.extras import ExtrasRequest, PictureSource
 from webui.core.flags import parse_flags
+from webui.core.operations import SCALE_TO
 from webui.core.pictures import encode_image, read_infotext
 from webui.core.request import GenerationResult
 from webui.jobs.context import JobContext

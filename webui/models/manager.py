@@ -183,6 +183,16 @@ class ModelManager:
             finally:
                 borrowed.leases -= 1
 
+    def let_go(self, kind: str) -> None:
+        """Unload the borrowed networks whose key begins with `kind` and that nobody uses."""
+        with self._lock:
+            idle = [key for key, item in self._borrowed.items() if not item.leases]
+            going = [key for key in idle if isinstance(key, tuple) and key[0] == kind]
+            for key in going:
+                del self._borrowed[key]
+            if going:
+                release_memory()
+
     @contextmanager
     def workshop(self, checkpoint: Checkpoint, parts: Collection[str], dtype: torch.dtype) -> Iterator[LoadedModel]:
         """A private copy of a checkpoint to train; nobody else sees its weights, which are gone afterwards.

@@ -10,7 +10,8 @@ from gradio.components import Component
 
 from webui.core.choices import Upscaler
 from webui.core.errors import InvalidRequest, WebuiError
-from webui.core.extras import SCALE_BY, SCALE_TO, ExtrasRequest, PictureSource
+from webui.core.extras import ExtrasRequest, PictureSource
+from webui.core.operations import SCALE_BY, SCALE_TO
 from webui.core.packaged import FETCHABLE, find_fetchable
 from webui.core.params import title_of
 from webui.services.downloads import check_allowed
