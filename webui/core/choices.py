@@ -177,7 +177,8 @@ class ExtrasStep:
     Where it has a field `enabled`, the panel is opened by it. function: import path of
     `(image, values, context) -> image`, see `webui.pipeline.operations.StepContext`. legend: a sentence above its panel.
     frames: whether it is done on the frames of videos, too. elem_ids: element ids of parameters on the tab, where they
-    have others than are made of the group's name.
+    have others than are made of the group's name. check: import path of `(values, choices)`, called when the job is
+    submitted, which raises what can't be done; "" for none.
     """
 
     name: str
@@ -187,6 +188,7 @@ class ExtrasStep:
     legend: str = ""
     frames: bool = True
     elem_ids: Mapping[str, str] = field(default_factory=dict)
+    check: str = ""
 
 
 @dataclass(frozen=True)
@@ -251,6 +253,7 @@ _SCHEDULES = "webui.diffusion.schedules:"
 CFGPP = 1 / 12.5
 """CFG++ takes a scale of 0 to 1: the slider's 12.5 is its 1."""
 _UPSCALING = "webui.pipeline.upscaling:"
+_OPERATIONS, _CHECKS = "webui.pipeline.operations:", "webui.planning.extras:"
 
 SAMPLERS: tuple[Sampler, ...] = (
     Sampler("DPM++ 2M", _SAMPLERS + "dpmpp_2m", ("k_dpmpp_2m",), "karras"),
@@ -416,9 +419,15 @@ UPSCALERS: tuple[Upscaler, ...] = (
 )
 NO_UPSCALER = UPSCALERS[0]
 EXTRAS_STEPS = (
-    ExtrasStep("Upscale", 1000, Upscaling, "webui.pipeline.operations:upscale_step"),
-    ExtrasStep("GFPGAN", 2000, GFPGANRestoring, "webui.pipeline.operations:gfpgan_step"),
-    ExtrasStep("CodeFormer", 3000, CodeFormerRestoring, "webui.pipeline.operations:codeformer_step"),
+    ExtrasStep("Upscale", 1000, Upscaling, _OPERATIONS + "upscale_step", check=_CHECKS + "check_upscalers"),
+    ExtrasStep("GFPGAN", 2000, GFPGANRestoring, _OPERATIONS + "gfpgan_step", check=_CHECKS + "check_gfpgan"),
+    ExtrasStep(
+        "CodeFormer",
+        3000,
+        CodeFormerRestoring,
+        _OPERATIONS + "codeformer_step",
+        check=_CHECKS + "check_codeformer",
+    ),
 )
 SAME_CHECKPOINT, SAME_SAMPLER, SAME_SCHEDULER = "Use same checkpoint", "Use same sampler", "Use same scheduler"
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
+from webui.core.errors import InvalidRequest
 from webui.core.operations import CodeFormerRestoring, GFPGANRestoring, Upscaling
 from webui.core.params import Params, param
 from webui.core.stored import KeptFile
@@ -34,6 +35,16 @@ class PictureSource:
     def file(self) -> Path | None:
         """Where it lies, None for one that is only in memory."""
         return self.upload.path if self.upload is not None else self.path
+
+    def read(self) -> bytes:
+        """The content. Raises: InvalidRequest when the file is gone or can't be read."""
+        if self.data is not None:
+            return self.data
+        assert self.file is not None, "a source has its content or its place"
+        try:
+            return self.file.read_bytes()
+        except OSError as error:
+            raise InvalidRequest(f"The file can't be read: {error.strerror}.") from error
 
     @property
     def is_video(self) -> bool:
@@ -64,4 +75,3 @@ class ExtrasRequest(CodeFormerRestoring, GFPGANRestoring, Upscaling):
     def values_of(self, group: type[Params] | None) -> Any:
         """What a step with that group is to be called with: the request itself where the group is a part of it."""
         return self if group is None or isinstance(self, group) else self.extension(group)
-

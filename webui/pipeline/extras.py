@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from webui.core.errors import InvalidRequest, WebuiError, not_saved
+from webui.core.errors import WebuiError, not_saved
 from webui.core.extras import ExtrasRequest, PictureSource
 from webui.core.files import write_atomic
 from webui.core.infotext import render
@@ -19,6 +19,7 @@ from webui.core.request import GenerationResult
 from webui.core.results import ResultFile
 from webui.core.settings import Settings
 from webui.models.stopping import Stopped
+from webui.pipeline.describing import KIND as DESCRIBING
 from webui.pipeline.engine import Engine
 from webui.pipeline.extras_video import make_film
 from webui.pipeline.operations import StepContext, Worked, operate, target_of
@@ -60,7 +61,9 @@ class Work:
 
     def told_of(self, source: PictureSource) -> Work:
         """The same, whose sentences name the picture."""
-        return replace(self, context=replace(self.context, tell=lambda said: self.context.tell(f"{source.name}: {said}")))
+        return replace(
+            self, context=replace(self.context, tell=lambda said: self.context.tell(f"{source.name}: {said}"))
+        )
 
 
 def run(engine: Engine, plan: ExtrasPlan, job: JobContext) -> GenerationResult:
@@ -82,22 +85,26 @@ def run(engine: Engine, plan: ExtrasPlan, job: JobContext) -> GenerationResult:
     images: list[ResultFile] = []
     files: list[ResultFile] = []
     job.begin_passes(max(1, len(request.sources)))
-    for source in request.sources:
-        if job.interrupted or job.stopping or keeper.out_of_space:
-            break
-        job.text(source.name)
-        try:
-            if source.is_video:
-                files.append(make_film(source, work.told_of(source)))
-            else:
-                images += _processed(source, work.told_of(source))
-        except Stopped:
-            tell(f"{source.name} was left: the job was stopped in its middle.")
-        except WebuiError as error:
-            if len(request.sources) == 1:
-                raise
-            tell(f"{source.name}: {error}")
-        job.next_pass()
+    try:
+        for source in request.sources:
+            if job.interrupted or job.stopping or keeper.out_of_space:
+                break
+            job.text(source.name)
+            try:
+                if source.is_video:
+                    files.append(make_film(source, work.told_of(source)))
+                else:
+                    images += _processed(source, work.told_of(source))
+            except Stopped:
+                tell(f"{source.name} was left: the job was stopped in its middle.")
+            except WebuiError as error:
+                if len(request.sources) == 1:
+                    raise
+                tell(f"{source.name}: {error}")
+            job.next_pass()
+    finally:
+        if not settings["interrogate_keep_models_in_memory"]:
+            engine.models.let_go(DESCRIBING)
     made = [*images, *files]
     info = {"infotexts": [result.infotext for result in images], "index_of_first_image": 0}
     if request.save and not request.show:
@@ -125,7 +132,7 @@ def idle_wishes(request: ExtrasRequest) -> Iterator[str]:
     if request.codeformer_weight > 0 and not request.codeformer_visibility:
         yield "The CodeFormer weight has no effect while CodeFormer's visibility is 0."
     if request.upscale_first:
-        yield "Upscaling first has no effect: it comes before restoring faces in any case, as in A1111."
+        yield "Upscaling first has no effect: setting postprocessing_operation_order says what comes first, as in A1111."
     if request.upscaler_1 == "None" and request.upscaler_2 != "None":
         yield "Upscaler 2 has no effect without upscaler 1."
     elif request.upscaler_2 == "None" and request.upscaler_2_visibility > 0:
@@ -137,7 +144,7 @@ def _processed(source: PictureSource, work: Work) -> list[ResultFile]:
 
     Raises: InvalidRequest when it can't be read, Stopped when the job was to end before its end.
     """
-    data = _content(source)
+    data = source.read()
     infotext, items = read_infotext(data)
     image = decoded_picture(data, source.name).convert("RGB")
     results: list[ResultFile] = []
@@ -203,16 +210,6 @@ def _existing_caption(file: Path) -> str:
             return opened.read(LONGEST_CAPTION).decode("utf-8", "replace").strip()
     except OSError:
         return ""
-
-
-def _content(source: PictureSource) -> bytes:
-    if source.data is not None:
-        return source.data
-    assert source.file is not None, "a source has its content or its place"
-    try:
-        return source.file.read_bytes()
-    except OSError as error:
-        raise InvalidRequest(f"The file can't be read: {error.strerror}.") from error
 
 
 def _texts(infotext: str | None, items: Mapping[str, str], done: str) -> dict[str, str]:

@@ -13,18 +13,21 @@ from PIL import Image
 
 from webui.catalog.face_restorers import CODEFORMER, GFPGAN
 from webui.core.choices import Choices, ExtrasStep, Upscaler, load_function
-from webui.core.errors import InvalidRequest
+from webui.core.errors import InvalidRequest, WebuiError
 from webui.core.operations import SCALE_TO, CodeFormerRestoring, GFPGANRestoring, Upscaling
 from webui.core.params import Params
+from webui.core.results import Picture
 from webui.core.settings import Settings
 from webui.models.faces.detector import Face
 from webui.models.manager import ModelManager
+from webui.models.stopping import Stopped
 from webui.pipeline.faces import find_faces, restore_faces
 from webui.pipeline.limits import require_room_for
 from webui.pipeline.upscaling import Enlarger, upscale
 
 if TYPE_CHECKING:
     from webui.jobs.context import JobContext
+    from webui.pipeline.passes import Pass
 
 
 @dataclass
@@ -130,14 +133,49 @@ def operate(
     """
     pictures = [Worked(image)]
     for step in steps:
-        function, values = load_function(step.function), values_of(step.params)
-        for picture in tuple(pictures):
-            if picture.finished:
-                continue
-            here = replace(context, picture=picture, added=[])
-            picture.image = function(picture.image, values, here)
-            pictures += here.added
+        made = [operate_once(picture, step, values_of, context) for picture in pictures]
+        pictures = [*(group[0] for group in made), *(added for group in made for added in group[1:])]
     return pictures
+
+
+def operate_once(
+    picture: Worked, step: ExtrasStep, values_of: Callable[[type[Params] | None], Any], context: StepContext
+) -> list[Worked]:
+    """The picture after one operation, and then those that it made of it. Raises: WebuiError, Stopped."""
+    if picture.finished:
+        return [picture]
+    here = replace(context, picture=picture, added=[])
+    picture.image = load_function(step.function)(picture.image, values_of(step.params), here)
+    return [picture, *here.added]
+
+
+def operated_on(picture: Picture, steps: Sequence[ExtrasStep], this_pass: Pass, choices: Choices) -> list[Picture]:
+    """A picture that was generated after all operations, and those that they made of it.
+
+    An operation that can't be done is told and left out, since the picture is there already.
+    """
+    plan, report = this_pass.plan, this_pass.report
+
+    def values_of(group: type[Params] | None) -> Any:
+        return plan.extension(group) if group is not None else None
+
+    context = StepContext(plan.settings, choices, this_pass.models, this_pass.job, report.comment, counts=False)
+    works = [Worked(picture.image)]
+    for step in steps:
+        target = target_of(steps, values_of(Upscaling), works[0].image)
+        before = [replace(work, done={}) for work in works]
+        try:
+            here = [operate_once(work, step, values_of, replace(context, target=target)) for work in before]
+        except (WebuiError, Stopped) as error:
+            report.comment(f"{step.name} was left out. {error}".rstrip())
+            continue
+        works = [work for made in here for work in made]
+        for work in works:
+            report.fields.update(work.done)
+    for work in works:
+        if work.caption:
+            report.comment(f"Described as {work.caption}")
+    return [replace(picture, image=work.image) for work in works]
 
 
 def target_of(steps: Sequence[ExtrasStep], values: Upscaling, image: Image.Image) -> tuple[int, int] | None:

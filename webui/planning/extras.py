@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from webui.catalog.face_restorers import CODEFORMER, GFPGAN
-from webui.core.choices import Choices, ExtrasStep
+from webui.core.choices import Choices, ExtrasStep, load_function
 from webui.core.errors import InvalidRequest
 from webui.core.extras import ExtrasRequest
 from webui.core.operations import CodeFormerRestoring, GFPGANRestoring, Upscaling
@@ -27,19 +27,29 @@ class ExtrasPlan:
 
 
 def make_extras_plan(request: ExtrasRequest, settings: Settings, choices: Choices) -> ExtrasPlan:
-    """Raises: InvalidRequest for what can't be done here."""
+    """Raises: InvalidRequest, NotFound for what can't be done here."""
     plan = ExtrasPlan(request, settings)
-    done = {step.params for step in plan.steps_of(choices)}
-    if Upscaling in done:
-        for name in (request.upscaler_1, request.upscaler_2):
-            choices.find_upscaler(name).require()
-    restorers = (
-        (GFPGANRestoring, GFPGAN, request.gfpgan_visibility),
-        (CodeFormerRestoring, CODEFORMER, request.codeformer_visibility),
-    )
-    for group, name, visibility in restorers:
-        if visibility > 0 and group in done:
-            choices.find_face_restorer(name)
+    for step in plan.steps_of(choices):
+        if step.check:
+            load_function(step.check)(request.values_of(step.params), choices)
     if not request.sources:
         raise InvalidRequest("There is no picture to work on; choose one first.")
     return plan
+
+
+def check_upscalers(values: Upscaling, choices: Choices) -> None:
+    """Raises: InvalidRequest for an upscaler that isn't there, or lacks its weights."""
+    for name in (values.upscaler_1, values.upscaler_2):
+        choices.find_upscaler(name).require()
+
+
+def check_gfpgan(values: GFPGANRestoring, choices: Choices) -> None:
+    """Raises: InvalidRequest when GFPGAN is wished for and lacks its weights."""
+    if values.gfpgan_visibility > 0:
+        choices.find_face_restorer(GFPGAN)
+
+
+def check_codeformer(values: CodeFormerRestoring, choices: Choices) -> None:
+    """As `check_gfpgan`, of CodeFormer."""
+    if values.codeformer_visibility > 0:
+        choices.find_face_restorer(CODEFORMER)
