@@ -122,7 +122,8 @@ def build_services(flags: Flags) -> Services:
     choices.add_list(FaceRestorer, FaceRestorerCatalog(paths.models).all)
     choices.add_list(Captioner, CaptionerCatalog(paths.models, paths.categories).all)
     host.register_choices(choices)
-    host.register("postprocessing", MainTabs(choices, settings.snapshot()["postprocessing_enable_in_main_ui"]))
+    on_main_tabs = settings.snapshot()["postprocessing_enable_in_main_ui"]
+    host.register("postprocessing", MainTabs(choices, on_main_tabs, lambda: host.easel))
     roots = [root for root in paths.checkpoints if root != own or root == paths.models / "Stable-diffusion"]
     roots += folders_of(extra, "checkpoints")
     files = [flags.ckpt] if flags.ckpt else []

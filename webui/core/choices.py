@@ -175,7 +175,7 @@ class ExtrasStep:
 
     params: its parameters, which are a panel on the tab and fields of the API; None for one that has none of its own.
     Where it has a field `enabled`, the panel is opened by it. function: import path of
-    `(image, values, context) -> image`, see `webui.pipeline.operations.StepContext`. legend: a sentence above its panel.
+    `(image, values, context) -> image`, see `webui.pipeline.operations.StepContext`. legend: a sentence in its panel.
     frames: whether it is done on the frames of videos, too. elem_ids: element ids of parameters on the tab, where they
     have others than are made of the group's name. check: import path of `(values, choices)`, called when the job is
     submitted, which raises what can't be done; "" for none.

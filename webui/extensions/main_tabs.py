@@ -5,7 +5,7 @@ They stand on the tabs as an extension's parameters do; a change of the setting 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from webui.core.choices import Choices, ExtrasStep, load_function
@@ -15,10 +15,11 @@ from webui.extensions.hookspecs import hookimpl
 
 
 class MainTabs:
-    """names: of the operations."""
+    """names: of the operations. easel: asked for the parts of the program when they are there."""
 
-    def __init__(self, choices: Choices, names: Collection[str]) -> None:
+    def __init__(self, choices: Choices, names: Collection[str], easel: Callable[[], Any]) -> None:
         self._choices = choices
+        self._easel = easel
         self._names = frozenset(names)
 
     @hookimpl
@@ -34,7 +35,7 @@ class MainTabs:
         found: list[Picture] = []
         for picture in pictures:
             works = picture.role == "picture" and picture.complete
-            found += operated(picture, steps, this_pass, self._choices) if works else [picture]
+            found += operated(picture, steps, this_pass, self._choices, self._easel()) if works else [picture]
         return found
 
     def _steps(self, first: Sequence[str]) -> list[ExtrasStep]:

@@ -183,15 +183,19 @@ class ModelManager:
             finally:
                 borrowed.leases -= 1
 
-    def let_go(self, kind: str) -> None:
-        """Unload the borrowed networks whose key begins with `kind` and that nobody uses."""
+    def forget(self, *start: Hashable) -> int:
+        """Let go of what was borrowed under keys (tuples) that begin so and nobody uses. Returns: how many."""
         with self._lock:
-            idle = [key for key, item in self._borrowed.items() if not item.leases]
-            going = [key for key in idle if isinstance(key, tuple) and key[0] == kind]
-            for key in going:
+            idle = [
+                key
+                for key, item in self._borrowed.items()
+                if isinstance(key, tuple) and key[: len(start)] == start and not item.leases
+            ]
+            for key in idle:
                 del self._borrowed[key]
-            if going:
+            if idle:
                 release_memory()
+            return len(idle)
 
     @contextmanager
     def workshop(self, checkpoint: Checkpoint, parts: Collection[str], dtype: torch.dtype) -> Iterator[LoadedModel]:

@@ -62,7 +62,7 @@ def run(engine: Engine, plan: DescribePlan, job: JobContext) -> Description:
             job.next_pass()
     finally:
         if not plan.settings["interrogate_keep_models_in_memory"]:
-            engine.models.let_go(KIND)
+            engine.models.forget(KIND)
     if len(plan.sources) == 1 and not texts:
         raise InvalidRequest("The job was stopped before the picture was described.")
     message = f"{len(texts)} of {len(plan.sources)} pictures are described in {plan.folder}." if plan.folder else ""

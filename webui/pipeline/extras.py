@@ -79,7 +79,7 @@ def run(engine: Engine, plan: ExtrasPlan, job: JobContext) -> GenerationResult:
     def tell(sentence: str) -> None:
         comments[sentence] = None
 
-    context = StepContext(settings, engine.choices, engine.models, job, tell, engine.enlarged)
+    context = StepContext(settings, engine.choices, engine.models, job, tell, engine.enlarged, easel=engine.host.easel)
     keeper = Keeper(settings, engine.paths.rescue, tell, _sources_in(folder, request))
     work = Work(plan, context, folder, keeper)
     images: list[ResultFile] = []
@@ -104,7 +104,7 @@ def run(engine: Engine, plan: ExtrasPlan, job: JobContext) -> GenerationResult:
             job.next_pass()
     finally:
         if not settings["interrogate_keep_models_in_memory"]:
-            engine.models.let_go(DESCRIBING)
+            engine.models.forget(DESCRIBING)
     made = [*images, *files]
     info = {"infotexts": [result.infotext for result in images], "index_of_first_image": 0}
     if request.save and not request.show:
@@ -132,7 +132,7 @@ def idle_wishes(request: ExtrasRequest) -> Iterator[str]:
     if request.codeformer_weight > 0 and not request.codeformer_visibility:
         yield "The CodeFormer weight has no effect while CodeFormer's visibility is 0."
     if request.upscale_first:
-        yield "Upscaling first has no effect: setting postprocessing_operation_order says what comes first, as in A1111."
+        yield "Upscaling first has no effect: setting postprocessing_operation_order tells the order, as in A1111."
     if request.upscaler_1 == "None" and request.upscaler_2 != "None":
         yield "Upscaler 2 has no effect without upscaler 1."
     elif request.upscaler_2 == "None" and request.upscaler_2_visibility > 0:

@@ -255,7 +255,7 @@ def with_restored_faces(job: Job, images: list[Image.Image], indices: range) -> 
     weight = job.plan.settings["code_former_weight"]
     restored = [restore_faces(image, restorer, models, weight) for image in images]
     if job.plan.settings["face_restoration_unload"]:
-        models.let_go("face restorer")
+        models.forget("face restorer")
     return restored
 
 

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from PIL import Image
 
 from webui.catalog.face_restorers import CODEFORMER, GFPGAN
-from webui.core.choices import Choices, ExtrasStep, Upscaler, load_function
+from webui.core.choices import Choices, ExtrasStep, FaceRestorer, Upscaler, load_function
 from webui.core.errors import InvalidRequest, WebuiError
 from webui.core.operations import SCALE_TO, CodeFormerRestoring, GFPGANRestoring, Upscaling
 from webui.core.params import Params
@@ -35,7 +36,7 @@ class Worked:
     """A picture on its way through the operations.
 
     done: what was done to it, under infotext keys. tags: of its file's name. caption: what it shows, "" for nothing
-    said. finished: later operations pass it over.
+    said. finished: later operations pass it over. composite: a part of it was made by a model.
     """
 
     image: Image.Image
@@ -43,6 +44,7 @@ class Worked:
     tags: tuple[str, ...] = ()
     caption: str = ""
     finished: bool = False
+    composite: bool = False
 
 
 class EnlargedPictures:
@@ -69,13 +71,13 @@ class EnlargedPictures:
         return found.copy() if most else found
 
 
-@dataclass(frozen=True)
+@dataclass
 class StepContext:
     """What an operation is given beside the picture and its values.
 
     models: see `ModelManager.borrow`. target: the size that Upscale is asked for, also where no upscaler is chosen;
     None where there is no such operation. tell: takes a sentence for the user. counts: whether the tiles of upscalers
-    are the steps of the job. picture: the one in work.
+    are the steps of the job. easel: the parts of the program, as extensions are given them. picture: the one in work.
     """
 
     settings: Settings
@@ -86,6 +88,7 @@ class StepContext:
     enlarged: EnlargedPictures = field(default_factory=EnlargedPictures)
     counts: bool = True
     target: tuple[int, int] | None = None
+    easel: Any = None
     picture: Worked = field(default_factory=lambda: Worked(Image.new("RGB", (1, 1))))
     added: list[Worked] = field(default_factory=list)
 
@@ -93,6 +96,15 @@ class StepContext:
     def done(self) -> dict[str, object]:
         """What was done to this picture, under infotext keys; operations add to it."""
         return self.picture.done
+
+    @property
+    def composite(self) -> bool:
+        """Whether a part of the picture was made by a model; an operation that does so sets it."""
+        return self.picture.composite
+
+    @composite.setter
+    def composite(self, made: bool) -> None:
+        self.picture.composite = made
 
     def add(self, image: Image.Image, tag: str = "", *, finished: bool = False) -> None:
         """One more picture made of this one, which goes through the operations that follow, unless it is finished.
@@ -113,8 +125,14 @@ class StepContext:
         return text
 
     def find_faces(self, image: Image.Image) -> list[Face]:
-        """The faces of a picture, each with `box` and `score`. Raises: InvalidRequest without the networks for it."""
-        return find_faces(image, self.choices, self.models)
+        """The faces of a picture, each with `box` and `score`.
+
+        Raises: InvalidRequest when the networks that find them aren't there, BadModelFile.
+        """
+        files = next((restorer.detector for restorer in self.choices.all(FaceRestorer) if restorer.detector), ())
+        if not files or not all(file.exists() for file in files):
+            raise InvalidRequest("The networks that find faces aren't here yet: fetch them on the Extras tab.")
+        return find_faces(np.asarray(image.convert("RGB")), files, self.models)
 
     def enlarger(self, upscaler: Upscaler) -> Enlarger:
         """The upscaler at work for this job."""
@@ -149,7 +167,9 @@ def operate_once(
     return [picture, *here.added]
 
 
-def operated_on(picture: Picture, steps: Sequence[ExtrasStep], this_pass: Pass, choices: Choices) -> list[Picture]:
+def operated_on(
+    picture: Picture, steps: Sequence[ExtrasStep], this_pass: Pass, choices: Choices, easel: Any
+) -> list[Picture]:
     """A picture that was generated after all operations, and those that they made of it.
 
     An operation that can't be done is told and left out, since the picture is there already.
@@ -159,7 +179,9 @@ def operated_on(picture: Picture, steps: Sequence[ExtrasStep], this_pass: Pass, 
     def values_of(group: type[Params] | None) -> Any:
         return plan.extension(group) if group is not None else None
 
-    context = StepContext(plan.settings, choices, this_pass.models, this_pass.job, report.comment, counts=False)
+    context = StepContext(
+        plan.settings, choices, this_pass.models, this_pass.job, report.comment, counts=False, easel=easel
+    )
     works = [Worked(picture.image)]
     for step in steps:
         target = target_of(steps, values_of(Upscaling), works[0].image)
@@ -253,7 +275,7 @@ def _restored(image: Image.Image, name: str, visibility: float, weight: float, c
         return image
     restored = restore_faces(image, context.choices.find_face_restorer(name), context.models, weight)
     if context.settings["face_restoration_unload"]:
-        context.models.let_go("face restorer")
+        context.models.forget("face restorer")
     if restored is image:
         context.tell(f"{name} found no face and changed nothing.")
         return image
