@@ -36,6 +36,8 @@ from webui.ui.tab import GenerationTab, Update
 from webui.ui.widgets import QUIET, input_accordion, tool
 
 MASKED = (INPAINT, INPAINT_SKETCH, INPAINT_UPLOAD)
+CAPTIONERS = ("clip", "deepdanbooru")
+"""What the buttons beside the prompt describe pictures by, in their order."""
 NO_PICTURE = "There is no picture to start from; load one first."
 SOFT = {
     "schedule_bias": "mask_blend_power",
@@ -59,7 +61,7 @@ class Img2Img(GenerationTab):
         self.update_resized.click(self._resized_text, [*pictures, self.scale], self.resized, **QUIET)
         size = [fields["width"], fields["height"]]
         self.detected.click(self._detected_size, [*pictures, *size], size, **QUIET)
-        for button, captioner in ((top.interrogate, "clip"), (top.deepbooru, "deepdanbooru")):
+        for button, captioner in zip((top.interrogate, top.deepbooru), CAPTIONERS, strict=True):
             if button is not None:
                 self._describes(button, captioner)
 
@@ -99,6 +101,10 @@ class Img2Img(GenerationTab):
             column.slot("scripts")
             build_scripts(column, "img2img_script_list")
         self.submit_button = gr.Button("Submit", elem_id="img2img_submit", visible="hidden")
+        self.describing = {
+            captioner: gr.Button("Describe", elem_id=f"img2img_describe_{captioner}", visible="hidden")
+            for captioner in CAPTIONERS
+        }
 
     def _inpaint_controls(self, column: ParameterColumn) -> None:
         with gr.Column(elem_id="inpaint_controls"):
@@ -213,7 +219,6 @@ class Img2Img(GenerationTab):
     def _describes(self, button: gr.Button, captioner: str) -> None:
         """Let the button put what the sub-tab's picture shows into the prompt; in Batch, into text files."""
         source, prompt = self.source, self.top.prompt
-        hidden = gr.Button("Describe", elem_id=f"img2img_describe_{captioner}", visible="hidden")
         button.click(None, None, None, js=f"() => easel.describePicture('{captioner}')")
         given: set[Component] = {
             source.mode,
@@ -233,7 +238,7 @@ class Img2Img(GenerationTab):
 
         by_mode = {mode: places_of(given, given.intersection(own)) for mode, own in source.by_mode.items()}
         js = f"(...values) => easel.ofThisMode(values, {json.dumps(by_mode)})"
-        hidden.click(describe, given, prompt, js=js, **{**QUIET, "show_progress": "full"})
+        self.describing[captioner].click(describe, given, prompt, js=js, **{**QUIET, "show_progress": "full"})
 
     def _described(self, values: Update, captioner: str, prompt: str) -> str:
         """Raises: WebuiError."""
