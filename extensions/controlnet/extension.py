@@ -95,8 +95,8 @@ def checked(unit: Unit, number: int, request, models) -> Unit:
         raise InvalidRequest(
             f"ControlNet unit {number} starts at {unit.guidance_start:g} and ends before, at {unit.guidance_end:g}."
         )
-    if preprocessor.model_free and not preprocessor.needs:
-        raise InvalidRequest(f'ControlNet unit {number}: "{preprocessor.label}" isn\'t there in this version yet.')
+    if preprocessor.model_free:
+        return unit
     if unit.model in ("", NO_MODEL):
         raise InvalidRequest(f"ControlNet unit {number} has no model; choose one, or disable the unit.")
     _ = unit.weights
@@ -110,11 +110,9 @@ def revise_pass(parts, this_pass):
         return None
     if not this_pass.model.capabilities.unet:
         raise InvalidRequest("ControlNet needs a checkpoint with a U-Net; disable its units for this one.")
-    from .preparing import guides_for
-    from .steering import Steering
+    from .preparing import hooks_for
 
-    guides = guides_for(group, this_pass)
-    return replace(parts, hooks=(*parts.hooks, Steering(guides, this_pass))) if guides else None
+    return replace(parts, hooks=(*parts.hooks, *hooks_for(group, this_pass)))
 
 
 @hookimpl

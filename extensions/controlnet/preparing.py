@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import cv2
@@ -10,21 +11,62 @@ import torch
 
 from . import finishing, maps, sizes
 from .correcting import Corrector, KeepsColours, KeepsOutside
-from .steering import Guide
+from .ranges import Ranged
+from .reference import Reference, Referring
+from .steering import Guide, Steering
 from .units import RESIZE_MODES, ControlNet, Unit
 
 MAPS = "controlnet.maps"
+LATENTS = "controlnet.latents"
 
 
-def guides_for(group: ControlNet, this_pass: Any) -> list[Guide]:
-    """Every enabled unit that takes part in this pass, with its map at the pass's size.
+def hooks_for(group: ControlNet, this_pass: Any) -> list[Ranged]:
+    """What the enabled units do in this pass, their maps at its size.
 
     The maps are left in the job's state under (number of the unit, 0 for the first pass and 1 for the second).
     """
+    draws = Draws(this_pass)
+    guides: list[Guide] = []
+    references: list[Reference] = []
+    for part in _parts(group, this_pass, draws):
+        (guides if isinstance(part, Guide) else references).append(part)
+    hooks: list[Ranged] = []
+    if references:
+        hooks.append(Referring(references, this_pass.model.alphas_cumprod, draws.noise))
+    if guides:
+        hooks.append(Steering(guides, this_pass))
+    return hooks
+
+
+class Draws:
+    """What units draw at random: as the original does, from a stream seeded with the batch's last seed.
+
+    noise: on the device of the computation; on a CPU the samples of latents come out of the same stream.
+    """
+
+    def __init__(self, this_pass: Any) -> None:
+        plan, self.model = this_pass.plan, this_pass.model
+        seed = int(plan.seeds_of(this_pass.indices)[-1]) % 2**64
+        self.noise = torch.Generator(self.model.device).manual_seed(seed)
+        is_cpu = self.model.device.type == "cpu"
+        self.posterior = self.noise if is_cpu else torch.Generator("cpu").manual_seed(seed)
+        self._known: list[tuple[torch.Tensor, torch.Tensor]] = this_pass.state.setdefault(LATENTS, [])
+
+    def latent(self, colors: torch.Tensor) -> torch.Tensor:
+        """(1, C, h, w) of a picture (1, 3, H, W) in [0, 1], drawn once a job."""
+        for picture, latent in self._known:
+            if torch.equal(picture, colors):
+                return latent
+        with torch.inference_mode():
+            latent = self.model.encode((colors * 2 - 1).to(self.model.device), self.posterior).float()
+        self._known.append((colors, latent))
+        return latent
+
+
+def _parts(group: ControlNet, this_pass: Any, draws: Draws) -> Iterator[Guide | Reference]:
     is_second = this_pass.kind == "hires"
     plan = this_pass.plan
     kept = this_pass.state.setdefault(MAPS, {})
-    guides = []
     for number, unit in enumerate(group.enabled):
         source, mode = _input(unit, number, this_pass)
         unit = unit.replace(resize_mode=mode)
@@ -38,9 +80,11 @@ def guides_for(group: ControlNet, this_pass: Any) -> list[Guide]:
         if unit.hr_option != "Both" and (unit.hr_option == "High res only") != is_second:
             continue
         hint, shown = hints[1 if is_second else 0], kept[number, 1 if is_second else 0]
-        corrector = _corrector(unit, shown, this_pass, is_second)
-        guides.append(Guide(unit, hint, hints[0], _region(unit, number), is_second, corrector))
-    return guides
+        if unit.preprocessor.model_free:
+            yield Reference(unit, draws.latent(hint[:, :3]), is_second)
+            continue
+        corrector = _corrector(unit, shown, this_pass, is_second, draws)
+        yield Guide(unit, hint, hints[0], _region(unit, number), is_second, corrector)
 
 
 def _request(this_pass: Any, sampling: Any) -> maps.Request:
@@ -97,7 +141,7 @@ def _own_mask(inpaint: Any) -> Any:
     return mask
 
 
-def _corrector(unit: Unit, shown: Any, this_pass: Any, is_second: bool) -> Corrector | None:
+def _corrector(unit: Unit, shown: Any, this_pass: Any, is_second: bool, draws: Draws) -> Corrector | None:
     """What corrects the network's output by the unit's picture, which `shown` is at the size of the pass."""
     name, model = unit.preprocessor.id, this_pass.model
     inpaints = this_pass.plan.request.image is not None and this_pass.plan.request.image.inpaint is not None
@@ -105,8 +149,7 @@ def _corrector(unit: Unit, shown: Any, this_pass: Any, is_second: bool) -> Corre
         return None
     pixels = np.asarray(shown)
     colors = torch.from_numpy(pixels[:, :, :3].astype(np.float32)).permute(2, 0, 1)[None] / 255
-    with torch.inference_mode():
-        latent = model.encode((colors * 2 - 1).to(model.device)).float()
+    latent = draws.latent(colors)
     if name == "inpaint_only":
         mask = torch.from_numpy(maps.mask_of(pixels))[None, None]
         return KeepsOutside(model, latent, unit.weight, mask)

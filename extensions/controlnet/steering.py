@@ -13,11 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from webui.extensions.api import DenoiserHook, InvalidRequest, Residuals, Step
+from webui.extensions.api import InvalidRequest, Residuals
 
 from .correcting import Corrector
 from .loading import network_of
 from .networks.control import ControlNetwork
+from .ranges import Ranged
 from .units import BALANCED, CONTROL_FIRST, Unit
 
 SOFT = 0.825
@@ -62,11 +63,6 @@ class Guide:
         soft = (1.0,) * count if unit.control_mode == BALANCED else ADAPTER_SOFT[-count:]
         return tuple(unit.weight * share for share in soft)
 
-    def is_active(self, share: float) -> bool:
-        """share: of the steps that are behind."""
-        unit = self.unit
-        return unit.weight > 0 and unit.guidance_start <= share <= unit.guidance_end
-
     def masked(self, residual: Tensor) -> Tensor:
         if self.region is None:
             return residual
@@ -74,15 +70,14 @@ class Guide:
         return residual * region
 
 
-class Steering(DenoiserHook):
+class Steering(Ranged):
     """All units of a pass. They add up, each within its own range of steps."""
 
     def __init__(self, guides: Sequence[Guide], this_pass: Any) -> None:
+        super().__init__()
         self.guides = guides
         self.models = this_pass.models
         self.model = this_pass.model
-        self.share = 0.0
-        self._passed = 0
         self._workers: list[tuple[Guide, Any]] = []
 
     @contextmanager
@@ -103,19 +98,9 @@ class Steering(DenoiserHook):
             key, lambda: Worker.of(network_of(path, unet, model.family, model.device, dtype)), bytes=state.st_size
         )
 
-    def wrap_denoiser(self, denoise: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        def counting(x: Tensor, sigma: float, step: Step) -> Tensor:
-            # A1111 counts a step once its first prediction is there, so each first call belongs to the step before.
-            self.share = self._passed / step.count
-            x0 = denoise(x, sigma, step)
-            self._passed = step.index
-            return x0
-
-        return counting
-
     def wrap_call(self, call: Callable[..., Tensor]) -> Callable[..., Tensor]:
         def steered(x: Tensor, timesteps: Tensor, cond: Any) -> Tensor:
-            active = [pair for pair in self._workers if pair[0].is_active(self.share)]
+            active = [pair for pair in self._workers if pair[0].unit.is_active(self.share)]
             for guide, worker in active:
                 cond = cond.adding(worker.residuals(guide, x, timesteps, cond))
             output = call(x, timesteps, cond)

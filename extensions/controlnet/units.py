@@ -104,6 +104,10 @@ class Unit(Params):
         slider = self.preprocessor.b
         return HIDDEN if slider is None else slider.admitted(self.threshold_b)
 
+    def is_active(self, share: float) -> bool:
+        """share: of the steps that are behind."""
+        return self.weight > 0 and self.guidance_start <= share <= self.guidance_end
+
     @property
     def weights(self) -> tuple[float, ...]:
         """Of each injection point in turn, () for those of the control mode. Raises: InvalidRequest."""
