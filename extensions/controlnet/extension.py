@@ -128,10 +128,13 @@ def finish_batch(pictures, this_pass):
 @hookimpl
 def finish(result, plan, state, save_file):
     """The maps, after the pictures: of each unit the one of the second pass first."""
+    from .maps import picture_of
+
     maps = state.get(GUIDES, {})
     settings = plan.settings
     files = []
-    for (number, _), picture in sorted(maps.items(), key=lambda item: (item[0][0], -item[0][1])):
+    for (number, _), found in sorted(maps.items(), key=lambda item: (item[0][0], -item[0][1])):
+        picture = picture_of(found)
         data = encode_image(picture, "png", None)
         if settings["control_net_detectmap_autosaving"]:
             files.append(save_file(data, "png", "image/png", "control map"))

@@ -75,15 +75,15 @@ def _parts(group: ControlNet, this_pass: Any, draws: Draws) -> Iterator[Guide | 
         for place, sampling in wanted:
             request = _request(this_pass, sampling)
             found = maps.fitted(unit, maps.detected(unit, source, request), request)
-            kept.setdefault((number, place), maps.picture_of(found))
+            kept.setdefault((number, place), found)
             hints[place] = _lasting(this_pass, number, place, found)
         if unit.hr_option != "Both" and (unit.hr_option == "High res only") != is_second:
             continue
-        hint, shown = hints[1 if is_second else 0], kept[number, 1 if is_second else 0]
+        hint, found = hints[1 if is_second else 0], kept[number, 1 if is_second else 0]
         if unit.preprocessor.model_free:
             yield Reference(unit, draws.latent(hint[:, :3]), is_second)
             continue
-        corrector = _corrector(unit, shown, this_pass, is_second, draws)
+        corrector = _corrector(unit, found, this_pass, is_second, draws)
         yield Guide(unit, hint, hints[0], _region(unit, number), is_second, corrector)
 
 
@@ -141,17 +141,16 @@ def _own_mask(inpaint: Any) -> Any:
     return mask
 
 
-def _corrector(unit: Unit, shown: Any, this_pass: Any, is_second: bool, draws: Draws) -> Corrector | None:
-    """What corrects the network's output by the unit's picture, which `shown` is at the size of the pass."""
+def _corrector(unit: Unit, found: Any, this_pass: Any, is_second: bool, draws: Draws) -> Corrector | None:
+    """What corrects the network's output by the unit's map at the size of the pass."""
     name, model = unit.preprocessor.id, this_pass.model
     inpaints = this_pass.plan.request.image is not None and this_pass.plan.request.image.inpaint is not None
     if name not in ("tile_colorfix", "tile_colorfix+sharp") and (name != "inpaint_only" or inpaints):
         return None
-    pixels = np.asarray(shown)
-    colors = torch.from_numpy(pixels[:, :, :3].astype(np.float32)).permute(2, 0, 1)[None] / 255
+    colors = torch.from_numpy(found[:, :, :3].astype(np.float32)).permute(2, 0, 1)[None] / 255
     latent = draws.latent(colors)
     if name == "inpaint_only":
-        mask = torch.from_numpy(maps.mask_of(pixels))[None, None]
+        mask = torch.from_numpy(maps.mask_of(found))[None, None]
         return KeepsOutside(model, latent, unit.weight, mask)
     radius = int(unit.a) * (2 if is_second else 1)
     return KeepsColours(model, latent, unit.weight, radius, unit.b if name.endswith("+sharp") else 0.0)
@@ -163,8 +162,8 @@ def finished(picture: Any, group: ControlNet, this_pass: Any) -> Any:
     inpaints = this_pass.plan.request.image is not None and this_pass.plan.request.image.inpaint is not None
     for number, unit in enumerate(group.enabled):
         name = unit.preprocessor.id
-        found = maps_found.get((number, 1)) or maps_found.get((number, 0))
-        if found is None or found.size != picture.size or unit.weight == 0:
+        found = maps_found.get((number, 1), maps_found.get((number, 0)))
+        if found is None or found.shape[1::-1] != picture.size or unit.weight == 0:
             continue
         if name.startswith("recolor_"):
             picture = finishing.recoloured(picture, found, name)

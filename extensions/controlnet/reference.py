@@ -214,18 +214,25 @@ def attention_ranks(unet: Any) -> list[tuple[float, BasicTransformerBlock]]:
 
 
 def block_ranks(unet: Any) -> list[tuple[float, nn.Module]]:
-    """The modules that end each block of all levels but the first, with ranks from 0 to 2: the deepest first."""
+    """The modules that end the blocks of the deeper levels, with ranks from 0 to 2: the deepest first.
+
+    Of SD 1.x's twelve blocks on the way up the first eight, of SDXL's nine the first six.
+    """
     down = [_last(block, place) for block in unet.down_blocks[1:] for place in range(len(block.resnets))]
-    up = [_last(block, place) for block in unet.up_blocks[:-1] for place in range(len(block.resnets))]
+    up = [_last(block, place) for block in unet.up_blocks for place in range(len(block.resnets))]
+    up = up[: 2 * len(unet.up_blocks)]
     ranks = [(2 * (1 - number / len(down)), block) for number, block in enumerate(down)]
     ranks += [(2 * number / len(up), block) for number, block in enumerate(up)]
     return [(0.0, unet.mid_block), *ranks] if unet.mid_block is not None else ranks
 
 
 def _last(level: Any, place: int) -> nn.Module:
-    """The module whose output is that of a level's block: its transformer, or what doubles the picture after it."""
+    """The module whose output is that of a level's block: its transformer, or what doubles the picture after it.
+
+    A doubled picture is seen before it is fitted to the skip connection's size.
+    """
     ups: Any = getattr(level, "upsamplers", None)
     if ups is not None and place == len(level.resnets) - 1:
-        return ups[0]
+        return ups[0].conv
     attentions = getattr(level, "attentions", None)
     return attentions[place] if attentions else level.resnets[place]
