@@ -56,6 +56,20 @@ def _files_below(folder: Path) -> Iterable[Path]:
                 yield path
 
 
+def image_encoders(folders: Iterable[Path]) -> list[Path]:
+    """Files that may hold CLIP's image encoder: those that are called so, or whose folder is."""
+    return [
+        file
+        for folder in folders
+        for file in sorted(_files_below(folder))
+        if any("clip" in part or "image_encoder" in part for part in (folder.name, *_parts_below(file, folder)))
+    ]
+
+
+def _parts_below(file: Path, folder: Path) -> tuple[str, ...]:
+    return tuple(part.lower() for part in file.relative_to(folder).parts)
+
+
 @lru_cache(maxsize=4096)
 def _short_hash(path: Path, size: int, changed: int) -> str:
     """A1111's old hash: of the 64 KiB that begin at 1 MiB. size, changed: so that a new file is read anew."""

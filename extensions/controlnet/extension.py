@@ -16,7 +16,7 @@ from webui.extensions.api import (
 )
 
 from . import routes
-from .catalog import find_model, models_in
+from .catalog import find_model, image_encoders, models_in
 from .units import NO_MODEL, ControlNet, Unit
 
 SECTION = Section("control_net", "ControlNet", "controlnet")
@@ -68,19 +68,14 @@ def revise_request(request, easel):
         return None
     most = easel.settings.snapshot().replace(**request.overrides)["control_net_unit_count"]
     models = models_in(folders_of(easel))
-    units = [checked(unit, number, request, models) for number, unit in enumerate(group.units[: int(most)])]
+    units = [checked(unit, number, request, models, easel) for number, unit in enumerate(group.units[: int(most)])]
     changed = group.replace(units=tuple(units))
-    unheeded = [
-        f"ControlNet unit {number}: the union control type has no effect in this version."
-        for number, unit in enumerate(units)
-        if unit.enabled and unit.union_control_type != "Unknown"
-    ]
     extensions = {**request.extensions, ControlNet.__name__: changed}
-    return request.replace(extensions=extensions, remarks=(*request.remarks, *unheeded))
+    return request.replace(extensions=extensions)
 
 
-def checked(unit: Unit, number: int, request, models) -> Unit:
-    """The unit with its model found. Raises: InvalidRequest, NotFound."""
+def checked(unit: Unit, number: int, request, models, easel) -> Unit:
+    """The unit with its files found. Raises: InvalidRequest, NotFound."""
     if not unit.enabled:
         return unit
     preprocessor = unit.preprocessor
@@ -100,6 +95,9 @@ def checked(unit: Unit, number: int, request, models) -> Unit:
     if unit.model in ("", NO_MODEL):
         raise InvalidRequest(f"ControlNet unit {number} has no model; choose one, or disable the unit.")
     _ = unit.weights
+    if unit.is_image_prompt:
+        places = (*folders_of(easel), easel.paths.models / "clip_vision")
+        unit = unit.replace(encoders=tuple(str(file) for file in image_encoders(places)))
     return unit.replace(file=str(find_model(unit.model, models).path))
 
 

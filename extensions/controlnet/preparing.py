@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
 
+from webui.extensions.api import InvalidRequest
+
 from . import finishing, maps, sizes
 from .correcting import Corrector, KeepsColours, KeepsOutside
+from .image_prompts import ImagePrompt, Prompting
+from .loading import kind_of, layout_of, lent_encoder
+from .nudging import Nudging
 from .ranges import Ranged
 from .reference import Reference, Referring
 from .steering import Guide, Steering
@@ -26,16 +31,69 @@ def hooks_for(group: ControlNet, this_pass: Any) -> list[Ranged]:
     The maps are left in the job's state under (number of the unit, 0 for the first pass and 1 for the second).
     """
     draws = Draws(this_pass)
-    guides: list[Guide] = []
+    model, models = this_pass.model, this_pass.models
+    residual: list[Guide] = []
+    lite: list[Guide] = []
     references: list[Reference] = []
-    for part in _parts(group, this_pass, draws):
-        (guides if isinstance(part, Guide) else references).append(part)
+    prompts: list[ImagePrompt] = []
+    for number, unit in enumerate(group.enabled):
+        kind = None if unit.preprocessor.model_free else kind_of(Path(unit.file))
+        _require_company(unit, kind, number)
+        if kind == "IP-Adapter":
+            if _takes_part(unit, this_pass):
+                prompts.append(_image_prompt(unit, number, this_pass))
+            continue
+        guide = _guide(unit, number, this_pass, draws)
+        if guide is None:
+            continue
+        if kind is None:
+            references.append(Reference(unit, draws.latent(guide.hint), guide.is_second_pass))
+        else:
+            (lite if kind == "ControlLLLite" else residual).append(guide)
     hooks: list[Ranged] = []
     if references:
-        hooks.append(Referring(references, this_pass.model.alphas_cumprod, draws.noise))
-    if guides:
-        hooks.append(Steering(guides, this_pass))
+        hooks.append(Referring(references, model.alphas_cumprod, draws.noise))
+    if prompts:
+        hooks.append(Prompting(prompts))
+    if lite:
+        hooks.append(Nudging(lite, models, model))
+    if residual:
+        hooks.append(Steering(residual, models, model))
     return hooks
+
+
+def _require_company(unit: Unit, kind: str | None, number: int) -> None:
+    """Raises: InvalidRequest for a preprocessor and a model that don't belong together."""
+    name = Path(unit.file).name
+    if kind == "IP-Adapter" and not unit.is_image_prompt:
+        raise InvalidRequest(
+            f"ControlNet unit {number}: {name} is an IP-Adapter, which reads no map; choose the preprocessor "
+            f'ip-adapter-auto instead of "{unit.preprocessor.label}".'
+        )
+    if unit.is_image_prompt and kind != "IP-Adapter":
+        raise InvalidRequest(
+            f'ControlNet unit {number}: "{unit.preprocessor.label}" is for IP-Adapters and {name} is '
+            f"{'an' if kind and kind[0] in 'AEIOU' else 'a'} {kind}; choose another preprocessor or model."
+        )
+    if kind == "ControlLLLite" and unit.weights:
+        raise InvalidRequest(f"ControlNet unit {number}: {name} is a ControlLLLite, which has one weight for all.")
+
+
+def _takes_part(unit: Unit, this_pass: Any) -> bool:
+    return unit.hr_option == "Both" or (unit.hr_option == "High res only") == (this_pass.kind == "hires")
+
+
+def _image_prompt(unit: Unit, number: int, this_pass: Any) -> ImagePrompt:
+    """The unit with its adapter's keys and values still to be made; the picture is read once a job."""
+    model, models = this_pass.model, this_pass.models
+    layout = layout_of(Path(unit.file), model)
+    key = ("controlnet.embedding", number, layout)
+    if key not in this_pass.state:
+        source, _ = _input(unit, number, this_pass)
+        files = [Path(file) for file in unit.encoders]
+        with lent_encoder(files, layout, models, model) as encoder, torch.inference_mode():
+            this_pass.state[key] = encoder.read(source, layers=layout.reads_layers)
+    return ImagePrompt(unit, this_pass.state[key], _region(unit, number), models, model)
 
 
 class Draws:
@@ -63,28 +121,24 @@ class Draws:
         return latent
 
 
-def _parts(group: ControlNet, this_pass: Any, draws: Draws) -> Iterator[Guide | Reference]:
+def _guide(unit: Unit, number: int, this_pass: Any, draws: Draws) -> Guide | None:
+    """The unit with its maps, which are kept; None when it takes no part in this pass."""
     is_second = this_pass.kind == "hires"
     plan = this_pass.plan
     kept = this_pass.state.setdefault(MAPS, {})
-    for number, unit in enumerate(group.enabled):
-        source, mode = _input(unit, number, this_pass)
-        unit = unit.replace(resize_mode=mode)
-        wanted = [(0, plan.first)] + ([(1, plan.hires.sampling)] if plan.hires else [])
-        hints = {}
-        for place, sampling in wanted:
-            request = _request(this_pass, sampling)
-            found = maps.fitted(unit, maps.detected(unit, source, request), request)
-            kept.setdefault((number, place), found)
-            hints[place] = _lasting(this_pass, number, place, found)
-        if unit.hr_option != "Both" and (unit.hr_option == "High res only") != is_second:
-            continue
-        hint, found = hints[1 if is_second else 0], kept[number, 1 if is_second else 0]
-        if unit.preprocessor.model_free:
-            yield Reference(unit, draws.latent(hint[:, :3]), is_second)
-            continue
-        corrector = _corrector(unit, found, this_pass, is_second, draws)
-        yield Guide(unit, hint, hints[0], _region(unit, number), is_second, corrector)
+    source, mode = _input(unit, number, this_pass)
+    unit = unit.replace(resize_mode=mode)
+    hints = {}
+    for place, sampling in [(0, plan.first)] + ([(1, plan.hires.sampling)] if plan.hires else []):
+        request = _request(this_pass, sampling)
+        found = maps.fitted(unit, maps.detected(unit, source, request), request)
+        kept.setdefault((number, place), found)
+        hints[place] = _lasting(this_pass, number, place, found)
+    if not _takes_part(unit, this_pass):
+        return None
+    now = 1 if is_second else 0
+    corrector = _corrector(unit, kept[number, now], this_pass, is_second, draws)
+    return Guide(unit, hints[now], hints[0], _region(unit, number), is_second, corrector)
 
 
 def _request(this_pass: Any, sampling: Any) -> maps.Request:

@@ -16,6 +16,12 @@ HIRES_OPTIONS = ("Both", "Low res only", "High res only")
 UNION_TYPES = (
     "Unknown", "OpenPose", "Depth", "Soft Edge", "Hard Edge", "Normal Map", "Segmentation", "Tile", "Inpaint",
 )  # fmt: skip
+UNKNOWN = UNION_TYPES[0]
+WEIGHT_TYPES = (
+    "normal", "ease in", "ease out", "ease in-out", "reverse in-out", "weak input", "weak output", "weak middle",
+    "strong middle", "style transfer", "composition", "strong style transfer", "style and composition",
+    "strong style and composition",
+)  # fmt: skip
 BALANCED, PROMPT_FIRST, CONTROL_FIRST = CONTROL_MODES
 NO_MODEL = "None"
 
@@ -30,6 +36,10 @@ OLD_RESIZE_MODES = {
     3: "Just Resize",
 }
 OLD_NAMES = {"input_image": "image", "mask_image": "mask", "lowvram": "low_vram", "guidance": "guidance_end"}
+OWN_NAMES = ("file", "encoders")
+"""What no client may send: it is found when the job is submitted."""
+IMAGE_PROMPTS = ("ip-adapter-auto", "ip-adapter_clip_sd15", "ip-adapter_clip_sdxl", "ip-adapter_clip_sdxl_plus_vith")
+"""Preprocessors that make no map: an IP-Adapter reads the picture by CLIP."""
 HIDDEN = 0.5
 """What the text tells of a slider that the preprocessor doesn't have."""
 
@@ -56,18 +66,22 @@ class Unit(Params):
     inpaint_crop_input_image: bool = param(True, label="Crop input image based on A1111 mask")
     save_detected_map: bool = param(True, label="Show the detected map")
     advanced_weighting: str = param("", label="Weights of each injection", max_length=1000)
-    union_control_type: str = param("Unknown", label="Union control type", choices=UNION_TYPES)
+    union_control_type: str = param(UNKNOWN, label="Union control type", choices=UNION_TYPES)
+    weight_type: str = param(WEIGHT_TYPES[0], label="Weight Type", choices=WEIGHT_TYPES)
+    composition_weight: float = param(1.0, label="Composition Weight", ge=0, le=2, step=0.05)
     image: bytes | None = picture(label="Image")
     mask: bytes | None = picture(label="Mask")
     effective_region_mask: bytes | None = picture(label="Effective Region Mask")
     file: str = ""
     """Where the model lies; written when the job is submitted."""
+    encoders: tuple[str, ...] = ()
+    """Where image encoders for IP-Adapters may lie; written when the job is submitted."""
 
     @classmethod
     def from_api(cls, args: list[Any] | dict[str, Any]) -> Mapping[str, Any]:
         if isinstance(args, list):
             raise InvalidRequest("A ControlNet unit is an object of its values, not a list.")
-        values = {OLD_NAMES.get(name, name): value for name, value in args.items() if name != "file"}
+        values = {OLD_NAMES.get(name, name): value for name, value in args.items() if name not in OWN_NAMES}
         values = {name: value for name, value in values.items() if value is not None}
         if "image" in values:
             values |= _pictures(values.pop("image"))
@@ -86,6 +100,10 @@ class Unit(Params):
     def preprocessor(self) -> Preprocessor:
         """Raises: InvalidRequest for a name that none has."""
         return find_preprocessor(self.module)
+
+    @property
+    def is_image_prompt(self) -> bool:
+        return self.preprocessor.id in IMAGE_PROMPTS
 
     @property
     def resolution(self) -> float:
