@@ -247,7 +247,13 @@ def scripted(engine: Engine, case: Case) -> GenerationResult:
     return engine.generate(request, JobContext.alone(engine=engine))
 
 
-@pytest.mark.parametrize("name", ["script-matrix", "script-matrix-diffseed", "script-file"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("script-matrix", "script-matrix-diffseed", "script-file", "script-sdupscale", "script-outpaint-mk2"),
+        "script-outpaint-poor",
+    ],
+)
 def test_a_scripts_pictures_are_those_of_the_original(name: str, engine: Engine, recordings: dict[str, Case]) -> None:
     case = recordings[name]
     result = scripted(engine, case)
