@@ -253,7 +253,10 @@ def with_restored_faces(job: Job, images: list[Image.Image], indices: range) -> 
     save_before(job, images, indices, "face_restoration")
     job.report.fields["Face restoration"] = restorer.name
     weight = job.plan.settings["code_former_weight"]
-    return [restore_faces(image, restorer, models, weight) for image in images]
+    restored = [restore_faces(image, restorer, models, weight) for image in images]
+    if job.plan.settings["face_restoration_unload"]:
+        models.forget("face restorer")
+    return restored
 
 
 def enlarged(
