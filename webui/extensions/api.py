@@ -28,9 +28,10 @@ from webui.core.joining import joined
 from webui.core.params import Params, group_list, param, picture, title_of
 from webui.core.pictures import decoded_picture, encode_image
 from webui.core.request import FromImage, GenerationRequest, GenerationResult, Inpaint, Variation, drawn
-from webui.core.results import Picture, ResultFile
+from webui.core.results import COMPOSITE, Picture, ResultFile
 from webui.core.settings import Section, Setting
 from webui.extensions.easel import Easel
+from webui.extensions.faces import enlarge_picture, find_faces, missing_detector, restore_faces
 from webui.extensions.hookspecs import hookimpl
 from webui.extensions.page import Assets, Panel, Tab
 from webui.extensions.pictures import fit_picture
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from webui import video
 
 __all__ = [
+    "COMPOSITE",
     "Assets",
     "Axis",
     "BadModelFile",
@@ -85,14 +87,18 @@ __all__ = [
     "decoded_picture",
     "drawn",
     "encode_image",
+    "enlarge_picture",
+    "find_faces",
     "fit_picture",
     "group_list",
     "hookimpl",
     "joined",
     "make_grid",
+    "missing_detector",
     "param",
     "picture",
     "read_weights",
+    "restore_faces",
     "title_of",
     "video",
     "with_legends",
