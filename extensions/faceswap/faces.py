@@ -87,7 +87,7 @@ def to_tensors(face: Face) -> dict[str, Any]:
         name: np.zeros(FIELDS[name], np.float32) if value is None else np.array(value, np.float32).reshape(FIELDS[name])
         for name, value in known.items()
     }
-    tensors |= {"gender": np.int32(face.gender or 0).reshape(()), "age": np.int32(face.age or 0).reshape(())}
+    tensors |= {"gender": np.array(face.gender or 0, np.int32), "age": np.array(face.age or 0, np.int32)}
     return tensors
 
 
