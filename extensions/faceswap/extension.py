@@ -1,4 +1,4 @@
-"""ReActor: the faces of finished pictures are exchanged for those of another picture, while generating and in Extras."""
+"""ReActor: faces of finished pictures exchanged for those of another picture, while generating and in Extras."""
 
 from __future__ import annotations
 

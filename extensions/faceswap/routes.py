@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from webui.extensions.api import Easel, InvalidRequest, Refused, Upscaler
+from webui.extensions.api import Easel, Refused, Upscaler, decode_file
 
 from . import face_models
 from .checking import require
@@ -28,6 +27,7 @@ RENAMED = {
     "face_restorer": "face_restorer_name",
     "restorer_visibility": "face_restorer_visibility",
 }
+LARGEST_BODY = 256 * 2**20
 KINDS_OF_FILES = (".png", ".jpg", ".jpeg")
 
 
@@ -92,7 +92,7 @@ def router_for(easel: Easel) -> APIRouter:
         target = picture_in(body.target_image, "target_image")
         asked = Exchange(target, options_of(body), result_file(body, easel))
         require(asked.options, easel)
-        made = easel.jobs.wait(easel.jobs.submit(EXCHANGE, asked))
+        made = easel.jobs.result(easel.jobs.submit(EXCHANGE, asked), timeout=None)
         return ImageAnswer(image=base64.b64encode(made.picture).decode("ascii"), comments=list(made.comments))
 
     @router.get("/models")
@@ -115,7 +115,7 @@ def router_for(easel: Easel) -> APIRouter:
         """Keep the first face of each picture, blended into one, as a face model."""
         pictures = tuple(picture_in(text, f"source_images.{n}") for n, text in enumerate(body.source_images))
         asked = Model(pictures, body.name, face_models.METHODS[body.compute_method])
-        return ModelAnswer(facemodel=easel.jobs.wait(easel.jobs.submit(MODEL, asked)).message)
+        return ModelAnswer(facemodel=easel.jobs.result(easel.jobs.submit(MODEL, asked), timeout=None).message)
 
     return router
 
@@ -131,13 +131,8 @@ def options_of(body: ImageRequest) -> Swap:
 
 
 def picture_in(text: str, name: str) -> bytes:
-    """Raises: InvalidRequest for what is no base64."""
-    if not text:
-        raise InvalidRequest(f"{name} is missing; send a picture as base64.")
-    try:
-        return base64.b64decode(text.partition(",")[2] if text.startswith("data:") else text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise InvalidRequest(f"{name} is not base64.") from error
+    """Raises: InvalidRequest."""
+    return decode_file(text, name, LARGEST_BODY, kind="picture")
 
 
 def result_file(body: ImageRequest, easel: Easel) -> Path | None:

@@ -21,7 +21,7 @@ from webui.core.choices import (
     Script,
     Upscaler,
 )
-from webui.core.errors import BadModelFile, InvalidRequest, NotFound, NotSaved, WebuiError
+from webui.core.errors import BadModelFile, InvalidRequest, NotFound, NotSaved, Refused, WebuiError
 from webui.core.files import atomic_file
 from webui.core.grids import Legend, make_grid, with_legends
 from webui.core.hooks import DenoiserHook, Residuals, Row, Step
@@ -71,6 +71,7 @@ __all__ = [
     "Panel",
     "Params",
     "Picture",
+    "Refused",
     "Residuals",
     "ResultFile",
     "Row",
