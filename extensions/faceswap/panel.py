@@ -21,6 +21,7 @@ NOTE = (
     "marked in the files' metadata as put together by a trained network. By default a small network looks at each "
     "picture first and leaves explicit ones as they are; Settings &gt; ReActor switches that off.</p>"
 )
+TABS = ("txt2img", "img2img")
 QUIET: dict[str, Any] = {"show_progress": "minimal"}
 
 
@@ -29,7 +30,7 @@ def build(panel: Any) -> None:
     models = easel.paths.models
     name = f"{panel.form}_reactor"
     with panel.enabling_accordion("enabled", "ReActor", name):
-        if panel.settings["reactor_note"]:
+        if panel.settings["reactor_note"] and panel.form in TABS:
             note_on_consent(easel, name)
         if not swappers_in(models):
             gr.HTML(f"<p>There is no swapper yet: put {SWAPPER} into models/insightface. {LICENCE}.</p>")
@@ -38,31 +39,35 @@ def build(panel: Any) -> None:
                 face_model = main_tab(panel, name)
             with gr.Tab("Detection", render_children=True):
                 detection_tab(panel, name)
-            with gr.Tab("Upscale", render_children=True):
-                with gr.Row():
-                    panel.place("restore_first")
-                    panel.place("upscale_force")
-                panel.place("upscaler_name")
-                with gr.Row():
-                    panel.place("upscaler_scale")
-                    panel.place("upscaler_visibility")
-            if panel.form in ("txt2img", "img2img"):
+            if panel.form in TABS:  # frames of a video keep their size
+                with gr.Tab("Upscale", render_children=True):
+                    upscale_tab(panel)
                 with gr.Tab("Tools", render_children=True):
                     tools_tab(easel, name, face_model)
             with gr.Tab("Settings", render_children=True):
                 settings_tab(panel, name)
 
 
+def upscale_tab(panel: Any) -> None:
+    with gr.Row():
+        panel.place("restore_first")
+        panel.place("upscale_force")
+    panel.place("upscaler_name")
+    with gr.Row():
+        panel.place("upscaler_scale")
+        panel.place("upscaler_visibility")
+
+
 def note_on_consent(easel: Any, name: str) -> None:
-    with gr.Row(elem_id=f"{name}_note") as row:
+    with gr.Column(elem_id=f"{name}_note") as note:
         gr.HTML(NOTE)
-        understood = gr.Button("Understood", scale=0, elem_id=f"{name}_understood")
+        understood = gr.Button("Understood", size="sm", elem_id=f"{name}_understood")
 
     def hide() -> Any:
         easel.settings.update({"reactor_note": False})
-        return gr.Row(visible=False)
+        return gr.Column(visible=False)
 
-    understood.click(hide, None, row, show_progress="hidden")
+    understood.click(hide, None, note, show_progress="hidden")
 
 
 def main_tab(panel: Any, name: str) -> gr.Dropdown:
@@ -116,6 +121,8 @@ def detection_tab(panel: Any, name: str) -> None:
     with gr.Row():
         threshold = panel.place("det_thresh")
         most = panel.place("det_maxnum")
+    if panel.form not in TABS:
+        return
     said = gr.HTML(elem_id=f"{name}_faces")
     with gr.Row():
         look = gr.Button("Look at the source's faces", elem_id=f"{name}_look")
@@ -201,6 +208,8 @@ def settings_tab(panel: Any, name: str) -> None:
             swapper,
             show_progress="hidden",
         )
+    if panel.form not in TABS:
+        return
     panel.place("console_log_level")
     with gr.Row():
         panel.place("source_hash_check")

