@@ -12,7 +12,9 @@ FOR_CLIENTS = ("api_info", "api_info_as_input", "api_info_as_output", "example_i
 """What Gradio tells of each component for clients that call its events: a third of the page."""
 
 USUAL = {
-    **{"visible": True, "_selectable": False, "elem_classes": []},
+    "visible": True,
+    "_selectable": False,
+    "elem_classes": [],
     **dict.fromkeys(("show_progress", "equal_height", "submit_btn", "stop_btn", "rtl", "autofocus"), False),
 }
 """What the page takes a component's property to be when it isn't told."""
