@@ -137,6 +137,10 @@ class Swap(Params):
 
     def require_sense(self) -> None:
         """Raises: InvalidRequest for what can be told without looking at any picture."""
+        for spec in type(self).specs():
+            value = getattr(self, spec.name)
+            if isinstance(spec.choices, tuple) and value not in spec.choices:
+                raise InvalidRequest(f'ReActor: {spec.name} is "{value}"; choose one of {", ".join(spec.choices)}.')
         sources, targets = self.source_numbers, self.target_numbers
         if len(sources) > 1 and len(sources) != len(targets):
             raise InvalidRequest(
