@@ -21,7 +21,7 @@ from webui.core.choices import (
     Script,
     Upscaler,
 )
-from webui.core.errors import BadModelFile, InvalidRequest, NotFound, NotSaved, WebuiError
+from webui.core.errors import BadModelFile, InvalidRequest, NotFound, NotSaved, Refused, WebuiError
 from webui.core.files import atomic_file
 from webui.core.grids import Legend, Tiling, grid_rows, make_grid, with_legends
 from webui.core.hooks import DenoiserHook, Residuals, Row, Step
@@ -29,9 +29,10 @@ from webui.core.joining import joined
 from webui.core.params import Params, group_list, param, picture, title_of
 from webui.core.pictures import decoded_picture, encode_image, flattened
 from webui.core.request import FromImage, GenerationRequest, GenerationResult, Inpaint, Variation, drawn
-from webui.core.results import Picture, ResultFile
+from webui.core.results import COMPOSITE, Picture, ResultFile
 from webui.core.settings import Section, Setting
 from webui.extensions.easel import Easel
+from webui.extensions.faces import enlarge_picture, find_faces, missing_detector, restore_faces
 from webui.extensions.hookspecs import hookimpl
 from webui.extensions.page import Assets, Panel, Tab
 from webui.extensions.pictures import fit_picture
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from webui import video
 
 __all__ = [
+    "COMPOSITE",
     "Assets",
     "Axis",
     "BadModelFile",
@@ -69,6 +71,7 @@ __all__ = [
     "Panel",
     "Params",
     "Picture",
+    "Refused",
     "Residuals",
     "ResultFile",
     "Row",
@@ -88,6 +91,8 @@ __all__ = [
     "drawn",
     "decode_file",
     "encode_image",
+    "enlarge_picture",
+    "find_faces",
     "fit_picture",
     "flattened",
     "grid_rows",
@@ -95,9 +100,11 @@ __all__ = [
     "hookimpl",
     "joined",
     "make_grid",
+    "missing_detector",
     "param",
     "picture",
     "read_weights",
+    "restore_faces",
     "title_of",
     "video",
     "with_legends",

@@ -35,6 +35,8 @@ class Easel:
     choices: everything that can be chosen by name, such as `choices.all(Axis)`; ask whenever it is shown.
     choices_of: what a setting may be now; empty when anything goes.
     hashes: what is known of files' hashes. model_roots: further folders with models, as `folders_of` takes them.
+    folder_of: the folder that a user names, as far as they may: below the data folder unless absolute. Raises: Refused,
+        InvalidRequest.
     models: who loads checkpoints; only while a job runs, in its thread, else None.
     """
 
@@ -45,6 +47,7 @@ class Easel:
     choices: Choices
     choices_of: Callable[[Setting], Sequence[str]]
     hashes: HashCache
+    folder_of: Callable[[str], Path]
     model_roots: Sequence[str | Path] = ()
     models: Any = None
 

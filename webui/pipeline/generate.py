@@ -114,6 +114,7 @@ def starting_point(job: Job, image: FromImage) -> Source:
         for picture in inputs:
             report.fields["Init image hash"] = pixels_hash(picture)
             job.saver.input_picture(picture, pixels_hash(picture))
+    inputs = job.engine.host.revise_inputs(inputs, plan, job.engine.models, job.progress, report, job.state)
     masking = None
     if image.inpaint is not None:
         masking = make_masking(plan, image.inpaint)

@@ -60,9 +60,9 @@ def hand_over(job: Job, picture: Picture) -> list[ResultFile]:
 
 def save_picture(job: Job, picture: Picture) -> ResultFile:
     """A picture of the job with its text, saved if that is wished and can be done."""
-    text = image_infotext(job.plan, picture.index, job.report.fields)
+    text = image_infotext(job.plan, picture.index, {**job.report.fields, **picture.fields})
     save = is_kept(job, picture) and job.plan.settings["samples_save"]
-    result = job.saver.sample(picture.image, picture.index, text, save=save)
+    result = job.saver.sample(picture.image, picture.index, text, save=save, source_type=picture.source_type)
     if result.path is not None:
         job.engine.host.image_saved(Path(result.path), picture.image, job.plan)
     return result
