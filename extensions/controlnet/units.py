@@ -16,6 +16,9 @@ HIRES_OPTIONS = ("Both", "Low res only", "High res only")
 UNION_TYPES = (
     "Unknown", "OpenPose", "Depth", "Soft Edge", "Hard Edge", "Normal Map", "Segmentation", "Tile", "Inpaint",
 )  # fmt: skip
+INPUT_MODES = ("simple", "batch", "merge")
+SIMPLE, BATCH, MERGE = INPUT_MODES
+"""One picture; one for each turn of a batch; several at once."""
 BALANCED, PROMPT_FIRST, CONTROL_FIRST = CONTROL_MODES
 NO_MODEL = "None"
 
@@ -30,6 +33,8 @@ OLD_RESIZE_MODES = {
     3: "Just Resize",
 }
 OLD_NAMES = {"input_image": "image", "mask_image": "mask", "lowvram": "low_vram", "guidance": "guidance_end"}
+OWN_NAMES = ("file", "batch_files")
+"""What no client may send: it is found when the job is submitted."""
 HIDDEN = 0.5
 """What the text tells of a slider that the preprocessor doesn't have."""
 
@@ -60,15 +65,24 @@ class Unit(Params):
     image: bytes | None = picture(label="Image")
     mask: bytes | None = picture(label="Mask")
     effective_region_mask: bytes | None = picture(label="Effective Region Mask")
+    input_mode: str = param(SIMPLE, label="Input", choices=INPUT_MODES, kind="radio")
+    images: tuple[bytes, ...] = picture(label="Images", several=True)
+    batch_dir: str = param("", label="Input Directory", max_length=1000)
+    loopback: bool = param(False, label="[Batch Loopback]")
     file: str = ""
     """Where the model lies; written when the job is submitted."""
+    batch_files: tuple[str, ...] = ()
+    """The pictures of a batch in a folder of the server, one a turn; written when the job is submitted."""
 
     @classmethod
     def from_api(cls, args: list[Any] | dict[str, Any]) -> Mapping[str, Any]:
         if isinstance(args, list):
             raise InvalidRequest("A ControlNet unit is an object of its values, not a list.")
-        values = {OLD_NAMES.get(name, name): value for name, value in args.items() if name != "file"}
+        values = {OLD_NAMES.get(name, name): value for name, value in args.items() if name not in OWN_NAMES}
         values = {name: value for name, value in values.items() if value is not None}
+        if "batch_images" in values:
+            given = values.pop("batch_images")
+            values |= {"batch_dir": given} if isinstance(given, str) else {"images": given}
         if "image" in values:
             values |= _pictures(values.pop("image"))
         mode = values.get("resize_mode")
