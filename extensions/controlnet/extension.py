@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from webui.extensions.api import (
+    Assets,
     InvalidRequest,
     Panel,
     ResultFile,
@@ -15,8 +16,9 @@ from webui.extensions.api import (
     hookimpl,
 )
 
-from . import routes
+from . import previews, routes
 from .catalog import find_model, models_in
+from .folders import folders_of
 from .units import NO_MODEL, ControlNet, Unit
 
 SECTION = Section("control_net", "ControlNet", "controlnet")
@@ -34,6 +36,9 @@ def register_settings():
         Setting("control_net_unit_count", 3, "Number of ControlNet units", ge=1, le=10, step=1, section=SECTION),
         Setting("control_net_models_path", "", "Extra folder with ControlNet models", section=SECTION),
         Setting("control_net_no_detectmap", False, "Do not append the detected map to the results", section=SECTION),
+        Setting(
+            "controlnet_control_type_dropdown", False, "Choose the control type from a list", section=SECTION
+        ),
         Setting("control_net_detectmap_autosaving", False, "Save detected maps beside the pictures", section=SECTION),
     ]
 
@@ -46,18 +51,23 @@ def register_panels():
 def build_panel(panel):
     from .panel import build
 
-    build(panel, models_in(folders_of(panel.easel)))
+    build(panel)
+
+
+@hookimpl
+def register_assets():
+    folder = Path(__file__).parent / "assets"
+    return Assets(scripts=sorted(folder.glob("*.js")), styles=sorted(folder.glob("*.css")))
+
+
+@hookimpl
+def register_jobs():
+    return [previews.KIND]
 
 
 @hookimpl
 def api_routes(app, easel):
-    routes.add(app, easel, folders_of)
-
-
-def folders_of(easel):
-    """Where control models lie."""
-    extra = str(easel.settings.snapshot()["control_net_models_path"])
-    return (easel.paths.models / "ControlNet", *([Path(extra)] if extra else []))
+    routes.add(app, easel)
 
 
 @hookimpl

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from webui.extensions.api import InvalidRequest
 
 from .catalog import control_types, models_in
+from .folders import folders_of
 from .preprocessors.registry import PREPROCESSORS
 from .units import find_preprocessor
 
@@ -28,7 +29,7 @@ class Detect(BaseModel):
     low_vram: bool = False
 
 
-def add(app, easel, folders_of) -> None:
+def add(app, easel) -> None:
     from fastapi import APIRouter
 
     router = APIRouter(prefix="/controlnet", tags=["ControlNet"])
