@@ -19,13 +19,15 @@ from webui.extensions.api import InvalidRequest, WebuiError
 
 from .catalog import control_types, models_in
 from .folders import folders_of
-from .presets import FILE, KEPT, PresetStore
 from .preprocessors.registry import Preprocessor, Slider
+from .presets import FILE, KEPT, PresetStore
 from .previews import KIND, Preview, Previewed, read_poses
 from .units import INPUT_MODES, NO_MODEL, Unit, find_preprocessor
 
+SCRIPT = "window.easelControlNet"
 QUIET: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None}
 ALL = "All"
+WHOLE_FORMS = ("txt2img", "img2img")
 WIDEST = (-1, 2048, 0.01)
 """Bounds of a slider that the preprocessor doesn't have; -1 means its default."""
 SLIDERS = ("processor_res", "threshold_a", "threshold_b")
@@ -55,12 +57,20 @@ class UnitsPanel:
             self.act_button = gr.Button("Act", elem_id=f"{name}_act", visible="hidden")
             self.put_button = gr.Button("Put", elem_id=f"{name}_put", visible="hidden")
             self.size_button = gr.Button("Size", elem_id=f"{name}_size", visible="hidden")
-            self.previewed = gr.File(elem_id=f"{name}_previewed", visible="hidden")
             self.units = self._lay_out(name, panel.count("units"))
-            self.jobs = panel.jobs("controlnet_preview")
-            self.jobs.place_buttons("Run preprocessor", interrupt="Stop preprocessor")
-            self.jobs.place_log()
+            if self.is_whole:
+                self.previewed = gr.File(elem_id=f"{name}_previewed", visible="hidden")
+                self.jobs = panel.jobs("controlnet_preview")
+                self.jobs.place_buttons("Run preprocessor", interrupt="Stop preprocessor")
+                self.jobs.place_log()
         self._wire(accordion)
+        if self.is_whole:
+            self._wire_previews()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether there are previews and batches; the forms of films have frames in their place."""
+        return self.panel.form in WHOLE_FORMS
 
     # Layout
 
@@ -89,22 +99,25 @@ class UnitsPanel:
             return {"elem_classes": [f"cnet-{name}"]}
 
         with gr.Column(elem_id=f"{prefix}_unit", elem_classes=["cnet-unit"]):
-            inputs = list(zip(("Single Image", "Batch", "Multi-Inputs"), INPUT_MODES, strict=True))
-            place("input_mode", "controlnet_input_mode", choices=inputs, show_label=False, **marked("mode"))
+            if self.is_whole:
+                inputs = list(zip(("Single Image", "Batch", "Multi-Inputs"), INPUT_MODES, strict=True))
+                place("input_mode", "controlnet_input_mode", choices=inputs, show_label=False, **marked("mode"))
             with gr.Row(elem_classes=["cnet-pictures"]):
                 sources = ["upload", "webcam", "clipboard"]
                 place("image", "input_image", sources=sources, **marked("image"))
                 place("mask", "mask_image", **marked("mask"))
                 place("effective_region_mask", "controlnet_effective_region_mask_image", **marked("region"))
-            place("batch_dir", "controlnet_batch_input_dir", max_lines=1, **marked("batch"))
-            place("images", "controlnet_multi_input_gallery", height=240, **marked("several"))
+            if self.is_whole:
+                place("batch_dir", "controlnet_batch_input_dir", max_lines=1, **marked("batch"))
+                place("images", "controlnet_multi_input_gallery", height=240, **marked("several"))
             with gr.Row(elem_classes=["cnet-checks"]):
                 place("enabled", "controlnet_enable_checkbox")
                 place("low_vram", "controlnet_low_vram_checkbox")
                 place("pixel_perfect", "controlnet_pixel_perfect_checkbox", **marked("perfect"))
                 place("inpaint_crop_input_image", "controlnet_crop_input_image_checkbox", **marked("crop"))
                 place("save_detected_map", "controlnet_save_detected_map_checkbox")
-                place("loopback", "controlnet_automatically_send_generated_images_checkbox", **marked("batch"))
+                if self.is_whole:
+                    place("loopback", "controlnet_automatically_send_generated_images_checkbox", **marked("batch"))
             as_list = self.easel.settings.snapshot()["controlnet_control_type_dropdown"]
             kinds: Any = gr.Dropdown if as_list else gr.Radio
             part = "dropdown" if as_list else "radio"
@@ -148,11 +161,13 @@ class UnitsPanel:
         kept = [unit[part] for unit in units for part in KEPT]
         pictures = [unit[part] for unit in units for part in PICTURES]
         latest: dict[str, Any] = {"trigger_mode": "always_last", **QUIET}
-        script = "window.easelControlNet"
+        script = SCRIPT
 
-        gr.on([kind.input for kind in types], self.choose_type, {*types}, list(dict.fromkeys([*lists, *shaped])), **latest)
+        gr.on(
+            [kind.input for kind in types], self.choose_type, {*types}, list(dict.fromkeys([*lists, *shaped])), **latest
+        )
         gr.on([module.input for module in modules], self.choose_module, {*modules}, shaped, **latest)
-        gr.on([module.change for module in modules], self.describe, {*modules, *sliders}, shaped, **latest)
+        gr.on([module.change for module in modules], self.describe, {*modules}, shaped, **latest)
         gr.on([unit["image"].upload for unit in units], self.enable, None, enabled, **QUIET)
         marks = [event for unit in units for event in (unit["enabled"].change, unit["type"].change)]
         marks += [unit["module"].change for unit in units]
@@ -175,6 +190,9 @@ class UnitsPanel:
         size = [self.panel.field("width"), self.panel.field("height")]
         self.size_button.click(None, size, size, js=f"(...values) => {script}.size('{name}', values)", **QUIET)
 
+    def _wire_previews(self) -> None:
+        units, name, script = self.units, self.panel.form, SCRIPT
+        size = [self.panel.field("width"), self.panel.field("height")]
         by_unit = {str(index): [unit["image"], unit["mask"]] for index, unit in enumerate(units)}
         parts = ("module", "pixel_perfect", "resize_mode", *SLIDERS)
         inputs = [self.command, *size, *(unit[part] for unit in units for part in parts)]
@@ -196,9 +214,9 @@ class UnitsPanel:
         updates: Updates = {}
         for unit in self.units:
             found = kinds.get(values[unit["type"]], kinds[ALL])
-            updates[unit["type"]] = type(unit["type"])(choices=list(kinds))
-            updates[unit["module"]] = gr.Dropdown(choices=found["module_list"])
-            updates[unit["model"]] = gr.Dropdown(choices=found["model_list"])
+            updates[unit["type"]] = gr.update(choices=list(kinds))
+            updates[unit["module"]] = gr.update(choices=found["module_list"])
+            updates[unit["model"]] = gr.update(choices=found["model_list"])
         return updates
 
     def choose_type(self, values: Updates, event: gr.EventData) -> Updates:
@@ -208,10 +226,8 @@ class UnitsPanel:
         found = kinds.get(values[unit["type"]], kinds[ALL])
         chosen = str(found["default_option"])
         updates = _shape(unit, find_preprocessor(chosen), {})
-        updates[unit["module"]] = gr.Dropdown(choices=found["module_list"], value=chosen)
-        shown = updates[unit["model"]].visible
-        model = found["default_model"]
-        updates[unit["model"]] = gr.Dropdown(choices=found["model_list"], value=model, visible=shown)
+        updates[unit["module"]] = gr.update(choices=found["module_list"], value=chosen)
+        updates[unit["model"]] |= gr.update(choices=found["model_list"], value=found["default_model"])
         return updates
 
     # A preprocessor's own sliders
@@ -222,11 +238,10 @@ class UnitsPanel:
         return _shape(unit, _named(values[unit["module"]]), {})
 
     def describe(self, values: Updates) -> Updates:
-        """Preprocessors were set, by hand or by a text that was pasted: their sliders, with values that suit them."""
+        """Preprocessors were set, by hand or by a text that was pasted: their sliders, whose values came with them."""
         updates: Updates = {}
         for unit in self.units:
-            known = {name: values[unit[name]] for name in SLIDERS}
-            updates |= _shape(unit, _named(values[unit["module"]]), known)
+            updates |= _shape(unit, _named(values[unit["module"]]), None)
         return updates
 
     def enable(self, event: gr.EventData) -> Updates:
@@ -236,7 +251,9 @@ class UnitsPanel:
     def _of(self, event: gr.EventData, name: str) -> dict[str, Component]:
         """The unit whose component this is an event of."""
         assert event.target is not None
-        return next(unit for unit in self.units if unit[name]._id == event.target._id)
+        return next(
+            unit for unit in self.units if unit[name].elem_id == event.target.elem_id
+        )  # ids change with updates
 
     # Presets and the button that looks for models
 
@@ -253,7 +270,10 @@ class UnitsPanel:
     def _acted(self, asked: Mapping[str, Any], values: Updates) -> Updates:
         if asked["do"] == "refresh":
             return {**self._lists(values), self.answer: self._told()}
-        unit, name = self.units[int(asked["unit"])], str(asked["name"])
+        unit = self.units[int(asked["unit"])]
+        if asked["do"] == "ready":  # a finished map was put into it
+            return {unit["module"]: "none", **_shape(unit, find_preprocessor("none"), {}), self.answer: self._told()}
+        name = str(asked["name"])
         if asked["do"] == "save":
             kept = Unit.checked(**{part: _value(part, values[unit[part]]) for part in KEPT})
             return {self.answer: self._told(chosen=self.presets.save(name, kept))}
@@ -264,8 +284,7 @@ class UnitsPanel:
         updates = _shape(unit, _named(loaded["module"]), loaded)
         for part in KEPT:
             if part not in SLIDERS:
-                shaped = updates.get(unit[part])
-                updates[unit[part]] = _with(shaped, loaded[part]) if shaped is not None else loaded[part]
+                updates[unit[part]] = updates.get(unit[part], {}) | gr.update(value=loaded[part])
         return {**updates, self.answer: self._told(chosen=name)}
 
     def _told(self, problem: str = "", chosen: str = "") -> str:
@@ -312,10 +331,12 @@ class UnitsPanel:
         return file, json.dumps({"unit": made.number, "poses": made.poses}), ""
 
 
-def _shape(unit: Mapping[str, Component], preprocessor: Preprocessor | None, known: Mapping[str, Any]) -> Updates:
+def _shape(
+    unit: Mapping[str, Component], preprocessor: Preprocessor | None, known: Mapping[str, Any] | None
+) -> Updates:
     """A unit's sliders as a preprocessor has them, and whether it wants a model and a control mode.
 
-    known: values that stay where they suit the slider; else each gets its default.
+    known: values for the sliders that they suit, the others get their defaults; None leaves the values alone.
     """
     if preprocessor is None:  # a name that none has: told when the job is submitted
         own: Sequence[Slider | None] = (None, None, None)
@@ -324,14 +345,15 @@ def _shape(unit: Mapping[str, Component], preprocessor: Preprocessor | None, kno
         own = (resolution, preprocessor.a, preprocessor.b)
     updates: Updates = {}
     for name, slider in zip(SLIDERS, own, strict=True):
-        value = -1 if slider is None else slider.admitted(_number(known.get(name)))
         shown: Any = "hidden" if slider is None else True
-        label = slider.name if slider else "None"
-        updates[unit[name]] = gr.Slider(value=value, label=label, visible=shown, **_bounds(slider))
+        updates[unit[name]] = gr.update(label=slider.name if slider else "None", visible=shown, **_bounds(slider))
+        if known is not None:
+            value = -1 if slider is None else slider.admitted(known.get(name, -1))
+            updates[unit[name]] |= gr.update(value=value)
     wants_model = preprocessor is None or not preprocessor.model_free
     has_mode = preprocessor is None or not preprocessor.id.startswith(WITHOUT_CONTROL_MODE)
-    updates[unit["model"]] = gr.Dropdown(visible=True if wants_model else "hidden")
-    updates[unit["control_mode"]] = gr.Radio(visible=True if has_mode else "hidden")
+    updates[unit["model"]] = gr.update(visible=True if wants_model else "hidden")
+    updates[unit["control_mode"]] = gr.update(visible=True if has_mode else "hidden")
     return updates
 
 
@@ -340,20 +362,11 @@ def _bounds(slider: Slider | None) -> dict[str, float]:
     return {"minimum": low, "maximum": high, "step": step}
 
 
-def _with(shaped: Any, value: Any) -> Any:
-    """The update of a component, with a value."""
-    return type(shaped)(visible=shaped.visible, value=value)
-
-
 def _named(name: str | None) -> Preprocessor | None:
     try:
         return find_preprocessor(name or "none")
     except InvalidRequest:
         return None
-
-
-def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) else -1.0
 
 
 def _value(name: str, value: Any) -> Any:

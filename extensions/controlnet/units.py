@@ -35,6 +35,7 @@ OLD_RESIZE_MODES = {
 OLD_NAMES = {"input_image": "image", "mask_image": "mask", "lowvram": "low_vram", "guidance": "guidance_end"}
 OWN_NAMES = ("file", "batch_files")
 """What no client may send: it is found when the job is submitted."""
+MOST_UNITS = 10
 HIDDEN = 0.5
 """What the text tells of a slider that the preprocessor doesn't have."""
 
@@ -152,7 +153,7 @@ def find_preprocessor(name: str) -> Preprocessor:
 class ControlNet(Params, title="ControlNet"):
     """Up to ten units, each of which steers the picture by another one."""
 
-    units: tuple[Unit, ...] = group_list(Unit, count=3, most=10, count_setting="control_net_unit_count")
+    units: tuple[Unit, ...] = group_list(Unit, count=3, most=MOST_UNITS, count_setting="control_net_unit_count")
 
     @classmethod
     def from_api(cls, args: list[Any] | dict[str, Any]) -> Mapping[str, Any]:
@@ -172,6 +173,9 @@ class ControlNet(Params, title="ControlNet"):
             if match := KEY.fullmatch(key):
                 values = read(str(text))
                 found |= {f"units.{match[1]}.{name}": value for name, value in values.items()}
+        if found:
+            for index in range(MOST_UNITS):
+                found.setdefault(f"units.{index}.enabled", False)
         return found
 
     @classmethod
@@ -208,7 +212,10 @@ def _quoted(value: object) -> str:
 
 
 def read(text: str) -> dict[str, Any]:
-    """The opposite of `told`: values by name; what can't be read is left out."""
+    """The opposite of `told`: values by name; what can't be read is left out.
+
+    Sliders have values within the bounds that the preprocessor sets, -1 where it has none.
+    """
     values: dict[str, Any] = {"enabled": True}
     for label, quoted, plain in re.findall(r"([A-Z][\w ]*): (?:'([^']*)'|([^,]*))(?:,|$)", text):
         name = SHOWN.get(label.strip())
@@ -222,7 +229,13 @@ def read(text: str) -> dict[str, Any]:
                 value = float(value)
             except ValueError:
                 continue
-            if name in ("processor_res", "threshold_a", "threshold_b") and value == HIDDEN:
-                value = -1
         values[name] = value
+    try:
+        preprocessor = find_preprocessor(values.get("module", "none"))
+    except InvalidRequest:
+        return values  # which is told when it is asked for
+    own = {"processor_res": preprocessor.resolution, "threshold_a": preprocessor.a, "threshold_b": preprocessor.b}
+    for name, slider in own.items():
+        if name in values:
+            values[name] = slider.admitted(values[name]) if slider is not None else -1
     return values

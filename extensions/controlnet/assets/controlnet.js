@@ -4,6 +4,7 @@
 // What the server must do goes through few hidden components of each form: a command as text, and buttons.
 
 const TAG = /^(.+)_controlnet_ControlNet-(\d+)_unit$/;
+const PAUSE = 60; // milliseconds for Gradio to go on drawing
 const poses = new Map(); // unit's name -> OpenPose's JSON of the map that its preview shows, or that was sent to it
 const waiting = new Map(); // form -> pictures to be put into units: [{number, part, file}]
 const jobs = new Map(); // form -> the unit whose preview is made, and what is to be done with it
@@ -24,7 +25,7 @@ function make(tag, properties = {}, ...children) {
 }
 
 const button = (text, title, className = "cnet-tool", more = {}) =>
-  make("button", { type: "button", className, title, textContent: text, ariaLabel: title, ...more });
+  make("button", { type: "button", className, title, textContent: text, ...(/\w/.test(text) ? {} : { ariaLabel: title }), ...more });
 
 // Where the server's routes begin: below --subpath.
 const route = (path) => {
@@ -138,11 +139,12 @@ function setChecked(unit, end, wanted) {
 }
 
 // A check box of our own: shows something of the unit, and when it is cleared takes the picture away that it hides.
+const WHOLE_FORMS = ["txt2img", "img2img"];
 const CHECKS = [
-  { part: "preview", text: "Allow Preview", end: "controlnet_preview_checkbox" },
+  { part: "preview", text: "Allow Preview", end: "controlnet_preview_checkbox", only: WHOLE_FORMS },
   { part: "mask", text: "Mask Upload", end: "controlnet_mask_upload_checkbox" },
   { part: "region", text: "Effective Region Mask", end: "controlnet_use_mask_checkbox" },
-  { part: "own", text: "Upload independent control image", end: "controlnet_same_img2img_checkbox", only: "img2img" },
+  { part: "own", text: "Upload independent control image", end: "controlnet_same_img2img_checkbox", only: ["img2img"] },
 ];
 const HIDES = { mask: "mask", region: "region", own: "image" };
 
@@ -187,6 +189,7 @@ function previewed(form, file, answer) {
     putPicture(unit, "image", fileAt(file.path, "pose.png", file.size));
     setChecked(unit, "controlnet_enable_checkbox", true);
     if (form === "img2img") setShown(unit, "own", true);
+    act(form, { do: "ready", unit: unit.number });
   }
   setShown(unit, "preview", true);
   const box = unit.element.querySelector(".cnet-preview");
@@ -252,43 +255,57 @@ function presets(form) {
   return make("div", { className: "cnet-presets" }, list, load, drop, name, save, make("p", { className: "cnet-told" }));
 }
 
-// Building
+// Building. Gradio draws a unit piece by piece: each of ours is added once what it stands beside is there.
 
-function build(element) {
+const TOOLS = [
+  { text: "📄 New canvas", title: "An empty picture to draw on", work: newCanvas, end: "controlnet_open_new_canvas_button" },
+  { text: "🖌 Draw mask", title: "Draw a mask, or a scribble, on the picture", work: drawMask, end: "controlnet_draw_mask_button" },
+  { text: "🕴 Pose editor", title: "Draw a pose, or change the one that was found", work: editPose, end: "controlnet_edit_pose_button", only: WHOLE_FORMS },
+  { text: "📂 Pose JSON", title: "Load a pose from a file of OpenPose's JSON", work: loadPose, end: "controlnet_load_pose_button", only: WHOLE_FORMS },
+  { text: "📐 Send dimensions", title: "Set width and height to the picture's", work: sendDimensions, end: "controlnet_send_dimen_button" },
+];
+const isFor = (unit) => ({ only }) => !only || only.includes(unit.form);
+
+function furnish(element) {
   const unit = unitOf(element);
   element.dataset.form = unit.form;
-  const pictures = element.querySelector(".cnet-pictures");
-  pictures?.append(previewBox(unit));
   const guarded = (work) => () => Promise.resolve(work(unit)).catch((error) => say(unit.form, error.message));
-  const tools = make("div", { className: "cnet-tools" });
-  for (const [text, title, work, end] of [
-    ["📄 New canvas", "An empty picture to draw on", newCanvas, "controlnet_open_new_canvas_button"],
-    ["🖌 Draw mask", "Draw a mask, or a scribble, on the picture", drawMask, "controlnet_draw_mask_button"],
-    ["🕴 Pose editor", "Draw a pose, or change the one that was found", editPose, "controlnet_edit_pose_button"],
-    ["📂 Pose JSON", "Load a pose from a file of OpenPose's JSON", loadPose, "controlnet_load_pose_button"],
-    ["📐 Send dimensions", "Set width and height to the picture's", sendDimensions, "controlnet_send_dimen_button"],
-  ]) {
-    tools.append(button(text, title, "cnet-tool", { id: `${unit.name}_${end}`, onclick: guarded(work) }));
+  const missing = (end) => !unit.part(end);
+  const pictures = element.querySelector(".cnet-pictures");
+  if (pictures && missing("generated_image")) pictures.append(previewBox(unit));
+  if (pictures && missing("tools")) {
+    const tools = TOOLS.filter(isFor(unit)).map(({ text, title, work, end }) =>
+      button(text, title, "cnet-tool", { id: `${unit.name}_${end}`, onclick: guarded(work) }),
+    );
+    pictures.after(make("div", { className: "cnet-tools", id: `${unit.name}_tools` }, ...tools));
   }
-  pictures?.after(tools);
   const checks = element.querySelector(".cnet-checks");
-  for (const { part, text, end, only } of CHECKS) {
-    if (only && only !== unit.form) continue;
-    const box = make("input", { type: "checkbox", data: { shows: part } });
-    box.addEventListener("change", () => setShown(unit, part, box.checked));
-    checks?.append(make("label", { className: "cnet-check", id: `${unit.name}_${end}` }, box, text));
+  if (checks && missing("checks")) checks.append(ourChecks(unit));
+  const module = unit.part("controlnet_preprocessor_dropdown");
+  if (module && missing("controlnet_trigger_preprocessor") && WHOLE_FORMS.includes(unit.form)) {
+    const id = `${unit.name}_controlnet_trigger_preprocessor`;
+    module.after(button("💥", "Run preprocessor", "cnet-tool", { id, onclick: guarded(runPreprocessor) }));
   }
-  const choice = unit.part("controlnet_preprocessor_dropdown");
-  const run = button("💥", "Run preprocessor", "cnet-tool", { id: `${unit.name}_controlnet_trigger_preprocessor` });
-  run.addEventListener("click", guarded(runPreprocessor));
-  choice?.after(run);
-  const refresh = button("🔄", "Refresh the list", "cnet-tool", { id: `${unit.name}_controlnet_refresh_models` });
-  refresh.addEventListener("click", () => act(unit.form, { do: "refresh" }));
-  unit.part("controlnet_model_dropdown")?.after(refresh);
+  const model = unit.part("controlnet_model_dropdown");
+  if (model && missing("controlnet_refresh_models")) {
+    const id = `${unit.name}_controlnet_refresh_models`;
+    model.after(button("🔄", "Refresh the list", "cnet-tool", { id, onclick: () => act(unit.form, { do: "refresh" }) }));
+  }
   const panel = byId(`${unit.form}_controlnet`);
   if (!panel.querySelector(".cnet-presets")) {
     (panel.querySelector(".cnet-tabs") ?? element).before(presets(unit.form));
   }
+}
+
+function ourChecks(unit) {
+  const place = make("div", { className: "cnet-checks", id: `${unit.name}_checks` });
+  for (const { part, text, end } of CHECKS.filter(isFor(unit))) {
+    const box = make("input", { type: "checkbox", data: { shows: part } });
+    box.checked = unit.element.hasAttribute(`data-${part}`);
+    box.addEventListener("change", () => setShown(unit, part, box.checked));
+    place.append(make("label", { className: "cnet-check", id: `${unit.name}_${end}` }, box, text));
+  }
+  return place;
 }
 
 function previewBox(unit) {
@@ -314,7 +331,7 @@ function mark(form, values) {
     tab.classList.toggle("cnet-on", Boolean(on));
     const means = type !== "All" ? type : module;
     tab.querySelector(".cnet-means")?.remove();
-    if (on && means !== "none") tab.append(make("span", { className: "cnet-means", textContent: ` [${means}]` }));
+    if (on && means !== "none") tab.append(make("span", { className: "cnet-means", textContent: `\u00a0[${means}]` }));
   }
   const head = panel?.querySelector("button.label-wrap > span:first-child");
   head?.querySelector(".cnet-count")?.remove();
@@ -329,11 +346,11 @@ let editors = null;
 
 window.easelControlNet = { answered, asking, mark, previewed, put, size, useEditors: (given) => (editors = given) };
 
-const built = (root) => {
-  const found = root.matches?.(".cnet-unit") ? [root] : [...(root.querySelectorAll?.(".cnet-unit") ?? [])];
-  for (const element of found) if (!element.querySelector(".cnet-preview") && TAG.test(element.id)) build(element);
-};
-new MutationObserver((changes) => {
-  for (const { addedNodes } of changes) for (const node of addedNodes) if (node.nodeType === 1) built(node);
-}).observe(document.body, { childList: true, subtree: true });
-built(document.body);
+let planned = 0;
+function furnishAll() {
+  planned = 0;
+  for (const element of document.querySelectorAll(".cnet-unit")) if (TAG.test(element.id)) furnish(element);
+}
+const plan = () => (planned ||= setTimeout(furnishAll, PAUSE));
+new MutationObserver(plan).observe(document.body, { childList: true, subtree: true });
+plan();

@@ -33,6 +33,7 @@ function open(title, canvas, tools, prepare) {
     const told = make("p", { className: "cnet-told" });
     told.setAttribute("role", "status");
     const row = make("div", { className: "cnet-tools" }, ...tools);
+    if (canvas) fit(canvas);
     const stage = canvas ? [make("div", { className: "cnet-stage" }, canvas)] : [];
     const dialog = make("dialog", { className: "cnet-editor" }, make("h2", { textContent: title }), ...stage, row, told);
     const close = (result) => {
@@ -50,6 +51,9 @@ function open(title, canvas, tools, prepare) {
     dialog.showModal();
   });
 }
+
+// As large as there is room, whatever its own size.
+const fit = (canvas) => (canvas.style.width = `min(100%, ${(62 * canvas.width) / canvas.height}vh)`);
 
 // Where a pointer is on a canvas, in its own pixels.
 function spot(canvas, event) {
@@ -301,6 +305,7 @@ async function editPose(text, picture) {
     pose = next;
     if (canvas.width !== pose.width) canvas.width = pose.width;
     if (canvas.height !== pose.height) canvas.height = pose.height;
+    fit(canvas);
     chosen = Math.min(chosen, Math.max(pose.people.length - 1, 0));
     hover = null;
     draw();
