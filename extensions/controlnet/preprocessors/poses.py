@@ -101,6 +101,13 @@ def person(
     }
 
 
+def pose(
+    people: Sequence[Mapping[str, Any]], width: int, height: int, animals: Sequence[Any] = ()
+) -> dict[str, Any]:
+    """All figures of a picture of width x height pixels."""
+    return {"people": [*people], "animals": [*animals], "canvas_width": width, "canvas_height": height}
+
+
 def _side(pose: Mapping[str, Any], name: str) -> int:
     value = pose.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= LARGEST_SIDE:
