@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from webui.catalog.files import FileCatalog, ModelFile
 from webui.catalog.short_hashes import HashedCatalog
+from webui.core.base64_files import decode_file
 from webui.core.choices import (
     Axis,
     Captioner,
@@ -84,6 +85,7 @@ __all__ = [
     "atomic_file",
     "decoded_picture",
     "drawn",
+    "decode_file",
     "encode_image",
     "fit_picture",
     "group_list",
