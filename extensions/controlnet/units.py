@@ -62,12 +62,16 @@ class Unit(Params):
     effective_region_mask: bytes | None = picture(label="Effective Region Mask")
     file: str = ""
     """Where the model lies; written when the job is submitted."""
+    weights_at: str = ""
+    """Where the files of the preprocessor's network lie, one path a line; written when the job is submitted."""
 
     @classmethod
     def from_api(cls, args: list[Any] | dict[str, Any]) -> Mapping[str, Any]:
         if isinstance(args, list):
             raise InvalidRequest("A ControlNet unit is an object of its values, not a list.")
-        values = {OLD_NAMES.get(name, name): value for name, value in args.items() if name != "file"}
+        values = {
+            OLD_NAMES.get(name, name): value for name, value in args.items() if name not in ("file", "weights_at")
+        }
         values = {name: value for name, value in values.items() if value is not None}
         if "image" in values:
             values |= _pictures(values.pop("image"))

@@ -101,9 +101,7 @@ def person(
     }
 
 
-def pose(
-    people: Sequence[Mapping[str, Any]], width: int, height: int, animals: Sequence[Any] = ()
-) -> dict[str, Any]:
+def pose(people: Sequence[Mapping[str, Any]], width: int, height: int, animals: Sequence[Any] = ()) -> dict[str, Any]:
     """All figures of a picture of width x height pixels."""
     return {"people": [*people], "animals": [*animals], "canvas_width": width, "canvas_height": height}
 

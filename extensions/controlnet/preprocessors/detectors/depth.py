@@ -16,14 +16,17 @@ from torch import Tensor
 from webui.extensions.api import BadModelFile, read_weights
 
 from ..drawing import as_rgb
-from .loading import filled, quietly, tensor_of, with_weights
+from .loading import filled, of_transformers, quietly, tensor_of
 
 Picture = Any
 Detect = Callable[[Picture, float, float], Picture]
 
 
 def load_midas(files: Sequence[Path], device: Any, *, normals: bool = False) -> Detect:
-    """Ranftl et al. 2021, DPT-Hybrid. normals: those of the depth; slider: the depth, 0 to 1, below which they're flat."""
+    """Ranftl et al. 2021, DPT-Hybrid.
+
+    normals: those of the depth; the slider is then the depth, 0 to 1, below which all is flat.
+    """
     with quietly():
         from controlnet_aux.midas import MidasDetector
         from controlnet_aux.midas.midas.dpt_depth import DPTDepthModel
@@ -91,7 +94,12 @@ load_boosted_leres = partial(load_leres, boosts=True)
 
 ANYTHING_SIDE, ANYTHING_PATCH = 518, 14
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-STAGES = {("v1", 24): (21, 22, 23, 24), ("v1", 12): (9, 10, 11, 12), ("v2", 24): (5, 12, 18, 24), ("v2", 12): (3, 6, 9, 12)}
+STAGES = {
+    ("v1", 24): (21, 22, 23, 24),
+    ("v1", 12): (9, 10, 11, 12),
+    ("v2", 24): (5, 12, 18, 24),
+    ("v2", 12): (3, 6, 9, 12),
+}
 """Which layers of the vision transformer are read, by version and number of layers."""
 
 
@@ -104,7 +112,9 @@ def load_anything(files: Sequence[Path], device: Any, *, version: str = "v1") ->
     def detect(picture: Picture, _a: float, _b: float) -> Picture:
         height, width = picture.shape[:2]
         scale = max(ANYTHING_SIDE / height, ANYTHING_SIDE / width)
-        size = tuple(max(ANYTHING_SIDE, round(side * scale / ANYTHING_PATCH) * ANYTHING_PATCH) for side in (width, height))
+        size = tuple(
+            max(ANYTHING_SIDE, round(side * scale / ANYTHING_PATCH) * ANYTHING_PATCH) for side in (width, height)
+        )
         scaled = cv2.resize(picture / 255.0, size, interpolation=cv2.INTER_CUBIC)
         with torch.inference_mode():
             depth = network(pixel_values=(tensor_of(scaled, device) - mean) / std).predicted_depth
@@ -132,7 +142,7 @@ def _anything(weights: Mapping[str, Tensor], path: Path, device: Any, version: s
         patch = weights["pretrained.patch_embed.proj.weight"].shape[-1]
         widths = [weights[f"depth_head.projects.{number}.weight"].shape[0] for number in range(4)]
         fused = weights["depth_head.scratch.layer1_rn.weight"].shape[0]
-        ratio = weights["pretrained.blocks.0.mlp.fc1.weight"].shape[0] / width
+        ratio = weights["pretrained.blocks.0.mlp.fc1.weight"].shape[0] // width
         last = weights["depth_head.scratch.output_conv2.0.weight"].shape[0]
     except KeyError as error:
         raise BadModelFile(f"{path.name} is no Depth Anything in its authors' layout: {error} isn't there.") from error
@@ -156,7 +166,7 @@ def _anything(weights: Mapping[str, Tensor], path: Path, device: Any, version: s
         fusion_hidden_size=fused,
         head_hidden_size=last,
     )
-    return with_weights(DepthAnythingForDepthEstimation(config), _as_transformers(weights, count), path, device)
+    return of_transformers(DepthAnythingForDepthEstimation, config, _as_transformers(weights, count), path, device)
 
 
 def _as_transformers(weights: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:

@@ -61,6 +61,24 @@ def with_weights(
     return network.requires_grad_(False).eval().to(device)
 
 
+def of_transformers(kind: Any, config: Any, weights: Mapping[str, Tensor], path: Path, device: Any) -> Any:
+    """A network of transformers with weights under the names of its hub, which it may know under newer ones.
+
+    Raises: BadModelFile when some aren't there.
+    """
+    try:
+        network, told = kind.from_pretrained(None, config=config, state_dict=dict(weights), output_loading_info=True)
+    except RuntimeError as error:
+        raise BadModelFile(f"{path.name} has tensors of other shapes than its name promises: {error}") from error
+    missing = sorted(name for name in told["missing_keys"] if not name.endswith(COMPUTED))
+    if missing:
+        raise BadModelFile(
+            f"{path.name} doesn't hold what its name promises: {len(missing)} tensors aren't there, such as "
+            f"{missing[0]}. Fetch the file again."
+        )
+    return network.float().requires_grad_(False).eval().to(device)
+
+
 def common_prefix(weights: Iterable[str], wanted: list[str]) -> str | None:
     """What stands before every wanted name in the file, such as "module."; None when one of them isn't there."""
     names = set(weights)

@@ -57,6 +57,17 @@ def _without_stage(name: str) -> str:
     return name.partition(".")[2]
 
 
+def load_faces(files: Sequence[Path], device: Any) -> Detect:
+    """Faces alone; the bodies, by which they are found, aren't told."""
+    detect_all = load_openpose(files, device, faces=True)
+
+    def detect(picture: Picture, a: float, b: float) -> dict[str, Any]:
+        found = detect_all(picture, a, b)
+        return found | {"people": [{**person, "pose_keypoints_2d": None} for person in found["people"]]}
+
+    return detect
+
+
 load_with_hands = partial(load_openpose, hands=True)
 load_with_faces = partial(load_openpose, faces=True)
 load_full = partial(load_openpose, hands=True, faces=True)

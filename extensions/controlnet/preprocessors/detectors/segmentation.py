@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from webui.extensions.api import BadModelFile
+from webui.extensions.api import BadModelFile, read_weights
 
 from ..palettes import ADE20K, COCO
-from .loading import filled, tensor_of
+from .loading import of_transformers, tensor_of
 
 Picture = Any
 Detect = Callable[[Picture, float, float], Picture]
@@ -43,11 +42,10 @@ def load_upernet(files: Sequence[Path], device: Any) -> Detect:
     return _loaded(files[0], device, _upernet, ADE20K, short=512, long=2048)
 
 
-def _loaded(
-    path: Path, device: Any, known: Callable[[], Any], palette: Any, *, short: int, long: int
-) -> Detect:
+def _loaded(path: Path, device: Any, known: Callable[[], Any], palette: Any, *, short: int, long: int) -> Detect:
     """short, long: the network sees a picture whose short side is so many pixels, unless the other exceeds `long`."""
-    network = filled(_network(_config(path) or known(), path), path, device)
+    config = _config(path) or known()
+    network = of_transformers(_kind(config, path), config, read_weights(path), path, device)
     mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (MEAN, STD))
 
     def detect(picture: Picture, _a: float, _b: float) -> Picture:
@@ -90,7 +88,7 @@ def _config(path: Path) -> Any:
         raise BadModelFile(f"{file.parent.name}/{CONFIG} doesn't describe a network of transformers.") from error
 
 
-def _network(config: Any, path: Path) -> Any:
+def _kind(config: Any, path: Path) -> Any:
     """Raises: BadModelFile for a kind that segments nothing."""
     import transformers
 
@@ -103,7 +101,7 @@ def _network(config: Any, path: Path) -> Any:
     }
     if config.model_type not in kinds:
         raise BadModelFile(f"{path.parent.name}/{CONFIG}: {config.model_type} is none of {', '.join(kinds)}.")
-    return getattr(transformers, kinds[config.model_type])(config)
+    return getattr(transformers, kinds[config.model_type])
 
 
 def _oneformer(classes: int, queries: int) -> Any:
