@@ -16,11 +16,11 @@ from webui.extensions.api import (
     hookimpl,
 )
 
-from . import routes
+from . import detecting, routes
 from .catalog import find_model, models_in
 from .preprocessors import hed_package
 from .preprocessors.registry import PREPROCESSORS
-from .preprocessors.weights import Shelf, offers
+from .preprocessors.weights import offers, with_weights
 from .units import NO_MODEL, ControlNet, Unit
 
 SECTION = Section("control_net", "ControlNet", "controlnet")
@@ -51,6 +51,11 @@ def build_panel(panel):
     from .panel import build
 
     build(panel, models_in(folders_of(panel.easel)))
+
+
+@hookimpl
+def register_jobs():
+    return [detecting.KIND]
 
 
 @hookimpl
@@ -101,15 +106,6 @@ def checked(unit: Unit, number: int, request, models, easel) -> Unit:
         raise InvalidRequest(f"ControlNet unit {number} has no model; choose one, or disable the unit.")
     _ = unit.weights
     return with_weights(unit, easel).replace(file=str(find_model(unit.model, models).path))
-
-
-def with_weights(unit: Unit, easel) -> Unit:
-    """The unit with the files of its preprocessor found. Raises: InvalidRequest naming those that aren't there."""
-    preprocessor = unit.preprocessor
-    if not preprocessor.needs:
-        return unit
-    files = Shelf(easel).require(preprocessor.label, preprocessor.needs)
-    return unit.replace(weights_at="\n".join(map(str, files)))
 
 
 @hookimpl

@@ -147,6 +147,15 @@ class Shelf:
         return tuple(path for path in map(self.find, needed) if path is not None)
 
 
+def with_weights(unit: Any, easel: Any) -> Any:
+    """The unit with the files of its preprocessor found. Raises: InvalidRequest naming those that aren't there."""
+    preprocessor = unit.preprocessor
+    if not preprocessor.needs:
+        return unit
+    files = Shelf(easel).require(preprocessor.label, preprocessor.needs)
+    return unit.replace(weights_at="\n".join(map(str, files)))
+
+
 def offers(needs: Mapping[str, Sequence[Weights]]) -> Iterator[tuple[str, tuple[HubFile, ...]]]:
     """What can be fetched: a name and files for each set of files that some preprocessors need.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,8 +22,8 @@ COMPUTED = ("relative_position_index", "num_batches_tracked", "position_ids", "a
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """For importing controlnet_aux and building its networks, which say a lot: of registries of timm, of stages."""
-    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+    """For importing packages and building their networks, which say a lot: of registries, of stages, of progress."""
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         yield
 
@@ -67,7 +67,10 @@ def of_transformers(kind: Any, config: Any, weights: Mapping[str, Tensor], path:
     Raises: BadModelFile when some aren't there.
     """
     try:
-        network, told = kind.from_pretrained(None, config=config, state_dict=dict(weights), output_loading_info=True)
+        with quietly():
+            network, told = kind.from_pretrained(
+                None, config=config, state_dict=dict(weights), output_loading_info=True
+            )
     except RuntimeError as error:
         raise BadModelFile(f"{path.name} has tensors of other shapes than its name promises: {error}") from error
     missing = sorted(name for name in told["missing_keys"] if not name.endswith(COMPUTED))
