@@ -7,6 +7,7 @@ from pathlib import Path
 
 from webui.extensions.api import (
     Assets,
+    Fetchable,
     InvalidRequest,
     Panel,
     ResultFile,
@@ -16,9 +17,12 @@ from webui.extensions.api import (
     hookimpl,
 )
 
-from . import previews, routes
+from . import detecting, previews, routes
 from .catalog import find_model, models_in
 from .folders import folders_of
+from .preprocessors import hed_package
+from .preprocessors.registry import PREPROCESSORS
+from .preprocessors.weights import offers, with_weights
 from .units import NO_MODEL, ControlNet, Unit
 
 SECTION = Section("control_net", "ControlNet", "controlnet")
@@ -60,7 +64,7 @@ def register_assets():
 
 @hookimpl
 def register_jobs():
-    return [previews.KIND]
+    return [detecting.KIND, previews.KIND]
 
 
 @hookimpl
@@ -76,7 +80,7 @@ def revise_request(request, easel):
         return None
     most = easel.settings.snapshot().replace(**request.overrides)["control_net_unit_count"]
     models = models_in(folders_of(easel))
-    units = [checked(unit, number, request, models) for number, unit in enumerate(group.units[: int(most)])]
+    units = [checked(unit, number, request, models, easel) for number, unit in enumerate(group.units[: int(most)])]
     changed = group.replace(units=tuple(units))
     unheeded = [
         f"ControlNet unit {number}: the union control type has no effect in this version."
@@ -87,28 +91,30 @@ def revise_request(request, easel):
     return request.replace(extensions=extensions, remarks=(*request.remarks, *unheeded))
 
 
-def checked(unit: Unit, number: int, request, models) -> Unit:
-    """The unit with its model found. Raises: InvalidRequest, NotFound."""
+def checked(unit: Unit, number: int, request, models, easel) -> Unit:
+    """The unit with its files found. Raises: InvalidRequest, NotFound."""
     if not unit.enabled:
         return unit
     preprocessor = unit.preprocessor
-    if preprocessor.needs:
-        raise InvalidRequest(
-            f'ControlNet unit {number}: the preprocessor "{preprocessor.label}" needs {preprocessor.needs}, which this '
-            "version can't run yet; choose another, or load a finished map with the preprocessor none."
-        )
+    preprocessor.require_runnable()
     if unit.image is None and request.image is None:
         raise InvalidRequest(f"ControlNet unit {number} has no picture; load one, or disable the unit.")
     if unit.guidance_start > unit.guidance_end:
         raise InvalidRequest(
             f"ControlNet unit {number} starts at {unit.guidance_start:g} and ends before, at {unit.guidance_end:g}."
         )
-    if preprocessor.model_free and not preprocessor.needs:
+    if preprocessor.model_free:
         raise InvalidRequest(f'ControlNet unit {number}: "{preprocessor.label}" isn\'t there in this version yet.')
     if unit.model in ("", NO_MODEL):
         raise InvalidRequest(f"ControlNet unit {number} has no model; choose one, or disable the unit.")
     _ = unit.weights
-    return unit.replace(file=str(find_model(unit.model, models).path))
+    return with_weights(unit, easel).replace(file=str(find_model(unit.model, models).path))
+
+
+@hookimpl
+def register_choices(choices):
+    needs = {item.label: item.needs for item in PREPROCESSORS}
+    choices.add(*(Fetchable(name, files) for name, files in offers(needs)), hed_package.FETCHABLE)
 
 
 @hookimpl

@@ -20,6 +20,7 @@ from webui.extensions.api import InvalidRequest, WebuiError
 from .catalog import control_types, models_in
 from .folders import folders_of
 from .preprocessors.registry import Preprocessor, Slider
+from .preprocessors.weights import with_weights
 from .presets import FILE, KEPT, PresetStore
 from .previews import KIND, Preview, Previewed, read_poses
 from .units import INPUT_MODES, NO_MODEL, Unit, find_preprocessor
@@ -249,7 +250,7 @@ class UnitsPanel:
         return {self._of(event, "image")["enabled"]: True}
 
     def _of(self, event: gr.EventData, name: str) -> dict[str, Component]:
-        """The unit whose component this is an event of."""
+        """The unit whose component this is an event of; a component that was updated has another number."""
         assert event.target is not None
         return next(
             unit for unit in self.units if unit[name].elem_id == event.target.elem_id
@@ -315,8 +316,8 @@ class UnitsPanel:
             raise InvalidRequest(NO_PICTURE)
         files = {part: _content(values[unit[part]]) for part in ("image", "mask")}
         wanted = Unit.checked(**given, **files)
-        wanted.preprocessor  # noqa: B018  # told at once when there is none of that name
-        self.easel.jobs.submit(KIND, Preview(wanted, number, *size), job_id=job_id)
+        wanted.preprocessor.require_runnable()
+        self.easel.jobs.submit(KIND, Preview(with_weights(wanted, self.easel), number, *size), job_id=job_id)
 
     def show_preview(self, job_id: str) -> tuple[Any, str, Any]:
         """The map as a file, and of which unit it is; or a sentence."""

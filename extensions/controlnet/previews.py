@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 from webui.extensions.api import Easel, InvalidRequest, JobContext, JobKind, encode_image
 
@@ -15,7 +16,7 @@ LONGEST_POSES = 4 << 20
 
 @dataclass(frozen=True)
 class Preview:
-    """What is asked for. unit: with its picture; number: which it is on its form.
+    """What is asked for. unit: with its picture, and the files of its network found; number: which it is on its form.
 
     width, height: of what is to be generated, for Pixel Perfect. poses: OpenPose's JSON, to be drawn in place of the
     picture; "" for none.
@@ -40,19 +41,19 @@ class Previewed:
 def run(easel: Easel, asked: Preview, job: JobContext) -> Previewed:
     """In the worker. Raises: InvalidRequest."""
     from . import maps
+    from .preprocessors.poses import draw_poses
 
     job.text("Preprocessing")
     if asked.poses:
-        from .preprocessors.poses import draw_poses
-
-        found, poses = draw_poses(read_poses(asked.poses)), asked.poses
+        pose: Any = read_poses(asked.poses)
+        drawn = maps.Drawn(draw_poses(pose), pose)
     else:
         source = maps.read_input(asked.unit, asked.number, None)
-        request = maps.Request(asked.width, asked.height)
-        found, poses = maps.detected(asked.unit, source, request), ""
+        drawn = maps.detect(asked.unit, source, maps.Request(asked.width, asked.height), easel.models)
     if job.interrupted:
         return Previewed(b"", asked.number)
-    return Previewed(encode_image(maps.picture_of(found), "png", None), asked.number, poses)
+    poses = json.dumps(drawn.pose) if drawn.pose is not None else ""
+    return Previewed(encode_image(maps.picture_of(drawn.map), "png", None), asked.number, poses)
 
 
 KIND = JobKind("controlnet.preview", run, Preview, Previewed, "ControlNet preview")

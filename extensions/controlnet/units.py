@@ -33,7 +33,7 @@ OLD_RESIZE_MODES = {
     3: "Just Resize",
 }
 OLD_NAMES = {"input_image": "image", "mask_image": "mask", "lowvram": "low_vram", "guidance": "guidance_end"}
-OWN_NAMES = ("file", "batch_files")
+OWN_NAMES = ("file", "batch_files", "weights_at")
 """What no client may send: it is found when the job is submitted."""
 MOST_UNITS = 10
 HIDDEN = 0.5
@@ -74,6 +74,8 @@ class Unit(Params):
     """Where the model lies; written when the job is submitted."""
     batch_files: tuple[str, ...] = ()
     """The pictures of a batch in a folder of the server, one a turn; written when the job is submitted."""
+    weights_at: str = ""
+    """Where the files of the preprocessor's network lie, one path a line; written when the job is submitted."""
 
     @classmethod
     def from_api(cls, args: list[Any] | dict[str, Any]) -> Mapping[str, Any]:

