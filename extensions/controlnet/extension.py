@@ -17,16 +17,15 @@ from webui.extensions.api import (
     hookimpl,
 )
 
-from . import detecting, previews, routes
+from . import detecting, previews, routes, turns
 from .catalog import find_model, models_in
 from .folders import folders_of
 from .preprocessors import hed_package
 from .preprocessors.registry import PREPROCESSORS
 from .preprocessors.weights import offers, with_weights
-from .units import NO_MODEL, ControlNet, Unit
+from .units import NO_MODEL, SIMPLE, ControlNet, Unit
 
 SECTION = Section("control_net", "ControlNet", "controlnet")
-GUIDES = "controlnet.maps"
 
 
 @hookimpl
@@ -80,15 +79,23 @@ def revise_request(request, easel):
         return None
     most = easel.settings.snapshot().replace(**request.overrides)["control_net_unit_count"]
     models = models_in(folders_of(easel))
-    units = [checked(unit, number, request, models, easel) for number, unit in enumerate(group.units[: int(most)])]
-    changed = group.replace(units=tuple(units))
+    units = [
+        turns.with_files(checked(each, number, request, models, easel), number, easel)
+        for number, unit in enumerate(group.units[: int(most)])
+        for each in turns.unfolded(unit, number)
+    ]
     unheeded = [
         f"ControlNet unit {number}: the union control type has no effect in this version."
         for number, unit in enumerate(units)
         if unit.enabled and unit.union_control_type != "Unknown"
     ]
-    extensions = {**request.extensions, ControlNet.__name__: changed}
-    return request.replace(extensions=extensions, remarks=(*request.remarks, *unheeded))
+    request = request.replace(remarks=(*request.remarks, *unheeded))
+    return turns.with_turns(request, group.replace(units=tuple(units)))
+
+
+@hookimpl
+def revise_plan(plan):
+    return turns.with_same_seeds(plan)
 
 
 def checked(unit: Unit, number: int, request, models, easel) -> Unit:
@@ -97,7 +104,7 @@ def checked(unit: Unit, number: int, request, models, easel) -> Unit:
         return unit
     preprocessor = unit.preprocessor
     preprocessor.require_runnable()
-    if unit.image is None and request.image is None:
+    if unit.input_mode == SIMPLE and unit.image is None and request.image is None:
         raise InvalidRequest(f"ControlNet unit {number} has no picture; load one, or disable the unit.")
     if unit.guidance_start > unit.guidance_end:
         raise InvalidRequest(
@@ -127,7 +134,7 @@ def revise_pass(parts, this_pass):
     from .preparing import guides_for
     from .steering import Steering
 
-    guides = guides_for(group, this_pass)
+    guides = guides_for(turns.in_turn(group, this_pass), this_pass)
     return replace(parts, hooks=(*parts.hooks, Steering(guides, this_pass))) if guides else None
 
 
@@ -138,19 +145,24 @@ def finish_batch(pictures, this_pass):
         return None
     from .preparing import finished
 
+    turns.remember_last(pictures, this_pass)
     return [replace(picture, image=finished(picture.image, group, this_pass)) for picture in pictures]
 
 
 @hookimpl
 def finish(result, plan, state, save_file):
     """The maps, after the pictures: of each unit the one of the second pass first."""
-    maps = state.get(GUIDES, {})
     settings = plan.settings
     files = []
-    for (number, _), picture in sorted(maps.items(), key=lambda item: (item[0][0], -item[0][1])):
+    shown = [item for maps in (*state.get(turns.EARLIER, ()), state.get(turns.MAPS, {})) for item in _in_order(maps)]
+    for (number, _), picture in shown:
         data = encode_image(picture, "png", None)
         if settings["control_net_detectmap_autosaving"]:
             files.append(save_file(data, "png", "image/png", "control map"))
         elif not settings["control_net_no_detectmap"] and plan.extension(ControlNet).enabled[number].save_detected_map:
             files.append(ResultFile(data, "image/png", "", *picture.size, role="control map"))
     return files
+
+
+def _in_order(maps):
+    return sorted(maps.items(), key=lambda item: (item[0][0], -item[0][1]))

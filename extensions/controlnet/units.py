@@ -33,7 +33,7 @@ OLD_RESIZE_MODES = {
     3: "Just Resize",
 }
 OLD_NAMES = {"input_image": "image", "mask_image": "mask", "lowvram": "low_vram", "guidance": "guidance_end"}
-OWN_NAMES = ("file", "batch_files", "weights_at")
+OWN_NAMES = ("file", "batch_files", "weights_at", "turns")
 """What no client may send: it is found when the job is submitted."""
 MOST_UNITS = 10
 HIDDEN = 0.5
@@ -155,11 +155,14 @@ def find_preprocessor(name: str) -> Preprocessor:
 class ControlNet(Params, title="ControlNet"):
     """Up to ten units, each of which steers the picture by another one."""
 
-    units: tuple[Unit, ...] = group_list(Unit, count=3, most=MOST_UNITS, count_setting="control_net_unit_count")
+    units: tuple[Unit, ...] = group_list(Unit, count=3, count_setting="control_net_unit_count")
+    turns: int = 0
+    """How many pictures the units of a batch have, one after the other; written when the job is submitted."""
 
     @classmethod
     def from_api(cls, args: list[Any] | dict[str, Any]) -> Mapping[str, Any]:
-        return {"units": args} if isinstance(args, list) else args
+        values = {"units": args} if isinstance(args, list) else args
+        return {name: value for name, value in values.items() if name not in OWN_NAMES}
 
     @property
     def enabled(self) -> tuple[Unit, ...]:
