@@ -158,7 +158,7 @@ def build_services(flags: Flags) -> Services:
     services = Services(**vars(parts), jobs=jobs, problems=(*problems, *jobs.problems))
     catalogs = Catalogs(checkpoints, parts.networks, vaes)
     lists, folder = partial(choices_of, services), partial(folder_of, services)
-    host.started(Easel(paths, settings, jobs, catalogs, choices, lists, hashes, folder, extra))
+    host.started(Easel(paths, settings, jobs, catalogs, choices, lists, folder, hashes, extra))
     return services
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast, get_ar
 
 from webui.core.errors import InvalidRequest, NotFound, nearest
 from webui.core.operations import CodeFormerRestoring, GFPGANRestoring, Upscaling
+from webui.core.packaged import FETCHABLE, Fetchable
 from webui.core.params import Params
 
 if TYPE_CHECKING:
@@ -432,9 +433,13 @@ EXTRAS_STEPS = (
 SAME_CHECKPOINT, SAME_SAMPLER, SAME_SCHEDULER = "Use same checkpoint", "Use same sampler", "Use same scheduler"
 
 
-Choice: TypeAlias = Sampler | Scheduler | Upscaler | FaceRestorer | Captioner | NetworkKind | ExtrasStep | Axis | Script
+Choice: TypeAlias = (
+    Sampler | Scheduler | Upscaler | FaceRestorer | Captioner | NetworkKind | ExtrasStep | Axis | Script | Fetchable
+)
 KINDS: tuple[type[Any], ...] = get_args(Choice)
-C = TypeVar("C", Sampler, Scheduler, Upscaler, FaceRestorer, Captioner, NetworkKind, ExtrasStep, Axis, Script)
+C = TypeVar(
+    "C", Sampler, Scheduler, Upscaler, FaceRestorer, Captioner, NetworkKind, ExtrasStep, Axis, Script, Fetchable
+)
 
 
 class Choices:
@@ -444,7 +449,7 @@ class Choices:
 
     def __init__(self) -> None:
         self._sources: dict[type[Any], list[Callable[[], Iterable[Any]]]] = {kind: [] for kind in KINDS}
-        for own in (SAMPLERS, SCHEDULERS, UPSCALERS, EXTRAS_STEPS):
+        for own in (SAMPLERS, SCHEDULERS, UPSCALERS, EXTRAS_STEPS, FETCHABLE):
             self.add(*own)
 
     def add(self, *items: Choice) -> None:

@@ -34,9 +34,9 @@ class Easel:
 
     choices: everything that can be chosen by name, such as `choices.all(Axis)`; ask whenever it is shown.
     choices_of: what a setting may be now; empty when anything goes.
+    folder_of: the folder that a visitor names, below the data folder unless absolute; raises Refused for one that they
+        may not use, InvalidRequest.
     hashes: what is known of files' hashes. model_roots: further folders with models, as `folders_of` takes them.
-    folder_of: the folder that a user names, as far as they may: below the data folder unless absolute. Raises: Refused,
-        InvalidRequest.
     models: who loads checkpoints; only while a job runs, in its thread, else None.
     """
 
@@ -46,8 +46,8 @@ class Easel:
     catalogs: Catalogs
     choices: Choices
     choices_of: Callable[[Setting], Sequence[str]]
-    hashes: HashCache
     folder_of: Callable[[str], Path]
+    hashes: HashCache
     model_roots: Sequence[str | Path] = ()
     models: Any = None
 
