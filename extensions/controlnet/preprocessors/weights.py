@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ FOLDERS = (FOLDER, "ControlNet/annotators", "ControlNetPreprocessor")
 """All that they are looked for in, below folders of models; the others are those of earlier versions and of Forge."""
 OLD = Path("extensions", "sd-webui-controlnet", "annotator", "downloads")
 """Where sd-webui-controlnet keeps them, in an install of A1111."""
-SUFFIXES = (".pth", ".pt", ".bin", ".safetensors", ".onnx", ".ckpt")
+SHIPPED = Path(__file__).parents[1] / "weights"
+SUFFIXES = (".pth", ".pt", ".bin", ".safetensors", ".onnx", ".ckpt", ".json")
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,8 @@ ANYTHING_V2 = Weights(
 )  # fmt: skip
 NORMAL_BAE = _annotator("scannet.pt", 291.0, "MIT")
 BODY = _annotator("body_pose_model.pth", 209.3, _OPENPOSE)
+BODY_ALONE = replace(BODY, also=("movenet-multipose.json",))
+"""The second ships."""
 HAND = _annotator("hand_pose_model.pth", 147.3, _OPENPOSE)
 FACE = _annotator("facenet.pth", 153.7, _OPENPOSE)
 YOLOX = Weights("yolox_l.onnx", _DWPOSE + "yolox_l.onnx", 216.7, "Apache-2.0")
@@ -123,6 +126,7 @@ class Shelf:
         installs = [Path(root) for root in easel.model_roots if "=" not in str(root)]
         installs += [install.parent for install in installs if install.name == "models"]
         roots += [install / OLD for install in (easel.paths.data, *installs)]
+        roots.append(SHIPPED)
         self.files = FileCatalog(roots, SUFFIXES)
 
     def find(self, weights: Weights) -> Path | None:
