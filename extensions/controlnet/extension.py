@@ -20,7 +20,7 @@ from . import detecting, routes
 from .catalog import find_model, models_in
 from .preprocessors import hed_package
 from .preprocessors.registry import PREPROCESSORS
-from .preprocessors.weights import offers, with_weights
+from .preprocessors.weights import BODY, offers, with_weights
 from .units import NO_MODEL, ControlNet, Unit
 
 SECTION = Section("control_net", "ControlNet", "controlnet")
@@ -83,6 +83,11 @@ def revise_request(request, easel):
         f"ControlNet unit {number}: the union control type has no effect in this version."
         for number, unit in enumerate(units)
         if unit.enabled and unit.union_control_type != "Unknown"
+    ]
+    unheeded += [
+        f"ControlNet unit {number}: {BODY.name} isn't there, so people are found by MoveNet, which ships."
+        for number, unit in enumerate(units)
+        if unit.enabled and unit.weights_at.endswith(".json")
     ]
     extensions = {**request.extensions, ControlNet.__name__: changed}
     return request.replace(extensions=extensions, remarks=(*request.remarks, *unheeded))

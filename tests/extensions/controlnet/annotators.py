@@ -53,7 +53,9 @@ def _pidinet() -> dict[str, Any]:
 def _teed() -> Weights:
     from controlnet_aux.teed.ted import TED
 
-    return TED().state_dict()
+    weights = TED().state_dict()
+    weights["block_cat.DWconv2.weight"] *= 500  # so that random edges have all greys
+    return weights
 
 
 def _mlsd() -> Weights:
@@ -77,8 +79,8 @@ def _anime() -> Weights:
 
 def _manga() -> Weights:
     weights = MangaLines().state_dict()
-    weights["conv15.model.2.weight"] *= 400  # so that random lines have all greys
-    weights["conv15.model.2.bias"] += 128
+    weights["conv15.model.2.weight"] *= 15  # so that random lines have all greys
+    weights["conv15.model.2.bias"] += 60
     return weights
 
 
@@ -163,7 +165,7 @@ def depth_anything(width: int = 64, layers: int = 12, fused: int = 16, last: int
 def _lama() -> Weights:
     from spandrel.architectures.LaMa import LaMa
 
-    weights = LaMa().state_dict()
+    weights = LaMa(in_nc=4).state_dict()
     return {name.replace("model.model", "generator.model"): value for name, value in weights.items()}
 
 
@@ -227,8 +229,9 @@ def segmenter(folder: Path, kind: str) -> None:
 
 
 def scene(width: int, height: int) -> np.ndarray:
-    """(H, W, 3): smooth colours with a sharp square."""
+    """(H, W, 3): smooth colours with a sharp square and a dark line."""
     across, down = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
     picture = np.stack([across, down, 255 - across], axis=2).astype(np.uint8)
     picture[height // 4 : height // 2, width // 4 : width // 2] = (250, 240, 20)
+    picture[height // 2 : height // 2 + 4] = 0
     return picture

@@ -23,10 +23,14 @@ from webui.services.services import Services
 torch = pytest.importorskip("torch")
 pytest.importorskip("controlnet_aux")
 
+from extensions.controlnet import maps  # noqa: E402
 from extensions.controlnet.preprocessors import palettes, poses  # noqa: E402
+from extensions.controlnet.preprocessors.weights import with_weights  # noqa: E402
+from extensions.controlnet.units import Unit  # noqa: E402
 from tests.extensions.controlnet import annotators  # noqa: E402
 from tests.extensions.controlnet.annotators import scene  # noqa: E402
 from tests.extensions.controlnet.onnx_files import constant_network  # noqa: E402
+from webui.models.manager import ModelManager  # noqa: E402
 
 Picture = Any
 Ask = Callable[..., dict[str, Any]]
@@ -286,16 +290,47 @@ def test_a_file_that_is_not_what_it_should_be_is_told(ask: Ask, folder: Path, co
             path.write_bytes(kept)
 
 
-def test_networks_stay_within_the_memory_budget_and_can_be_unloaded(services: Services, ask: Ask, folder: Path) -> None:
-    annotators.written(folder, "7_model.pth")
-    ask("softedge_teed", scene(64, 64), **sized())
-    ask("softedge_teed", scene(64, 64), **sized())
-    models = services.jobs.engine.models  # type: ignore[attr-defined]
-    loaded = [item for item in models.peek() if "load_teed" in item.name]
-    assert len(loaded) == 1
-    assert loaded[0].bytes == (folder / "7_model.pth").stat().st_size
+@pytest.fixture
+def models(services: Services) -> ModelManager:
+    """One of the test's own, since the worker's is its engine's."""
+    return ModelManager(services.checkpoints, services.flags)
+
+
+def unit_of(services: Services, module: str, picture: Picture, **more: Any) -> Unit:
+    unit = Unit(enabled=True, module=module, image=base64.b64decode(encoded(picture)), processor_res=64, **more)
+    found: Unit = with_weights(unit, services.host.easel)
+    return found
+
+
+def test_networks_are_lent_within_the_memory_budget(services: Services, models: ModelManager, folder: Path) -> None:
+    file = annotators.written(folder, "7_model.pth")
+    for side in (64, 72):
+        unit = unit_of(services, "softedge_teed", scene(side, side))
+        maps.detect(unit, maps.read_input(unit, 0, None), maps.Request(64, 64), models)
+    (loaded,) = [item for item in models.peek() if "load_teed" in item.name]
+    assert loaded.bytes == file.stat().st_size
     models.unload()
-    assert not [item for item in models.peek() if "load_teed" in item.name]
+    assert models.peek() == ()
+
+
+def test_a_map_is_made_once_for_a_picture_and_its_sliders(
+    services: Services, models: ModelManager, folder: Path
+) -> None:
+    annotators.written(folder, "7_model.pth")
+
+    def made(picture: Picture, **more: Any) -> Picture:
+        unit = unit_of(services, "softedge_teed", picture, **more)
+        return maps.detect(unit, maps.read_input(unit, 0, None), maps.Request(64, 64), models).map
+
+    first = made(scene(64, 64))
+    assert made(scene(64, 64)) is first
+    assert made(scene(64, 64), threshold_a=5) is not first
+    assert made(scene(64, 64)[::-1]) is not first
+    assert made(scene(64, 64)) is first
+    for number in range(maps.KeptMaps.MOST):
+        made(np.full((64, 64, 3), number, np.uint8))
+    assert made(scene(64, 64)) is not first
+    assert (made(scene(64, 64)) == first).all()
 
 
 def kinds_of_pictures() -> dict[str, Image.Image]:
@@ -303,7 +338,7 @@ def kinds_of_pictures() -> dict[str, Image.Image]:
     palette = colours.quantize(16)
     clear = palette.copy()
     clear.info["transparency"] = 3
-    deep = Image.fromarray((np.asarray(colours.convert("L")).astype(np.uint16) * 257))
+    deep = Image.fromarray(np.asarray(colours.convert("L")).astype(np.uint16) * 257)
     return {
         "palette": palette,
         "transparent palette": clear,
