@@ -14,6 +14,7 @@ from webui.extensions.api import InvalidRequest
 
 from . import detecting
 from .catalog import control_types, models_in
+from .folders import folders_of
 from .preprocessors.registry import PREPROCESSORS
 from .preprocessors.weights import with_weights
 from .units import Unit, find_preprocessor
@@ -31,7 +32,7 @@ class Detect(BaseModel):
     low_vram: bool = False
 
 
-def add(app, easel, folders_of) -> None:
+def add(app, easel) -> None:
     from fastapi import APIRouter
 
     router = APIRouter(prefix="/controlnet", tags=["ControlNet"])

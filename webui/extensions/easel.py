@@ -34,6 +34,7 @@ class Easel:
 
     choices: everything that can be chosen by name, such as `choices.all(Axis)`; ask whenever it is shown.
     choices_of: what a setting may be now; empty when anything goes.
+    folder_of: the folder of the server that a visitor names; raises Refused for one that they may not use.
     hashes: what is known of files' hashes. model_roots: further folders with models, as `folders_of` takes them.
     models: who loads checkpoints; only while a job runs, in its thread, else None.
     """
@@ -44,6 +45,7 @@ class Easel:
     catalogs: Catalogs
     choices: Choices
     choices_of: Callable[[Setting], Sequence[str]]
+    folder_of: Callable[[str], Path]
     hashes: HashCache
     model_roots: Sequence[str | Path] = ()
     models: Any = None

@@ -15,6 +15,7 @@ from webui.core.values import ParamSpec
 from webui.extensions.page import Slot
 from webui.services.choices import choices_of
 from webui.services.forms import EXTENSIONS, NO_SCRIPT, SCRIPT
+from webui.ui.job_panel import JobPanel
 from webui.ui.widgets import input_accordion, widget
 
 if TYPE_CHECKING:
@@ -87,6 +88,12 @@ class GroupPanel:
                 assert found is not None, f"{group.__name__}.{part} is no group"
                 group = found
         self._place_group(group, prefix + "." if prefix else "")
+
+    def jobs(self, name: str) -> JobPanel:
+        """Where jobs of the panel's own are started, watched and stopped: lay out its buttons and its log, then wire
+        it by `submits` and `shows`. name: the beginning of its element ids, after the form's.
+        """
+        return JobPanel(self._column.services, f"{self.form}_{name}")
 
     def field(self, path: str) -> Component:
         """The form's component of another parameter, if it stands already: "width", "hires.scale"."""
