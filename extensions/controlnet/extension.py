@@ -18,8 +18,7 @@ from webui.extensions.api import (
 )
 
 from . import detecting, previews, routes, turns
-from .catalog import find_model, models_in
-from .folders import folders_of
+from .catalog import find_model
 from .preprocessors import hed_package
 from .preprocessors.registry import PREPROCESSORS
 from .preprocessors.weights import BODY, offers, with_weights
@@ -78,9 +77,8 @@ def revise_request(request, easel):
     if group is None or not group.enabled:
         return None
     most = easel.settings.snapshot().replace(**request.overrides)["control_net_unit_count"]
-    models = models_in(folders_of(easel))
     units = [
-        turns.with_files(checked(each, number, request, models, easel), number, easel)
+        turns.with_files(checked(each, number, request, easel), number, easel)
         for number, unit in enumerate(group.units[: int(most)])
         for each in turns.unfolded(unit, number)
     ]
@@ -103,7 +101,7 @@ def revise_plan(plan):
     return turns.with_same_seeds(plan)
 
 
-def checked(unit: Unit, number: int, request, models, easel) -> Unit:
+def checked(unit: Unit, number: int, request, easel) -> Unit:
     """The unit with its files found. Raises: InvalidRequest, NotFound."""
     if not unit.enabled:
         return unit
@@ -120,7 +118,7 @@ def checked(unit: Unit, number: int, request, models, easel) -> Unit:
     if unit.model in ("", NO_MODEL):
         raise InvalidRequest(f"ControlNet unit {number} has no model; choose one, or disable the unit.")
     _ = unit.weights
-    return with_weights(unit, easel).replace(file=str(find_model(unit.model, models).path))
+    return with_weights(unit, easel).replace(file=str(find_model(unit.model, easel)))
 
 
 @hookimpl
