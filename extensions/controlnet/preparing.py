@@ -131,7 +131,7 @@ def _guide(unit: Unit, number: int, this_pass: Any, draws: Draws) -> Guide | Non
     hints = {}
     for place, sampling in [(0, plan.first)] + ([(1, plan.hires.sampling)] if plan.hires else []):
         request = _request(this_pass, sampling)
-        found = maps.fitted(unit, maps.detected(unit, source, request), request)
+        found = maps.fitted(unit, maps.detected(unit, source, request, this_pass.models), request)
         kept.setdefault((number, place), found)
         hints[place] = _lasting(this_pass, number, place, found)
     if not _takes_part(unit, this_pass):
