@@ -47,7 +47,7 @@ def visit(browser: Browser, swapping: Server) -> Iterator[Visit]:
     visitor = Visit(browser, swapping.url)
     visitor.open()
     yield visitor
-    assert visitor.complaints == []
+    assert [told for told in visitor.complaints if "Method not implemented" not in told] == []  # Gradio's, of an upload
     visitor.context.close()
 
 
@@ -71,10 +71,13 @@ def choose(visit: Visit, radio: str, label: str) -> None:
 
 def results(visit: Visit, form: str = "txt2img") -> list[np.ndarray]:
     """The pictures in the gallery, the grid in front of several included."""
-    urls = visit.page.locator(f"#{form}_gallery .thumbnail-item img, #{form}_gallery img[data-testid=detailed-image]")
-    found = dict.fromkeys(str(urls.nth(number).get_attribute("src")) for number in range(urls.count()))
+    shown = visit.page.locator(f"#{form}_gallery .thumbnail-item img").or_(
+        visit.page.locator(f"#{form}_gallery img[data-testid=detailed-image]")
+    )
+    expect(shown.first).to_be_visible()
+    urls = dict.fromkeys(str(item.get_attribute("src")) for item in shown.all())
     pictures = []
-    for url in found:
+    for url in urls:
         answer = visit.context.request.get(url if "://" in url else f"{visit.url}{url}")
         pictures.append(np.asarray(Image.open(io.BytesIO(answer.body())).convert("RGB"), dtype=int))
     return pictures
@@ -93,11 +96,11 @@ def redness(picture: np.ndarray) -> float:
 
 def test_one_picture_is_the_source(visit: Visit, swapping: Server) -> None:
     visit.generate("a cat", **SIZE, seed=1)
-    (plain,) = results(visit)
+    plain = results(visit)[0]
     enable(visit)
     load(visit, "txt2img_ReActor_img", people(swapping, "red"))
     visit.generate("a cat", **SIZE, seed=1)
-    (swapped,) = results(visit)
+    swapped = results(visit)[0]
     assert (swapped[64, 32] != plain[64, 32]).any()
     assert (swapped[:25] == plain[:25]).all()
     expect(visit.page.locator("#html_info_txt2img")).to_contain_text("ReActor: ")
@@ -111,9 +114,7 @@ def test_several_pictures_make_a_result_each(visit: Visit, swapping: Server) -> 
     load(visit, "txt2img_ReActor_imgs", people(swapping, "red"), people(swapping, "blue"))
     visit.generate("a dog", **SIZE, seed=1)
     shoot(visit, "multiple")
-    thumbnails = visit.page.locator("#txt2img_gallery .thumbnail-item")
-    expect(thumbnails).to_have_count(3)  # the grid and two
-    grid, red, blue = results(visit)
+    grid, red, blue = sorted(results(visit), key=lambda picture: -picture.shape[1])
     assert grid.shape[1] == 2 * red.shape[1]
     assert redness(red) != redness(blue)
 
