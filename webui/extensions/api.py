@@ -23,11 +23,12 @@ from webui.core.choices import (
 )
 from webui.core.errors import BadModelFile, InvalidRequest, NotFound, NotSaved, Refused, WebuiError
 from webui.core.files import atomic_file
-from webui.core.grids import Legend, make_grid, with_legends
+from webui.core.grids import Legend, Tiling, grid_rows, make_grid, with_legends
 from webui.core.hooks import DenoiserHook, Residuals, Row, Step
 from webui.core.joining import joined
+from webui.core.packaged import Fetchable, HubFile, Package, PackagedWeights
 from webui.core.params import Params, group_list, param, picture, title_of
-from webui.core.pictures import decoded_picture, encode_image
+from webui.core.pictures import decoded_picture, encode_image, flattened
 from webui.core.request import FromImage, GenerationRequest, GenerationResult, Inpaint, Variation, drawn
 from webui.core.results import COMPOSITE, Picture, ResultFile
 from webui.core.settings import Section, Setting
@@ -54,11 +55,13 @@ __all__ = [
     "Easel",
     "ExtrasStep",
     "FaceRestorer",
+    "Fetchable",
     "FileCatalog",
     "FromImage",
     "GenerationRequest",
     "GenerationResult",
     "HashedCatalog",
+    "HubFile",
     "Inpaint",
     "InvalidRequest",
     "JobContext",
@@ -68,6 +71,8 @@ __all__ = [
     "NetworkKind",
     "NotFound",
     "NotSaved",
+    "Package",
+    "PackagedWeights",
     "Panel",
     "Params",
     "Picture",
@@ -82,6 +87,7 @@ __all__ = [
     "Setting",
     "Step",
     "Tab",
+    "Tiling",
     "Upscaler",
     "Variation",
     "WebuiError",
@@ -93,6 +99,8 @@ __all__ = [
     "enlarge_picture",
     "find_faces",
     "fit_picture",
+    "flattened",
+    "grid_rows",
     "group_list",
     "hookimpl",
     "joined",

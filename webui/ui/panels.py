@@ -17,6 +17,7 @@ from webui.core.values import ParamSpec
 from webui.extensions.page import Slot
 from webui.services.choices import choices_of
 from webui.services.forms import EXTENSIONS, NO_SCRIPT, SCRIPT
+from webui.ui.job_panel import JobPanel
 from webui.ui.widgets import input_accordion, widget
 
 if TYPE_CHECKING:
@@ -100,6 +101,12 @@ class GroupPanel:
     def placed(self, path: str) -> Component:
         """The component that stands for a parameter of the group already."""
         return self._column.fields[f"{EXTENSIONS}.{self.group.__name__}.{path}"]
+
+    def jobs(self, name: str) -> JobPanel:
+        """Where jobs of the panel's own are started, watched and stopped: lay out its buttons and its log, then wire
+        it by `submits` and `shows`. name: the beginning of its element ids, after the form's.
+        """
+        return JobPanel(self._column.services, f"{self.form}_{name}")
 
     def field(self, path: str) -> Component:
         """The form's component of another parameter, if it stands already: "width", "hires.scale"."""
