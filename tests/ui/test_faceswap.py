@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 import os
@@ -190,26 +189,33 @@ def test_without_a_source_one_sentence_says_so(visit: Visit) -> None:
     visit.complaints.clear()
 
 
-def test_the_source_picture_of_img2img_is_swapped(visit: Visit, swapping: Server) -> None:
+def test_the_source_picture_of_img2img_is_swapped(visit: Visit, swapping: Server, tmp_path: Path) -> None:
+    path = tmp_path / "ramp.png"
+    Image.linear_gradient("L").resize((128, 128)).convert("RGB").save(path)
     visit.page.get_by_role("tab", name="img2img").first.click()
-    picture = io.BytesIO()
-    Image.linear_gradient("L").resize((128, 128)).convert("RGB").save(picture, "PNG")
-    answer = visit.context.request.post  # the API makes the picture to compare with
+    load(visit, "img2img_image", path)
     enable(visit, "img2img")
     load(visit, "img2img_ReActor_img", people(swapping, "red"))
     visit.page.locator("#img2img_ReActor_swap_in_source input").check()
     visit.page.locator("#img2img_ReActor_swap_in_generated input").uncheck()
-    expect(visit.page.locator("#img2img_ReActor_swap_in_source")).to_be_visible()
+    visit.generate("a ramp", tab="img2img", width=128, height=128, steps=2, denoising_strength=0)
     shoot(visit, "img2img")
-    body = {
-        "init_images": [base64.b64encode(picture.getvalue()).decode()],
-        "alwayson_scripts": {},
-        "prompt": "x",
-        "steps": 2,
-        "width": 128,
-        "height": 128,
-    }
-    assert answer(f"{visit.url}/sdapi/v1/img2img", data=body).ok
+    swapped = results(visit, "img2img")[0]
+    assert redness(swapped) > 10
+    expect(visit.page.locator("#html_info_img2img")).to_contain_text("ReActor: ")
+
+
+def test_extras_swaps_a_picture(visit: Visit, swapping: Server) -> None:
+    visit.page.get_by_role("tab", name="Extras").first.click()
+    load(visit, "extras_image", people(swapping, "blue"))
+    visit.page.locator("#extras_extension_ReActorStep-checkbox input").check()
+    load(visit, "extras_ReActorStep_img", people(swapping, "red"))
+    with visit.job("extras"):
+        visit.page.click("#extras_generate")
+    expect(visit.page.locator("#html_info_extras")).to_contain_text("ReActor: True")
+    shoot(visit, "extras")
+    picture = results(visit, "extras")[0]
+    assert picture[320, 160, 0] > 100 > picture[10, 10, 0]
 
 
 def test_the_note_on_consent_goes_for_good(browser: Browser, swapping: Server) -> None:
