@@ -93,9 +93,9 @@ def test_a_script_either_expands_or_runs() -> None:
 
 
 def test_element_ids_are_those_of_the_original() -> None:
-    both = Script("Prompts from file or textbox", expand=lambda request: [])
+    both = Script("Prompts from file or textbox", expand=lambda request, settings: [])
     assert both.elem_id("txt2img", "file") == "script_txt2img_prompts_from_file_or_textbox_file"
-    one = Script("Poor man's outpainting", expand=lambda request: [], tabs=["img2img"])
+    one = Script("Poor man's outpainting", expand=lambda request, settings: [], tabs=["img2img"])
     assert one.elem_id("img2img", "pixels") == "script_poor_mans_outpainting_pixels"
 
 

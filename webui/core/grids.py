@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-ACTIVE, INACTIVE, STROKE = "#000000", "#999999", 4
+from webui.core.errors import InvalidRequest
+
+STROKE = 4
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
@@ -18,6 +21,37 @@ class Legend:
 
     text: str
     active: bool = True
+
+
+@dataclass(frozen=True)
+class LegendLook:
+    """Colours as Pillow knows them. font: a font's file, "" for the one built in."""
+
+    font: str = ""
+    active: str = "#000000"
+    inactive: str = "#999999"
+    background: str = "#ffffff"
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> LegendLook:
+        """As the settings say. Raises: InvalidRequest when the font can't be read."""
+        look = cls(
+            settings["font"],
+            settings["grid_text_active_color"],
+            settings["grid_text_inactive_color"],
+            settings["grid_background_color"],
+        )
+        try:
+            look.letters(10)
+        except OSError as error:
+            raise InvalidRequest(
+                f'The font "{look.font}" can\'t be read ({error}); choose another file in Settings, or none.'
+            ) from error
+        return look
+
+    def letters(self, size: int) -> Font:
+        """size: of the letters in pixels, at least 1. Raises: OSError when the font's file can't be read."""
+        return ImageFont.truetype(self.font, max(size, 1)) if self.font else ImageFont.load_default(max(size, 1))
 
 
 def make_grid(images: Sequence[Image.Image], rows: int, background: str) -> Image.Image:
@@ -37,7 +71,7 @@ def with_legends(
     columns: Sequence[Sequence[Legend]],
     rows: Sequence[Sequence[Legend]],
     margin: int = 0,
-    background: str = "#ffffff",
+    look: LegendLook = LegendLook(),
 ) -> Image.Image:
     """A grid with words over each column and left of each row, as A1111 measures it.
 
@@ -48,12 +82,12 @@ def with_legends(
     size = (width + height) // 25
     gap = size // 2
     left = width * 3 // 4 if any(rows) else 0
-    tops = [_wrapped(lines, size, width) for lines in columns]
-    sides = [_wrapped(lines, size, left) for lines in rows]
-    heights = [_height(lines, size, gap) for lines in tops]
+    tops = [_wrapped(lines, look, size, width) for lines in columns]
+    sides = [_wrapped(lines, look, size, left) for lines in rows]
+    heights = [_height(lines, look, size, gap) for lines in tops]
     top = max(heights) + gap * 2 if any(heights) else 0
     full = left + grid.width + margin * (len(columns) - 1), top + grid.height + margin * (len(rows) - 1)
-    sheet = Image.new("RGB", full, background)
+    sheet = Image.new("RGB", full, look.background)
     for column in range(len(columns)):
         for row in range(len(rows)):
             cell = grid.crop((column * width, row * height, (column + 1) * width, (row + 1) * height))
@@ -61,20 +95,16 @@ def with_legends(
     drawing = ImageDraw.Draw(sheet)
     for column, lines in enumerate(tops):
         middle = left + (width + margin) * column + width / 2
-        _write(drawing, lines, (middle, top / 2), size, gap, width)
+        _write(drawing, lines, look, (middle, top / 2), size, gap, width)
     for row, lines in enumerate(sides):
         middle = top + (height + margin) * row + height / 2
-        _write(drawing, lines, (left / 2, middle), size, gap, left)
+        _write(drawing, lines, look, (left / 2, middle), size, gap, left)
     return sheet
 
 
-def _font(size: int) -> Font:
-    return ImageFont.load_default(max(size, 1))
-
-
-def _wrapped(lines: Sequence[Legend], size: int, width: int) -> list[Legend]:
+def _wrapped(lines: Sequence[Legend], look: LegendLook, size: int, width: int) -> list[Legend]:
     """The lines, those that are too long broken between words."""
-    font = _font(size)
+    font = look.letters(size)
     return [Legend(part, line.active) for line in lines for part in _broken(line.text, font, width)]
 
 
@@ -89,31 +119,32 @@ def _broken(text: str, font: Font, width: int) -> Iterator[str]:
     yield line
 
 
-def _height(lines: Sequence[Legend], size: int, gap: int) -> int:
-    return sum(_line_height(line.text, size) + gap for line in lines) - gap if lines else 0
+def _height(lines: Sequence[Legend], look: LegendLook, size: int, gap: int) -> int:
+    return sum(_line_height(line.text, look, size) + gap for line in lines) - gap if lines else 0
 
 
-def _line_height(text: str, size: int) -> int:
-    return round(_font(size).getbbox(text or "A")[3])
+def _line_height(text: str, look: LegendLook, size: int) -> int:
+    return round(look.letters(size).getbbox(text or "A")[3])
 
 
 def _write(
     drawing: ImageDraw.ImageDraw,
     lines: Sequence[Legend],
+    look: LegendLook,
     middle: tuple[float, float],
     size: int,
     gap: int,
     width: int,
 ) -> None:
     """The lines one below the other, around the middle; one that is wider than `width` in smaller letters."""
-    x, y = middle[0], middle[1] - _height(lines, size, gap) / 2
+    x, y = middle[0], middle[1] - _height(lines, look, size, gap) / 2
     for line in lines:
-        height, fitting = _line_height(line.text, size), size
-        while fitting > 1 and _font(fitting).getlength(line.text) > width:
+        height, fitting = _line_height(line.text, look, size), size
+        while fitting > 1 and look.letters(fitting).getlength(line.text) > width:
             fitting -= 1
-        font, colour = _font(fitting), ACTIVE if line.active else INACTIVE
+        font, colour = look.letters(fitting), look.active if line.active else look.inactive
         drawing.text((x, y + height / 2), line.text, colour, font, "mm")
         if not line.active:
             half = font.getlength(line.text) / 2
-            drawing.line((x - half, y + height // 2, x + half, y + height // 2), INACTIVE, STROKE)
+            drawing.line((x - half, y + height // 2, x + half, y + height // 2), look.inactive, STROKE)
         y += height + gap

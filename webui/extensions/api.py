@@ -23,12 +23,24 @@ from webui.core.choices import (
 )
 from webui.core.errors import BadModelFile, InvalidRequest, NotFound, NotSaved, WebuiError
 from webui.core.files import atomic_file
-from webui.core.grids import Legend, make_grid, with_legends
+from webui.core.grids import Legend, LegendLook, make_grid, with_legends
 from webui.core.hooks import DenoiserHook, Residuals, Row, Step
+from webui.core.infotext import with_fields
 from webui.core.joining import joined
 from webui.core.params import Params, group_list, param, picture, title_of
 from webui.core.pictures import decoded_picture, encode_image
-from webui.core.request import FromImage, GenerationRequest, GenerationResult, Inpaint, Variation, drawn
+from webui.core.request import (
+    MAX_PICTURES,
+    FromImage,
+    GenerationRequest,
+    GenerationResult,
+    HiresFix,
+    Inpaint,
+    Refiner,
+    SamplerOptions,
+    Variation,
+    drawn,
+)
 from webui.core.results import Picture, ResultFile
 from webui.core.settings import Section, Setting
 from webui.extensions.easel import Easel
@@ -43,6 +55,7 @@ if TYPE_CHECKING:
     from webui import video
 
 __all__ = [
+    "MAX_PICTURES",
     "Assets",
     "Axis",
     "BadModelFile",
@@ -56,12 +69,14 @@ __all__ = [
     "FromImage",
     "GenerationRequest",
     "GenerationResult",
+    "HiresFix",
     "HashedCatalog",
     "Inpaint",
     "InvalidRequest",
     "JobContext",
     "JobKind",
     "Legend",
+    "LegendLook",
     "ModelFile",
     "NetworkKind",
     "NotFound",
@@ -69,10 +84,12 @@ __all__ = [
     "Panel",
     "Params",
     "Picture",
+    "Refiner",
     "Residuals",
     "ResultFile",
     "Row",
     "Sampler",
+    "SamplerOptions",
     "Scheduler",
     "Script",
     "Section",
@@ -97,6 +114,7 @@ __all__ = [
     "read_weights",
     "title_of",
     "video",
+    "with_fields",
     "with_legends",
 ]
 
