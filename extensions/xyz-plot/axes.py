@@ -104,7 +104,7 @@ def vae(label, easel):
 
     def apply(request, name):
         special = next((known for known in ("Automatic", "None") if known.lower() == name.lower()), None)
-        return overridden(request, "sd_vae", special or vaes.find(name).file_name)
+        return overridden(request, "sd_vae", special or vaes.find(name).name)
 
     return Axis(label, apply, vaes.names, cost=0.7)
 

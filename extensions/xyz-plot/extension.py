@@ -1,5 +1,6 @@
 """The script X/Y/Z plot: pictures of every combination of the values of up to three parameters, laid out as grids."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -8,8 +9,9 @@ from pydantic import field_validator
 from webui.extensions.api import Params, Script, hookimpl, param
 
 from .axes import own_axes
-from .plot import Plot, offered_on
+from .plot import NOTHING, Plot, offered_on
 from .sheets import combine
+from .values import texts_in
 
 TITLE = "X/Y/Z plot"
 MOST_TEXT = 200_000
@@ -22,14 +24,14 @@ class XYZPlot(Params, title=TITLE):
     x_values, x_values_dropdown, ...: as a text and as a list; an axis takes what it is made for, else the other one.
     """
 
-    x_type: str | int = param("Seed", label="X type")
-    x_values: str = param("", label="X values", max_length=MOST_TEXT)
+    x_type: str | int = param("Seed", label="X type", infotext="X Type")
+    x_values: str = param("", label="X values", infotext="X Values", max_length=MOST_TEXT)
     x_values_dropdown: tuple[str, ...] | None = param(None, label="X values")
-    y_type: str | int = param("Nothing", label="Y type")
-    y_values: str = param("", label="Y values", max_length=MOST_TEXT)
+    y_type: str | int = param("Nothing", label="Y type", infotext="Y Type")
+    y_values: str = param("", label="Y values", infotext="Y Values", max_length=MOST_TEXT)
     y_values_dropdown: tuple[str, ...] | None = param(None, label="Y values")
-    z_type: str | int = param("Nothing", label="Z type")
-    z_values: str = param("", label="Z values", max_length=MOST_TEXT)
+    z_type: str | int = param("Nothing", label="Z type", infotext="Z Type")
+    z_values: str = param("", label="Z values", infotext="Z Values", max_length=MOST_TEXT)
     z_values_dropdown: tuple[str, ...] | None = param(None, label="Z values")
     draw_legend: bool = param(True, label="Draw legend")
     include_lone_images: bool = param(False, label="Include Sub Images")
@@ -46,6 +48,16 @@ class XYZPlot(Params, title=TITLE):
     def _as_texts(cls, values: Any) -> Any:
         """A client may give numbers as such."""
         return tuple(map(str, values)) if isinstance(values, list | tuple) else values or None
+
+    @classmethod
+    def from_infotext(cls, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What a grid's text tells: all three axes, each with its values as a text and as a list."""
+        found = dict(super().from_infotext(fields))
+        for letter in "xyz" if found else "":
+            found.setdefault(f"{letter}_type", NOTHING)
+            text = found.setdefault(f"{letter}_values", "")
+            found[f"{letter}_values_dropdown"] = tuple(texts_in(text))
+        return found
 
 
 @hookimpl

@@ -96,8 +96,8 @@ class AxisLine:
         chosen = list(listed or ())
         if offered is None or as_texts:
             text, chosen = text_of(chosen) if chosen and not text else text, []
-        elif text and not chosen:
-            chosen, text = [value for value in texts_in(text) if value in offered], ""
+        else:
+            chosen, text = chosen or [value for value in texts_in(text) if value in offered], ""
         in_list = offered is not None and not as_texts
         return (
             gr.Textbox(value=text, visible="hidden" if in_list else True),

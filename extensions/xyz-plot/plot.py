@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
@@ -72,15 +73,16 @@ class Line:
     values: tuple[Any, ...] = (None,)
 
     @classmethod
-    def of(cls, choices: Choices, letter: str, request: GenerationRequest, wished: Any) -> Line:
-        """Raises: InvalidRequest for values that can't be read, or none."""
-        name, text, listed = (
-            getattr(wished, f"{letter.lower()}_{end}") for end in ("type", "values", "values_dropdown")
-        )
-        axis = find_axis(choices, request.mode, name, letter)
+    def of(
+        cls, letter: str, axis: Axis | None, text: str, listed: Sequence[str] | None, *, as_texts: bool = False
+    ) -> Line:
+        """text, listed: its values, of which an axis that has choices prefers the list, unless `as_texts`.
+
+        Raises: InvalidRequest for values that can't be read, or none.
+        """
         if axis is None:
             return cls(letter, None)
-        is_listed = axis.choices is not None and not wished.csv_mode
+        is_listed = axis.choices is not None and not as_texts
         if listed and (is_listed or not text.strip()):
             text = text_of(listed)
         try:
@@ -142,7 +144,16 @@ class Plot:
         if not settings["return_grid"] and request.batch_size > 1:
             sentence = "Each cell has one batch's first picture, as grids of batches aren't shown by setting."
             request = request.replace(batch_size=1, remarks=(*request.remarks, sentence))
-        x, y, z = (Line.of(choices, letter, request, wished) for letter in "XYZ")
+        given = {
+            "X": (wished.x_type, wished.x_values, wished.x_values_dropdown),
+            "Y": (wished.y_type, wished.y_values, wished.y_values_dropdown),
+            "Z": (wished.z_type, wished.z_values, wished.z_values_dropdown),
+        }
+        axes = {letter: find_axis(choices, request.mode, name, letter) for letter, (name, _, _) in given.items()}
+        x, y, z = (
+            Line.of(letter, axes[letter], text, listed, as_texts=wished.csv_mode)
+            for letter, (_, text, listed) in given.items()
+        )
         return cls(wished, request, (x, y, z))
 
     @property
@@ -197,14 +208,13 @@ class Plot:
 
     def offset(self, place: Place) -> int:
         """What a cell's seed is raised by."""
-        x, y, z = place
-        across = self.sizes[0] if self.wished.vary_seeds_x else 1
-        down = self.sizes[1] if self.wished.vary_seeds_y else 1
-        return (
-            self.wished.vary_seeds_x * x
-            + self.wished.vary_seeds_y * y * across
-            + self.wished.vary_seeds_z * z * across * down
-        )
+        wished, raised, step = self.wished, 0, 1
+        varied = wished.vary_seeds_x, wished.vary_seeds_y, wished.vary_seeds_z
+        for index, size, varies in zip(place, self.sizes, varied, strict=True):
+            if varies:
+                raised += index * step
+                step *= size
+        return raised
 
     def cell(self, place: Place) -> GenerationRequest:
         """Raises: InvalidRequest naming axis and value."""

@@ -168,11 +168,9 @@ class Sheet:
     def over_all(self, grids: Sequence[Image.Image]) -> Image.Image:
         """The grids side by side."""
         whole = make_grid(grids, 1, self.look.background)
-        return (
-            with_legends(whole, legends(self.plot.lines[2]), [[]], 0, self.look)
-            if self.plot.wished.draw_legend
-            else whole
-        )
+        if not self.plot.wished.draw_legend:
+            return whole
+        return with_legends(whole, legends(self.plot.lines[2]), [[]], 0, self.look)
 
 
 def picture_of(result: GenerationResult) -> Image.Image:
