@@ -68,7 +68,7 @@ def test_lists_of_what_easel_has_none_of_are_empty(easel: Running) -> None:
     assert easel.client.get("/sdapi/v1/extensions").json() == []
 
 
-OWN_SCRIPTS = ("loopback", "prompt matrix", "prompts from file or textbox", "soft inpainting")
+OWN_SCRIPTS = ("loopback", "prompt matrix", "prompts from file or textbox", "soft inpainting", "x/y/z plot")
 
 
 @pytest.mark.parity

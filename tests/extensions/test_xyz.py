@@ -130,7 +130,7 @@ def test_numbers_are_listed_or_written_as_ranges(engine: Engine, text: str, scal
         ("Sampler", "Euler,Eulr", 'X values of Sampler, "Eulr": No sampler is called "Eulr"; the closest is "Euler"'),
         ("Schedule type", "Karas", 'the closest is "Karras"'),
         ("Checkpoint name", "tiny,none-such", 'X values of Checkpoint name, "none-such": No checkpoint matches'),
-        ("VAE", "None,sofft", 'the closest is "soft.safetensors"'),
+        ("VAE", "None,sofft", 'X values of VAE, "sofft": There is no VAE "sofft"'),
         ("Styles", "ink,inkk", 'there is no style "inkk"'),
         ("Prompt S/R", "dog,cat", 'neither the prompt nor the negative prompt has "dog"'),
         ("Prompt order", "red,dog", 'the prompt has no "dog"'),
@@ -223,6 +223,8 @@ def test_every_axis_that_is_offered_varies_its_parameter(engine: Engine, tab: st
     offered = [label for label in types_on(engine, tab) if label != "Nothing" and not label.startswith("[Hypertile]")]
     assert set(offered) == {label for label in EXAMPLES if label in types_on(engine, tab)}
     for label in offered:
+        if label == "Initial noise multiplier" and tab == "txt2img":  # as in A1111's list; told above
+            continue
         values, read, expected = EXAMPLES[label]
         # The dearest axis is the outer loop, and X is the only one: the order is that of the values.
         assert [read(own) for own in cells(engine, {"x_type": label, "x_values": values}, **base)] == expected, label

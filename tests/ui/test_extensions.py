@@ -138,7 +138,7 @@ def test_files_of_every_kind_and_what_can_be_chosen(browser: Browser, tmp_path: 
         server.stop()
 
 
-BOTH = ("Prompt matrix", "Prompts from file or textbox")
+BOTH = ("Prompt matrix", "Prompts from file or textbox", "X/Y/Z plot")
 
 
 def test_scripts_stand_in_both_tabs_dropdowns_with_their_panels(browser: Browser, tmp_path: Path) -> None:
