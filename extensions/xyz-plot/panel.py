@@ -91,18 +91,22 @@ class AxisLine:
         return tuple(axis.choices()) if axis is not None and axis.choices is not None else None
 
     def updates(self, label: str, text: str, listed: list[str] | None, as_texts: bool) -> tuple[Any, ...]:
-        """The values where they belong: in the list of an axis that has choices, unless texts are wanted."""
+        """The values where they belong: in the list of an axis that has choices, unless texts are wanted.
+
+        What needn't be changed isn't: while several components change at once, the page may tell old values.
+        """
         offered = self.offered(label)
-        chosen = list(listed or ())
-        if offered is None or as_texts:
-            text, chosen = text_of(chosen) if chosen and not text else text, []
-        else:
-            chosen, text = chosen or [value for value in texts_in(text) if value in offered], ""
         in_list = offered is not None and not as_texts
+        if in_list:
+            known = [value for value in texts_in(text) if value in (offered or ())]
+            texts, lists = {"value": ""}, {"value": known} if known and not listed else {}
+        else:
+            texts = {"value": text_of(listed)} if offered is not None and listed and not text else {}
+            lists = {"value": []}
         return (
-            gr.Textbox(value=text, visible="hidden" if in_list else True),
-            gr.Dropdown(choices=list(offered or ()), value=chosen, visible=True if in_list else "hidden"),
-            gr.Button(visible="hidden" if offered is None else True),
+            gr.update(visible="hidden" if in_list else True, **texts),
+            gr.update(choices=list(offered or ()), visible=True if in_list else "hidden", **lists),
+            gr.update(visible="hidden" if offered is None else True),
         )
 
     def filled(self, label: str, as_texts: bool) -> tuple[Any, Any]:
@@ -115,8 +119,14 @@ class AxisLine:
 
 def swap(button: gr.Button, first: AxisLine, second: AxisLine, as_texts: Component) -> None:
     def swapped(*values: Any) -> tuple[Any, ...]:
-        (one, other), switch = (values[:3], values[3:6]), values[6]
-        return other[0], *first.updates(*other, switch), one[0], *second.updates(*one, switch)
+        one, other, switch = values[:3], values[3:6], values[6]
+        return *moved(first, other, switch), *moved(second, one, switch)
+
+    def moved(line: AxisLine, values: tuple[Any, ...], switch: bool) -> tuple[Any, ...]:
+        """The line with the other's type and values."""
+        label, text, listed = values
+        box, dropdown, fill = line.updates(label, text, listed, switch)
+        return label, {"value": text, **box}, {"value": list(listed or ()), **dropdown}, fill
 
     inputs = [*first.parts, *second.parts, as_texts]
     button.click(swapped, inputs, [first.type, *first.shown, second.type, *second.shown], **QUIET)
