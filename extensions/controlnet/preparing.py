@@ -32,7 +32,7 @@ def guides_for(group: ControlNet, this_pass: Any) -> list[Guide]:
         hints = {}
         for place, sampling in wanted:
             request = _request(this_pass, sampling)
-            found = maps.fitted(unit, maps.detected(unit, source, request), request)
+            found = maps.fitted(unit, maps.detected(unit, source, request, this_pass.models), request)
             kept.setdefault((number, place), maps.picture_of(found))
             hints[place] = _lasting(this_pass, number, place, found)
         if unit.hr_option != "Both" and (unit.hr_option == "High res only") != is_second:

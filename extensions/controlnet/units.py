@@ -16,6 +16,9 @@ HIRES_OPTIONS = ("Both", "Low res only", "High res only")
 UNION_TYPES = (
     "Unknown", "OpenPose", "Depth", "Soft Edge", "Hard Edge", "Normal Map", "Segmentation", "Tile", "Inpaint",
 )  # fmt: skip
+INPUT_MODES = ("simple", "batch", "merge")
+SIMPLE, BATCH, MERGE = INPUT_MODES
+"""One picture; one for each turn of a batch; several at once."""
 BALANCED, PROMPT_FIRST, CONTROL_FIRST = CONTROL_MODES
 NO_MODEL = "None"
 
@@ -30,6 +33,9 @@ OLD_RESIZE_MODES = {
     3: "Just Resize",
 }
 OLD_NAMES = {"input_image": "image", "mask_image": "mask", "lowvram": "low_vram", "guidance": "guidance_end"}
+OWN_NAMES = ("file", "batch_files", "weights_at", "turns")
+"""What no client may send: it is found when the job is submitted."""
+MOST_UNITS = 10
 HIDDEN = 0.5
 """What the text tells of a slider that the preprocessor doesn't have."""
 
@@ -60,15 +66,26 @@ class Unit(Params):
     image: bytes | None = picture(label="Image")
     mask: bytes | None = picture(label="Mask")
     effective_region_mask: bytes | None = picture(label="Effective Region Mask")
+    input_mode: str = param(SIMPLE, label="Input", choices=INPUT_MODES, kind="radio")
+    images: tuple[bytes, ...] = picture(label="Images", several=True)
+    batch_dir: str = param("", label="Input Directory", max_length=1000)
+    loopback: bool = param(False, label="[Batch Loopback]")
     file: str = ""
     """Where the model lies; written when the job is submitted."""
+    batch_files: tuple[str, ...] = ()
+    """The pictures of a batch in a folder of the server, one a turn; written when the job is submitted."""
+    weights_at: str = ""
+    """Where the files of the preprocessor's network lie, one path a line; written when the job is submitted."""
 
     @classmethod
     def from_api(cls, args: list[Any] | dict[str, Any]) -> Mapping[str, Any]:
         if isinstance(args, list):
             raise InvalidRequest("A ControlNet unit is an object of its values, not a list.")
-        values = {OLD_NAMES.get(name, name): value for name, value in args.items() if name != "file"}
+        values = {OLD_NAMES.get(name, name): value for name, value in args.items() if name not in OWN_NAMES}
         values = {name: value for name, value in values.items() if value is not None}
+        if "batch_images" in values:
+            given = values.pop("batch_images")
+            values |= {"batch_dir": given} if isinstance(given, str) else {"images": given}
         if "image" in values:
             values |= _pictures(values.pop("image"))
         mode = values.get("resize_mode")
@@ -138,11 +155,14 @@ def find_preprocessor(name: str) -> Preprocessor:
 class ControlNet(Params, title="ControlNet"):
     """Up to ten units, each of which steers the picture by another one."""
 
-    units: tuple[Unit, ...] = group_list(Unit, count=3, most=10, count_setting="control_net_unit_count")
+    units: tuple[Unit, ...] = group_list(Unit, count=3, count_setting="control_net_unit_count")
+    turns: int = 0
+    """How many pictures the units of a batch have, one after the other; written when the job is submitted."""
 
     @classmethod
     def from_api(cls, args: list[Any] | dict[str, Any]) -> Mapping[str, Any]:
-        return {"units": args} if isinstance(args, list) else args
+        values = {"units": args} if isinstance(args, list) else args
+        return {name: value for name, value in values.items() if name not in OWN_NAMES}
 
     @property
     def enabled(self) -> tuple[Unit, ...]:
@@ -158,6 +178,9 @@ class ControlNet(Params, title="ControlNet"):
             if match := KEY.fullmatch(key):
                 values = read(str(text))
                 found |= {f"units.{match[1]}.{name}": value for name, value in values.items()}
+        if found:
+            for index in range(MOST_UNITS):
+                found.setdefault(f"units.{index}.enabled", False)
         return found
 
     @classmethod
@@ -194,7 +217,10 @@ def _quoted(value: object) -> str:
 
 
 def read(text: str) -> dict[str, Any]:
-    """The opposite of `told`: values by name; what can't be read is left out."""
+    """The opposite of `told`: values by name; what can't be read is left out.
+
+    Sliders have values within the bounds that the preprocessor sets, -1 where it has none.
+    """
     values: dict[str, Any] = {"enabled": True}
     for label, quoted, plain in re.findall(r"([A-Z][\w ]*): (?:'([^']*)'|([^,]*))(?:,|$)", text):
         name = SHOWN.get(label.strip())
@@ -208,7 +234,13 @@ def read(text: str) -> dict[str, Any]:
                 value = float(value)
             except ValueError:
                 continue
-            if name in ("processor_res", "threshold_a", "threshold_b") and value == HIDDEN:
-                value = -1
         values[name] = value
+    try:
+        preprocessor = find_preprocessor(values.get("module", "none"))
+    except InvalidRequest:
+        return values  # which is told when it is asked for
+    own = {"processor_res": preprocessor.resolution, "threshold_a": preprocessor.a, "threshold_b": preprocessor.b}
+    for name, slider in own.items():
+        if name in values:
+            values[name] = slider.admitted(values[name]) if slider is not None else -1
     return values

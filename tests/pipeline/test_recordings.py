@@ -248,7 +248,11 @@ def scripted(engine: Engine, case: Case) -> GenerationResult:
 
 
 @pytest.mark.parametrize(
-    "name", ["script-matrix", "script-matrix-diffseed", "script-file", "script-xyz", "script-xyz-cfg-sampler"]
+    "name",
+    [
+        *("script-matrix", "script-matrix-diffseed", "script-file", "script-sdupscale", "script-outpaint-poor"),
+        *("script-xyz", "script-xyz-cfg-sampler"),
+    ],
 )
 def test_a_scripts_pictures_are_those_of_the_original(name: str, engine: Engine, recordings: dict[str, Case]) -> None:
     case = recordings[name]
@@ -261,3 +265,18 @@ def test_a_scripts_pictures_are_those_of_the_original(name: str, engine: Engine,
         apart = difference(Image.open(io.BytesIO(ours.data)), case.picture(index))
         assert apart is not None, (index, ours.width, ours.height)
         assert apart.passes if ours.is_grid else apart.maximum <= TOLERANCE
+
+
+def test_a_picture_grows_as_the_originals(engine: Engine, recordings: dict[str, Case]) -> None:
+    """The first side alone: the next noise is made of it, where one value changed by 1 changes 58 %."""
+    case = recordings["script-outpaint-mk2"]
+    result = scripted(engine, case)
+    ours, theirs = Image.open(io.BytesIO(result.images[0].data)).convert("RGB"), case.picture(0)
+    assert ours.size == theirs.size == (256, 256)
+    band = (0, 100, 170, 156)  # where the upper and lower sides' masks don't reach
+    apart = difference(ours.crop(band), theirs.crop(band))
+    assert apart is not None
+    assert apart.maximum <= TOLERANCE
+    assert [without_version(text) for text in result.info["infotexts"]] == [
+        without_version(text) for text in case.infotexts
+    ]

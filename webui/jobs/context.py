@@ -36,6 +36,12 @@ class Surroundings(Protocol):
         name: str,
         infotext: str,
     ) -> GenerationResult: ...
+    def save_picture(
+        self, image: Image, request: GenerationRequest, job: JobContext, settings: Settings | None, infotext: str
+    ) -> GenerationResult: ...
+    def enlarge(
+        self, image: Image, upscaler: str, scale: float, job: JobContext, settings: Settings | None
+    ) -> Image: ...
     def save_state(self, job_id: str, state: bytes) -> None: ...
     def load_state(self, job_id: str) -> bytes | None: ...
     def let_others_pass(self, job_id: str) -> None: ...
@@ -96,6 +102,16 @@ class Alone:
     ) -> GenerationResult:
         result: GenerationResult = self._engine.save_grid(image, request, job, settings, name, infotext)
         return result
+
+    def save_picture(
+        self, image: Image, request: GenerationRequest, job: JobContext, settings: Settings | None, infotext: str
+    ) -> GenerationResult:
+        result: GenerationResult = self._engine.save_picture(image, request, job, settings, infotext)
+        return result
+
+    def enlarge(self, image: Image, upscaler: str, scale: float, job: JobContext, settings: Settings | None) -> Image:
+        enlarged: Image = self._engine.enlarge(image, upscaler, scale, job, settings)
+        return enlarged
 
     def save_state(self, job_id: str, state: bytes) -> None:
         self._state = state
@@ -172,6 +188,20 @@ class JobContext:
         first picture.
         """
         return self._surroundings.save_grid(image, request, self, self.settings, name, infotext)
+
+    def save_picture(self, image: Image, request: GenerationRequest, infotext: str) -> GenerationResult:
+        """A picture put together of others, saved as one of the request's, with that text.
+
+        Returns: a result of it alone, without facts.
+        """
+        return self._surroundings.save_picture(image, request, self, self.settings, infotext)
+
+    def enlarge(self, image: Image, upscaler: str, scale: float) -> Image:
+        """The picture at `scale` times its size by the upscaler of that name, each side a multiple of 8 pixels.
+
+        An interrupted job gets it by Lanczos. Raises: InvalidRequest for one that can't be used.
+        """
+        return self._surroundings.enlarge(image, upscaler, scale, self, self.settings)
 
     def spawn(self, requests: Iterable[GenerationRequest], *, save: bool = True) -> list[GenerationResult]:
         """Make the pictures of many requests, one after the other; fewer when the job is told to stop.
