@@ -7,7 +7,8 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from .plot import axes_on
+from .axes import HYPERTILE
+from .plot import axes_on, offered_on
 from .values import text_of, texts_in
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
@@ -47,7 +48,8 @@ class AxisLine:
         self.choices, self.tab = panel.easel.choices, panel.form
         name = f"{letter}_values_dropdown"
         with gr.Row():
-            self.type = panel.place(f"{letter}_type", min_width=160)
+            usable = [label for label in offered_on(self.choices, self.tab) if label not in HYPERTILE]
+            self.type = panel.place(f"{letter}_type", choices=usable, min_width=160)
             self.text = panel.place(f"{letter}_values", lines=1, max_lines=20, min_width=160)
             self.listed = panel.use(
                 name,

@@ -155,6 +155,13 @@ def test_the_matrix_has_a_grid_in_front_and_is_saved_under_its_name(engine: Engi
     assert result.pictures == ()
 
 
+def test_a_grid_that_cannot_be_made_loses_no_picture(engine: Engine) -> None:
+    broken = {"font": "/none/such.ttf"}
+    result = made(engine, **group(engine, MATRIX), prompt="a cat|red", overrides=broken)
+    assert [image.is_grid for image in result.images] == [False, False]
+    assert [comment[:28] for comment in result.comments] == ['The font "/none/such.ttf" ca']
+
+
 def test_an_interrupted_matrix_hands_back_what_is_there(engine: Engine) -> None:
     result = made(engine, Stopping.alone(engine=engine), prompt="a cat|red|big", **group(engine, MATRIX))
     assert [image.is_grid for image in result.images] == [False]
