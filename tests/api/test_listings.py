@@ -78,7 +78,14 @@ def test_styles_are_listed(easel: Running) -> None:
 
 
 ON_TXT2IMG = ("prompt matrix", "prompts from file or textbox", "x/y/z plot")
-ON_IMG2IMG = ("loopback", "outpainting mk2", "poor man's outpainting", "sd upscale", *ON_TXT2IMG)
+ON_IMG2IMG = (
+    "img2img alternative test",
+    "loopback",
+    "outpainting mk2",
+    "poor man's outpainting",
+    "sd upscale",
+    *ON_TXT2IMG,
+)
 
 
 def test_scripts_are_the_extensions_with_parameters(easel: Running) -> None:

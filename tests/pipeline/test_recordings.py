@@ -251,7 +251,7 @@ def scripted(engine: Engine, case: Case) -> GenerationResult:
     "name",
     [
         *("script-matrix", "script-matrix-diffseed", "script-file", "script-sdupscale", "script-outpaint-poor"),
-        *("script-xyz", "script-xyz-cfg-sampler"),
+        *("script-xyz", "script-xyz-cfg-sampler", "script-i2i-alt"),
     ],
 )
 def test_a_scripts_pictures_are_those_of_the_original(name: str, engine: Engine, recordings: dict[str, Case]) -> None:
