@@ -18,11 +18,10 @@ from webui.extensions.api import (
 )
 
 from . import detecting, previews, routes, turns
-from .catalog import find_model, models_in
-from .folders import folders_of
+from .catalog import find_model
 from .preprocessors import hed_package
 from .preprocessors.registry import PREPROCESSORS
-from .preprocessors.weights import offers, with_weights
+from .preprocessors.weights import BODY, offers, with_weights
 from .units import NO_MODEL, SIMPLE, ControlNet, Unit
 
 SECTION = Section("control_net", "ControlNet", "controlnet")
@@ -78,9 +77,8 @@ def revise_request(request, easel):
     if group is None or not group.enabled:
         return None
     most = easel.settings.snapshot().replace(**request.overrides)["control_net_unit_count"]
-    models = models_in(folders_of(easel))
     units = [
-        turns.with_files(checked(each, number, request, models, easel), number, easel)
+        turns.with_files(checked(each, number, request, easel), number, easel)
         for number, unit in enumerate(group.units[: int(most)])
         for each in turns.unfolded(unit, number)
     ]
@@ -88,6 +86,11 @@ def revise_request(request, easel):
         f"ControlNet unit {number}: the union control type has no effect in this version."
         for number, unit in enumerate(units)
         if unit.enabled and unit.union_control_type != "Unknown"
+    ]
+    unheeded += [
+        f"ControlNet unit {number}: {BODY.name} isn't there, so people are found by MoveNet, which ships."
+        for number, unit in enumerate(units)
+        if unit.enabled and unit.weights_at.endswith(".json")
     ]
     request = request.replace(remarks=(*request.remarks, *unheeded))
     return turns.with_turns(request, group.replace(units=tuple(units)))
@@ -98,7 +101,7 @@ def revise_plan(plan):
     return turns.with_same_seeds(plan)
 
 
-def checked(unit: Unit, number: int, request, models, easel) -> Unit:
+def checked(unit: Unit, number: int, request, easel) -> Unit:
     """The unit with its files found. Raises: InvalidRequest, NotFound."""
     if not unit.enabled:
         return unit
@@ -115,7 +118,7 @@ def checked(unit: Unit, number: int, request, models, easel) -> Unit:
     if unit.model in ("", NO_MODEL):
         raise InvalidRequest(f"ControlNet unit {number} has no model; choose one, or disable the unit.")
     _ = unit.weights
-    return with_weights(unit, easel).replace(file=str(find_model(unit.model, models).path))
+    return with_weights(unit, easel).replace(file=str(find_model(unit.model, easel)))
 
 
 @hookimpl

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib import import_module
@@ -109,7 +111,38 @@ def detect(unit: Unit, source: Picture, request: Request, models: Any = None) ->
     if unit.pixel_perfect and preprocessor.resolution is not None:
         resolution = sizes.pixel_perfect_resolution(source, request.width, request.height, unit.resize_mode)
     files = tuple(Path(line) for line in unit.weights_at.splitlines())
-    return draw(preprocessor, source, resolution, unit.a, unit.b, request.seed, files, models)
+
+    def make() -> Drawn:
+        return draw(preprocessor, source, resolution, unit.a, unit.b, request.seed, files, models)
+
+    if not preprocessor.network:
+        return make()  # as quick as looking for it
+    seen = hashlib.sha256(np.ascontiguousarray(source)).digest(), source.shape
+    with models.borrow("controlnet maps", KeptMaps, 0) as kept:
+        found: Drawn = kept.get((preprocessor.id, _states(files), resolution, unit.a, unit.b, *seen), make)
+        return found
+
+
+class KeptMaps:
+    """The maps made last, which batches and previews ask for again. Nobody writes to them."""
+
+    MOST = 16
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[Hashable, Drawn] = OrderedDict()
+
+    def get(self, key: Hashable, make: Callable[[], Drawn]) -> Drawn:
+        if key not in self._kept:
+            self._kept[key] = make()
+        self._kept.move_to_end(key)
+        while len(self._kept) > self.MOST:
+            self._kept.popitem(last=False)
+        return self._kept[key]
+
+
+def _states(files: Sequence[Path]) -> tuple[tuple[str, int, int], ...]:
+    """What changes when one of the files does."""
+    return tuple((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files)
 
 
 def draw(
@@ -150,7 +183,7 @@ def draw(
 def lent(preprocessor: Preprocessor, files: Sequence[Path], models: Any) -> AbstractContextManager[Detect]:
     """The preprocessor's network, within the memory budget; it stays until memory is wanted."""
     device = models.placement.device
-    states = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    states = _states(files)
     module, _, name = preprocessor.network.partition(":")
     load = getattr(import_module(f"{__package__}.preprocessors.detectors.{module}"), name)
     size = sum(state[1] for state in states)

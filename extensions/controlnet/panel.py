@@ -17,8 +17,7 @@ from gradio.processing_utils import save_bytes_to_cache
 
 from webui.extensions.api import InvalidRequest, WebuiError
 
-from .catalog import control_types, models_in
-from .folders import folders_of
+from .catalog import control_types, model_names
 from .preprocessors.registry import Preprocessor, Slider
 from .preprocessors.weights import with_weights
 from .presets import FILE, KEPT, PresetStore
@@ -211,7 +210,7 @@ class UnitsPanel:
         return {**self._lists(values), self.answer: self._told()}
 
     def _lists(self, values: Mapping[Component, Any]) -> Updates:
-        kinds = control_types(models_in(folders_of(self.easel)))
+        kinds = control_types(model_names(self.easel))
         updates: Updates = {}
         for unit in self.units:
             found = kinds.get(values[unit["type"]], kinds[ALL])
@@ -223,7 +222,7 @@ class UnitsPanel:
     def choose_type(self, values: Updates, event: gr.EventData) -> Updates:
         """The lists of a control type, and what is chosen in them at first."""
         unit = self._of(event, "type")
-        kinds = control_types(models_in(folders_of(self.easel)))
+        kinds = control_types(model_names(self.easel))
         found = kinds.get(values[unit["type"]], kinds[ALL])
         chosen = str(found["default_option"])
         updates = _shape(unit, find_preprocessor(chosen), {})

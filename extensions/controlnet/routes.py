@@ -13,8 +13,7 @@ from pydantic import BaseModel
 from webui.extensions.api import InvalidRequest
 
 from . import detecting
-from .catalog import control_types, models_in
-from .folders import folders_of
+from .catalog import control_types, model_names, refresh
 from .preprocessors.registry import PREPROCESSORS
 from .preprocessors.weights import with_weights
 from .units import Unit, find_preprocessor
@@ -49,8 +48,10 @@ def add(app, easel) -> None:
 
     @router.get("/model_list")
     def model_list(update: bool = True) -> dict[str, list[str]]:
-        """The control models by `name [hash]`."""
-        return {"model_list": [model.name for model in models_in(folders_of(easel))]}
+        """The control models by `name [hash]`. update: look at the folders again."""
+        if update:
+            refresh(easel)
+        return {"model_list": list(model_names(easel))}
 
     @router.get("/module_list")
     def module_list(alias_names: bool = False) -> dict[str, Any]:
@@ -77,7 +78,7 @@ def add(app, easel) -> None:
     @router.get("/control_types")
     def types() -> dict[str, Any]:
         """Preprocessors and models by control type."""
-        return {"control_types": control_types(models_in(folders_of(easel)))}
+        return {"control_types": control_types(model_names(easel))}
 
     @router.post("/detect")
     def detect(body: Detect) -> dict[str, Any]:

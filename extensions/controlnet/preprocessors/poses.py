@@ -42,6 +42,8 @@ COLOURS = (
 FINGERS = tuple(
     (0 if step == 0 else 4 * finger + step, 4 * finger + step + 1) for finger in range(5) for step in range(4)
 )
+FROM_COCO = (0, 17, 6, 8, 10, 5, 7, 9, 12, 14, 16, 11, 13, 15, 2, 1, 4, 3)
+"""Which of COCO's points each of OpenPose's is; 17 is the neck."""
 ANIMAL_LIMBS = (
     (0, 1), (1, 2), (0, 2), (2, 3), (3, 8), (8, 9), (9, 10), (3, 5), (5, 6), (6, 7), (3, 4), (4, 14), (14, 15),
     (15, 16), (4, 11), (11, 12), (12, 13),
@@ -99,6 +101,14 @@ def person(
         "hand_left_keypoints_2d": flat(left_hand),
         "hand_right_keypoints_2d": flat(right_hand),
     }
+
+
+def body_from_coco(points: Sequence[Point]) -> list[Point]:
+    """OpenPose's 18 points of a body from COCO's 17: the neck is half way between the shoulders."""
+    left, right = points[5], points[6]
+    neck = None if left is None or right is None else ((left[0] + right[0]) / 2, (left[1] + right[1]) / 2)
+    all_points = [*points[:17], neck]
+    return [all_points[index] for index in FROM_COCO]
 
 
 def pose(people: Sequence[Mapping[str, Any]], width: int, height: int, animals: Sequence[Any] = ()) -> dict[str, Any]:

@@ -290,7 +290,7 @@ _ALL = (
         network="openpose:load_with_faces",
         gives="pose",
     ),
-    _of("openpose", "OpenPose", "", needs=(weights.BODY,), network="openpose:load_openpose", gives="pose"),
+    _of("openpose", "OpenPose", "", needs=(weights.BODY_ALONE,), network="openpose:load_body", gives="pose"),
     _of(
         "normal_map",
         "NormalMap",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from webui.extensions.api import FileCatalog, HubFile, InvalidRequest
+from webui.extensions.api import HubFile, InvalidRequest
 
 FOLDER = "ControlNet/preprocessors"
 """Below the folder of models: where they are looked for first, and put when they are fetched."""
@@ -15,7 +15,8 @@ FOLDERS = (FOLDER, "ControlNet/annotators", "ControlNetPreprocessor")
 """All that they are looked for in, below folders of models; the others are those of earlier versions and of Forge."""
 OLD = Path("extensions", "sd-webui-controlnet", "annotator", "downloads")
 """Where sd-webui-controlnet keeps them, in an install of A1111."""
-SUFFIXES = (".pth", ".pt", ".bin", ".safetensors", ".onnx", ".ckpt")
+SHIPPED = Path(__file__).parents[1] / "weights"
+SUFFIXES = (".pth", ".pt", ".bin", ".safetensors", ".onnx", ".ckpt", ".json")
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,8 @@ ANYTHING_V2 = Weights(
 )  # fmt: skip
 NORMAL_BAE = _annotator("scannet.pt", 291.0, "MIT")
 BODY = _annotator("body_pose_model.pth", 209.3, _OPENPOSE)
+BODY_ALONE = replace(BODY, also=("movenet-multipose.json",))
+"""The second ships."""
 HAND = _annotator("hand_pose_model.pth", 147.3, _OPENPOSE)
 FACE = _annotator("facenet.pth", 153.7, _OPENPOSE)
 YOLOX = Weights("yolox_l.onnx", _DWPOSE + "yolox_l.onnx", 216.7, "Apache-2.0")
@@ -119,19 +122,19 @@ class Shelf:
     """The files that are there, in our folders and in those of other installs. Look again by making another."""
 
     def __init__(self, easel: Any) -> None:
-        roots = [root for folder in FOLDERS for root in easel.catalog(folder, SUFFIXES).roots]
         installs = [Path(root) for root in easel.model_roots if "=" not in str(root)]
         installs += [install.parent for install in installs if install.name == "models"]
-        roots += [install / OLD for install in (easel.paths.data, *installs)]
-        self.files = FileCatalog(roots, SUFFIXES)
+        folders = [*FOLDERS, *((install / OLD).absolute() for install in (easel.paths.data, *installs)), SHIPPED]
+        self._by_name: dict[str, Path] = {}
+        for folder in folders:
+            for file in easel.catalog(folder, SUFFIXES).refresh():
+                for name in (file.path.name, f"{file.path.parent.name}/{file.path.name}"):
+                    self._by_name.setdefault(name.lower(), file.path)
 
     def find(self, weights: Weights) -> Path | None:
         """The file, under the first of its names that there is."""
-        by_name: dict[str, Path] = {}
-        for file in self.files.all():
-            for name in (file.path.name, f"{file.path.parent.name}/{file.path.name}"):
-                by_name.setdefault(name.lower(), file.path)
-        return next((by_name[name.lower()] for name in (weights.name, *weights.also) if name.lower() in by_name), None)
+        names = (name.lower() for name in (weights.name, *weights.also))
+        return next((self._by_name[name] for name in names if name in self._by_name), None)
 
     def missing(self, needed: Sequence[Weights]) -> tuple[Weights, ...]:
         return tuple(weights for weights in needed if self.find(weights) is None)

@@ -27,9 +27,6 @@ PERSON, ANIMALS = (0,), tuple(range(14, 24))
 MARGIN = 1.25
 MEAN, STD = np.array((123.675, 116.28, 103.53)), np.array((58.395, 57.12, 57.375))
 
-NECK = 17
-FROM_COCO = (0, NECK, 6, 8, 10, 5, 7, 9, 12, 14, 16, 11, 13, 15, 2, 1, 4, 3)
-"""OpenPose's body points as those of COCO, with the neck as the 18th."""
 FACE, LEFT_HAND, RIGHT_HAND = slice(23, 91), slice(91, 112), slice(112, 133)
 EYES = (14, 15)
 """OpenPose's faces end with the body's eyes."""
@@ -156,9 +153,6 @@ def _present(places: Any, scores: Any) -> list[poses.Point]:
 def _person(places: Any, scores: Any) -> dict[str, Any]:
     """OpenPose's points of a whole body: 17 of COCO, 6 of the feet, 68 of the face, 21 of each hand."""
     points = _present(places, scores)
-    left, right = points[5], points[6]
-    neck = None if left is None or right is None else ((left[0] + right[0]) / 2, (left[1] + right[1]) / 2)
-    coco = [*points[:NECK], neck]
-    body = [coco[index] for index in FROM_COCO]
+    body = poses.body_from_coco(points)
     face = [*points[FACE], *(body[index] for index in EYES)]
     return poses.person(body, points[LEFT_HAND], points[RIGHT_HAND], face)

@@ -9,9 +9,17 @@ from typing import Any
 
 from .. import poses
 from .loading import filled, quietly
+from .movenet import load_movenet
 
 Picture = Any
 Detect = Callable[[Picture, float, float], dict[str, Any]]
+
+
+def load_body(files: Sequence[Path], device: Any) -> Detect:
+    """Bodies alone: by OpenPose's network, or by the one that ships where that isn't there."""
+    if files[0].suffix == ".json":
+        return load_movenet(files, device)
+    return load_openpose(files, device)
 
 
 def load_openpose(files: Sequence[Path], device: Any, *, hands: bool = False, faces: bool = False) -> Detect:
