@@ -17,7 +17,7 @@ from gradio.processing_utils import save_bytes_to_cache
 
 from webui.extensions.api import InvalidRequest, WebuiError
 
-from .catalog import control_types, model_names
+from .catalog import control_types, model_names, refresh
 from .preprocessors.registry import Preprocessor, Slider
 from .preprocessors.weights import with_weights
 from .presets import FILE, KEPT, PresetStore
@@ -269,6 +269,7 @@ class UnitsPanel:
 
     def _acted(self, asked: Mapping[str, Any], values: Updates) -> Updates:
         if asked["do"] == "refresh":
+            refresh(self.easel)
             return {**self._lists(values), self.answer: self._told()}
         unit = self.units[int(asked["unit"])]
         if asked["do"] == "ready":  # a finished map was put into it

@@ -1,7 +1,7 @@
 """The units in a browser: from a picture to its map to what it steers, poses, masks, presets, batches.
 
 The control networks, PiDiNet, Depth Anything and the segmenter have random weights, since real ones are hundreds of
-megabytes: their maps mean nothing. Canny and lineart_standard have no weights and are real; poses come from the editor.
+megabytes: what they make means nothing. Canny and lineart_standard have no weights, openpose those that ship.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ from PIL import Image, ImageDraw
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browsing import Visit
-from tests.extensions.controlnet.nets import random_control, random_depth, random_pidinet, random_segmenter
+from tests.extensions.controlnet.annotators import segmenter, written
+from tests.extensions.controlnet.nets import random_control
 from tests.running import Server
 from tests.tiny import tiny_checkpoint
 
 KINDS = {
     "Canny": ("canny", "canny"),
     "Depth": ("depth", "depth_anything"),
+    "OpenPose": ("openpose", "openpose"),
     "Segmentation": ("seg", "seg_ufade20k"),
     "Lineart": ("lineart", "lineart_standard (from white bg & black line)"),
     "SoftEdge": ("softedge", "softedge_pidinet"),
@@ -44,8 +46,9 @@ def controlled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     first = random_control(nets / "control_v11p_sd15_canny.safetensors")
     for name in ("v11f1p_sd15_depth", "v11p_sd15_openpose", "v11p_sd15_seg", "v11p_sd15_lineart", "v11p_sd15_softedge"):
         (nets / f"control_{name}.safetensors").write_bytes(first.read_bytes())
-    for make in (random_pidinet, random_segmenter, random_depth):
-        make(nets / "preprocessors")
+    for name in ("table5_pidinet.pth", "depth_anything_vitl14.pth"):
+        written(nets / "preprocessors", name)
+    segmenter(nets / "preprocessors" / "upernet-convnext-small", "upernet")
     batch = data / "batch"
     batch.mkdir()
     for number, colour in enumerate(("red", "green", "blue")):
@@ -137,7 +140,8 @@ def test_from_a_picture_to_its_map_to_the_result(visit: Visit, kind: str) -> Non
     page.click(part(0, "controlnet_trigger_preprocessor"))
     map_shown = part(0, "generated_image .cnet-shown > img")
     found = shown(visit, map_shown)
-    assert found.shape[:2] != (64, 96) or kind == "Depth"  # of the resolution chosen
+    assert found.shape == (512, 768, 3)  # of the resolution chosen
+    expect(page.locator(part(0, "generated_image")).get_by_text("JSON")).to_be_visible(visible=kind == "OpenPose")
     photograph(page, f"{kind}")
     text = generated(visit, 2)
     assert f"Module: {preprocessor}" in text
