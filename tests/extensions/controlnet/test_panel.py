@@ -20,7 +20,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.browsing import Visit
 from tests.extensions.controlnet.annotators import segmenter, written
-from tests.extensions.controlnet.nets import random_control
+from tests.extensions.controlnet.control_files import random_control
 from tests.running import Server
 from tests.tiny import tiny_checkpoint
 
@@ -122,7 +122,7 @@ def generated(visit: Visit, pictures: int) -> str:
     """Generate, and wait for so many pictures and maps; returns the first one's text."""
     with visit.job():
         visit.page.click("#txt2img_generate")
-    expect(visit.page.locator("#txt2img_gallery .thumbnail-item")).to_have_count(pictures)
+    expect(visit.page.locator("#txt2img_gallery .thumbnail-small")).to_have_count(pictures)
     return visit.page.locator("#html_info_txt2img").inner_text()
 
 

@@ -14,7 +14,7 @@ import webuiapi
 from PIL import Image
 
 from tests.api.server import serving
-from tests.extensions.controlnet.nets import random_control
+from tests.extensions.controlnet.control_files import random_control
 from tests.running import EXACT
 from tests.tiny import tiny_checkpoint
 from webui.api.guard import Guard
