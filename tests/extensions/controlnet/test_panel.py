@@ -122,7 +122,7 @@ def generated(visit: Visit, pictures: int) -> str:
     """Generate, and wait for so many pictures and maps; returns the first one's text."""
     with visit.job():
         visit.page.click("#txt2img_generate")
-    expect(visit.page.locator("#txt2img_gallery .thumbnail-small")).to_have_count(pictures)
+    expect(visit.page.locator("#txt2img_gallery .thumbnails button")).to_have_count(pictures)
     return visit.page.locator("#html_info_txt2img").inner_text()
 
 
