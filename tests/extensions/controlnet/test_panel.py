@@ -86,6 +86,12 @@ def part(unit: int, name: str, form: str = "txt2img") -> str:
     return f"#{form}_controlnet_ControlNet-{unit}_{name}"
 
 
+def choose(visit: Visit, unit: int, name: str) -> None:
+    """A preprocessor from the list."""
+    exactly = re.compile(rf"(^|\s){re.escape(name)}$")
+    visit.open_list(f"{part(unit, 'controlnet_preprocessor_dropdown')} input", exactly).click()
+
+
 def open_unit(page: Page, unit: int, form: str = "txt2img") -> None:
     page.locator(f"#{form}_controlnet_tabs").get_by_role("tab", name=f"ControlNet Unit {unit}").click()
     expect(page.locator(part(unit, "controlnet_preprocessor_dropdown", form))).to_be_visible()
@@ -118,12 +124,13 @@ def photograph(page: Page, name: str) -> None:
         page.screenshot(path=f"{SCREENSHOTS}/{name}.png", full_page=True)
 
 
-def generated(visit: Visit, pictures: int) -> str:
-    """Generate, and wait for so many pictures and maps; returns the first one's text."""
+def generate(visit: Visit, pictures: int, *told: str) -> None:
+    """Generate, and wait for so many pictures and maps, and for what the first one's text tells."""
     with visit.job():
         visit.page.click("#txt2img_generate")
     expect(visit.page.locator("#txt2img_gallery .thumbnails button")).to_have_count(pictures)
-    return visit.page.locator("#html_info_txt2img").inner_text()
+    for text in told:
+        expect(visit.page.locator("#html_info_txt2img")).to_contain_text(text)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -134,7 +141,7 @@ def test_from_a_picture_to_its_map_to_the_result(visit: Visit, kind: str) -> Non
     model = page.locator(f"{part(0, 'controlnet_model_dropdown')} input")
     expect(model).to_have_value(called(word))
     if value_of(page, 0, "controlnet_preprocessor_dropdown") != preprocessor:
-        visit.open_list(f"{part(0, 'controlnet_preprocessor_dropdown')} input", preprocessor).click()
+        choose(visit, 0, preprocessor)
     load(page, 0, picture())
     expect(page.locator(part(0, "controlnet_enable_checkbox") + " input")).to_be_checked()
     page.click(part(0, "controlnet_trigger_preprocessor"))
@@ -143,9 +150,7 @@ def test_from_a_picture_to_its_map_to_the_result(visit: Visit, kind: str) -> Non
     assert found.shape == (512, 768, 3)  # of the resolution chosen
     expect(page.locator(part(0, "generated_image")).get_by_text("JSON")).to_be_visible(visible=kind == "OpenPose")
     photograph(page, f"{kind}")
-    text = generated(visit, 2)
-    assert f"Module: {preprocessor}" in text
-    assert f"_{word} [" in text
+    generate(visit, 2, f"Module: {preprocessor}", f"_{word} [")
     page.locator(part(0, "generated_image")).get_by_text("Close").click()
     expect(page.locator(part(0, "generated_image"))).to_be_hidden()
     tab = page.locator("#txt2img_controlnet_tabs").get_by_role("tab", name="ControlNet Unit 0").first
@@ -165,8 +170,7 @@ def test_a_preprocessor_has_its_own_sliders(visit: Visit) -> None:
                ("preprocessor_resolution", "threshold_A", "threshold_B")}  # fmt: skip
     for slider in sliders.values():
         expect(slider).to_be_hidden()
-    box = f"{part(1, 'controlnet_preprocessor_dropdown')} input"
-    visit.open_list(box, "canny").click()
+    choose(visit, 1, "canny")
     expect(sliders["threshold_A"]).to_contain_text("Low Threshold")
     assert visit.number(part(1, "controlnet_threshold_A_slider")[1:]) == 100
     assert visit.number(part(1, "controlnet_threshold_B_slider")[1:]) == 200
@@ -174,13 +178,13 @@ def test_a_preprocessor_has_its_own_sliders(visit: Visit) -> None:
     page.locator(part(1, "controlnet_pixel_perfect_checkbox") + " input").check()
     expect(sliders["preprocessor_resolution"]).to_be_hidden()
     page.locator(part(1, "controlnet_pixel_perfect_checkbox") + " input").uncheck()
-    visit.open_list(box, "mlsd").click()
+    choose(visit, 1, "mlsd")
     expect(sliders["threshold_A"]).to_contain_text("MLSD Value Threshold")
     assert visit.number(part(1, "controlnet_threshold_A_slider")[1:]) == 0.1
-    visit.open_list(box, "reference_only").click()
+    choose(visit, 1, "reference_only")
     expect(sliders["threshold_B"]).to_be_hidden()
     expect(page.locator(part(1, "controlnet_model_dropdown"))).to_be_hidden()
-    visit.open_list(box, "none").click()
+    choose(visit, 1, "none")
     for slider in sliders.values():
         expect(slider).to_be_hidden()
     expect(page.locator(part(1, "controlnet_model_dropdown"))).to_be_visible()
@@ -189,7 +193,7 @@ def test_a_preprocessor_has_its_own_sliders(visit: Visit) -> None:
 def test_a_preset_is_saved_loaded_and_deleted(visit: Visit, controlled: Server) -> None:
     page = visit.page
     open_unit(page, 1)
-    visit.open_list(f"{part(1, 'controlnet_preprocessor_dropdown')} input", "canny").click()
+    choose(visit, 1, "canny")
     expect(page.locator(part(1, "controlnet_threshold_A_slider"))).to_be_visible()
     visit.set_number(part(1, "controlnet_threshold_A_slider")[1:], 33)
     visit.set_number(part(1, "controlnet_control_weight_slider")[1:], 1.25)
@@ -265,7 +269,7 @@ def test_a_pose_is_drawn_and_steers(visit: Visit, tmp_path: Path) -> None:
     assert drawn.shape == (64, 96, 3)
     expect(page.locator(f"{part(0, 'controlnet_preprocessor_dropdown')} input")).to_have_value("none")
     assert (shown(visit, part(0, "input_image img")) == drawn).all()  # the map is the unit's picture now
-    assert "_openpose [" in generated(visit, 2)
+    generate(visit, 2, "Module: none", "_openpose [")
     page.click(part(0, "controlnet_edit_pose_button"))
     assert len(saved()["people"]) == 2  # what was sent is there to be changed
     editor.get_by_role("button", name="Cancel").click()
@@ -305,7 +309,7 @@ def test_a_batch_takes_the_pictures_of_a_folder_in_turn(visit: Visit, controlled
     page.fill(part(0, "controlnet_batch_input_dir") + " textarea, " + part(0, "controlnet_batch_input_dir") + " input",
               str(controlled.data / "batch"))  # fmt: skip
     photograph(page, "batch")
-    generated(visit, 6)  # three pictures, three maps
+    generate(visit, 6)  # three pictures, three maps
     page.locator(part(0, "controlnet_input_mode")).get_by_label("Multi-Inputs").check()
     page.click("#txt2img_generate")
     expect(page.locator("#html_log_txt2img")).to_contain_text("no pictures under Multi-Inputs")
