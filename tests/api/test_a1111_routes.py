@@ -47,7 +47,6 @@ def test_every_query_parameter_of_a1111_is_there(easel: Running, parity: Path) -
 @pytest.mark.parametrize(
     ("path", "body"),
     [
-        ("/sdapi/v1/interrogate", {"image": "", "model": "clip"}),
         ("/sdapi/v1/create/embedding", {"name": "x"}),
         ("/sdapi/v1/create/hypernetwork", {}),
         ("/sdapi/v1/train/embedding", {}),

@@ -13,7 +13,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast, get_args
 
-from webui.core.errors import InvalidRequest, nearest
+from webui.core.errors import InvalidRequest, NotFound, nearest
+from webui.core.operations import CodeFormerRestoring, GFPGANRestoring, Upscaling
 from webui.core.packaged import FETCHABLE, Fetchable
 from webui.core.params import Params
 
@@ -144,10 +145,18 @@ class FaceRestorer:
 
 @dataclass(frozen=True)
 class Captioner:
-    """A way to describe a picture. function: import path of `(image, models) -> text`."""
+    """A way to describe a picture.
+
+    function: import path of `(image, captioner, models, settings) -> text`, see `ModelManager.borrow`. aliases: other
+    names, such as the API's. files: of its networks and lists, by what they are. missing: what to do about files that
+    aren't there, "" when all are.
+    """
 
     name: str
     function: str
+    aliases: tuple[str, ...] = ()
+    files: Mapping[str, Path] = field(default_factory=dict)
+    missing: str = ""
 
 
 @dataclass(frozen=True)
@@ -166,13 +175,21 @@ class ExtrasStep:
     """An operation of the Extras tab. Lower `order` comes first; ours are those of A1111: 1000 upscales.
 
     params: its parameters, which are a panel on the tab and fields of the API; None for one that has none of its own.
-    function: import path of `(image, values, context) -> image`, see `webui.pipeline.extras.StepContext`.
+    Where it has a field `enabled`, the panel is opened by it. function: import path of
+    `(image, values, context) -> image`, see `webui.pipeline.operations.StepContext`. legend: a sentence in its panel.
+    frames: whether it is done on the frames of videos, too. elem_ids: element ids of parameters on the tab, where they
+    have others than are made of the group's name. check: import path of `(values, choices)`, called when the job is
+    submitted, which raises what can't be done; "" for none.
     """
 
     name: str
     order: int
     params: type[Params] | None
     function: str
+    legend: str = ""
+    frames: bool = True
+    elem_ids: Mapping[str, str] = field(default_factory=dict)
+    check: str = ""
 
 
 @dataclass(frozen=True)
@@ -237,6 +254,7 @@ _SCHEDULES = "webui.diffusion.schedules:"
 CFGPP = 1 / 12.5
 """CFG++ takes a scale of 0 to 1: the slider's 12.5 is its 1."""
 _UPSCALING = "webui.pipeline.upscaling:"
+_OPERATIONS, _CHECKS = "webui.pipeline.operations:", "webui.planning.extras:"
 
 SAMPLERS: tuple[Sampler, ...] = (
     Sampler("DPM++ 2M", _SAMPLERS + "dpmpp_2m", ("k_dpmpp_2m",), "karras"),
@@ -402,9 +420,15 @@ UPSCALERS: tuple[Upscaler, ...] = (
 )
 NO_UPSCALER = UPSCALERS[0]
 EXTRAS_STEPS = (
-    ExtrasStep("Upscale", 1000, None, "webui.pipeline.extras:upscale_step"),
-    ExtrasStep("GFPGAN", 2000, None, "webui.pipeline.extras:gfpgan_step"),
-    ExtrasStep("CodeFormer", 3000, None, "webui.pipeline.extras:codeformer_step"),
+    ExtrasStep("Upscale", 1000, Upscaling, _OPERATIONS + "upscale_step", check=_CHECKS + "check_upscalers"),
+    ExtrasStep("GFPGAN", 2000, GFPGANRestoring, _OPERATIONS + "gfpgan_step", check=_CHECKS + "check_gfpgan"),
+    ExtrasStep(
+        "CodeFormer",
+        3000,
+        CodeFormerRestoring,
+        _OPERATIONS + "codeformer_step",
+        check=_CHECKS + "check_codeformer",
+    ),
 )
 SAME_CHECKPOINT, SAME_SAMPLER, SAME_SCHEDULER = "Use same checkpoint", "Use same sampler", "Use same scheduler"
 
@@ -505,6 +529,23 @@ class Choices:
         if found.missing:
             raise InvalidRequest(found.missing)
         return found
+
+    def find_captioner(self, name: str) -> Captioner:
+        """Raises: NotFound for an unknown one, InvalidRequest for one of which files are missing, with what to do."""
+        found = self._find(name, Captioner)
+        if found is None:
+            close = nearest(name[:100], self.names(Captioner))
+            raise NotFound(f'Nothing that describes pictures is called "{name[:100]}"{close}.')
+        if found.missing:
+            raise InvalidRequest(found.missing)
+        return found
+
+    def extras_steps(self, first: Sequence[str] = ()) -> tuple[ExtrasStep, ...]:
+        """The operations in the order in which they are done. first: names of those that come before all others."""
+        places = {name: place for place, name in enumerate(first)}
+        return tuple(
+            sorted(self.all(ExtrasStep), key=lambda step: (places.get(step.name, len(places)), step.order, step.name))
+        )
 
     def find_hires_upscaler(self, name: str) -> str:
         """What comes between two passes, spelt as in the list. Raises: InvalidRequest naming the closest."""

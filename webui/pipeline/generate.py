@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from webui.core.errors import InvalidRequest
-from webui.core.pictures import decoded_picture, require_memory
+from webui.core.pictures import decoded_picture, flattened, require_memory
 from webui.core.request import FromImage, GenerationResult
 from webui.core.results import Picture, ResultFile
 from webui.models.families.base import LoadedModel
@@ -25,7 +25,7 @@ from webui.pipeline.faces import restore_faces
 from webui.pipeline.fit import idle_wishes
 from webui.pipeline.from_image.blending import with_original
 from webui.pipeline.from_image.compositing import composed
-from webui.pipeline.from_image.image_input import flattened, pixels_hash
+from webui.pipeline.from_image.image_input import pixels_hash
 from webui.pipeline.from_image.source import BLANK_MASK, Source, encoded, inpaint_fields, make_canvas, make_masking
 from webui.pipeline.job import Job, Report
 from webui.pipeline.latents import upscaled
@@ -114,6 +114,7 @@ def starting_point(job: Job, image: FromImage) -> Source:
         for picture in inputs:
             report.fields["Init image hash"] = pixels_hash(picture)
             job.saver.input_picture(picture, pixels_hash(picture))
+    inputs = job.engine.host.revise_inputs(inputs, plan, job.engine.models, job.progress, report, job.state)
     masking = None
     if image.inpaint is not None:
         masking = make_masking(plan, image.inpaint)
@@ -253,7 +254,10 @@ def with_restored_faces(job: Job, images: list[Image.Image], indices: range) -> 
     save_before(job, images, indices, "face_restoration")
     job.report.fields["Face restoration"] = restorer.name
     weight = job.plan.settings["code_former_weight"]
-    return [restore_faces(image, restorer, models, weight) for image in images]
+    restored = [restore_faces(image, restorer, models, weight) for image in images]
+    if job.plan.settings["face_restoration_unload"]:
+        models.forget("face restorer")
+    return restored
 
 
 def enlarged(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -79,6 +81,13 @@ class GroupPanel:
         self._column.fields[f"{EXTENSIONS}.{self.group.__name__}.{path}"] = component
         return component
 
+    @contextmanager
+    def enabling_accordion(self, path: str, label: str, elem_id: str) -> Iterator[None]:
+        """A group whose header is the checkbox of a parameter, as that of hires fix is."""
+        with input_accordion(label, elem_id) as accordion:
+            self.use(path, accordion.enabled)
+            yield
+
     def place_all(self, prefix: str = "") -> None:
         """Put everything here, or everything below a path such as "units.0", as a generated panel does."""
         group: type[Params] = self.group
@@ -88,6 +97,10 @@ class GroupPanel:
                 assert found is not None, f"{group.__name__}.{part} is no group"
                 group = found
         self._place_group(group, prefix + "." if prefix else "")
+
+    def placed(self, path: str) -> Component:
+        """The component that stands for a parameter of the group already."""
+        return self._column.fields[f"{EXTENSIONS}.{self.group.__name__}.{path}"]
 
     def jobs(self, name: str) -> JobPanel:
         """Where jobs of the panel's own are started, watched and stopped: lay out its buttons and its log, then wire
