@@ -16,6 +16,12 @@ HIRES_OPTIONS = ("Both", "Low res only", "High res only")
 UNION_TYPES = (
     "Unknown", "OpenPose", "Depth", "Soft Edge", "Hard Edge", "Normal Map", "Segmentation", "Tile", "Inpaint",
 )  # fmt: skip
+UNKNOWN = UNION_TYPES[0]
+WEIGHT_TYPES = (
+    "normal", "ease in", "ease out", "ease in-out", "reverse in-out", "weak input", "weak output", "weak middle",
+    "strong middle", "style transfer", "composition", "strong style transfer", "style and composition",
+    "strong style and composition",
+)  # fmt: skip
 INPUT_MODES = ("simple", "batch", "merge")
 SIMPLE, BATCH, MERGE = INPUT_MODES
 """One picture; one for each turn of a batch; several at once."""
@@ -33,9 +39,11 @@ OLD_RESIZE_MODES = {
     3: "Just Resize",
 }
 OLD_NAMES = {"input_image": "image", "mask_image": "mask", "lowvram": "low_vram", "guidance": "guidance_end"}
-OWN_NAMES = ("file", "batch_files", "weights_at", "turns")
+OWN_NAMES = ("file", "batch_files", "weights_at", "encoders", "turns")
 """What no client may send: it is found when the job is submitted."""
 MOST_UNITS = 10
+IMAGE_PROMPTS = ("ip-adapter-auto", "ip-adapter_clip_sd15", "ip-adapter_clip_sdxl", "ip-adapter_clip_sdxl_plus_vith")
+"""Preprocessors that make no map: an IP-Adapter reads the picture by CLIP."""
 HIDDEN = 0.5
 """What the text tells of a slider that the preprocessor doesn't have."""
 
@@ -62,7 +70,9 @@ class Unit(Params):
     inpaint_crop_input_image: bool = param(True, label="Crop input image based on A1111 mask")
     save_detected_map: bool = param(True, label="Show the detected map")
     advanced_weighting: str = param("", label="Weights of each injection", max_length=1000)
-    union_control_type: str = param("Unknown", label="Union control type", choices=UNION_TYPES)
+    union_control_type: str = param(UNKNOWN, label="Union control type", choices=UNION_TYPES)
+    weight_type: str = param(WEIGHT_TYPES[0], label="Weight Type", choices=WEIGHT_TYPES)
+    composition_weight: float = param(1.0, label="Composition Weight", ge=0, le=2, step=0.05)
     image: bytes | None = picture(label="Image")
     mask: bytes | None = picture(label="Mask")
     effective_region_mask: bytes | None = picture(label="Effective Region Mask")
@@ -72,6 +82,8 @@ class Unit(Params):
     loopback: bool = param(False, label="[Batch Loopback]")
     file: str = ""
     """Where the model lies; written when the job is submitted."""
+    encoders: tuple[str, ...] = ()
+    """Where image encoders for IP-Adapters may lie; written when the job is submitted."""
     batch_files: tuple[str, ...] = ()
     """The pictures of a batch in a folder of the server, one a turn; written when the job is submitted."""
     weights_at: str = ""
@@ -105,6 +117,10 @@ class Unit(Params):
         return find_preprocessor(self.module)
 
     @property
+    def is_image_prompt(self) -> bool:
+        return self.preprocessor.id in IMAGE_PROMPTS
+
+    @property
     def resolution(self) -> float:
         preprocessor = self.preprocessor
         if preprocessor.resolution is None:
@@ -120,6 +136,10 @@ class Unit(Params):
     def b(self) -> float:
         slider = self.preprocessor.b
         return HIDDEN if slider is None else slider.admitted(self.threshold_b)
+
+    def is_active(self, share: float) -> bool:
+        """share: of the steps that are behind."""
+        return self.weight > 0 and self.guidance_start <= share <= self.guidance_end
 
     @property
     def weights(self) -> tuple[float, ...]:
