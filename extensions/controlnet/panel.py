@@ -22,7 +22,7 @@ from .preprocessors.registry import Preprocessor, Slider
 from .preprocessors.weights import with_weights
 from .presets import FILE, KEPT, PresetStore
 from .previews import KIND, Preview, Previewed, read_poses
-from .units import INPUT_MODES, NO_MODEL, Unit, find_preprocessor
+from .units import IMAGE_PROMPTS, INPUT_MODES, NO_MODEL, Unit, find_preprocessor
 
 SCRIPT = "window.easelControlNet"
 QUIET: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None}
@@ -30,6 +30,8 @@ ALL = "All"
 WHOLE_FORMS = ("txt2img", "img2img")
 WIDEST = (-1, 2048, 0.01)
 """Bounds of a slider that the preprocessor doesn't have; -1 means its default."""
+SHAPED = ("model", "control_mode", "weight_type", "composition_weight")
+"""What else a preprocessor may have no use for."""
 SLIDERS = ("processor_res", "threshold_a", "threshold_b")
 PICTURES = ("image", "mask", "effective_region_mask")
 WITHOUT_CONTROL_MODE = ("ip-adapter", "revision", "clip_vision", "instant_id")
@@ -145,7 +147,13 @@ class UnitsPanel:
             place("control_mode", "controlnet_control_mode_radio")
             place("resize_mode", "controlnet_resize_mode_radio", **marked("resize"))
             place("hr_option", "controlnet_hr_option_radio", **marked("hires"))
-            place("advanced_weighting", "controlnet_advanced_weighting")
+            with gr.Row():
+                image_prompt: dict[str, Any] = {"visible": "hidden"}
+                place("weight_type", "controlnet_weight_type_dropdown", **image_prompt)
+                place("composition_weight", "controlnet_composition_weight_slider", **image_prompt)
+            with gr.Row():
+                place("advanced_weighting", "controlnet_advanced_weighting")
+                place("union_control_type", "controlnet_union_control_type_dropdown")
         return unit
 
     # Events: few, each for all units, since every one of them is part of the page
@@ -156,7 +164,7 @@ class UnitsPanel:
         types = [unit["type"] for unit in units]
         enabled = [unit["enabled"] for unit in units]
         sliders = [unit[slider] for unit in units for slider in SLIDERS]
-        shaped = [*sliders, *(unit[part] for unit in units for part in ("model", "control_mode"))]
+        shaped = [*sliders, *(unit[part] for unit in units for part in SHAPED)]
         lists = [*modules, *types, *(unit["model"] for unit in units)]
         kept = [unit[part] for unit in units for part in KEPT]
         pictures = [unit[part] for unit in units for part in PICTURES]
@@ -335,7 +343,7 @@ class UnitsPanel:
 def _shape(
     unit: Mapping[str, Component], preprocessor: Preprocessor | None, known: Mapping[str, Any] | None
 ) -> Updates:
-    """A unit's sliders as a preprocessor has them, and whether it wants a model and a control mode.
+    """A unit's sliders as a preprocessor has them, and what else it has a use for.
 
     known: values for the sliders that they suit, the others get their defaults; None leaves the values alone.
     """
@@ -353,8 +361,12 @@ def _shape(
             updates[unit[name]] |= gr.update(value=value)
     wants_model = preprocessor is None or not preprocessor.model_free
     has_mode = preprocessor is None or not preprocessor.id.startswith(WITHOUT_CONTROL_MODE)
-    updates[unit["model"]] = gr.update(visible=True if wants_model else "hidden")
-    updates[unit["control_mode"]] = gr.update(visible=True if has_mode else "hidden")
+    reads_picture = preprocessor is not None and preprocessor.id in IMAGE_PROMPTS
+    shown_parts = (wants_model, has_mode, reads_picture, reads_picture)
+    updates |= {
+        unit[part]: gr.update(visible=True if shown else "hidden")
+        for part, shown in zip(SHAPED, shown_parts, strict=True)
+    }
     return updates
 
 
