@@ -20,9 +20,10 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.browsing import Visit
 from tests.extensions.controlnet.annotators import segmenter, written
-from tests.extensions.controlnet.control_files import random_control
+from tests.extensions.controlnet.nets import control_shapes, random_weights, write
 from tests.running import Server
 from tests.tiny import tiny_checkpoint
+from tools.random_checkpoint import TINY
 
 KINDS = {
     "Canny": ("canny", "canny"),
@@ -43,7 +44,7 @@ def controlled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     data = tmp_path_factory.mktemp("controlled")
     tiny_checkpoint(data / "models" / "Stable-diffusion")
     nets = data / "models" / "ControlNet"
-    first = random_control(nets / "control_v11p_sd15_canny.safetensors")
+    first = write(nets / "control_v11p_sd15_canny.safetensors", random_weights(control_shapes(TINY)))
     for name in ("v11f1p_sd15_depth", "v11p_sd15_openpose", "v11p_sd15_seg", "v11p_sd15_lineart", "v11p_sd15_softedge"):
         (nets / f"control_{name}.safetensors").write_bytes(first.read_bytes())
     for name in ("table5_pidinet.pth", "depth_anything_vitl14.pth"):

@@ -14,9 +14,10 @@ import webuiapi
 from PIL import Image
 
 from tests.api.server import serving
-from tests.extensions.controlnet.control_files import random_control
+from tests.extensions.controlnet.nets import control_shapes, random_weights, write
 from tests.running import EXACT
 from tests.tiny import tiny_checkpoint
+from tools.random_checkpoint import TINY
 from webui.api.guard import Guard
 from webui.app import build_app, build_services
 from webui.core.flags import parse_flags
@@ -29,7 +30,7 @@ SMALL = {"prompt": "a cat", "steps": 1, "width": 64, "height": 64, "seed": 1, "s
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     data = tmp_path_factory.mktemp("routes")
     tiny_checkpoint(data / "models" / "Stable-diffusion")
-    random_control(data / "models" / "ControlNet" / f"{MODEL}.safetensors")
+    write(data / "models" / "ControlNet" / f"{MODEL}.safetensors", random_weights(control_shapes(TINY)))
     services = build_services(parse_flags(["--data-dir", str(data), *EXACT], {})[0])
     guard = Guard(build_app(services))
     services.jobs.start()
