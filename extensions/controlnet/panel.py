@@ -61,6 +61,8 @@ class UnitsPanel:
             self.size_button = gr.Button("Size", elem_id=f"{name}_size", visible="hidden")
             self.units = self._lay_out(name, panel.count("units"))
             if self.is_whole:
+                with gr.Accordion("Batch Options", open=False, elem_id=f"{name}_batch_options"):
+                    panel.place("batch_option", elem_id=f"{name}_batch_option_radio", show_label=False)
                 self.previewed = gr.File(elem_id=f"{name}_previewed", visible="hidden")
                 self.jobs = panel.jobs("controlnet_preview")
                 self.jobs.place_buttons("Run preprocessor", interrupt="Stop preprocessor")

@@ -328,6 +328,26 @@ def test_what_is_wrong_is_one_sentence(visit: Visit) -> None:
     page.locator(part(1, "controlnet_enable_checkbox") + " input").uncheck()
 
 
+def test_a_preview_waits_in_the_queue_and_can_be_stopped(visit: Visit) -> None:
+    page = visit.page
+    open_unit(page, 2)
+    load(page, 2, picture())
+    page.locator(part(2, "controlnet_enable_checkbox") + " input").uncheck()
+    page.locator(part(0, "controlnet_enable_checkbox") + " input").evaluate("(box) => box.checked && box.click()")
+    visit.start_endless("an endless road")
+    page.click(part(2, "controlnet_trigger_preprocessor"))
+    expect(page.locator(part(2, "generated_image .progressText"))).to_contain_text("In queue")
+    stop = page.get_by_role("button", name="Stop preprocessor")
+    stop.click()
+    expect(page.locator("#html_log_txt2img_controlnet_preview")).to_contain_text("was cancelled before it began")
+    expect(stop).to_be_hidden()
+    visit.interrupt()
+    visit.fill_in("a harbour", "txt2img", steps=2, batch_count=1)
+    page.click(part(2, "controlnet_trigger_preprocessor"))
+    assert shown(visit, part(2, "generated_image .cnet-shown > img")).shape == (64, 96, 3)
+    expect(page.locator("#html_log_txt2img_controlnet_preview")).not_to_contain_text("cancelled")
+
+
 def test_a_pasted_text_sets_the_units(visit: Visit) -> None:
     page = visit.page
     told = (

@@ -59,6 +59,16 @@ def picture(width: int = 80, height: int = 64) -> Image.Image:
     return image
 
 
+def pixels(text: str) -> bytes:
+    return Image.open(io.BytesIO(base64.b64decode(text))).convert("RGB").tobytes()
+
+
+def pictures_of(answer: httpx.Response) -> list[bytes]:
+    """The pixels of all pictures, then of all maps."""
+    assert answer.status_code == 200, answer.text
+    return [pixels(text) for text in answer.json()["images"]]
+
+
 def generate(client: httpx.Client, *units: dict[str, Any], key: str = "ControlNet", **more: Any) -> httpx.Response:
     body = {**SMALL, "alwayson_scripts": {key: {"args": list(units)}}, **more}
     return client.post("/sdapi/v1/txt2img", json=body)
@@ -107,9 +117,6 @@ def test_a_map_is_the_same_by_itself_and_in_a_unit(client: httpx.Client) -> None
             "controlnet_processor_res": 64}  # fmt: skip
     alone = client.post("/controlnet/detect", json=body).json()
     made = generate(client, unit(image=encoded(picture(64, 64)), processor_res=64)).json()
-
-    def pixels(text: str) -> bytes:
-        return Image.open(io.BytesIO(base64.b64decode(text))).convert("RGB").tobytes()
 
     assert pixels(alone["images"][0]) == pixels(made["images"][1])
 
@@ -203,24 +210,33 @@ def test_pictures_of_any_kind_and_size_are_taken(client: httpx.Client, image: Im
 def test_units_of_several_pictures_and_batches(client: httpx.Client, tmp_path: Path) -> None:
     colours = ("red", "green", "blue")
     files = [encoded(Image.new("RGB", (64, 64), colour)) for colour in colours]
-    many = generate(client, unit(module="none", input_mode="merge", images=files, weight=0.9)).json()
-    assert len(many["images"]) == 4  # one picture, three maps
-    three = generate(client, unit(module="none", input_mode="batch", images=files)).json()
-    assert len(three["images"]) == 6
-    singles = [generate(client, unit(module="none", image=file)).json()["images"] for file in files]
-    assert three["images"][:3] == [images[0] for images in singles]  # with the same seed each
-    assert three["images"][3:] == [images[1] for images in singles]
+
+    def made(*units: dict[str, Any], **more: Any) -> list[bytes]:
+        return pictures_of(generate(client, *(unit(module="none", **values) for values in units), **more))
+
+    assert len(made({"input_mode": "merge", "images": files, "weight": 0.9})) == 4  # one picture, three maps
+    three = made({"input_mode": "batch", "images": files})
+    singles = [made({"image": file}) for file in files]
+    assert three == [*(images[0] for images in singles), *(images[1] for images in singles)]  # with the same seed each
     for number, colour in enumerate(colours):
         Image.new("RGB", (64, 64), colour).save(tmp_path / f"{number}.png")
-    from_folder = generate(client, unit(module="none", input_mode="batch", batch_images=str(tmp_path))).json()
-    assert from_folder["images"] == three["images"]
-    shorter = generate(
-        client,
-        unit(module="none", input_mode="batch", images=files),
-        unit(input_mode="batch", images=files[:2], module="none", weight=0.3),
-    ).json()  # noqa: E501
-    assert len(shorter["images"]) == 2 + 4
-    loop = generate(client, unit(module="none", input_mode="batch", images=files[:1], loopback=True), n_iter=2).json()
-    first, second, _, fed = loop["images"]
+    assert made({"input_mode": "batch", "batch_images": str(tmp_path)}) == three
+    both = made({"input_mode": "batch", "images": files}, {"input_mode": "batch", "images": files[:2], "weight": 0.3})
+    assert len(both) == 2 + 4  # the shortest ends it
+    first, second, _, fed = made({"input_mode": "batch", "images": files[:1], "loopback": True}, n_iter=2)
     assert fed == first  # the first picture is the map of the second
     assert second != first
+
+
+def test_each_unit_may_act_on_one_picture_of_a_batch(client: httpx.Client) -> None:
+    colours = [encoded(Image.new("RGB", (64, 64), colour)) for colour in ("red", "blue")]
+    first, second = (unit(module="none", image=colour) for colour in colours)
+
+    def made(*units: dict[str, Any], option: str = "") -> list[bytes]:
+        group = {"units": list(units), **({"batch_option": option} if option else {})}
+        body = {**SMALL, "batch_size": 2, "alwayson_scripts": {"ControlNet": {"args": group}}}
+        return pictures_of(client.post("/sdapi/v1/txt2img", json=body))[:2]
+
+    each = made(first, second, option="Each ControlNet unit for each image in a batch")
+    assert each == [made(first)[0], made(second)[1]]
+    assert made(first, second) != each
