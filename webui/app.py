@@ -63,6 +63,7 @@ from webui.process.supervision import (
 from webui.prompts.styles import StyleStore
 from webui.prompts.tokenizer import ClipTokenizer
 from webui.services.choices import choices_of
+from webui.services.folders import folder_of
 from webui.services.kinds import LOAD, OWN_KINDS
 from webui.services.services import Parts, Services
 
@@ -156,7 +157,8 @@ def build_services(flags: Flags) -> Services:
     hasher.rest_while(lambda: jobs.current() is not None)
     services = Services(**vars(parts), jobs=jobs, problems=(*problems, *jobs.problems))
     catalogs = Catalogs(checkpoints, parts.networks, vaes)
-    host.started(Easel(paths, settings, jobs, catalogs, choices, partial(choices_of, services), hashes, extra))
+    lists, folder = partial(choices_of, services), partial(folder_of, services)
+    host.started(Easel(paths, settings, jobs, catalogs, choices, lists, folder, hashes, extra))
     return services
 
 

@@ -11,18 +11,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.engines import exact_engine
 from tests.tiny import tiny_checkpoint
-from webui.app import build_services
 from webui.core.choices import Script
 from webui.core.errors import InvalidRequest, WebuiError
-from webui.core.flags import parse_flags
 from webui.core.grids import Legend, make_grid, with_legends
 from webui.core.hooks import Step
 from webui.core.params import Params
 from webui.core.pictures import encode_image
 from webui.core.request import FromImage, GenerationRequest, GenerationResult, Inpaint
 from webui.jobs.context import JobContext
-from webui.pipeline.engine import Engine, build
+from webui.pipeline.engine import Engine
 from webui.planning.script import make_script_plan
 
 FIXTURE = Path(__file__).resolve().parents[1] / "fixtures" / "extensions" / "steps-script"
@@ -34,12 +33,9 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     tiny_checkpoint(data / "models" / "Stable-diffusion")
     (data / "extensions").mkdir()
     (data / "extensions" / "steps-script").symlink_to(FIXTURE)
-    flags = ["--data-dir", str(data), "--no-half", "--precision", "full", "--device", "cpu"]
-    services = build_services(parse_flags(flags, {})[0])
-    assert services.host.problems == ()
-    services.settings.update({"sd_model_checkpoint": "tiny"})
-    yield build(services)
-    services.checkpoints.close()
+    with exact_engine(data) as engine:
+        assert engine.host.problems == ()
+        yield engine
 
 
 def group(engine: Engine, script: str, **values: Any) -> dict[str, Any]:
@@ -97,9 +93,9 @@ def test_a_script_either_expands_or_runs() -> None:
 
 
 def test_element_ids_are_those_of_the_original() -> None:
-    both = Script("Prompts from file or textbox", expand=lambda request: [])
+    both = Script("Prompts from file or textbox", expand=lambda request, settings: [])
     assert both.elem_id("txt2img", "file") == "script_txt2img_prompts_from_file_or_textbox_file"
-    one = Script("Poor man's outpainting", expand=lambda request: [], tabs=["img2img"])
+    one = Script("Poor man's outpainting", expand=lambda request, settings: [], tabs=["img2img"])
     assert one.elem_id("img2img", "pixels") == "script_poor_mans_outpainting_pixels"
 
 
@@ -157,6 +153,13 @@ def test_the_matrix_has_a_grid_in_front_and_is_saved_under_its_name(engine: Engi
         "Prompt matrix makes one picture of each combination, whatever the batch count and size.",
     )
     assert result.pictures == ()
+
+
+def test_a_grid_that_cannot_be_made_loses_no_picture(engine: Engine) -> None:
+    broken = {"font": "/none/such.ttf"}
+    result = made(engine, **group(engine, MATRIX), prompt="a cat|red", overrides=broken)
+    assert [image.is_grid for image in result.images] == [False, False]
+    assert [comment[:28] for comment in result.comments] == ['The font "/none/such.ttf" ca']
 
 
 def test_an_interrupted_matrix_hands_back_what_is_there(engine: Engine) -> None:

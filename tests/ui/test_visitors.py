@@ -183,6 +183,8 @@ TAKERS = {
     ("txt2img_generate", "click"), ("txt2img_upscale", "click"), ("txt2img_judge_form", "click"),
     ("img2img_submit", "click"), ("img2img_judge_form", "click"), ("extras_generate", "click"),
     ("mov2mov_generate", "click"), ("mov2mov_stitch", "click"),
+    # a job's id, or what is wrong with the picture
+    ("txt2img_controlnet_preview_generate", "click"), ("img2img_controlnet_preview_generate", "click"),
     # a size in numbers
     ("img2img_update_resize_to", "click"), ("img2img_detected_size", "click"),
     ("img2img_describe_clip", "click"), ("img2img_describe_deepdanbooru", "click"),

