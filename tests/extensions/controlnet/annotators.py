@@ -169,6 +169,12 @@ def _lama() -> Weights:
     return {name.replace("model.model", "generator.model"): value for name, value in weights.items()}
 
 
+def _mobile_sam() -> Weights:
+    from controlnet_aux.segment_anything import sam_model_registry
+
+    return sam_model_registry["vit_t"]().state_dict()
+
+
 MADE: Mapping[str, Callable[[], Any]] = {
     "ControlNetHED.pth": _hed,
     "table5_pidinet.pth": _pidinet,
@@ -188,6 +194,7 @@ MADE: Mapping[str, Callable[[], Any]] = {
     "depth_anything_vitl14.pth": depth_anything,
     "depth_anything_v2_vitl.safetensors": depth_anything,
     "ControlNetLama.pth": _lama,
+    "mobile_sam.pt": _mobile_sam,
 }
 
 

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from webui.extensions.api import BadModelFile, read_weights
 
 from ..palettes import ADE20K, COCO
-from .loading import of_transformers, tensor_of
+from .loading import filled, of_transformers, quietly, tensor_of
 
 Picture = Any
 Detect = Callable[[Picture, float, float], Picture]
@@ -125,3 +125,22 @@ def _upernet() -> Any:
     stages = ["stage1", "stage2", "stage3", "stage4"]
     backbone = ConvNextConfig(depths=[3, 3, 27, 3], hidden_sizes=[96, 192, 384, 768], out_features=stages)
     return UperNetConfig(backbone_config=backbone, num_labels=150, auxiliary_in_channels=384)
+
+
+def load_sam(files: Sequence[Path], device: Any) -> Detect:
+    """MobileSAM (Zhang et al. 2023): everything that can be told apart, each in a colour of its own, always the same."""
+    with quietly():
+        from controlnet_aux.segment_anything import SamAutomaticMaskGenerator, sam_model_registry
+
+        network = filled(sam_model_registry["vit_t"](), files[0], device)
+    generator = SamAutomaticMaskGenerator(network)
+
+    def detect(picture: Picture, _a: float, _b: float) -> Picture:
+        with torch.inference_mode():
+            found = generator.generate(picture)
+        random, drawn = np.random.RandomState(0), np.zeros_like(picture)
+        for part in sorted(found, key=lambda part: part["area"], reverse=True):
+            drawn[part["segmentation"]] = random.randint(255, size=3)
+        return drawn
+
+    return detect
