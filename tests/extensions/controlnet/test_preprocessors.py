@@ -25,6 +25,7 @@ pytest.importorskip("controlnet_aux")
 
 from extensions.controlnet import maps  # noqa: E402
 from extensions.controlnet.preprocessors import palettes, poses  # noqa: E402
+from extensions.controlnet.preprocessors.registry import PREPROCESSORS  # noqa: E402
 from extensions.controlnet.preprocessors.weights import with_weights  # noqa: E402
 from extensions.controlnet.units import Unit  # noqa: E402
 from tests.extensions.controlnet import annotators  # noqa: E402
@@ -259,6 +260,18 @@ def test_everything_with_files_can_be_fetched(services: Services) -> None:
     for label in ("softedge_hed, ", "depth_zoe", "openpose_full", "dw_openpose_full", "seg_ofcoco", "by its authors"):
         assert any(label in name for name in names)
     assert len(set(names)) == len(names)
+
+
+def test_the_manual_s_table_is_the_registry_s() -> None:
+    manual = (Path(__file__).parents[3] / "docs" / "controlnet.md").read_text(encoding="utf-8")
+    rows = [line for line in manual.splitlines() if line.startswith("|") and "`" in line]
+    told = {row.split("|")[2].strip(" `"): [cell.strip() for cell in row.split("|")] for row in rows}
+    users: dict[str, set[str]] = {}
+    for preprocessor in PREPROCESSORS:
+        for file in preprocessor.needs:
+            users.setdefault(file.name, set()).add(preprocessor.label)
+            assert told[file.name][3:5] == [f"{file.megabytes:,.1f} MB", file.licence]
+    assert {name: set(cells[1].split(", ")) for name, cells in told.items()} == users
 
 
 def test_files_of_another_install_are_found(ask: Ask, folder: Path, elsewhere: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -128,7 +129,7 @@ def _upernet() -> Any:
 
 
 def load_sam(files: Sequence[Path], device: Any) -> Detect:
-    """MobileSAM (Zhang et al. 2023): everything that can be told apart, each in a colour of its own, always the same."""
+    """MobileSAM (Zhang et al. 2023): all that can be told apart, each in a colour of its own, always the same."""
     with quietly():
         from controlnet_aux.segment_anything import SamAutomaticMaskGenerator, sam_model_registry
 
