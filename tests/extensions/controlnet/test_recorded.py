@@ -110,6 +110,18 @@ def test_pictures_maps_and_texts_are_those_of_the_original(engine: Engine, cases
     assert texts[: len(case.infotexts)] == [without_version(text) for text in case.infotexts]
 
 
+def test_a_unit_s_preprocessor_may_be_a_network(engine: Engine, recorded: Path) -> None:
+    picture = base64.b64encode((recorded / "inputs" / "scene.png").read_bytes()).decode()
+    unit = {"enabled": True, "module": "openpose", "model": "tinyControl", "image": picture, "processor_res": 64}
+    body = {"prompt": "a", "steps": 1, "width": 64, "height": 64, "alwayson_scripts": {"ControlNet": {"args": [unit]}}}
+    result = made(engine, "txt2img", body)
+    assert [image.width for image in result.images] == [64, 64]
+    assert any("MoveNet" in comment for comment in result.comments)
+    unit["module"] = "depth_zoe"
+    with pytest.raises(InvalidRequest, match="ZoeD_M12_N.pt"):
+        made(engine, "txt2img", body)
+
+
 @pytest.fixture(scope="module")
 def url(services: Services) -> Iterator[str]:
     app = FastAPI()
