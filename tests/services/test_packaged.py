@@ -161,7 +161,7 @@ def test_a_file_of_a_hub_comes_under_our_name(hub: FileServer, tmp_path: Path) -
     paths = install_weights((HUB_FILE,), tmp_path / "models", tmp_path / "tmp", hub.egress())
     assert paths == (tmp_path / "models/nets/lines.safetensors",)
     assert paths[0].read_bytes() == WEIGHTS_FILE
-    assert files_below(tmp_path / "models") == ["nets/lines.safetensors"]
+    assert files_below(tmp_path / "models") == ["nets/lines.safetensors", "nets/lines.safetensors.license.txt"]
     asked = len(hub.asked)
     assert install_weights((HUB_FILE,), tmp_path / "models", tmp_path / "tmp", hub.egress()) == paths
     assert len(hub.asked) == asked  # what is there isn't asked for again

@@ -187,6 +187,7 @@ TAKERS = {
     ("txt2img_controlnet_preview_generate", "click"), ("img2img_controlnet_preview_generate", "click"),
     # a size in numbers
     ("img2img_update_resize_to", "click"), ("img2img_detected_size", "click"),
+    ("img2img_describe_clip", "click"), ("img2img_describe_deepdanbooru", "click"),
     # a text file's lines
     ("script_txt2img_prompts_from_file_or_textbox_file", "upload"),
     ("script_img2img_prompts_from_file_or_textbox_file", "upload"),

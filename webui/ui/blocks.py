@@ -11,7 +11,12 @@ from webui.ui.visitors.visitors import Visitors
 FOR_CLIENTS = ("api_info", "api_info_as_input", "api_info_as_output", "example_inputs", "skip_api")
 """What Gradio tells of each component for clients that call its events: a third of the page."""
 
-USUAL = {"visible": True, "_selectable": False}
+USUAL = {
+    "visible": True,
+    "_selectable": False,
+    "elem_classes": [],
+    **dict.fromkeys(("show_progress", "equal_height", "submit_btn", "stop_btn", "rtl", "autofocus"), False),
+}
 """What the page takes a component's property to be when it isn't told."""
 
 UNREAD = ("api_description", "batch", "collects_event_data", "max_batch_size", "scroll_to_output", "stream_every")
@@ -54,7 +59,7 @@ class PageBlocks(gr.Blocks):
             for name in unread:
                 component.pop(name, None)
             for name, usual in USUAL.items():
-                if component["props"].get(name) is usual:
+                if component["props"].get(name) == usual and type(component["props"][name]) is type(usual):
                     del component["props"][name]
         for event in config["dependencies"]:
             for name in OPTIONAL:

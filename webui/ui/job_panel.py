@@ -74,7 +74,7 @@ class JobPanel:
         by default the sub-tab of img2img.
         """
         given = {self.job_id, *inputs}
-        places = None if remembered is None else _places(given, remembered)
+        places = None if remembered is None else places_of(given, remembered)
 
         def submit(values: dict[Component, Any], request: gr.Request) -> tuple[str, str]:
             job_id = values[self.job_id]
@@ -84,10 +84,10 @@ class JobPanel:
                 return json.dumps({"job": job_id, "accepted": False}), show_problem(error)
             return json.dumps({"job": job_id, "accepted": True}), ""
 
-        (id_place,) = _places(given, [self.job_id])
+        (id_place,) = places_of(given, [self.job_id])
         values = "values"
         if by_mode is not None:
-            places_by_mode = {mode: _places(given, components) for mode, components in by_mode.items()}
+            places_by_mode = {mode: places_of(given, components) for mode, components in by_mode.items()}
             chosen = f", {mode}" if mode else ""
             values = f"easel.ofThisMode(values, {json.dumps(places_by_mode)}{chosen})"
         draw = f"(...values) => easel.newJob('{self.name}', {values}, {id_place}, {json.dumps(places)})"
@@ -105,7 +105,7 @@ class JobPanel:
         generation.stop(self.services, job_id or None)
 
 
-def _places(inputs: Iterable[Component], wanted: Iterable[Component]) -> list[int]:
+def places_of(inputs: Iterable[Component], wanted: Iterable[Component]) -> list[int]:
     """Where the wanted components stand among the inputs, which Gradio hands over in the order they were made."""
     ordered = sorted(inputs, key=lambda component: component._id)
     chosen = set(wanted)

@@ -120,6 +120,10 @@ function refreshScale() {
   }, PAUSE);
 }
 
+export function describePicture(captioner) {
+  whenSent(() => click(`img2img_describe_${captioner}`));
+}
+
 export function detectSize() {
   whenSent(() => click("img2img_detected_size"));
 }
