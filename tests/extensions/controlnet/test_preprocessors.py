@@ -31,6 +31,7 @@ pytest.importorskip("controlnet_aux")
 
 from extensions.controlnet import maps  # noqa: E402
 from extensions.controlnet.preprocessors import palettes, poses  # noqa: E402
+from extensions.controlnet.preprocessors.detectors import segmentation  # noqa: E402
 from extensions.controlnet.preprocessors.registry import PREPROCESSORS  # noqa: E402
 from extensions.controlnet.preprocessors.weights import with_weights  # noqa: E402
 from extensions.controlnet.units import Unit  # noqa: E402
@@ -116,6 +117,7 @@ NETWORKS = [
     ("lineart_anime", ["netG.pth"]),
     pytest.param("depth_midas", ["dpt_hybrid-midas-501f0c75.pt"], marks=pytest.mark.slow),
     pytest.param("depth_leres", ["res101.pth"], marks=pytest.mark.slow),
+    pytest.param("depth_leres++", ["res101.pth", "latest_net_G.pth"], marks=pytest.mark.slow),
     pytest.param("normal_bae", ["scannet.pt"], marks=pytest.mark.slow),
 ]  # fmt: skip
 
@@ -180,6 +182,12 @@ def test_segmentations_have_the_palette_s_colours(ask: Ask, folder: Path, module
     found = map_of(ask(module, scene(150, 100), **sized()))
     assert found.shape == (64, 96, 3)
     assert {tuple(colour) for colour in found.reshape(-1, 3)} <= {tuple(colour) for colour in palettes.ADE20K}
+
+
+def test_mobile_sam_is_read(folder: Path) -> None:
+    file = annotators.written(folder, "mobile_sam.pt")
+    found = segmentation.load_sam((file,), "cpu", points=1)(scene(96, 64), 0, 0)
+    assert (found.shape, found.dtype) == ((64, 96, 3), np.uint8)
 
 
 def test_palettes_are_complete() -> None:

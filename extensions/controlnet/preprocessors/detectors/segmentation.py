@@ -128,13 +128,16 @@ def _upernet() -> Any:
     return UperNetConfig(backbone_config=backbone, num_labels=150, auxiliary_in_channels=384)
 
 
-def load_sam(files: Sequence[Path], device: Any) -> Detect:
-    """MobileSAM (Zhang et al. 2023): all that can be told apart, each in a colour of its own, always the same."""
+def load_sam(files: Sequence[Path], device: Any, *, points: int = 32) -> Detect:
+    """MobileSAM (Zhang et al. 2023): all that can be told apart, each in a colour of its own, always the same.
+
+    points: of a grid along each side, at which it is asked what is there.
+    """
     with quietly():
         from controlnet_aux.segment_anything import SamAutomaticMaskGenerator, sam_model_registry
 
         network = filled(sam_model_registry["vit_t"](), files[0], device)
-    generator = SamAutomaticMaskGenerator(network)
+    generator = SamAutomaticMaskGenerator(network, points_per_side=points)
 
     def detect(picture: Picture, _a: float, _b: float) -> Picture:
         with torch.inference_mode():
