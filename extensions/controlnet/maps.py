@@ -101,11 +101,6 @@ class Drawn:
     pose: Mapping[str, Any] | None = None
 
 
-def detected(unit: Unit, source: Picture, request: Request, models: Any = None) -> Picture:
-    """The map that the unit's preprocessor makes of its picture; `detect` tells more."""
-    return detect(unit, source, request, models).map
-
-
 def detect(unit: Unit, source: Picture, request: Request, models: Any = None) -> Drawn:
     """What the unit's preprocessor makes of its picture. models: who lends networks, in the worker."""
     preprocessor = unit.preprocessor
