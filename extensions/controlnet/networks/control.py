@@ -111,9 +111,9 @@ def build(layout: Layout, heads: tuple[int, ...], groups: int) -> ControlNetMode
         "addition_time_embed_dim": 256,
         "projection_class_embeddings_input_dim": layout.vector_width,
     }
-    union = {}
+    own: dict[str, Any] = {"mid_block_type": "UNetMidBlock2DCrossAttn" if layout.middle_depth else "UNetMidBlock2D"}
     if layout.union is not None:
-        union = {
+        own = {
             "num_control_type": layout.union.kinds,
             "num_trans_channel": layout.union.width,
             "num_trans_head": UNION_HEADS,
@@ -122,11 +122,10 @@ def build(layout: Layout, heads: tuple[int, ...], groups: int) -> ControlNetMode
             "addition_time_embed_dim": 256,
         }
     with torch.device("meta"):
-        return (ControlNetUnionModel if union else ControlNetModel)(
+        return (ControlNetModel if layout.union is None else ControlNetUnionModel)(
             in_channels=layout.in_channels,
             conditioning_channels=layout.hint_channels,
             down_block_types=tuple("CrossAttnDownBlock2D" if depth else "DownBlock2D" for depth in layout.depths),
-            mid_block_type="UNetMidBlock2DCrossAttn" if layout.middle_depth else "UNetMidBlock2D",
             block_out_channels=layout.widths,
             layers_per_block=layout.blocks,
             transformer_layers_per_block=tuple(
@@ -138,7 +137,7 @@ def build(layout: Layout, heads: tuple[int, ...], groups: int) -> ControlNetMode
             norm_num_groups=groups,
             use_linear_projection=layout.linear,
             conditioning_embedding_out_channels=layout.hint_widths,
-            **(union | (vector if layout.vector_width else {})),
+            **(own | (vector if layout.vector_width else {})),
         )
 
 

@@ -141,7 +141,7 @@ def ip_adapter_shapes(layout: Layout, projection: str, picture_width: int, token
         linear(shapes, "image_proj.proj_in", picture_width, hidden)
         linear(shapes, "image_proj.proj_out", hidden, context)
         norm(shapes, "image_proj.norm_out", context)
-        for layer in range(2):
+        for layer in range(4):
             name = f"image_proj.layers.{layer}"
             norm(shapes, f"{name}.0.norm1", hidden)
             norm(shapes, f"{name}.0.norm2", hidden)
