@@ -38,9 +38,17 @@ class Request:
     seed: int = 0
 
 
+def decoded(data: bytes, name: str) -> Image.Image:
+    """The picture of a file. Raises: InvalidRequest, which tells in any case which picture it is."""
+    try:
+        return decoded_picture(data, name)
+    except InvalidRequest as error:
+        raise InvalidRequest(str(error) if name in str(error) else f"{name}: {error}") from error
+
+
 def opaque(data: bytes, name: str) -> Picture:
     """(H, W, 3) uint8 of a picture file, transparency on white. Raises: InvalidRequest."""
-    return on_white(decoded_picture(data, name))
+    return on_white(decoded(data, name))
 
 
 def on_white(picture: Image.Image) -> Picture:
@@ -52,7 +60,7 @@ def on_white(picture: Image.Image) -> Picture:
 
 def levels(data: bytes, name: str) -> Picture:
     """(H, W) uint8 of a mask file: its first channel. Raises: InvalidRequest."""
-    picture = decoded_picture(data, name)
+    picture = decoded(data, name)
     return np.asarray(picture.convert("RGB"))[:, :, 0]
 
 
