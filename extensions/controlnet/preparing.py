@@ -23,6 +23,8 @@ from .units import RESIZE_MODES, ControlNet, Unit
 
 MAPS = "controlnet.maps"
 LATENTS = "controlnet.latents"
+MOST_LATENTS = 20
+"""Remembered in a job: of two passes' maps of all units."""
 
 
 def hooks_for(group: ControlNet, this_pass: Any) -> list[Ranged]:
@@ -117,7 +119,7 @@ class Draws:
                 return latent
         with torch.inference_mode():
             latent = self.model.encode((colors * 2 - 1).to(self.model.device), self.posterior).float()
-        self._known.append((colors, latent))
+        self._known[:] = [*self._known, (colors, latent)][-MOST_LATENTS:]
         return latent
 
 
