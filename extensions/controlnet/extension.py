@@ -38,6 +38,12 @@ def register_settings():
         Setting("control_net_unit_count", 3, "Number of ControlNet units", ge=1, le=10, step=1, section=SECTION),
         Setting("control_net_models_path", "", "Extra folder with ControlNet models", section=SECTION),
         Setting("control_net_no_detectmap", False, "Do not append the detected map to the results", section=SECTION),
+        Setting(
+            "controlnet_increment_seed_during_batch",
+            False,
+            "Increment the seed after each picture of a ControlNet batch",
+            section=SECTION,
+        ),
         Setting("controlnet_control_type_dropdown", False, "Choose the control type from a list", section=SECTION),
         Setting("control_net_detectmap_autosaving", False, "Save detected maps beside the pictures", section=SECTION),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from .nudging import Nudging
 from .ranges import Ranged
 from .reference import Reference, Referring
 from .steering import Guide, Steering
-from .units import RESIZE_MODES, ControlNet, Unit
+from .units import FOR_ALL, FOR_EACH, RESIZE_MODES, ControlNet, Unit
 
 MAPS = "controlnet.maps"
 LATENTS = "controlnet.latents"
@@ -41,6 +42,11 @@ def hooks_for(group: ControlNet, this_pass: Any) -> list[Ranged]:
     for number, unit in enumerate(group.enabled):
         kind = None if unit.preprocessor.model_free else kind_of(Path(unit.file))
         _require_company(unit, kind, number)
+        turn = (number, len(group.enabled)) if group.batch_option == FOR_EACH else None
+        if turn is not None and kind not in ("ControlNet", "ControlNet Union", "Control-LoRA", "T2I-Adapter"):
+            raise InvalidRequest(
+                f'ControlNet unit {number}: "{FOR_EACH}" is for ControlNets and T2I-Adapters; choose "{FOR_ALL}".'
+            )
         if kind == "IP-Adapter":
             if _takes_part(unit, this_pass):
                 prompts.append(_image_prompt(unit, number, this_pass))
@@ -51,7 +57,7 @@ def hooks_for(group: ControlNet, this_pass: Any) -> list[Ranged]:
         if kind is None:
             references.append(Reference(unit, draws.latent(guide.hint), guide.is_second_pass))
         else:
-            (lite if kind == "ControlLLLite" else residual).append(guide)
+            (lite if kind == "ControlLLLite" else residual).append(replace(guide, turn=turn))
     hooks: list[Ranged] = []
     if references:
         hooks.append(Referring(references, model.alphas_cumprod, draws.noise))

@@ -39,6 +39,7 @@ class Guide:
     """A unit ready for a pass. hint: its map, (1, 3, H, W). small: the map of the first pass, which adapters read.
 
     region: (1, 1, H, W) in 0..1, where it acts; None for everywhere. corrector: of the network's output, if any.
+    turn: (k, n) when it acts on every n-th picture of a batch alone, from the k-th on; None for all.
     """
 
     unit: Unit
@@ -47,6 +48,7 @@ class Guide:
     region: Tensor | None
     is_second_pass: bool
     corrector: Corrector | None = None
+    turn: tuple[int, int] | None = None
 
     def scales(self, count: int) -> tuple[float, ...]:
         """How much of each of `count` residuals is added, the middle block's last."""
@@ -118,14 +120,37 @@ class Steering(Ranged):
         def steered(x: Tensor, timesteps: Tensor, cond: Any) -> Tensor:
             active = [pair for pair in self._workers if pair[0].unit.is_active(self.share)]
             for guide, worker in active:
-                cond = cond.adding(worker.residuals(guide, x, timesteps, cond))
+                cond = cond.adding(of_turn(guide, worker.residuals(guide, x, timesteps, cond), cond))
             output = call(x, timesteps, cond)
             for guide, _ in active:
                 if guide.corrector is not None:
-                    output = guide.corrector.corrected(output, x, timesteps, cond)
+                    corrected = guide.corrector.corrected(output, x, timesteps, cond)
+                    acts = acting(guide, cond)
+                    output = corrected if acts is None else torch.where(acts.to(output.device), corrected, output)
             return output
 
         return steered
+
+
+def acting(guide: Guide, cond: Any) -> Tensor | None:
+    """(N, 1, 1, 1) bool: which rows are of pictures that the unit acts on; None for all."""
+    if guide.turn is None:
+        return None
+    first, count = guide.turn
+    return torch.tensor([row.picture % count == first for row in cond.rows]).view(-1, 1, 1, 1)
+
+
+def of_turn(guide: Guide, residuals: Residuals, cond: Any) -> Residuals:
+    """The residuals for the rows of the pictures that the unit acts on; nothing for the others."""
+    acts = acting(guide, cond)
+    if acts is None:
+        return residuals
+
+    def kept(residual: Tensor) -> Tensor:
+        return residual * acts.to(residual)
+
+    mid = None if residuals.mid is None else kept(residuals.mid)
+    return Residuals(tuple(map(kept, residuals.down)), mid, tuple(map(kept, residuals.inside)))
 
 
 class Worker(ABC):

@@ -22,6 +22,10 @@ WEIGHT_TYPES = (
     "strong middle", "style transfer", "composition", "strong style transfer", "style and composition",
     "strong style and composition",
 )  # fmt: skip
+BATCH_OPTIONS = (
+    "All ControlNet units for all images in a batch", "Each ControlNet unit for each image in a batch",
+)  # fmt: skip
+FOR_ALL, FOR_EACH = BATCH_OPTIONS
 INPUT_MODES = ("simple", "batch", "merge")
 SIMPLE, BATCH, MERGE = INPUT_MODES
 """One picture; one for each turn of a batch; several at once."""
@@ -176,6 +180,9 @@ class ControlNet(Params, title="ControlNet"):
     """Up to ten units, each of which steers the picture by another one."""
 
     units: tuple[Unit, ...] = group_list(Unit, count=3, count_setting="control_net_unit_count")
+    batch_option: str = param(
+        FOR_ALL, label="Batch Option", infotext="ControlNet batch option", choices=BATCH_OPTIONS, kind="radio"
+    )
     turns: int = 0
     """How many pictures the units of a batch have, one after the other; written when the job is submitted."""
 
@@ -189,7 +196,10 @@ class ControlNet(Params, title="ControlNet"):
         return tuple(unit for unit in self.units if unit.enabled)
 
     def to_infotext(self, *, everything: bool = False) -> Mapping[str, object]:
-        return {f"ControlNet {number}": told(unit) for number, unit in enumerate(self.enabled)}
+        texts: dict[str, object] = {f"ControlNet {number}": told(unit) for number, unit in enumerate(self.enabled)}
+        if len(texts) > 1 and self.batch_option != FOR_ALL:
+            texts[BATCH_OPTION_KEY] = self.batch_option
+        return texts
 
     @classmethod
     def from_infotext(cls, fields: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -199,16 +209,19 @@ class ControlNet(Params, title="ControlNet"):
                 values = read(str(text))
                 found |= {f"units.{match[1]}.{name}": value for name, value in values.items()}
         if found:
+            option = fields.get(BATCH_OPTION_KEY)
+            found["batch_option"] = option if option in BATCH_OPTIONS else FOR_ALL
             for index in range(MOST_UNITS):
                 found.setdefault(f"units.{index}.enabled", False)
         return found
 
     @classmethod
     def reads_key(cls, key: str) -> bool:
-        return KEY.fullmatch(key) is not None
+        return key == BATCH_OPTION_KEY or KEY.fullmatch(key) is not None
 
 
 KEY = re.compile(r"ControlNet (\d)")
+BATCH_OPTION_KEY = "ControlNet batch option"
 SHOWN = {
     "Module": "module", "Model": "model", "Weight": "weight", "Resize Mode": "resize_mode",
     "Processor Res": "processor_res", "Threshold A": "threshold_a", "Threshold B": "threshold_b",

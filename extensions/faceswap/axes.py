@@ -30,8 +30,8 @@ def truth(text: str) -> bool:
 
 
 AXES = (
-    Axis("[ReActor] CodeFormer Weight", setting("codeformer_weight", float)),
-    Axis("[ReActor] Restorer Visibility", setting("face_restorer_visibility", float)),
+    Axis("[ReActor] CodeFormer Weight", setting("codeformer_weight", float), type=float),
+    Axis("[ReActor] Restorer Visibility", setting("face_restorer_visibility", float), type=float),
     Axis("[ReActor] Face Mask Correction", setting("mask_face", truth), lambda: ("True", "False")),
     Axis("[ReActor] Face Models", setting("face_model", str)),
 )

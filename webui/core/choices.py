@@ -20,6 +20,7 @@ from webui.core.params import Params
 
 if TYPE_CHECKING:
     from webui.core.request import GenerationRequest, GenerationResult
+    from webui.core.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -196,14 +197,22 @@ class ExtrasStep:
 class Axis:
     """A parameter that a plot of many pictures can vary.
 
-    apply: (request, value) -> the request with it. choices: the values to offer, asked when shown; None for free
-    ones. cost: of a change from one picture to the next, 0..1; the dearest axis changes least often.
+    apply: (request, value) -> the request with it; raises InvalidRequest or NotFound for a value that can't be.
+    choices: the values to offer, asked when shown; None for free ones.
+    cost: of a change from one picture to the next, 0..1; the dearest axis changes least often.
+    type: of the values, bool, int, float or str; numbers may be written as ranges.
+    prepare: (all values) -> what `apply` takes of each, for an axis whose values depend on each other.
+    words: what a legend says of such a value; None for "label: value". tabs: where it is offered.
     """
 
     label: str
     apply: Callable[[GenerationRequest, Any], GenerationRequest]
     choices: Callable[[], Sequence[str]] | None = None
     cost: float = 0.0
+    type: type[bool] | type[int] | type[float] | type[str] = str
+    prepare: Callable[[Sequence[Any]], Sequence[Any]] | None = None
+    words: Callable[[Any], str] | None = None
+    tabs: Sequence[Literal["txt2img", "img2img"]] = ("txt2img", "img2img")
 
     @property
     def name(self) -> str:
@@ -215,21 +224,25 @@ class Script:
     """What makes many requests of one, within one job; chosen in the dropdown "Script" and by the API's `script_name`.
 
     It has either `expand` or `run`. Torch is imported inside them.
-    expand: (request) -> the requests, called when the job is submitted, so that mistakes are answered at once. A seed
-        that it leaves at -1 is drawn for each of them; they wait in the queue as they are.
+    expand: (request, settings) -> the requests, called when the job is submitted, so that mistakes are answered at
+        once. A seed that it leaves at -1 is drawn for each of them; they wait in the queue as they are.
+        settings: those of the job, with the request's own.
     combine: (request, results, job) -> the one result of all that could be made; `joined(results)` where it is None.
+        The results are in the order of the requests: without pictures where one failed, fewer when the job was stopped.
     run: (request, job) -> the result, in the worker, where a request depends on the pictures before it; the request's
         seed is drawn. `job.generate(request)` makes pictures.
     params: its parameters, `request.extension(params)`. tabs: where it is offered.
+    choices_on: (tab, parameter) -> what the parameter may be there, where the tabs differ; None for as it is declared.
     build: lays its panel out by hand, called with a `webui.ui.panels.GroupPanel`; None for a generated one.
     """
 
     title: str
-    expand: Callable[[GenerationRequest], Sequence[GenerationRequest]] | None = None
+    expand: Callable[[GenerationRequest, Settings], Iterable[GenerationRequest]] | None = None
     combine: Callable[[GenerationRequest, Sequence[GenerationResult], Any], GenerationResult] | None = None
     run: Callable[[GenerationRequest, Any], GenerationResult] | None = None
     params: type[Params] | None = None
     tabs: Sequence[Literal["txt2img", "img2img"]] = ("txt2img", "img2img")
+    choices_on: Callable[[str, str], Sequence[str] | None] | None = None
     build: Callable[[Any], None] | None = None
 
     def __post_init__(self) -> None:

@@ -30,8 +30,6 @@ _REASONS: Final[Mapping[str, str]] = {
         profiling_filename""",
     "no pictures are fetched from addresses in this version": """
         api_enable_requests api_forbid_local_requests api_useragent""",
-    "X/Y/Z plots, whose labels it is about, aren't in this version": """
-        grid_text_active_color grid_text_inactive_color font""",
     "a grid is only made of several pictures": "grid_only_if_multiple",
     "saved pictures aren't put into archives in this version": "grid_zip_filename_pattern",
     "the Save button uses one folder": "use_save_to_dirs_for_ui",

@@ -23,13 +23,23 @@ from webui.core.choices import (
 )
 from webui.core.errors import BadModelFile, InvalidRequest, NotFound, NotSaved, Refused, WebuiError
 from webui.core.files import atomic_file
-from webui.core.grids import Legend, Tiling, grid_rows, make_grid, with_legends
+from webui.core.grids import Legend, LegendLook, Tiling, grid_rows, make_grid, with_legends
 from webui.core.hooks import DenoiserHook, Residuals, Row, Step
+from webui.core.infotext import with_fields
 from webui.core.joining import joined
 from webui.core.packaged import Fetchable, HubFile, Package, PackagedWeights
 from webui.core.params import Params, group_list, param, picture, title_of
 from webui.core.pictures import decoded_picture, encode_image, flattened
-from webui.core.request import FromImage, GenerationRequest, GenerationResult, Inpaint, Variation, drawn
+from webui.core.request import (
+    MAX_PICTURES,
+    FromImage,
+    GenerationRequest,
+    GenerationResult,
+    Inpaint,
+    Refiner,
+    Variation,
+    drawn,
+)
 from webui.core.results import COMPOSITE, Picture, ResultFile
 from webui.core.settings import Section, Setting
 from webui.extensions.easel import Easel
@@ -46,6 +56,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COMPOSITE",
+    "MAX_PICTURES",
     "Assets",
     "Axis",
     "BadModelFile",
@@ -67,6 +78,7 @@ __all__ = [
     "JobContext",
     "JobKind",
     "Legend",
+    "LegendLook",
     "ModelFile",
     "NetworkKind",
     "NotFound",
@@ -76,6 +88,7 @@ __all__ = [
     "Panel",
     "Params",
     "Picture",
+    "Refiner",
     "Refused",
     "Residuals",
     "ResultFile",
@@ -112,6 +125,7 @@ __all__ = [
     "restore_faces",
     "title_of",
     "video",
+    "with_fields",
     "with_legends",
 ]
 

@@ -108,12 +108,19 @@ class Engine:
         return produced(self, self.plan(request, settings), job)
 
     def save_grid(
-        self, image: Image, request: GenerationRequest, job: JobContext, settings: Settings | None, name: str
+        self,
+        image: Image,
+        request: GenerationRequest,
+        job: JobContext,
+        settings: Settings | None,
+        name: str,
+        infotext: str = "",
     ) -> GenerationResult:
         """See `JobContext.save_grid`. Raises: WebuiError."""
         plan, comments = self.plan(request, settings), list[str]()
         saver = Saver(plan, self.paths, job.progress.job_timestamp, self.provenance, comments.append)
-        grid = saver.grid(image, image_infotext(plan, 0, {}), save=request.save_grid, name=name)
+        text = infotext or image_infotext(plan, 0, {})
+        grid = saver.grid(image, text, save=request.save_grid, name=name)
         shown = (grid,) if plan.settings["return_grid"] else ()
         return GenerationResult(shown, {}, tuple(comments), unsaved=saver.keeper.unsaved)
 

@@ -71,7 +71,8 @@ class GroupPanel:
     def place(self, path: str, **options: Any) -> Component:
         """Put the component of a parameter here. options: passed on to it, `elem_id` among them."""
         spec = self.spec(path)
-        choices = choices_of(self._column.services, spec) or None
+        offered = self._script.choices_on(self.form, path) if self._script and self._script.choices_on else None
+        choices = offered or choices_of(self._column.services, spec) or None
         options = {"choices": choices, "elem_id": self.elem_id(path), **options}
         return self.use(path, widget(spec, **options))
 
