@@ -20,7 +20,7 @@ from webui.extensions.api import InvalidRequest, decoded_picture, fit_picture
 from . import sizes
 from .preprocessors import drawing, poses
 from .preprocessors.registry import Preprocessor
-from .units import Unit
+from .units import IMAGE_PROMPTS, Unit
 
 Picture = Any
 HALF = 127.5
@@ -165,6 +165,8 @@ def draw(
     models: who lends networks; only in the worker. Raises: InvalidRequest, BadModelFile.
     """
     preprocessor.require_runnable()
+    if preprocessor.id in IMAGE_PROMPTS:
+        raise InvalidRequest(f'"{preprocessor.label}" makes no map: an IP-Adapter reads the picture itself.')
     if preprocessor.masked and source.shape[2] == 3:
         raise InvalidRequest(f'The preprocessor "{preprocessor.label}" needs a mask beside the picture.')
     if preprocessor.network:

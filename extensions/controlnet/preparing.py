@@ -24,6 +24,8 @@ from .units import FOR_ALL, FOR_EACH, RESIZE_MODES, ControlNet, Unit
 
 MAPS = "controlnet.maps"
 LATENTS = "controlnet.latents"
+MOST_LATENTS = 20
+"""Remembered in a job: of two passes' maps of all units."""
 FILLING = "inpaint_only+lama"
 KEEPING = ("inpaint_only", FILLING)
 """Preprocessors that keep the picture outside of the mask, unless img2img does."""
@@ -126,7 +128,7 @@ class Draws:
                 return latent
         with torch.inference_mode():
             latent = self.model.encode((colors * 2 - 1).to(self.model.device), self.posterior).float()
-        self._known.append((colors, latent))
+        self._known[:] = [*self._known, (colors, latent)][-MOST_LATENTS:]
         return latent
 
 
