@@ -47,6 +47,20 @@ def model_names(easel: Easel) -> tuple[str, ...]:
     return tuple(found[stem] for stem in sorted(found))
 
 
+def image_encoders(easel: Easel) -> list[Path]:
+    """Files that may hold CLIP's image encoder: those that are called so, or whose folder is."""
+    catalogs = (*catalogs_of(easel), easel.catalog("clip_vision", SUFFIXES))
+    found = []
+    for catalog in catalogs:
+        catalog.poll()
+        found += [file.path for file in catalog.all() if any(_names_encoder(part) for part in file.path.parts[-3:])]
+    return found
+
+
+def _names_encoder(part: str) -> bool:
+    return "clip" in part.lower() or "image_encoder" in part.lower()
+
+
 def find_model(name: str, easel: Easel) -> Path:
     """By "stem [hash]", its stem, or its file's name. Raises: NotFound naming what there is."""
     for catalog in catalogs_of(easel):

@@ -18,7 +18,7 @@ from webui.extensions.api import (
 )
 
 from . import detecting, previews, routes, turns
-from .catalog import find_model
+from .catalog import find_model, image_encoders
 from .preprocessors import hed_package
 from .preprocessors.registry import PREPROCESSORS
 from .preprocessors.weights import BODY, offers, with_weights
@@ -38,6 +38,12 @@ def register_settings():
         Setting("control_net_unit_count", 3, "Number of ControlNet units", ge=1, le=10, step=1, section=SECTION),
         Setting("control_net_models_path", "", "Extra folder with ControlNet models", section=SECTION),
         Setting("control_net_no_detectmap", False, "Do not append the detected map to the results", section=SECTION),
+        Setting(
+            "controlnet_increment_seed_during_batch",
+            False,
+            "Increment the seed after each picture of a ControlNet batch",
+            section=SECTION,
+        ),
         Setting("controlnet_control_type_dropdown", False, "Choose the control type from a list", section=SECTION),
         Setting("control_net_detectmap_autosaving", False, "Save detected maps beside the pictures", section=SECTION),
     ]
@@ -83,11 +89,6 @@ def revise_request(request, easel):
         for each in turns.unfolded(unit, number)
     ]
     unheeded = [
-        f"ControlNet unit {number}: the union control type has no effect in this version."
-        for number, unit in enumerate(units)
-        if unit.enabled and unit.union_control_type != "Unknown"
-    ]
-    unheeded += [
         f"ControlNet unit {number}: {BODY.name} isn't there, so people are found by MoveNet, which ships."
         for number, unit in enumerate(units)
         if unit.enabled and unit.weights_at.endswith(".json")
@@ -114,10 +115,12 @@ def checked(unit: Unit, number: int, request, easel) -> Unit:
             f"ControlNet unit {number} starts at {unit.guidance_start:g} and ends before, at {unit.guidance_end:g}."
         )
     if preprocessor.model_free:
-        raise InvalidRequest(f'ControlNet unit {number}: "{preprocessor.label}" isn\'t there in this version yet.')
+        return unit
     if unit.model in ("", NO_MODEL):
         raise InvalidRequest(f"ControlNet unit {number} has no model; choose one, or disable the unit.")
     _ = unit.weights
+    if unit.is_image_prompt:
+        unit = unit.replace(encoders=tuple(map(str, image_encoders(easel))))
     return with_weights(unit, easel).replace(file=str(find_model(unit.model, easel)))
 
 
@@ -134,11 +137,10 @@ def revise_pass(parts, this_pass):
         return None
     if not this_pass.model.capabilities.unet:
         raise InvalidRequest("ControlNet needs a checkpoint with a U-Net; disable its units for this one.")
-    from .preparing import guides_for
-    from .steering import Steering
+    from .preparing import hooks_for
 
-    guides = guides_for(turns.in_turn(group, this_pass), this_pass)
-    return replace(parts, hooks=(*parts.hooks, Steering(guides, this_pass))) if guides else None
+    hooks = hooks_for(turns.in_turn(group, this_pass), this_pass)
+    return replace(parts, hooks=(*parts.hooks, *hooks))
 
 
 @hookimpl
@@ -155,10 +157,13 @@ def finish_batch(pictures, this_pass):
 @hookimpl
 def finish(result, plan, state, save_file):
     """The maps, after the pictures: of each unit the one of the second pass first."""
+    from .maps import picture_of
+
     settings = plan.settings
     files = []
     shown = [item for maps in (*state.get(turns.EARLIER, ()), state.get(turns.MAPS, {})) for item in _in_order(maps)]
-    for (number, _), picture in shown:
+    for (number, _), found in shown:
+        picture = picture_of(found)
         data = encode_image(picture, "png", None)
         if settings["control_net_detectmap_autosaving"]:
             files.append(save_file(data, "png", "image/png", "control map"))

@@ -23,6 +23,8 @@ from .preprocessors.registry import Preprocessor
 from .units import Unit
 
 Picture = Any
+HALF = 127.5
+"""Of a mask's 255: from here on it masks."""
 Detect = Callable[[Picture, float, float], Any]
 """A network at work: (picture, threshold A, threshold B) -> a map, or a pose."""
 
@@ -217,7 +219,9 @@ def filled(source: Picture, colours: Picture) -> Picture:
 
 
 def fitted(unit: Unit, found: Picture, request: Request) -> Picture:
-    """The map at the size of the picture that is generated."""
+    """The map at the size of the picture that is generated; an inpainting map isn't rounded, as in the original."""
+    if found.shape[2] == 4:
+        found = found.astype(np.float32)
     return sizes.fit(found, request.width, request.height, unit.resize_mode)
 
 
@@ -227,7 +231,7 @@ def hint(found: Picture) -> Any:
 
     colors = torch.from_numpy(found[:, :, :3].astype(np.float32)) / 255
     if found.shape[2] == 4:
-        masked = torch.from_numpy(found[:, :, 3] > 127)
+        masked = torch.from_numpy(found[:, :, 3] >= HALF)
         colors[masked] = -1.0
     return colors.permute(2, 0, 1)[None]
 
@@ -236,9 +240,10 @@ def picture_of(found: Picture) -> Image.Image:
     """The map to be shown; what an inpainting map masks is half transparent."""
     if found.shape[2] == 3:
         return Image.fromarray(found)
-    return Image.fromarray(np.dstack([found[:, :, :3], np.where(found[:, :, 3] > 127, 128, 255).astype(np.uint8)]))
+    colors = found[:, :, :3].clip(0, 255).astype(np.uint8)
+    return Image.fromarray(np.dstack([colors, np.where(found[:, :, 3] >= HALF, 128, 255).astype(np.uint8)]))
 
 
-def mask_of(shown: Picture) -> Picture:
-    """(H, W) float32 of an inpainting map as it is shown: 1 where it is masked, else 0."""
-    return (shown[:, :, 3] < 192).astype(np.float32)
+def mask_of(found: Picture) -> Picture:
+    """(H, W) float32 of an inpainting map: 1 where it is masked, else 0."""
+    return (found[:, :, 3] >= HALF).astype(np.float32)

@@ -17,12 +17,12 @@ from gradio.processing_utils import save_bytes_to_cache
 
 from webui.extensions.api import InvalidRequest, WebuiError
 
-from .catalog import control_types, model_names
+from .catalog import control_types, model_names, refresh
 from .preprocessors.registry import Preprocessor, Slider
 from .preprocessors.weights import with_weights
 from .presets import FILE, KEPT, PresetStore
 from .previews import KIND, Preview, Previewed, read_poses
-from .units import INPUT_MODES, NO_MODEL, Unit, find_preprocessor
+from .units import IMAGE_PROMPTS, INPUT_MODES, NO_MODEL, Unit, find_preprocessor
 
 SCRIPT = "window.easelControlNet"
 QUIET: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None}
@@ -30,6 +30,8 @@ ALL = "All"
 WHOLE_FORMS = ("txt2img", "img2img")
 WIDEST = (-1, 2048, 0.01)
 """Bounds of a slider that the preprocessor doesn't have; -1 means its default."""
+SHAPED = ("model", "control_mode", "weight_type", "composition_weight")
+"""What else a preprocessor may have no use for."""
 SLIDERS = ("processor_res", "threshold_a", "threshold_b")
 PICTURES = ("image", "mask", "effective_region_mask")
 WITHOUT_CONTROL_MODE = ("ip-adapter", "revision", "clip_vision", "instant_id")
@@ -59,6 +61,8 @@ class UnitsPanel:
             self.size_button = gr.Button("Size", elem_id=f"{name}_size", visible="hidden")
             self.units = self._lay_out(name, panel.count("units"))
             if self.is_whole:
+                with gr.Accordion("Batch Options", open=False, elem_id=f"{name}_batch_options"):
+                    panel.place("batch_option", elem_id=f"{name}_batch_option_radio", show_label=False)
                 self.previewed = gr.File(elem_id=f"{name}_previewed", visible="hidden")
                 self.jobs = panel.jobs("controlnet_preview")
                 self.jobs.place_buttons("Run preprocessor", interrupt="Stop preprocessor")
@@ -145,7 +149,13 @@ class UnitsPanel:
             place("control_mode", "controlnet_control_mode_radio")
             place("resize_mode", "controlnet_resize_mode_radio", **marked("resize"))
             place("hr_option", "controlnet_hr_option_radio", **marked("hires"))
-            place("advanced_weighting", "controlnet_advanced_weighting")
+            with gr.Row():
+                image_prompt: dict[str, Any] = {"visible": "hidden"}
+                place("weight_type", "controlnet_weight_type_dropdown", **image_prompt)
+                place("composition_weight", "controlnet_composition_weight_slider", **image_prompt)
+            with gr.Row():
+                place("advanced_weighting", "controlnet_advanced_weighting")
+                place("union_control_type", "controlnet_union_control_type_dropdown")
         return unit
 
     # Events: few, each for all units, since every one of them is part of the page
@@ -156,7 +166,7 @@ class UnitsPanel:
         types = [unit["type"] for unit in units]
         enabled = [unit["enabled"] for unit in units]
         sliders = [unit[slider] for unit in units for slider in SLIDERS]
-        shaped = [*sliders, *(unit[part] for unit in units for part in ("model", "control_mode"))]
+        shaped = [*sliders, *(unit[part] for unit in units for part in SHAPED)]
         lists = [*modules, *types, *(unit["model"] for unit in units)]
         kept = [unit[part] for unit in units for part in KEPT]
         pictures = [unit[part] for unit in units for part in PICTURES]
@@ -269,6 +279,7 @@ class UnitsPanel:
 
     def _acted(self, asked: Mapping[str, Any], values: Updates) -> Updates:
         if asked["do"] == "refresh":
+            refresh(self.easel)
             return {**self._lists(values), self.answer: self._told()}
         unit = self.units[int(asked["unit"])]
         if asked["do"] == "ready":  # a finished map was put into it
@@ -334,7 +345,7 @@ class UnitsPanel:
 def _shape(
     unit: Mapping[str, Component], preprocessor: Preprocessor | None, known: Mapping[str, Any] | None
 ) -> Updates:
-    """A unit's sliders as a preprocessor has them, and whether it wants a model and a control mode.
+    """A unit's sliders as a preprocessor has them, and what else it has a use for.
 
     known: values for the sliders that they suit, the others get their defaults; None leaves the values alone.
     """
@@ -352,8 +363,12 @@ def _shape(
             updates[unit[name]] |= gr.update(value=value)
     wants_model = preprocessor is None or not preprocessor.model_free
     has_mode = preprocessor is None or not preprocessor.id.startswith(WITHOUT_CONTROL_MODE)
-    updates[unit["model"]] = gr.update(visible=True if wants_model else "hidden")
-    updates[unit["control_mode"]] = gr.update(visible=True if has_mode else "hidden")
+    reads_picture = preprocessor is not None and preprocessor.id in IMAGE_PROMPTS
+    shown_parts = (wants_model, has_mode, reads_picture, reads_picture)
+    updates |= {
+        unit[part]: gr.update(visible=True if shown else "hidden")
+        for part, shown in zip(SHAPED, shown_parts, strict=True)
+    }
     return updates
 
 

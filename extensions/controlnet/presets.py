@@ -16,7 +16,7 @@ FILE = "controlnet-presets.json"
 KEPT = (
     "module", "model", "weight", "guidance_start", "guidance_end", "processor_res", "threshold_a", "threshold_b",
     "control_mode", "resize_mode", "hr_option", "pixel_perfect", "low_vram", "inpaint_crop_input_image",
-    "save_detected_map", "advanced_weighting",
+    "save_detected_map", "advanced_weighting", "union_control_type", "weight_type", "composition_weight",
 )  # fmt: skip
 """The parameters of a unit that a preset holds."""
 LONGEST_NAME = 100

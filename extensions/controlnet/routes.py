@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel
+from pydantic import AliasChoices, BaseModel, Field
 
-from webui.extensions.api import InvalidRequest
+from webui.extensions.api import InvalidRequest, decode_file, encode_image
 
 from . import detecting
 from .catalog import control_types, model_names, refresh
+from .preprocessors.poses import draw_poses
 from .preprocessors.registry import PREPROCESSORS
 from .preprocessors.weights import with_weights
 from .units import Unit, find_preprocessor
 
+LARGEST_PICTURE = 96 << 20
+"""Bytes of a picture's file."""
+MOST_POSES = 64
+
 
 class Detect(BaseModel):
-    """What /controlnet/detect takes: pictures in base64; -1 is a preprocessor's own default."""
+    """What /controlnet/detect takes: pictures in base64; -1 is a preprocessor's own default.
+
+    Older clients, webuiapi among them, say controlnet_images.
+    """
 
     controlnet_module: str = "none"
-    controlnet_input_images: list[str] = []
+    controlnet_input_images: list[str] = Field(
+        [], validation_alias=AliasChoices("controlnet_input_images", "controlnet_images")
+    )
     controlnet_masks: list[str] = []
     controlnet_processor_res: float = -1
     controlnet_threshold_a: float = -1
@@ -109,10 +118,17 @@ def add(app, easel) -> None:
             )
             resolution, a, b = (0 if slider is None else slider.admitted(value) for slider, value in asked)
             drawn = maps.draw(preprocessor, source, round(resolution), a, b)
-            stream = io.BytesIO()
-            maps.picture_of(drawn.map).save(stream, "PNG")
-            images.append(base64.b64encode(stream.getvalue()).decode("ascii"))
+            images.append(_png(maps.picture_of(drawn.map)))
         return {"info": "Success", "images": images}
+
+    @router.post("/render_openpose_json")
+    def render(poses: list[dict[str, Any]]) -> dict[str, Any]:
+        """The pictures of poses, each as the editor and /controlnet/detect have it."""
+        from . import maps
+
+        if len(poses) > MOST_POSES:
+            raise InvalidRequest(f"{len(poses)} poses are too many for one request; send up to {MOST_POSES}.")
+        return {"info": "Success", "images": [_png(maps.picture_of(draw_poses(pose))) for pose in poses]}
 
     app.include_router(router)
 
@@ -135,14 +151,19 @@ def _by_network(easel: Any, body: Detect) -> dict[str, Any]:
     job_id = easel.jobs.submit(detecting.KIND, detecting.Detection(tuple(units)))
     found = easel.jobs.result(job_id, timeout=None)
     answer: dict[str, Any] = {"info": "Success"}
-    answer["images"] = [base64.b64encode(picture).decode("ascii") for picture in found.pictures]
+    answer["images"] = [_text(picture) for picture in found.pictures]
     if found.poses:
         answer["poses"] = [json.loads(pose) for pose in found.poses]
     return answer
 
 
 def _bytes(text: str, name: str) -> bytes:
-    try:
-        return base64.b64decode(text.partition(",")[2] if text.startswith("data:") else text, validate=True)
-    except ValueError as error:
-        raise InvalidRequest(f"{name} is not base64.") from error
+    return decode_file(text, name, LARGEST_PICTURE, kind="picture")
+
+
+def _png(picture: Any) -> str:
+    return _text(encode_image(picture, "png", None))
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")

@@ -59,17 +59,25 @@ def pixel_perfect_resolution(picture: Picture, width: int, height: int, mode: Re
     own_height, own_width = picture.shape[:2]
     scales = height / own_height, width / own_width
     scale = min(scales) if mode == "Resize and Fill" else max(scales)
-    return round(scale * min(own_height, own_width))
+    return max(round(scale * min(own_height, own_width)), 1)
 
 
 def fit(picture: Picture, width: int, height: int, mode: ResizeMode) -> Picture:
-    """The picture at width x height pixels, stretched, cropped, or filled up with the colour of its border."""
+    """The picture at width x height pixels, stretched, cropped, or filled up with the colour of its border.
+
+    Raises: InvalidRequest when a narrow picture would grow beyond what fits into memory before it is cut.
+    """
     if mode == "Just Resize":
         return resized(picture, width, height)
     own_height, own_width = picture.shape[:2]
     scales = height / own_height, width / own_width
     scale = min(scales) if mode == "Resize and Fill" else max(scales)
-    new_width, new_height = round(own_width * scale), round(own_height * scale)
+    new_width, new_height = max(round(own_width * scale), 1), max(round(own_height * scale), 1)
+    if new_width * new_height > MOST_PIXELS:
+        raise InvalidRequest(
+            f"A map of {own_width} x {own_height} pixels would have {new_width} x {new_height} before it is cut to "
+            f"{width} x {height}: crop the picture, or choose Just Resize."
+        )
     scaled = resized(picture, new_width, new_height)
     if mode == "Crop and Resize":
         left, top = max(0, (new_width - width) // 2), max(0, (new_height - height) // 2)

@@ -14,6 +14,8 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 MOST_FILES = 10_000
 MAPS, EARLIER, TURN, LAST = "controlnet.maps", "controlnet.earlier maps", "controlnet.turn", "controlnet.last"
 """What is left in a job's state: the maps of this turn, those of the turns before, its number, its last picture."""
+OF_PICTURES = ("controlnet.hint", "controlnet.embedding")
+"""How keys in a job's state begin whose values were made of this turn's pictures."""
 
 
 # When the job is submitted
@@ -91,7 +93,7 @@ def in_turn(group: ControlNet, this_pass: Any) -> ControlNet:
     if state.setdefault(TURN, turn) != turn:
         state[TURN] = turn
         state.setdefault(EARLIER, []).append(state.pop(MAPS, {}))
-        for key in [key for key in state if isinstance(key, tuple) and key[0] == "controlnet.hint"]:
+        for key in [key for key in state if isinstance(key, tuple) and key[0] in OF_PICTURES]:
             del state[key]
     return group.replace(units=tuple(_at(unit, turn, number, state) for number, unit in enumerate(group.units)))
 

@@ -16,6 +16,16 @@ HIRES_OPTIONS = ("Both", "Low res only", "High res only")
 UNION_TYPES = (
     "Unknown", "OpenPose", "Depth", "Soft Edge", "Hard Edge", "Normal Map", "Segmentation", "Tile", "Inpaint",
 )  # fmt: skip
+UNKNOWN = UNION_TYPES[0]
+WEIGHT_TYPES = (
+    "normal", "ease in", "ease out", "ease in-out", "reverse in-out", "weak input", "weak output", "weak middle",
+    "strong middle", "style transfer", "composition", "strong style transfer", "style and composition",
+    "strong style and composition",
+)  # fmt: skip
+BATCH_OPTIONS = (
+    "All ControlNet units for all images in a batch", "Each ControlNet unit for each image in a batch",
+)  # fmt: skip
+FOR_ALL, FOR_EACH = BATCH_OPTIONS
 INPUT_MODES = ("simple", "batch", "merge")
 SIMPLE, BATCH, MERGE = INPUT_MODES
 """One picture; one for each turn of a batch; several at once."""
@@ -33,9 +43,11 @@ OLD_RESIZE_MODES = {
     3: "Just Resize",
 }
 OLD_NAMES = {"input_image": "image", "mask_image": "mask", "lowvram": "low_vram", "guidance": "guidance_end"}
-OWN_NAMES = ("file", "batch_files", "weights_at", "turns")
+OWN_NAMES = ("file", "batch_files", "weights_at", "encoders", "turns")
 """What no client may send: it is found when the job is submitted."""
 MOST_UNITS = 10
+IMAGE_PROMPTS = ("ip-adapter-auto", "ip-adapter_clip_sd15", "ip-adapter_clip_sdxl", "ip-adapter_clip_sdxl_plus_vith")
+"""Preprocessors that make no map: an IP-Adapter reads the picture by CLIP."""
 HIDDEN = 0.5
 """What the text tells of a slider that the preprocessor doesn't have."""
 
@@ -62,7 +74,9 @@ class Unit(Params):
     inpaint_crop_input_image: bool = param(True, label="Crop input image based on A1111 mask")
     save_detected_map: bool = param(True, label="Show the detected map")
     advanced_weighting: str = param("", label="Weights of each injection", max_length=1000)
-    union_control_type: str = param("Unknown", label="Union control type", choices=UNION_TYPES)
+    union_control_type: str = param(UNKNOWN, label="Union control type", choices=UNION_TYPES)
+    weight_type: str = param(WEIGHT_TYPES[0], label="Weight Type", choices=WEIGHT_TYPES)
+    composition_weight: float = param(1.0, label="Composition Weight", ge=0, le=2, step=0.05)
     image: bytes | None = picture(label="Image")
     mask: bytes | None = picture(label="Mask")
     effective_region_mask: bytes | None = picture(label="Effective Region Mask")
@@ -72,6 +86,8 @@ class Unit(Params):
     loopback: bool = param(False, label="[Batch Loopback]")
     file: str = ""
     """Where the model lies; written when the job is submitted."""
+    encoders: tuple[str, ...] = ()
+    """Where image encoders for IP-Adapters may lie; written when the job is submitted."""
     batch_files: tuple[str, ...] = ()
     """The pictures of a batch in a folder of the server, one a turn; written when the job is submitted."""
     weights_at: str = ""
@@ -105,6 +121,10 @@ class Unit(Params):
         return find_preprocessor(self.module)
 
     @property
+    def is_image_prompt(self) -> bool:
+        return self.preprocessor.id in IMAGE_PROMPTS
+
+    @property
     def resolution(self) -> float:
         preprocessor = self.preprocessor
         if preprocessor.resolution is None:
@@ -120,6 +140,10 @@ class Unit(Params):
     def b(self) -> float:
         slider = self.preprocessor.b
         return HIDDEN if slider is None else slider.admitted(self.threshold_b)
+
+    def is_active(self, share: float) -> bool:
+        """share: of the steps that are behind."""
+        return self.weight > 0 and self.guidance_start <= share <= self.guidance_end
 
     @property
     def weights(self) -> tuple[float, ...]:
@@ -156,6 +180,9 @@ class ControlNet(Params, title="ControlNet"):
     """Up to ten units, each of which steers the picture by another one."""
 
     units: tuple[Unit, ...] = group_list(Unit, count=3, count_setting="control_net_unit_count")
+    batch_option: str = param(
+        FOR_ALL, label="Batch Option", infotext="ControlNet batch option", choices=BATCH_OPTIONS, kind="radio"
+    )
     turns: int = 0
     """How many pictures the units of a batch have, one after the other; written when the job is submitted."""
 
@@ -169,7 +196,10 @@ class ControlNet(Params, title="ControlNet"):
         return tuple(unit for unit in self.units if unit.enabled)
 
     def to_infotext(self, *, everything: bool = False) -> Mapping[str, object]:
-        return {f"ControlNet {number}": told(unit) for number, unit in enumerate(self.enabled)}
+        texts: dict[str, object] = {f"ControlNet {number}": told(unit) for number, unit in enumerate(self.enabled)}
+        if len(texts) > 1 and self.batch_option != FOR_ALL:
+            texts[BATCH_OPTION_KEY] = self.batch_option
+        return texts
 
     @classmethod
     def from_infotext(cls, fields: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -179,16 +209,19 @@ class ControlNet(Params, title="ControlNet"):
                 values = read(str(text))
                 found |= {f"units.{match[1]}.{name}": value for name, value in values.items()}
         if found:
+            option = fields.get(BATCH_OPTION_KEY)
+            found["batch_option"] = option if option in BATCH_OPTIONS else FOR_ALL
             for index in range(MOST_UNITS):
                 found.setdefault(f"units.{index}.enabled", False)
         return found
 
     @classmethod
     def reads_key(cls, key: str) -> bool:
-        return KEY.fullmatch(key) is not None
+        return key == BATCH_OPTION_KEY or KEY.fullmatch(key) is not None
 
 
 KEY = re.compile(r"ControlNet (\d)")
+BATCH_OPTION_KEY = "ControlNet batch option"
 SHOWN = {
     "Module": "module", "Model": "model", "Weight": "weight", "Resize Mode": "resize_mode",
     "Processor Res": "processor_res", "Threshold A": "threshold_a", "Threshold B": "threshold_b",

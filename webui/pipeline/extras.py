@@ -14,9 +14,9 @@ from webui.core.errors import WebuiError, not_saved
 from webui.core.extras import ExtrasRequest, PictureSource
 from webui.core.files import write_atomic
 from webui.core.infotext import render
-from webui.core.pictures import MIME, PARAMETERS, decoded_picture, read_infotext
+from webui.core.pictures import DIGITAL_SOURCE_TYPE, MIME, PARAMETERS, decoded_picture, read_infotext
 from webui.core.request import GenerationResult
-from webui.core.results import ResultFile
+from webui.core.results import COMPOSITE, ResultFile
 from webui.core.settings import Settings
 from webui.models.stopping import Stopped
 from webui.pipeline.describing import KIND as DESCRIBING
@@ -151,7 +151,10 @@ def _processed(source: PictureSource, work: Work) -> list[ResultFile]:
     taken: set[str] = set()
     for made in work.operated(image):
         said = render("", "", made.done)
-        picture = encoded(made.image, _texts(infotext, items, said), work.settings)
+        texts = _texts(infotext, items, said)
+        if made.composite:
+            texts[DIGITAL_SOURCE_TYPE] = COMPOSITE
+        picture = encoded(made.image, texts, work.settings)
         path = None
         if work.request.save:
             path = _saved(source, made, work, picture, _suffix(made, taken))

@@ -17,7 +17,7 @@ from webui.core.choices import Choices, ExtrasStep, FaceRestorer, Upscaler, load
 from webui.core.errors import InvalidRequest, WebuiError
 from webui.core.operations import SCALE_TO, CodeFormerRestoring, GFPGANRestoring, Upscaling
 from webui.core.params import Params
-from webui.core.results import Picture
+from webui.core.results import COMPOSITE, Picture
 from webui.core.settings import Settings
 from webui.models.faces.detector import Face
 from webui.models.manager import ModelManager
@@ -197,7 +197,10 @@ def operated_on(
     for work in works:
         if work.caption:
             report.comment(f"Described as {work.caption}")
-    return [replace(picture, image=work.image) for work in works]
+    return [
+        replace(picture, image=work.image, source_type=COMPOSITE if work.composite else picture.source_type)
+        for work in works
+    ]
 
 
 def target_of(steps: Sequence[ExtrasStep], values: Upscaling, image: Image.Image) -> tuple[int, int] | None:

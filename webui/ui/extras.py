@@ -16,6 +16,7 @@ from webui.core.operations import SCALE_BY, SCALE_TO
 from webui.core.packaged import Fetchable, find_fetchable
 from webui.core.params import title_of
 from webui.core.stored import KeptFile
+from webui.services.choices import choices_of
 from webui.services.downloads import check_allowed
 from webui.services.extras import further_steps, pictures_in, step_groups, submit_extras
 from webui.services.folders import folder_of
@@ -204,7 +205,8 @@ class Extras:
             path = f"{EXTENSIONS}.{group.__name__}.{spec.dotted}"
             if path not in self.steps:
                 plain = f"{TAB}_{group.__name__}_{spec.dotted.replace('.', '_')}"
-                self.steps[path] = widget(spec, step.elem_ids.get(spec.dotted, plain))
+                choices = choices_of(self.services, spec) or None
+                self.steps[path] = widget(spec, step.elem_ids.get(spec.dotted, plain), choices=choices)
 
     # What the buttons do
 

@@ -167,6 +167,7 @@ function startPreview(unit, content, purpose) {
   if (running !== "idle") return say(unit.form, "A preview is being made; wait for it, or stop it.");
   say(unit.form, "");
   jobs.set(unit.form, { number: unit.number, purpose });
+  unit.element.querySelector(".cnet-shown").replaceChildren();
   unit.element.querySelector(".cnet-shown").id = `${unit.form}_controlnet_preview_gallery_container`;
   for (const other of document.querySelectorAll(`.cnet-shown[id^="${unit.form}_"]`)) {
     if (!unit.element.contains(other)) other.removeAttribute("id");

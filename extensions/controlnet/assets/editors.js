@@ -235,7 +235,7 @@ async function editPose(text, picture) {
         const [a, b] = [person[BODY][from], person[BODY][to]];
         if (!a || !b) return;
         context.strokeStyle = `hsl(${HUES[index]} 100% 30%)`;
-        context.lineWidth = Math.max(4, 6 * unit);
+        context.lineWidth = 6 * unit;
         context.beginPath();
         context.moveTo(...a);
         context.lineTo(...b);

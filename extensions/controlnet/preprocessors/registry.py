@@ -183,7 +183,7 @@ _ALL = (
         lambda picture, sigma, _: drawing.blurred(picture, sigma),
         a=Slider("Sigma", 9.0, 0.01, 64.0, 0.01),
     ),
-    _of("ip-adapter-auto", "IP-Adapter", "", lacks="a CLIP image encoder", default=True),
+    _of("ip-adapter-auto", "IP-Adapter", "", default=True),
     _of(
         "pidinet", "SoftEdge", "softedge_pidinet", needs=(weights.PIDINET,), network="edges:load_pidinet", default=True
     ),
@@ -225,7 +225,7 @@ _ALL = (
         a=Slider("MLSD Value Threshold", 0.1, 0.01, 2.0, 0.01),
         b=Slider("MLSD Distance Threshold", 0.1, 0.01, 20.0, 0.01),
     ),
-    _of("ip-adapter_clip_sd15", "IP-Adapter", "ip-adapter_clip_h", lacks="a CLIP image encoder"),
+    _of("ip-adapter_clip_sd15", "IP-Adapter", "ip-adapter_clip_h"),
     _of("depth", "Depth", "depth_midas", needs=(weights.MIDAS,), network="depth:load_midas", default=True),
     _of("clip_vision", "T2I-Adapter", "t2ia_style_clipvision", lacks="a CLIP image encoder", default=True),
     _of(
@@ -323,8 +323,8 @@ _ALL = (
     _of("ip-adapter_pulid", "IP-Adapter", "", lacks="a CLIP image encoder", resolution=None),
     _of("ip-adapter_face_id_plus", "IP-Adapter", "", lacks="a CLIP image encoder"),
     _of("ip-adapter_face_id", "IP-Adapter", "", lacks="a CLIP image encoder"),
-    _of("ip-adapter_clip_sdxl_plus_vith", "IP-Adapter", "", lacks="a CLIP image encoder"),
-    _of("ip-adapter_clip_sdxl", "IP-Adapter", "ip-adapter_clip_g", lacks="a CLIP image encoder"),
+    _of("ip-adapter_clip_sdxl_plus_vith", "IP-Adapter", ""),
+    _of("ip-adapter_clip_sdxl", "IP-Adapter", "ip-adapter_clip_g"),
     _of("instant_id_face_keypoints", "Instant-ID", "", lacks="the face models of insightface", default=True),
     _of("instant_id_face_embedding", "Instant-ID", "", lacks="the face models of insightface"),
     _of(

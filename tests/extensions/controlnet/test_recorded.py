@@ -34,6 +34,8 @@ pytestmark = pytest.mark.parity
 
 # Of everything something: networks, adapters, modes, ranges, sizes, masks, passes, preprocessors, several units.
 CASES = (
+    "cn-ref-only", "cn-ref-only-scene-0.6", "cn-ref-adain", "cn-ref-adain-attn", "cn-ref-control", "cn-ref-prompt-cfg1",
+    "cn-ref-and-control", "cn-ref-batch", "cn-ref-2m-half", "cn-i2i-ref", "cn-inpaint-only-hires",
     "cn-none", "cn-canny-low", "cn-weight-1.6", "cn-guidance-0.2-0.6-heun", "cn-mode-control-1.3",
     "cn-resize-fill-canny", "cn-resize-crop-edges-up", "cn-two-mixed", "cn-batch-2-control", "cn-hires-canny",
     "cn-hires-two",

@@ -157,6 +157,7 @@ def test_several_sources_make_a_result_each(engine: Engine, plain: np.ndarray) -
     several = {"imgs": (source(RED), source(BLUE)), "tab": "tab_multiple"}
     result = made(engine, several, save_grid=True)
     assert result.images[0].is_grid
+    assert read_infotext(result.images[0].data)[1]["DigitalSourceType"] == COMPOSITE
     red, blue = (pixels(result, index) for index in (1, 2))
     np.testing.assert_array_equal(red, pixels(made(engine, {"img": source(RED)})))
     np.testing.assert_array_equal(blue, pixels(made(engine, {"img": source(BLUE)})))

@@ -110,7 +110,9 @@ def save_uncorrected(job: Job, picture: Picture) -> None:
         job.saver.sample(picture.uncorrected, picture.index, text, suffix="-before-color-correction")
 
 
-def with_grid(job: Job, pictures: Sequence[Image.Image], results: list[ResultFile]) -> list[ResultFile]:
+def with_grid(
+    job: Job, pictures: Sequence[Image.Image], results: list[ResultFile], source_type: str
+) -> list[ResultFile]:
     """The results, a grid of the pictures in front if that is wished."""
     settings = job.plan.settings
     if not (settings["return_grid"] or settings["grid_save"]):
@@ -118,5 +120,5 @@ def with_grid(job: Job, pictures: Sequence[Image.Image], results: list[ResultFil
     rows = grid_rows(len(pictures), job.plan.request.batch_size, settings)
     grid = make_grid(pictures, rows, settings["grid_background_color"])
     text = image_infotext(job.plan, 0, job.report.fields)
-    saved = job.saver.grid(grid, text, save=job.plan.request.save_grid)
+    saved = job.saver.grid(grid, text, save=job.plan.request.save_grid, source_type=source_type)
     return [saved, *results] if settings["return_grid"] else results

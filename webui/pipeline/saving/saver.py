@@ -86,9 +86,11 @@ class Saver:
         numbered = self.settings["save_images_add_number"] or not name
         return folder, f"-{name}" if numbered else name, numbered
 
-    def grid(self, image: Image.Image, infotext: str, *, save: bool, name: str = "grid") -> ResultFile:
+    def grid(
+        self, image: Image.Image, infotext: str, *, save: bool, name: str = "grid", source_type: str = GENERATED
+    ) -> ResultFile:
         """The grid of the whole job. name: the beginning of its file's name."""
-        picture = self._encoded(image, infotext, grid=True)
+        picture = self._encoded(image, infotext, grid=True, source_type=source_type)
         path = None
         if save and self.settings["grid_save"]:
             facts = self._facts(0, picture.data)
