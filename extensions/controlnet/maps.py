@@ -20,7 +20,7 @@ from webui.extensions.api import InvalidRequest, decoded_picture, fit_picture
 from . import sizes
 from .preprocessors import drawing, poses
 from .preprocessors.registry import Preprocessor
-from .units import Unit
+from .units import IMAGE_PROMPTS, Unit
 
 Picture = Any
 HALF = 127.5
@@ -109,11 +109,6 @@ class Drawn:
     pose: Mapping[str, Any] | None = None
 
 
-def detected(unit: Unit, source: Picture, request: Request, models: Any = None) -> Picture:
-    """The map that the unit's preprocessor makes of its picture; `detect` tells more."""
-    return detect(unit, source, request, models).map
-
-
 def detect(unit: Unit, source: Picture, request: Request, models: Any = None) -> Drawn:
     """What the unit's preprocessor makes of its picture. models: who lends networks, in the worker."""
     preprocessor = unit.preprocessor
@@ -170,6 +165,8 @@ def draw(
     models: who lends networks; only in the worker. Raises: InvalidRequest, BadModelFile.
     """
     preprocessor.require_runnable()
+    if preprocessor.id in IMAGE_PROMPTS:
+        raise InvalidRequest(f'"{preprocessor.label}" makes no map: an IP-Adapter reads the picture itself.')
     if preprocessor.masked and source.shape[2] == 3:
         raise InvalidRequest(f'The preprocessor "{preprocessor.label}" needs a mask beside the picture.')
     if preprocessor.network:

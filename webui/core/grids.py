@@ -183,8 +183,8 @@ class _Words:
     """A line as it fits. width, height: of the ink."""
 
     legend: Legend
-    width: float
-    height: float
+    width: int
+    height: int
 
 
 def _wrapped(lines: Sequence[Legend], look: LegendLook, size: int, width: int) -> list[_Words]:
@@ -193,7 +193,7 @@ def _wrapped(lines: Sequence[Legend], look: LegendLook, size: int, width: int) -
     for line in lines:
         for part in _broken(line.text, font, width):
             left, top, right, bottom = font.getbbox(part)
-            found.append(_Words(Legend(part, line.active), right - left, bottom - top))
+            found.append(_Words(Legend(part, line.active), round(right - left), round(bottom - top)))
     return found
 
 
