@@ -190,6 +190,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         "another": {"something": (1, 1)},
     }.items():
         nets.write(bench.nets / f"{name}.safetensors", nets.random_weights(shapes))
+    nets.write(bench.nets / "leaving.safetensors", nets.random_weights(KINDS["T2I-Adapter"]))
     whole = nets.random_weights(KINDS["ControlNet"])
     part = {name: weight for name, weight in whole.items() if not name.startswith("input_blocks.4.0.out_layers")}
     nets.write(bench.nets / "half.safetensors", part)
@@ -246,7 +247,7 @@ def test_what_no_unit_can_use_is_refused_in_a_sentence(bench: Bench, unit: dict[
 
 
 def test_a_model_that_is_gone_when_its_turn_comes_is_named(bench: Bench) -> None:
-    file = nets.write(bench.nets / "leaving.safetensors", nets.random_weights(KINDS["T2I-Adapter"]))
+    file = bench.nets / "leaving.safetensors"
     plan = bench.engine.plan(bench.request({"model": "leaving", "image": IMAGE}))
     file.unlink()
     from webui.jobs.context import JobContext
