@@ -179,5 +179,14 @@ def finish(
 ) -> Sequence[ResultFile] | None:
     """The job's pictures are made and saved; return files to hand back beside them: a video, sound, text.
 
-    save_file: `(data, ending, mime, role, infotext="", index=0)` writes one beside the pictures and returns it.
+    save_file: `(data, ending, mime, role, infotext="", index=0)` writes one beside the pictures and returns it; with
+        `folder=("Films", "2026"), name="one"` elsewhere below the folder of samples.
+    """
+
+
+@hookspec
+def revise_result(result: GenerationResult, plan: Any) -> GenerationResult | None:
+    """What the job hands back, files of `finish` included: show a film in the place of its pictures.
+
+    Return the changed result (`dataclasses.replace(result, ...)`), or None to leave it. Calls are chained.
     """

@@ -294,6 +294,16 @@ class Host:
                 added += files
         return added
 
+    def revise_result(self, result: GenerationResult, plan: Any) -> GenerationResult:
+        """What is handed back after every extension had its turn."""
+        with self.naming_the_culprit():
+            for name, hook in self._hooks("revise_result"):
+                changed = hook(result=result, plan=plan)
+                if changed is not None and not isinstance(changed, GenerationResult):
+                    raise _failed(name, f"revise_result gave {_kind(changed)}, not a GenerationResult")
+                result = result if changed is None else changed
+        return result
+
     def image_saved(self, path: Path, image: Image, plan: Any) -> None:
         """Tell every extension of a saved picture."""
         with self.naming_the_culprit():

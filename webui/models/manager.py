@@ -183,6 +183,20 @@ class ModelManager:
             finally:
                 borrowed.leases -= 1
 
+    def borrowed(self, kind: str) -> list[Any]:
+        """The networks in memory, used or not, whose keys are tuples that begin with `kind`."""
+        with self._lock:
+            return [item.thing for key, item in self._borrowed.items() if _kind(key) == kind]
+
+    def let_go(self, kind: str) -> int:
+        """Give back the memory of networks of that kind that nobody uses. Returns: how many bytes those were."""
+        with self._lock:
+            idle = [key for key, item in self._borrowed.items() if _kind(key) == kind and not item.leases]
+            freed = sum(self._borrowed.pop(key).bytes for key in idle)
+            if idle:
+                release_memory()
+            return freed
+
     @contextmanager
     def workshop(self, checkpoint: Checkpoint, parts: Collection[str], dtype: torch.dtype) -> Iterator[LoadedModel]:
         """A private copy of a checkpoint to train; nobody else sees its weights, which are gone afterwards.
@@ -362,6 +376,10 @@ class ModelManager:
         self._drop_borrowed()  # outside of `except`, whose traceback would keep the tensors alive
         self._drop([key for key, kept in self._kept.items() if not kept.leases])
         return load()
+
+
+def _kind(key: Hashable) -> object:
+    return key[0] if isinstance(key, tuple) and key else None
 
 
 def release_memory() -> None:
