@@ -137,7 +137,7 @@ def denoiser_hooks(plan: Any, model: Any, job: Any) -> Sequence[DenoiserHook] | 
 
 
 @hookspec
-def revise_pass(parts: Any, this_pass: Any) -> Any:
+def revise_pass(parts: Any, this_pass: Any, easel: Any) -> Any:
     """Before each pass is sampled, and again for a refiner: changed PassParts, or None to leave them.
 
     parts: frozen: `conds`, `table`, `guidance`, `noise`, `start`, `hooks`, `channels`; `dataclasses.replace` changes

@@ -250,7 +250,7 @@ class Host:
         """The pass's parts after every extension had its turn."""
         with self.naming_the_culprit():
             for name, hook in self._hooks("revise_pass"):
-                revised = hook(parts=parts, this_pass=this_pass)
+                revised = hook(parts=parts, this_pass=this_pass, easel=self._easel)
                 if revised is not None and not isinstance(revised, type(parts)):
                     raise _failed(name, f"revise_pass gave {_kind(revised)}, not PassParts")
                 parts = parts if revised is None else revised

@@ -174,9 +174,7 @@ def kept_outside_mask(this_pass: Pass, parts: PassParts) -> KeepOutsideMask | No
         return parts.table.timestep(sigma) if step.timestep is None else step.timestep
 
     soft = this_pass.plan.soft_inpainting
-    return KeepOutsideMask(
-        parts.start, source.mask, soft, timestep if this_pass.sampling.sampler.timesteps else None
-    )
+    return KeepOutsideMask(parts.start, source.mask, soft, timestep if this_pass.sampling.sampler.timesteps else None)
 
 
 def text_encoding(job: Job, sampling: SamplingPlan, model: LoadedModel, in_use: InUse) -> TextEncoding:

@@ -144,7 +144,7 @@ class GenerationPlan:
     settings: the snapshot with the request's overrides in it.
     first: the pass every picture takes; hires: the second one, if any.
     vaes: how latents become pictures, by the path of the checkpoint; see `vae_of`.
-    written_prompts: what the texts of the pictures say in place of their prompts, () for those.
+    written: prompt and negative prompt that the texts of all pictures say in place of their own, None for those.
     together: how many pictures of a batch the network works on at a time at most, None for all.
     """
 
@@ -158,7 +158,7 @@ class GenerationPlan:
     tiling: bool
     clip_skip: int
     vaes: Mapping[Path, VaeUse] = field(default_factory=dict)
-    written_prompts: tuple[str, ...] = ()
+    written: tuple[str, str] | None = None
     together: int | None = None
 
     def vae_of(self, checkpoint: Checkpoint) -> VaeUse:

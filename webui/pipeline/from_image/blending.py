@@ -60,9 +60,7 @@ class KeepOutsideMask(DenoiserHook):
         return blended(self.original, painted, mask, self.soft.contrast_boost)
 
 
-def with_original(
-    latents: Tensor, start: Tensor | None, source: Source | None, soft: SoftInpainting | None
-) -> Tensor:
+def with_original(latents: Tensor, start: Tensor | None, source: Source | None, soft: SoftInpainting | None) -> Tensor:
     """Sampled latents with `start` in the place that is kept; soft blending has put it there already."""
     if start is None or source is None or source.mask is None or soft is not None:
         return latents

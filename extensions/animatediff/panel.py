@@ -1,0 +1,2 @@
+def build(panel, catalog):
+    panel.place_all()

@@ -1,0 +1,45 @@
+"""The job that gives the memory of motion modules back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from webui.extensions.api import JobKind
+
+LOANS = "animatediff"
+"""The first part of the keys that motion modules are borrowed under."""
+
+
+@dataclass(frozen=True)
+class Unload:
+    """to_cpu: keep them in main memory; else nothing of them stays."""
+
+    to_cpu: bool
+
+
+@dataclass(frozen=True)
+class Freed:
+    """sentence: what was done, for the user."""
+
+    sentence: str
+
+
+def run(easel: Any, asked: Unload, job: Any) -> Freed:
+    if asked.to_cpu:
+        import torch
+
+        loaded = easel.models.borrowed(LOANS)
+        for motion in loaded:
+            motion.move(torch.device("cpu"))
+        return Freed(f"{_counted(len(loaded))} in main memory.")
+    count = len(easel.models.borrowed(LOANS))
+    freed = easel.models.let_go(LOANS)
+    return Freed(f"{_counted(count)} removed, {freed / 2**20:.0f} MiB are free again.")
+
+
+def _counted(count: int) -> str:
+    return "No motion module is" if count == 0 else f"{count} motion module{'s are' if count > 1 else ' is'}"
+
+
+KIND = JobKind("animatediff.unload", run, Unload, Freed, "Unloading motion modules")
