@@ -18,6 +18,7 @@ class MotionCatalog:
     def __init__(self, easel: Any) -> None:
         self._easel = easel
         self._own = easel.catalog("AnimateDiff", SUFFIXES)
+        self._sparse = easel.catalog("ControlNet", SUFFIXES)
         self._further: dict[Path, HashedCatalog] = {}
 
     @property
@@ -52,6 +53,25 @@ class MotionCatalog:
         names = self.names()
         known = f"there are: {', '.join(names[:5])}" if names else "there is none; put one there"
         raise NotFound(f'There is no motion module "{name}" in models/AnimateDiff; {known}.')
+
+    def sparse_names(self) -> list[str]:
+        """Names of the files that may be SparseCtrl's: those in models/ControlNet and ours that say so."""
+        self._sparse.poll()
+        names = [file.name for file in self._sparse.all()] + self.names()
+        return list(dict.fromkeys(name for name in names if "sparse" in name.lower()))
+
+    def find_sparse(self, name: str) -> ModelFile:
+        """Raises: NotFound naming what there is."""
+        found = self._sparse.get(name)
+        if found is None and self._sparse.poll(at_most_every=0):
+            found = self._sparse.get(name)
+        if found is not None:
+            return found
+        try:
+            return self.find(name)
+        except NotFound:
+            known = ", ".join(self.sparse_names()[:5]) or "none"
+            raise NotFound(f'There is no SparseCtrl model "{name}"; in models/ControlNet there are: {known}.') from None
 
     def digits(self, file: Path) -> str | None:
         """The first 8 digits of its SHA-256; None with --no-hashing."""

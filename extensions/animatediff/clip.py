@@ -14,9 +14,10 @@ from torch import Tensor
 from webui.extensions.api import DenoiserHook, Residuals, Step
 
 from .motion.layers import averaged
+from .motion.loras import loras_on
 from .motion.network import Motion
 from .noise import FREE_NOISE_STRIDE
-from .unloading import LOANS
+from .sparse import Sparse
 from .windows import Context, sliding, uniform
 
 
@@ -25,20 +26,34 @@ class ClipHook(DenoiserHook):
 
     motion: the modules, on loan. context: which frames go together. last_wins: where contexts overlap, the later one
     counts alone. free: contexts are within the motion modules, as in FreeNoise; the rest of the network sees all frames.
-    over_clip: see `MotionModule`.
+    over_clip: see `MotionModule`. loras: on the motion modules. sparse: SparseCtrl's network, on loan too, and what it
+    is shown. remark: is told sentences for the user.
     """
 
     order = 20  # outside of control networks, which then see a context's rows alone
 
     def __init__(
-        self, loan: Callable[[], Any], context: Context, *, last_wins: bool, free: bool, over_clip: bool
+        self,
+        loan: Callable[[], Any],
+        context: Context,
+        *,
+        last_wins: bool,
+        free: bool,
+        over_clip: bool,
+        loras: Sequence[Any],
+        sparse: tuple[Callable[[], Any], Sparse] | None,
+        remark: Callable[[str], None],
     ) -> None:
         self.loan = loan
         self.context = context
         self.last_wins = last_wins
         self.free = free
         self.over_clip = over_clip
+        self.loras = loras
+        self.sparse = sparse
+        self.remark = remark
         self.motion: Motion | None = None
+        self.control: Any = None
         self.calls = -1
 
     @contextmanager
@@ -46,11 +61,15 @@ class ClipHook(DenoiserHook):
         self.calls = -1
         with ExitStack() as stack:
             self.motion = stack.enter_context(self.loan())
+            for sentence in stack.enter_context(loras_on(self.motion, self.loras)):
+                self.remark(sentence)
             stack.enter_context(self.motion.attached(network))
+            if self.sparse is not None:
+                self.control = stack.enter_context(self.sparse[0]())
             try:
                 yield
             finally:
-                self.motion = None
+                self.motion = self.control = None
 
     def wrap_denoiser(self, denoise: Callable[..., Tensor]) -> Callable[..., Tensor]:
         def counting(x: Tensor, sigma: float, step: Step) -> Tensor:
@@ -72,7 +91,10 @@ class ClipHook(DenoiserHook):
             def answer(frames: list[int]) -> Tensor:
                 clip.frames = len(frames)
                 index = torch.tensor([rows[frame] for rows in clips for frame in frames], device=x.device)
-                return call(x[index], timesteps[index], part_of(cond, index)).unflatten(0, (len(clips), -1))
+                own, times, told = x[index], timesteps[index], part_of(cond, index)
+                if self.sparse is not None:
+                    told = told.adding(self.sparse[1].residuals(self.control, own, times, told, frames))
+                return call(own, times, told).unflatten(0, (len(clips), -1))
 
             order = torch.tensor(clips, device=x.device)
             return put(answer, windows, x, order, last_wins=self.last_wins)
@@ -131,7 +153,7 @@ def _rows(part: Tensor, index: Tensor) -> Tensor:
     return part if len(part) == 1 else part[index]
 
 
-def key_of(path: Path, model: Any) -> tuple[object, ...]:
-    """Under which a motion module is borrowed."""
+def key_of(kind: str, path: Path, model: Any, *more: object) -> tuple[object, ...]:
+    """Under which a file's network is borrowed."""
     state = path.stat()
-    return LOANS, str(path), state.st_mtime_ns, state.st_size, str(model.device), str(model.dtype)
+    return kind, *more, str(path), state.st_mtime_ns, state.st_size, str(model.device), str(model.dtype)

@@ -17,7 +17,7 @@ from webui.extensions.api import (
 
 from . import unloading
 from .catalog import MotionCatalog
-from .parameters import AS_TRAINED, AVERAGE, FREE_NOISE, KEY, NOISE_LEVELS, OVERLAPS, AnimateDiff
+from .parameters import AS_TRAINED, AVERAGE, FORMATS, FREE_NOISE, KEY, NO_SPARSE, NOISE_LEVELS, OVERLAPS, AnimateDiff
 from .saving import require_writable, save_clips, shown
 from .travel import read_travel
 
@@ -48,6 +48,7 @@ def register_settings():
             "norm_over_clip", False, "Motion modules norm all frames together",
             help="As diffusers computes them; they were trained with each frame by itself.",
         ),
+        setting("default_save_formats", ("GIF", "PNG"), "Save formats at first", choices=FORMATS, kind="checkboxgroup"),
         setting("mp4_crf", 23, "Quality factor of MP4 and WEBM, less is better", ge=0, le=51, step=1),
         setting("mp4_preset", "", "Preset of MP4", choices=PRESETS),
         setting("webp_quality", 80, "Quality of WEBP", ge=0, le=100, step=1),
@@ -83,7 +84,11 @@ def revise_request(request, easel):
     asked.require_sound()
     settings = easel.settings.snapshot().replace(**request.overrides)
     require_writable(asked, *_largest_size(request), settings)
-    changed = {"file": str(MotionCatalog(easel).find(asked.model).path), "kept": request.save_samples}
+    catalog = MotionCatalog(easel)
+    changed = {"file": str(catalog.find(asked.model).path), "kept": request.save_samples}
+    if asked.sparse_model != NO_SPARSE:
+        _ = asked.sparse_places
+        changed["sparse_file"] = str(catalog.find_sparse(asked.sparse_model).path)
     remarks = []
     if request.batch_size not in (1, asked.frames):
         remarks.append(f"AnimateDiff: the batch size has no effect; a batch is a clip of {asked.frames} frames.")
@@ -159,6 +164,8 @@ def _with_prompts(sampling, asked: AnimateDiff):
 def revise_pass(parts, this_pass, easel):
     asked = this_pass.plan.extension(AnimateDiff)
     if not asked.enable:
+        for lora in this_pass.motion_loras:
+            this_pass.report.comment(f"The LoRA {lora.name!r} is for motion modules; enable AnimateDiff to use it.")
         return None
     if not this_pass.model.capabilities.unet:
         raise InvalidRequest("AnimateDiff needs a checkpoint with a U-Net; disable it for this one.")

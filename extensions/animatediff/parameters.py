@@ -123,7 +123,7 @@ class AnimateDiff(Params, title="AnimateDiff"):
         parts = [part.strip() for part in self.sparse_frames.split(",") if part.strip()]
         if not all(part.isdecimal() for part in parts):
             raise InvalidRequest(
-                f'AnimateDiff: "{self.sparse_frames}" doesn\'t name frames for SparseCtrl; write numbers, such as 0, 15.'
+                f'AnimateDiff: "{self.sparse_frames}" names no frames for SparseCtrl; write numbers, such as 0, 15.'
             )
         places = tuple(int(part) for part in parts)
         if len(places) != len(self.sparse_pictures) or len(set(places)) != len(places):

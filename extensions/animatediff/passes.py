@@ -17,8 +17,10 @@ from .conditioning import moved
 from .motion.network import Motion
 from .noise import alphas_of, with_noise
 from .parameters import AS_TRAINED, FREE_NOISE, LAST_WINS, AnimateDiff
+from .sparse import Sparse, network_of, shown_to
 from .starting import started
 from .travel import positions, read_travel
+from .unloading import LOANS, SPARSE_LOANS
 
 START = "animatediff.start"
 
@@ -26,16 +28,17 @@ START = "animatediff.start"
 def revised(parts: Any, this_pass: Any, asked: AnimateDiff) -> Any:
     """The parts of a pass of a clip. Raises: InvalidRequest when the motion module can't do it."""
     model, settings = this_pass.model, this_pass.plan.settings
-    path = Path(asked.file)
+    path, base = Path(asked.file), f"{model.checkpoint.model_name} ({model.family})"
+    over_clip = settings["animatediff_norm_over_clip"]
     loan: Callable[[], Any] = partial(
         this_pass.models.borrow,
-        key_of(path, model),
+        key_of(LOANS, path, model),
         lambda: Motion.read(path, model.device, model.dtype),
         bytes=path.stat().st_size,
     )
     with loan() as motion:
         motion.move(model.device)
-        motion.require_fit(model.unet, f"{model.checkpoint.model_name} ({model.family})")
+        motion.require_fit(model.unet, base)
         family = motion.family
     if min(asked.batch_size, asked.frames) > family.positions:
         raise InvalidRequest(
@@ -50,13 +53,29 @@ def revised(parts: Any, this_pass: Any, asked: AnimateDiff) -> Any:
         asked.context,
         last_wins=settings["animatediff_windows"] == LAST_WINS,
         free=asked.noise == FREE_NOISE,
-        over_clip=settings["animatediff_norm_over_clip"],
+        over_clip=over_clip,
+        loras=this_pass.motion_loras,
+        sparse=sparse_of(this_pass, asked, base, over_clip=over_clip) if asked.sparse_file else None,
+        remark=this_pass.report.comment,
     )
     parts = replace(parts, conds=travelled(parts.conds, this_pass, asked), hooks=(*parts.hooks, hook))
     parts = with_padding(parts, this_pass)
     if this_pass.relieved is None:
         parts = with_noise(parts, asked.noise, asked.batch_size, this_pass.plan.seeds[this_pass.indices[0]])
     return replace(parts, start=start_of(parts, this_pass, asked)) if this_pass.kind == "source" else parts
+
+
+def sparse_of(this_pass: Any, asked: AnimateDiff, base: str, *, over_clip: bool) -> tuple[Callable[[], Any], Sparse]:
+    """SparseCtrl's network, to be borrowed, and what it is shown."""
+    model, path = this_pass.model, Path(asked.sparse_file)
+    loan: Callable[[], Any] = partial(
+        this_pass.models.borrow,
+        key_of(SPARSE_LOANS, path, model, over_clip),
+        lambda: network_of(path, model.unet, base, model.device, model.dtype, over_clip=over_clip),
+        bytes=path.stat().st_size,
+    )
+    with loan() as network:
+        return loan, shown_to(network, asked, this_pass)
 
 
 def travelled(conds: Any, this_pass: Any, asked: AnimateDiff) -> Any:

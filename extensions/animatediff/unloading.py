@@ -7,8 +7,8 @@ from typing import Any
 
 from webui.extensions.api import JobKind
 
-LOANS = "animatediff"
-"""The first part of the keys that motion modules are borrowed under."""
+LOANS, SPARSE_LOANS = "animatediff", "animatediff.sparse"
+"""The first part of the keys that motion modules and SparseCtrl's networks are borrowed under."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def run(easel: Any, asked: Unload, job: Any) -> Freed:
             motion.move(torch.device("cpu"))
         return Freed(f"{_counted(len(loaded))} in main memory.")
     count = len(easel.models.borrowed(LOANS))
-    freed = easel.models.let_go(LOANS)
+    freed = easel.models.let_go(LOANS) + easel.models.let_go(SPARSE_LOANS)
     return Freed(f"{_counted(count)} removed, {freed / 2**20:.0f} MiB are free again.")
 
 
@@ -42,4 +42,4 @@ def _counted(count: int) -> str:
     return "No motion module is" if count == 0 else f"{count} motion module{'s are' if count > 1 else ' is'}"
 
 
-KIND = JobKind("animatediff.unload", run, Unload, Freed, "Unloading motion modules")
+KIND = JobKind("animatediff.unload", run, Unload, Freed, "Unloading motion modules", kept=False)

@@ -65,6 +65,7 @@ def open_pass(
         report=job.report,
         source=source,
         state=job.state,
+        motion_loras=in_use.motion,
     )
     prompts = untagged(tagged)
     conds = conds or this_pass.encode(prompts, negatives)
@@ -90,7 +91,7 @@ def open_refiner(
     tagged, negatives = sampling.prompts_of(indices)
     in_use = models.enter_context(networks_on(job, model, tagged, negatives))
     text = text_encoding(job, sampling, model, in_use)
-    this_pass = replace(relieved, model=model, text=text, relieved=relieved)
+    this_pass = replace(relieved, model=model, text=text, relieved=relieved, motion_loras=in_use.motion)
     conds = this_pass.encode(untagged(tagged), negatives)
     source = relieved.source
     parts = parts_of(job, this_pass, conds, noise, source.latents if source else None)

@@ -18,6 +18,7 @@ from webui.pipeline.conditioning import StepCount, TextEncoding
 from webui.pipeline.from_image.source import Source
 from webui.pipeline.job import Report
 from webui.pipeline.latents import sampled_table
+from webui.pipeline.networks import MotionLora
 from webui.planning.plan import GenerationPlan, SamplingPlan
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Pass:
     models: see `ModelManager.borrow` for a network beside the checkpoint.
     state: lasts as long as the job; for what an extension takes from one hook to another, under keys of its own.
     relieved: the pass whose model this one takes over from, None but for a refiner.
+    motion_loras: what LoRAs of the prompt have for motion modules, which only an extension puts in.
     """
 
     plan: GenerationPlan
@@ -58,6 +60,7 @@ class Pass:
     source: Source | None = None
     state: MutableMapping[str, Any] = field(default_factory=dict)
     relieved: Pass | None = None
+    motion_loras: tuple[MotionLora, ...] = ()
 
     def encode(self, prompts: Sequence[str], negative_prompts: Sequence[str]) -> PromptConds:
         """Prompts for this pass, one and one negative a picture, without tags of extra networks."""

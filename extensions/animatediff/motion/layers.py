@@ -107,7 +107,7 @@ class MotionModule(nn.Module):
 
 
 def clips_first(x: Tensor, frames: int) -> Tensor:
-    """(clips * frames, C, h, w) to (clips, C, frames, h, w), so that a group norm takes all frames of a clip together."""
+    """(clips * frames, C, h, w) to (clips, C, frames, h, w), so that a group norm takes a clip's frames together."""
     return x.unflatten(0, (-1, frames)).transpose(1, 2).contiguous()
 
 
