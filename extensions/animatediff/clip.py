@@ -25,7 +25,7 @@ class ClipHook(DenoiserHook):
     """The clip of one pass. Each call is split into its clips (of prompts, of negative prompts) and their contexts.
 
     motion: the modules, on loan. context: which frames go together. last_wins: where contexts overlap, the later one
-    counts alone. free: contexts are within the motion modules, as in FreeNoise; the rest of the network sees all frames.
+    counts alone. free: contexts are within the motion modules, as in FreeNoise; the rest of the network has all frames.
     over_clip: see `MotionModule`. loras: on the motion modules. sparse: SparseCtrl's network, on loan too, and what it
     is shown. remark: is told sentences for the user.
     """

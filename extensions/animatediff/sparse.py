@@ -1,4 +1,4 @@
-"""SparseCtrl: a control network with motion modules that is shown some frames, and what the others are to be of them."""
+"""SparseCtrl: a control network with motion modules that is shown some frames of the clip."""
 
 from __future__ import annotations
 

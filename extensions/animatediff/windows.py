@@ -12,7 +12,7 @@ NO_LOOP, REDUCED, REDUCED_WITH_PROMPTS, CLOSED = LOOPS = ("N", "R-P", "R+P", "A"
 
 @dataclass(frozen=True)
 class Context:
-    """length: frames of the clip. size: of a context. stride: 2 adds contexts of every 2nd frame, 3 of every 4th, ..."""
+    """length: frames of the clip. size: of a context. stride: 2 adds contexts of every 2nd frame, 3 of every 4th."""
 
     length: int
     size: int

@@ -8,9 +8,10 @@ plan: the job's GenerationPlan: seeds, prompts, sizes, `plan.settings`, and `pla
 model: the LoadedModel of this pass: `unet` and `vae.module` (torch modules), `capabilities`, `decode(latents)`.
 job: the job's JobContext: `show(data, mime)`, `text(words)`, `interrupted`.
 this_pass: a frozen Pass: `plan`, `sampling`, `kind` ("first", "hires", or "source" from pictures), `indices` (which of
-    the job's pictures), `model`, `source`, `encode(prompts, negative_prompts)`, `job`, `report`, `state`, `relieved`
-    (the pass that a refiner takes over from), `motion_loras` (what LoRAs have for motion modules), and `models`, whose `borrow(key, load, bytes)` is a context manager
-    around a network beside the checkpoint.
+    the job's pictures), `model`, `source`, `encode(prompts, negative_prompts)`, `noise_table(levels)`, `job`, `report`,
+    `state`, `relieved` (the pass that a refiner takes over from), `motion_loras` (what the prompt's LoRAs have for
+    motion modules), and `models`, whose `borrow(key, load, bytes)` is a context manager around a network beside the
+    checkpoint.
 report: `fields`, a dict of infotext entries, and `comment(sentence)` for the user.
 state: a dict that lasts as long as the job, for what one hook leaves for another; use your own keys.
 easel: the parts of the program, an `Easel`.
