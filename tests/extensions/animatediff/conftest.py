@@ -54,7 +54,14 @@ class Clips:
         group = next(group for group in self.engine.host.params if group.__name__ == "AnimateDiff")
         values = {"model": "AnimateDiff v3", "enable": True, "video_length": 4, "batch_size": 4, "format": ("PNG",)}
         asked = group.as_given(**group.from_api([{**values, **clip}]))
-        usual: dict[str, Any] = {"prompt": "a cat", "seed": 5, "steps": 2, "width": 64, "height": 64, "sampler": "Euler"}
+        usual: dict[str, Any] = {
+            "prompt": "a cat",
+            "seed": 5,
+            "steps": 2,
+            "width": 64,
+            "height": 64,
+            "sampler": "Euler",
+        }
         image = more.pop("image", None)
         return GenerationRequest(
             **{**usual, **more},
@@ -65,12 +72,17 @@ class Clips:
 
     def make(self, clip: dict[str, Any], settings: dict[str, Any] | None = None, **more: Any) -> GenerationResult:
         """The result, its pictures included."""
-        plan = self.engine.plan(self.request(clip, settings, **more))
-        return produced(self.engine, plan, JobContext.alone())
+        return self.made_of(self.request(clip, settings, **more))
+
+    def made_of(self, request: GenerationRequest) -> GenerationResult:
+        return produced(self.engine, self.engine.plan(request), JobContext.alone())
 
     def latents(self, clip: dict[str, Any], settings: dict[str, Any] | None = None, **more: Any) -> Any:
         """(F, C, h, w) that the first pass samples."""
-        plan = self.engine.plan(self.request(clip, settings, **more))
+        return self.latents_of(self.request(clip, settings, **more))
+
+    def latents_of(self, request: GenerationRequest) -> Any:
+        plan = self.engine.plan(request)
         job = begin(self.engine, plan, JobContext.alone())
         job.progress.begin_passes(1)
         with ExitStack() as models:

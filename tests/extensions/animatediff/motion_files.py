@@ -67,5 +67,7 @@ def tensors_of(made: MotionAdapter, family: str, layout: str) -> dict[str, Tenso
 def write_motion(folder: Path, family: str, layout: str = "original", *, name: str = "", seed: int = 0) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name or family}.safetensors"
-    save_file({key: value.contiguous() for key, value in tensors_of(adapter(family, seed), family, layout).items()}, path)
+    save_file(
+        {key: value.contiguous() for key, value in tensors_of(adapter(family, seed), family, layout).items()}, path
+    )
     return path
