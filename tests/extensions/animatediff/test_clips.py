@@ -68,7 +68,8 @@ def test_every_format_is_saved_under_one_name_with_the_text(clips: Clips, output
         elif path.suffix == ".gif":
             assert Image.open(path).info["loop"] == 2
             assert Image.open(path).info["duration"] == 100
-        assert read_infotext(file.data)[0] == text or path.suffix in (".mp4", ".webm")
+        if path.suffix in (".gif", ".webp"):
+            assert read_infotext(file.data)[0] == text
     assert paths[-1].read_text() == text
     assert "Seed: 79" in (read_infotext(frames[2].read_bytes())[0] or "")
     assert np.array_equal(np.asarray(Image.open(frames[1])), np.asarray(made.pictures[1]))
