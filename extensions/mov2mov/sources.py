@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import re
 import shutil
 from pathlib import Path
 
-from webui.extensions.api import InvalidRequest, atomic_file
+from webui.extensions.api import InvalidRequest, atomic_file, decode_file
 
 LARGEST_BODY = 512 * 2**20
 """Bytes of a video in a request."""
-_DATA_URL = re.compile(r"data:[\w/.+-]*;base64,")
 _ENDING = re.compile(r"\.[A-Za-z0-9]{1,5}")
 
 
@@ -35,22 +32,13 @@ def keep_given(text: str, root: Path, data_folder: Path, name: str) -> Path:
 
     name: the field, for the sentence. Raises: InvalidRequest, OSError.
     """
-    if len(text) < 4096 and not _DATA_URL.match(text):
+    if len(text) < 4096 and not text.startswith("data:"):
         path = (data_folder / text).resolve()
         if path.exists() and path.is_relative_to(data_folder.resolve()):
             return path
         if "/" in text[:2] or "\\" in text or "." in text:
             raise InvalidRequest(f'{name} "{text[:200]}" isn\'t a file in the data folder; send its content as base64.')
-    match = _DATA_URL.match(text[:100])
-    encoded = text[match.end() :] if match else text
-    if len(encoded) * 3 // 4 > LARGEST_BODY:
-        raise InvalidRequest(f"{name} is larger than {LARGEST_BODY // 2**20} MiB; put it into the data folder.")
-    try:
-        data = base64.b64decode("".join(encoded.split()), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise InvalidRequest(f"{name} is neither a file in the data folder nor base64: {error}.") from error
-    if not data:
-        raise InvalidRequest(f"{name} is empty; send a video as base64.")
+    data = decode_file(text, name, LARGEST_BODY, kind="video")
     kept = root / hashlib.sha256(data).hexdigest()[:24]
     if not kept.is_file():
         with atomic_file(kept) as file:

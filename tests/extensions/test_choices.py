@@ -11,17 +11,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.engines import exact_engine
 from tests.tiny import tiny_checkpoint
-from webui.app import build_services
 from webui.core.choices import Axis, Choices, ExtrasStep, Sampler, Upscaler
 from webui.core.errors import InvalidRequest
 from webui.core.extras import ExtrasRequest, PictureSource
-from webui.core.flags import parse_flags
 from webui.core.pictures import encode_image
 from webui.core.request import GenerationRequest, GenerationResult, HiresFix
 from webui.extensions.host import Host
 from webui.jobs.context import JobContext
-from webui.pipeline.engine import Engine, build
+from webui.pipeline.engine import Engine
 from webui.pipeline.extras import run as run_extras
 from webui.pipeline.generate import run
 from webui.planning.extras import make_extras_plan
@@ -35,12 +34,9 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     tiny_checkpoint(data / "models" / "Stable-diffusion")
     (data / "extensions").mkdir()
     (data / "extensions" / "enlarge").symlink_to(FIXTURE)
-    flags = ["--data-dir", str(data), "--no-half", "--precision", "full", "--device", "cpu"]
-    services = build_services(parse_flags(flags, {})[0])
-    assert [problem for problem in services.host.problems if problem.name == "enlarge"] == []
-    services.settings.update({"sd_model_checkpoint": "tiny"})
-    yield build(services)
-    services.checkpoints.close()
+    with exact_engine(data) as engine:
+        assert [problem for problem in engine.host.problems if problem.name == "enlarge"] == []
+        yield engine
 
 
 def made(engine: Engine, **values: Any) -> GenerationResult:

@@ -11,18 +11,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.engines import exact_engine
 from tests.tiny import tiny_checkpoint
-from webui.app import build_services
 from webui.core.choices import Script
 from webui.core.errors import InvalidRequest, WebuiError
-from webui.core.flags import parse_flags
 from webui.core.grids import Legend, make_grid, with_legends
 from webui.core.hooks import Step
 from webui.core.params import Params
 from webui.core.pictures import encode_image
 from webui.core.request import FromImage, GenerationRequest, GenerationResult, Inpaint
 from webui.jobs.context import JobContext
-from webui.pipeline.engine import Engine, build
+from webui.pipeline.engine import Engine
 from webui.planning.script import make_script_plan
 
 FIXTURE = Path(__file__).resolve().parents[1] / "fixtures" / "extensions" / "steps-script"
@@ -34,12 +33,9 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     tiny_checkpoint(data / "models" / "Stable-diffusion")
     (data / "extensions").mkdir()
     (data / "extensions" / "steps-script").symlink_to(FIXTURE)
-    flags = ["--data-dir", str(data), "--no-half", "--precision", "full", "--device", "cpu"]
-    services = build_services(parse_flags(flags, {})[0])
-    assert services.host.problems == ()
-    services.settings.update({"sd_model_checkpoint": "tiny"})
-    yield build(services)
-    services.checkpoints.close()
+    with exact_engine(data) as engine:
+        assert engine.host.problems == ()
+        yield engine
 
 
 def group(engine: Engine, script: str, **values: Any) -> dict[str, Any]:

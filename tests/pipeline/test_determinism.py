@@ -13,13 +13,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from tests.engines import exact_engine
 from tests.recordings import difference
 from tests.tiny import tiny_checkpoint
-from webui.app import build_services
-from webui.core.flags import parse_flags
 from webui.core.request import GenerationRequest, GenerationResult, HiresFix
 from webui.jobs.context import JobContext
-from webui.pipeline.engine import Engine, build
+from webui.pipeline.engine import Engine
 from webui.pipeline.generate import run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,11 +37,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def engine(data: Path) -> Iterator[Engine]:
-    flags, _ = parse_flags(["--data-dir", str(data), "--no-half", "--precision", "full", "--device", "cpu"], {})
-    services = build_services(flags)
-    services.settings.update({"sd_model_checkpoint": "tiny"})
-    yield build(services)
-    services.checkpoints.close()
+    with exact_engine(data) as engine:
+        yield engine
 
 
 def made(engine: Engine, **values: Any) -> GenerationResult:

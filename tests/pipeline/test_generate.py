@@ -12,15 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.engines import exact_engine
 from tests.tiny import tiny_checkpoint
-from webui.app import build_services
 from webui.core.choices import ATTENTIONS
-from webui.core.flags import parse_flags
 from webui.core.hooks import Step
 from webui.core.request import GenerationRequest, GenerationResult, HiresFix
 from webui.extensions.errors import ExtensionFailed
 from webui.jobs.context import JobContext
-from webui.pipeline.engine import Engine, build
+from webui.pipeline.engine import Engine
 from webui.pipeline.generate import run
 
 BRIGHTEN = '''
@@ -82,11 +81,8 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     (data / "extensions" / "short").mkdir()
     (data / "extensions" / "short" / "extension.py").write_text(SHORT_OF_MEMORY)
     tiny_checkpoint(data / "models" / "Stable-diffusion", "other", seed=5)
-    flags, _ = parse_flags(["--data-dir", str(data), "--no-half", "--precision", "full", "--device", "cpu"], {})
-    services = build_services(flags)
-    services.settings.update({"sd_model_checkpoint": "tiny"})
-    yield build(services)
-    services.checkpoints.close()
+    with exact_engine(data) as engine:
+        yield engine
 
 
 def made(engine: Engine, job: JobContext | None = None, **values: Any) -> GenerationResult:

@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.engines import exact_engine
 from tests.tiny import tiny_checkpoint
-from webui.app import build_services
 from webui.core.choices import SAMPLERS
 from webui.core.errors import InvalidRequest
-from webui.core.flags import parse_flags
 from webui.core.hooks import Step
 from webui.core.request import (
     FromImage,
@@ -26,7 +25,7 @@ from webui.core.request import (
     SoftInpainting,
 )
 from webui.jobs.context import JobContext
-from webui.pipeline.engine import Engine, build
+from webui.pipeline.engine import Engine
 from webui.pipeline.generate import run
 
 
@@ -37,11 +36,8 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     tiny_checkpoint(models)
     tiny_checkpoint(models, "inpainting", in_channels=9)
     tiny_checkpoint(models, "edit", in_channels=8)
-    flags, _ = parse_flags(["--data-dir", str(data), "--no-half", "--precision", "full", "--device", "cpu"], {})
-    services = build_services(flags)
-    services.settings.update({"sd_model_checkpoint": "tiny"})
-    yield build(services)
-    services.checkpoints.close()
+    with exact_engine(data) as engine:
+        yield engine
 
 
 def png(image: Image.Image) -> bytes:

@@ -12,14 +12,13 @@ import torch
 from PIL import Image
 from torch import nn
 
+from tests.engines import exact_engine
 from tests.tiny import tiny_checkpoint
-from webui.app import build_services
 from webui.core.errors import InvalidRequest
-from webui.core.flags import parse_flags
 from webui.core.request import FromImage, GenerationRequest, GenerationResult, HiresFix
 from webui.jobs.context import JobContext
 from webui.models.stopping import Patience, Stopped, stoppable
-from webui.pipeline.engine import Engine, build
+from webui.pipeline.engine import Engine
 from webui.pipeline.generate import run
 from webui.pipeline.limits import require_room_for
 
@@ -28,11 +27,8 @@ from webui.pipeline.limits import require_room_for
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     data = tmp_path_factory.mktemp("data")
     tiny_checkpoint(data / "models" / "Stable-diffusion")
-    flags, _ = parse_flags(["--data-dir", str(data), "--no-half", "--precision", "full", "--device", "cpu"], {})
-    services = build_services(flags)
-    services.settings.update({"sd_model_checkpoint": "tiny"})
-    yield build(services)
-    services.checkpoints.close()
+    with exact_engine(data) as engine:
+        yield engine
 
 
 def made(engine: Engine, job: JobContext | None = None, **values: Any) -> GenerationResult:

@@ -247,7 +247,9 @@ def scripted(engine: Engine, case: Case) -> GenerationResult:
     return engine.generate(request, JobContext.alone(engine=engine))
 
 
-@pytest.mark.parametrize("name", ["script-matrix", "script-matrix-diffseed", "script-file"])
+@pytest.mark.parametrize(
+    "name", ["script-matrix", "script-matrix-diffseed", "script-file", "script-sdupscale", "script-outpaint-poor"]
+)
 def test_a_scripts_pictures_are_those_of_the_original(name: str, engine: Engine, recordings: dict[str, Case]) -> None:
     case = recordings[name]
     result = scripted(engine, case)
@@ -260,6 +262,21 @@ def test_a_scripts_pictures_are_those_of_the_original(name: str, engine: Engine,
             apart = difference(Image.open(io.BytesIO(ours.data)), case.picture(index))
             assert apart is not None
             assert apart.maximum <= TOLERANCE
+
+
+def test_a_picture_grows_as_the_originals(engine: Engine, recordings: dict[str, Case]) -> None:
+    """The first side alone: the next noise is made of it, where one value changed by 1 changes 58 %."""
+    case = recordings["script-outpaint-mk2"]
+    result = scripted(engine, case)
+    ours, theirs = Image.open(io.BytesIO(result.images[0].data)).convert("RGB"), case.picture(0)
+    assert ours.size == theirs.size == (256, 256)
+    band = (0, 100, 170, 156)  # where the upper and lower sides' masks don't reach
+    apart = difference(ours.crop(band), theirs.crop(band))
+    assert apart is not None
+    assert apart.maximum <= TOLERANCE
+    assert [without_version(text) for text in result.info["infotexts"]] == [
+        without_version(text) for text in case.infotexts
+    ]
 
 
 @pytest.mark.parametrize("name", ["script-matrix", "script-matrix-diffseed"])

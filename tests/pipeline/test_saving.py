@@ -14,15 +14,14 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
+from tests.engines import exact_engine
 from tests.tiny import tiny_checkpoint
-from webui.app import build_services
 from webui.core.errors import NoSpace
-from webui.core.flags import parse_flags
 from webui.core.request import GenerationRequest, GenerationResult, HiresFix
 from webui.core.settings_table import SETTINGS
 from webui.diffusion.denoiser import NotANumber
 from webui.jobs.context import JobContext
-from webui.pipeline.engine import Engine, build
+from webui.pipeline.engine import Engine
 from webui.pipeline.generate import run
 
 VAE = "first_stage_model."
@@ -68,11 +67,8 @@ PATTERNS = [
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     data = tmp_path_factory.mktemp("place") / "data"
     tiny_checkpoint(data / "models" / "Stable-diffusion")
-    flags, _ = parse_flags(["--data-dir", str(data), "--no-half", "--precision", "full", "--device", "cpu"], {})
-    services = build_services(flags)
-    services.settings.update({"sd_model_checkpoint": "tiny"})
-    yield build(services)
-    services.checkpoints.close()
+    with exact_engine(data) as engine:
+        yield engine
 
 
 def made(engine: Engine, **values: Any) -> GenerationResult:

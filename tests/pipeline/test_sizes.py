@@ -12,9 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.engines import exact_engine
 from tests.tiny import tiny_checkpoint
-from webui.app import build_services
-from webui.core.flags import parse_flags
 from webui.core.request import (
     FromImage,
     GenerationRequest,
@@ -26,7 +25,7 @@ from webui.core.request import (
 )
 from webui.diffusion.noise import BrownianPath, ImageNoise, RandomSource, slerp
 from webui.jobs.context import JobContext
-from webui.pipeline.engine import Engine, build
+from webui.pipeline.engine import Engine
 from webui.pipeline.from_image.image_input import RESIZE_AND_FILL, fitted
 from webui.pipeline.from_image.masks import only_masked_box, placed
 from webui.pipeline.generate import run
@@ -40,11 +39,8 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     models = data / "models" / "Stable-diffusion"
     tiny_checkpoint(models)
     tiny_checkpoint(models, "inpainting", in_channels=9)
-    flags, _ = parse_flags(["--data-dir", str(data), "--no-half", "--precision", "full", "--device", "cpu"], {})
-    services = build_services(flags)
-    services.settings.update({"sd_model_checkpoint": "tiny"})
-    yield build(services)
-    services.checkpoints.close()
+    with exact_engine(data) as engine:
+        yield engine
 
 
 def png(image: Image.Image) -> bytes:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
 
+from webui.core.settings import Settings
+
 ACTIVE, INACTIVE, STROKE = "#000000", "#999999", 4
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -20,6 +22,22 @@ class Legend:
     active: bool = True
 
 
+def grid_rows(count: int, batch_size: int, settings: Settings) -> int:
+    """Rows of a grid: the setting's, the batch size for 0, about the square root for -1."""
+    wanted = int(settings["n_rows"])
+    if wanted > 0:
+        rows = wanted
+    elif wanted == 0:
+        rows = batch_size
+    elif settings["grid_prevent_empty_spots"]:
+        rows = math.isqrt(count)
+        while count % rows:
+            rows -= 1
+    else:
+        rows = round(math.sqrt(count))
+    return max(1, min(rows, count))
+
+
 def make_grid(images: Sequence[Image.Image], rows: int, background: str) -> Image.Image:
     """The pictures side by side, each centred in a cell of the largest one's size."""
     columns = math.ceil(len(images) / rows)
@@ -30,6 +48,64 @@ def make_grid(images: Sequence[Image.Image], rows: int, background: str) -> Imag
         top = index // columns * height + (height - image.height) // 2
         grid.paste(image, (left, top))
     return grid
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """A picture in tiles of which neighbours share `overlap` pixels, and the picture again of other tiles.
+
+    lefts, tops: where the columns and rows of tiles begin.
+    """
+
+    size: tuple[int, int]
+    tile: tuple[int, int]
+    overlap: int
+    lefts: tuple[int, ...]
+    tops: tuple[int, ...]
+
+    @classmethod
+    def of(cls, size: tuple[int, int], tile: tuple[int, int], overlap: int) -> Tiling:
+        """As few tiles as cover the picture, evenly spread, as A1111 does. size, tile: (width, height).
+
+        A side of the picture that is shorter than a tile's has one tile as long as itself. Raises: ValueError when the
+        overlap is as large as a tile.
+        """
+        tile = (min(tile[0], size[0]), min(tile[1], size[1]))
+        return cls(size, tile, overlap, *(_starts(*sides, overlap) for sides in zip(size, tile, strict=True)))
+
+    def boxes(self) -> list[tuple[int, int, int, int]]:
+        """(left, top, right, bottom) of each tile, row by row."""
+        width, height = self.tile
+        return [(left, top, left + width, top + height) for top in self.tops for left in self.lefts]
+
+    def joined(self, tiles: Sequence[Image.Image]) -> Image.Image:
+        """The picture of its tiles, given in the order of `boxes`; what two share fades from one to the other."""
+        whole, columns = Image.new("RGB", self.size), len(self.lefts)
+        for number, top in enumerate(self.tops):
+            row = Image.new("RGB", (self.size[0], self.tile[1]))
+            for left, tile in zip(self.lefts, tiles[number * columns :], strict=False):
+                row.paste(tile, (left, 0), _fade(tile.size, self.overlap if left else 0, upright=True))
+            whole.paste(row, (0, top), _fade(row.size, self.overlap if top else 0, upright=False))
+        return whole
+
+
+def _starts(length: int, tile: int, overlap: int) -> tuple[int, ...]:
+    if length <= tile:
+        return (0,)
+    if overlap >= tile:
+        raise ValueError(f"tiles of {tile} pixels can't overlap by {overlap}")
+    count = math.ceil((length - overlap) / (tile - overlap))
+    step = (length - tile) / (count - 1)
+    return tuple(min(int(number * step), length - tile) for number in range(count))
+
+
+def _fade(size: tuple[int, int], overlap: int, *, upright: bool) -> Image.Image:
+    """A mask (L) that rises from 0 to 255 over the first `overlap` columns, or rows, and is 255 from there."""
+    mask = Image.new("L", size, 255)
+    for place in range(overlap):
+        box = (place, 0, place + 1, size[1]) if upright else (0, place, size[0], place + 1)
+        mask.paste(place * 255 // overlap, box)
+    return mask
 
 
 def with_legends(

@@ -227,6 +227,15 @@ def plain(image: Image.Image) -> Image.Image:
     return image
 
 
+def flattened(image: Image.Image, background: str) -> Image.Image:
+    """An RGB picture; what is transparent shows the background, such as "#ffffff"."""
+    if image.mode != "RGBA":
+        return image.convert("RGB")
+    opaque = Image.new("RGBA", image.size, background)
+    opaque.paste(image, mask=image)
+    return opaque.convert("RGB")
+
+
 def _as_grey(image: Image.Image) -> Image.Image:
     """Grey values of more than 8 bits, or with fractions, as L: 16 bits scaled down, and others by their largest."""
     values = np.nan_to_num(np.asarray(image).astype(np.float32), posinf=0, neginf=0)

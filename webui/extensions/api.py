@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from webui.catalog.files import FileCatalog, ModelFile
 from webui.catalog.short_hashes import HashedCatalog
+from webui.core.base64_files import decode_file
 from webui.core.choices import (
     Axis,
     Captioner,
@@ -22,11 +23,11 @@ from webui.core.choices import (
 )
 from webui.core.errors import BadModelFile, InvalidRequest, NotFound, NotSaved, WebuiError
 from webui.core.files import atomic_file
-from webui.core.grids import Legend, make_grid, with_legends
+from webui.core.grids import Legend, Tiling, grid_rows, make_grid, with_legends
 from webui.core.hooks import DenoiserHook, Residuals, Row, Step
 from webui.core.joining import joined
 from webui.core.params import Params, group_list, param, picture, title_of
-from webui.core.pictures import decoded_picture, encode_image
+from webui.core.pictures import decoded_picture, encode_image, flattened
 from webui.core.request import FromImage, GenerationRequest, GenerationResult, Inpaint, Variation, drawn
 from webui.core.results import Picture, ResultFile
 from webui.core.settings import Section, Setting
@@ -78,14 +79,18 @@ __all__ = [
     "Setting",
     "Step",
     "Tab",
+    "Tiling",
     "Upscaler",
     "Variation",
     "WebuiError",
     "atomic_file",
     "decoded_picture",
     "drawn",
+    "decode_file",
     "encode_image",
     "fit_picture",
+    "flattened",
+    "grid_rows",
     "group_list",
     "hookimpl",
     "joined",

@@ -29,6 +29,12 @@ class Surroundings(Protocol):
     def save_grid(
         self, image: Image, request: GenerationRequest, job: JobContext, settings: Settings | None, name: str
     ) -> GenerationResult: ...
+    def save_picture(
+        self, image: Image, request: GenerationRequest, job: JobContext, settings: Settings | None, infotext: str
+    ) -> GenerationResult: ...
+    def enlarge(
+        self, image: Image, upscaler: str, scale: float, job: JobContext, settings: Settings | None
+    ) -> Image: ...
     def save_state(self, job_id: str, state: bytes) -> None: ...
     def load_state(self, job_id: str) -> bytes | None: ...
     def let_others_pass(self, job_id: str) -> None: ...
@@ -83,6 +89,16 @@ class Alone:
     ) -> GenerationResult:
         result: GenerationResult = self._engine.save_grid(image, request, job, settings, name)
         return result
+
+    def save_picture(
+        self, image: Image, request: GenerationRequest, job: JobContext, settings: Settings | None, infotext: str
+    ) -> GenerationResult:
+        result: GenerationResult = self._engine.save_picture(image, request, job, settings, infotext)
+        return result
+
+    def enlarge(self, image: Image, upscaler: str, scale: float, job: JobContext, settings: Settings | None) -> Image:
+        enlarged: Image = self._engine.enlarge(image, upscaler, scale, job, settings)
+        return enlarged
 
     def save_state(self, job_id: str, state: bytes) -> None:
         self._state = state
@@ -156,6 +172,20 @@ class JobContext:
         `return_grid` is off. name: the beginning of its file's name.
         """
         return self._surroundings.save_grid(image, request, self, self.settings, name)
+
+    def save_picture(self, image: Image, request: GenerationRequest, infotext: str) -> GenerationResult:
+        """A picture put together of others, saved as one of the request's, with that text.
+
+        Returns: a result of it alone, without facts.
+        """
+        return self._surroundings.save_picture(image, request, self, self.settings, infotext)
+
+    def enlarge(self, image: Image, upscaler: str, scale: float) -> Image:
+        """The picture at `scale` times its size by the upscaler of that name, each side a multiple of 8 pixels.
+
+        An interrupted job gets it by Lanczos. Raises: InvalidRequest for one that can't be used.
+        """
+        return self._surroundings.enlarge(image, upscaler, scale, self, self.settings)
 
     def spawn(self, requests: Iterable[GenerationRequest], *, save: bool = True) -> list[GenerationResult]:
         """Make the pictures of many requests, one after the other; fewer when the job is told to stop."""

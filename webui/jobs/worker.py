@@ -101,6 +101,17 @@ class Worker:
         result: GenerationResult = self._engine.save_grid(image, request, job, settings, name)
         return result
 
+    def save_picture(
+        self, image: Image, request: GenerationRequest, job: JobContext, settings: Settings | None, infotext: str
+    ) -> GenerationResult:
+        result: GenerationResult = self._engine.save_picture(image, request, job, settings, infotext)
+        _require_saved(result, job.progress.title)
+        return result
+
+    def enlarge(self, image: Image, upscaler: str, scale: float, job: JobContext, settings: Settings | None) -> Image:
+        enlarged: Image = self._engine.enlarge(image, upscaler, scale, job, settings)
+        return enlarged
+
     def let_others_pass(self, job_id: str) -> None:
         while (job := self._queue.take_short(job_id)) is not None:
             self._run(job)

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from webui.core.errors import InvalidRequest
-from webui.core.pictures import decoded_picture, require_memory
+from webui.core.pictures import decoded_picture, flattened, require_memory
 from webui.core.request import FromImage, GenerationResult
 from webui.core.results import Picture, ResultFile
 from webui.models.families.base import LoadedModel
@@ -25,7 +25,7 @@ from webui.pipeline.faces import restore_faces
 from webui.pipeline.fit import idle_wishes
 from webui.pipeline.from_image.blending import with_original
 from webui.pipeline.from_image.compositing import composed
-from webui.pipeline.from_image.image_input import flattened, pixels_hash
+from webui.pipeline.from_image.image_input import pixels_hash
 from webui.pipeline.from_image.source import BLANK_MASK, Source, encoded, inpaint_fields, make_canvas, make_masking
 from webui.pipeline.job import Job, Report
 from webui.pipeline.latents import upscaled

@@ -11,6 +11,17 @@ from webui.ui.visitors.visitors import Visitors
 FOR_CLIENTS = ("api_info", "api_info_as_input", "api_info_as_output", "example_inputs", "skip_api")
 """What Gradio tells of each component for clients that call its events: a third of the page."""
 
+USUAL = {"visible": True, "_selectable": False}
+"""What the page takes a component's property to be when it isn't told."""
+
+UNREAD = ("api_description", "batch", "collects_event_data", "max_batch_size", "scroll_to_output", "stream_every")
+"""What only clients read of an event."""
+OPTIONAL = (
+    *("component_prop_inputs", "event_specific_args", "js_implementation", "show_progress_on", "time_limit"),
+    *("trigger_only_on_failure", "trigger_only_on_success"),
+)
+"""What the page reads of an event as if it weren't there when it is empty."""
+
 
 class PageBlocks(gr.Blocks):
     visitors: Visitors | None = None
@@ -24,12 +35,32 @@ class PageBlocks(gr.Blocks):
         return result
 
     def get_config_file(self) -> Any:
-        """The page's description; what only clients read is left to components of events that they may call."""
+        """The page's description, without what the page doesn't read: it is a third shorter so.
+
+        What only clients read is left to components of events that they may call. The class id leads the page to a
+        component's own code: custom ones need theirs, Gradio's are found by their type. Keys are for pages that are
+        rendered in parts.
+        """
         config = super().get_config_file()
-        public = [event for event in config["dependencies"] if event.get("api_visibility") != "private"]
-        kept = {number for event in public for number in (*event["inputs"], *event["outputs"])}
+        public = [event for event in config["dependencies"] if event["api_visibility"] != "private"]
+        called = {number for event in public for number in (*event["inputs"], *event["outputs"])}
         for component in config["components"]:
-            if component["id"] not in kept:
-                for key in FOR_CLIENTS:
-                    component.pop(key, None)
+            unread = set() if component["id"] in called else {*FOR_CLIENTS}
+            if type(self.blocks[component["id"]]).__module__.startswith("gradio."):
+                unread.add("component_class_id")
+            if component["key"] is None:
+                unread.add("key")
+                component["props"].pop("preserved_by_key", None)
+            for name in unread:
+                component.pop(name, None)
+            for name, usual in USUAL.items():
+                if component["props"].get(name) is usual:
+                    del component["props"][name]
+        for event in config["dependencies"]:
+            for name in OPTIONAL:
+                if not event[name]:
+                    del event[name]
+            if event not in public:
+                for name in UNREAD:
+                    del event[name]
         return config

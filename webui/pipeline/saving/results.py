@@ -9,13 +9,12 @@ from pathlib import Path
 from PIL import Image
 
 from webui.core.files import write_atomic
-from webui.core.grids import make_grid
+from webui.core.grids import grid_rows, make_grid
 from webui.core.request import GenerationResult
 from webui.core.results import SHOWN_AS_PICTURE, Picture, ResultFile
 from webui.pipeline.from_image.masks import composite
 from webui.pipeline.infotext import image_infotext
 from webui.pipeline.job import Job
-from webui.pipeline.postprocess import grid_rows
 
 
 def remember(job: Job) -> None:
