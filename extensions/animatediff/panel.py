@@ -69,7 +69,7 @@ def build(panel: Any, catalog: MotionCatalog) -> None:
                     place("latent_scale_last")
                 place("last_frame")
         with gr.Row():
-            to_cpu = gr.Button("Move motion module to CPU (default if lowvram)", elem_id=f"{prefix}-unload")
+            to_cpu = gr.Button("Move motion module to CPU", elem_id=f"{prefix}-unload")
             remove = gr.Button("Remove motion module from any memory", elem_id=f"{prefix}-remove")
     refresh.click(lambda: gr.Dropdown(choices=catalog.names()), None, model, **QUIET)
     jobs = panel.easel.jobs

@@ -43,7 +43,7 @@ class AnimateDiff(Params, title="AnimateDiff"):
     interp: str = param("Off", label="Frame Interpolation", choices=("Off",), kind="radio")
     interp_x: int = param(10, label="Interp X", ge=1, le=100)
     freeinit_enable: bool = param(False, label="Enable FreeInit")
-    freeinit_filter: str = param("butterworth", label="Filter Type", choices=FILTERS, kind="radio")
+    freeinit_filter: str = param("butterworth", label="Filter", choices=FILTERS, kind="radio")
     freeinit_ds: float = param(0.25, label="d_s", ge=0, le=1, step=0.125)
     freeinit_dt: float = param(0.25, label="d_t", ge=0, le=1, step=0.125)
     freeinit_iters: int = param(3, label="FreeInit Iterations", ge=2, le=5, step=1)

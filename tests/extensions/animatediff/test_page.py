@@ -75,7 +75,7 @@ def test_from_a_prompt_to_a_clip_that_plays(browser: Browser, server: Server, tm
         thumbnails = page.locator("#txt2img_gallery .thumbnail-small")
         expect(thumbnails).to_have_count(2)
         thumbnails.nth(1).click()
-        film = page.locator("#txt2img_gallery .preview video:not([data-testid^=thumbnail])")
+        film = page.locator("#txt2img_gallery video[data-testid=detailed-video]")
         expect(film).to_be_visible()
         played = """async (film) => {
             film.muted = true;
