@@ -12,7 +12,7 @@ from .catalog import MotionCatalog
 from .parameters import FILTERS, NO_SPARSE
 from .unloading import KIND, Unload
 
-QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+QUIET: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
 PATIENCE = 10
 """Seconds that a button waits for its job, which comes after those that are waiting."""
 

@@ -25,7 +25,7 @@ def encoding_of(name: str, asked: AnimateDiff, settings: Any) -> Any:
 
     crf = int(settings["animatediff_mp4_crf"])
     return video.Encoding(
-        format=name.lower(),  # type: ignore[arg-type]
+        format=name.lower(),
         crf=min(round(crf * SCALE_OF_WEBM), 63) if name == "WEBM" else crf,
         preset=settings["animatediff_mp4_preset"] or "medium",
         loop=asked.loop_number,

@@ -21,9 +21,12 @@ FAMILIES: Mapping[str, dict[str, Any]] = {
     "AnimateLCM": {"widths": SD1, "positions": 64, "middle": True},
 }
 ORIGINAL_NAMES = (
-    ("attn1.", "attention_blocks.0."), ("attn2.", "attention_blocks.1."), ("norm1.", "norms.0."), ("norm2.", "norms.1."),
+    ("attn1.", "attention_blocks.0."),
+    ("attn2.", "attention_blocks.1."),
+    ("norm1.", "norms.0."),
+    ("norm2.", "norms.1."),
     ("norm3.", "ff_norm."),
-)  # fmt: skip
+)
 
 
 def adapter(family: str, seed: int = 0) -> MotionAdapter:

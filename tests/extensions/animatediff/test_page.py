@@ -92,7 +92,7 @@ def test_from_a_prompt_to_a_clip_that_plays(browser: Browser, server: Server, tm
         assert sorted(path.name for path in folder.iterdir()) == ["00000-5", "00000-5.gif", "00000-5.mp4"]
         assert open_video(folder / "00000-5.mp4").count == 6
         page.click("#txt2img-ad-remove")
-        expect(page.get_by_text("1 motion module removed")).to_be_visible()
+        expect(page.get_by_text("1 motion module is removed")).to_be_visible()
         page.click("#txt2img-ad-unload")
         expect(page.get_by_text("No motion module is in main memory.")).to_be_visible()
         visit.reload()

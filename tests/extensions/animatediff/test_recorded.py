@@ -31,11 +31,11 @@ pytestmark = pytest.mark.parity
 OF_THE_ORIGINAL = {"animatediff_windows": "The last one wins"}
 A_FAULT = "ad-8-of-16"
 """16 frames are made of 8, as there; there the second half of the double batch is taken from the wrong place."""
+# Of everything something; the others (ad-8, ad-16-ddim, ad-len0, ad-16-8-rp, ad-16-8-a, ad-24-16, ad-i2i, ad-8-nopad)
+# are equal, too, and add no rule.
 CASES = (
-    "ad-off", "ad-8", "ad-8-v2", "ad-8-v1", "ad-16-ddim", "ad-len0", "ad-16-8-rp", "ad-16-8-n", "ad-16-8-a",
-    "ad-16-8-rplus-travel", "ad-24-16", "ad-24-8-stride", "ad-16-travel", "ad-8-freeinit", "ad-8-freeinit-gauss",
-    "ad-i2i", "ad-i2i-last", "ad-i2i-inpaint", "ad-long-pad", "ad-8-nopad", "ad-16-8-separate", "ad-8-two",
-    "ad-8-hires",
+    "ad-off", "ad-8-v2", "ad-8-v1", "ad-16-8-n", "ad-16-8-rplus-travel", "ad-24-8-stride", "ad-16-travel",
+    "ad-8-freeinit-gauss", "ad-i2i-last", "ad-i2i-inpaint", "ad-long-pad", "ad-16-8-separate", "ad-8-two", "ad-8-hires",
 )  # fmt: skip
 VIDEOS = ("ad-gif", "ad-gif-frame-a")
 

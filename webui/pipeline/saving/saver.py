@@ -79,10 +79,9 @@ class Saver:
         ending: of its name, such as "mp4". index: number of the picture that it is named after.
         folder, name: where below the folder of samples it is to be instead, and its name without the ending.
         """
-        if folder:
-            parts = [safe_part(part) for part in folder]
-            write_to, numbered = partial(inside, self.samples_folder, parts), False
-        else:
+        numbered = False
+        write_to: Callable[[], Path] = partial(inside, self.samples_folder, [safe_part(part) for part in folder])
+        if not folder:
             write_to, name, numbered = self._place(index, data)
         path = self.keeper.write(write_to, name, Encoded(data, ending, {}), numbered=numbered)
         return ResultFile(data, mime, infotext, path=str(path) if path else None, role=role)
