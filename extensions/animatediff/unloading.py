@@ -33,9 +33,8 @@ def run(easel: Any, asked: Unload, job: Any) -> Freed:
         for motion in loaded:
             motion.move(torch.device("cpu"))
         return Freed(f"{_counted(len(loaded))} in main memory.")
-    count = len(easel.models.borrowed(LOANS))
-    freed = easel.models.let_go(LOANS) + easel.models.let_go(SPARSE_LOANS)
-    return Freed(f"{_counted(count)} removed, {freed / 2**20:.0f} MiB are free again.")
+    count = easel.models.forget(LOANS) + easel.models.forget(SPARSE_LOANS)
+    return Freed(f"{_counted(count)} removed from memory.")
 
 
 def _counted(count: int) -> str:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from webui.core.errors import InvalidRequest
 from webui.core.settings import Settings
 
-ACTIVE, INACTIVE, STROKE = "#000000", "#999999", 4
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+STROKE = 4
+BUILT_IN = Path(__file__).parent / "data" / "Roboto-Regular.ttf"
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,37 @@ class Legend:
 
     text: str
     active: bool = True
+
+
+@dataclass(frozen=True)
+class LegendLook:
+    """Colours as Pillow knows them. font: a font's file, "" for the one built in."""
+
+    font: str = ""
+    active: str = "#000000"
+    inactive: str = "#999999"
+    background: str = "#ffffff"
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> LegendLook:
+        """As the settings say. Raises: InvalidRequest when the font can't be read."""
+        look = cls(
+            settings["font"],
+            settings["grid_text_active_color"],
+            settings["grid_text_inactive_color"],
+            settings["grid_background_color"],
+        )
+        try:
+            look.letters(10)
+        except OSError as error:
+            raise InvalidRequest(
+                f'The font "{look.font}" can\'t be read ({error}); choose another file in Settings, or none.'
+            ) from error
+        return look
+
+    def letters(self, size: int) -> ImageFont.FreeTypeFont:
+        """size: of the letters in pixels, at least 1. Raises: OSError when the font's file can't be read."""
+        return ImageFont.truetype(self.font or BUILT_IN, max(size, 1))
 
 
 def grid_rows(count: int, batch_size: int, settings: Settings) -> int:
@@ -113,7 +147,7 @@ def with_legends(
     columns: Sequence[Sequence[Legend]],
     rows: Sequence[Sequence[Legend]],
     margin: int = 0,
-    background: str = "#ffffff",
+    look: LegendLook = LegendLook(),
 ) -> Image.Image:
     """A grid with words over each column and left of each row, as A1111 measures it.
 
@@ -124,72 +158,78 @@ def with_legends(
     size = (width + height) // 25
     gap = size // 2
     left = width * 3 // 4 if any(rows) else 0
-    tops = [_wrapped(lines, size, width) for lines in columns]
-    sides = [_wrapped(lines, size, left) for lines in rows]
-    heights = [_height(lines, size, gap) for lines in tops]
+    tops = [_wrapped(lines, look, size, width) for lines in columns]
+    sides = [_wrapped(lines, look, size, left) for lines in rows]
+    heights = [sum(word.height + gap for word in words) - gap if words else 0 for words in tops]
     top = max(heights) + gap * 2 if any(heights) else 0
     full = left + grid.width + margin * (len(columns) - 1), top + grid.height + margin * (len(rows) - 1)
-    sheet = Image.new("RGB", full, background)
+    sheet = Image.new("RGB", full, look.background)
     for column in range(len(columns)):
         for row in range(len(rows)):
             cell = grid.crop((column * width, row * height, (column + 1) * width, (row + 1) * height))
             sheet.paste(cell, (left + (width + margin) * column, top + (height + margin) * row))
     drawing = ImageDraw.Draw(sheet)
-    for column, lines in enumerate(tops):
-        middle = left + (width + margin) * column + width / 2
-        _write(drawing, lines, (middle, top / 2), size, gap, width)
-    for row, lines in enumerate(sides):
+    for column, words in enumerate(tops):
+        place = left + (width + margin) * column + width / 2, top / 2 - heights[column] / 2
+        _write(drawing, words, look, place, size, gap, width)
+    for row, words in enumerate(sides):
         middle = top + (height + margin) * row + height / 2
-        _write(drawing, lines, (left / 2, middle), size, gap, left)
+        _write(drawing, words, look, (left / 2, middle - sum(word.height for word in words) / 2), size, gap, left)
     return sheet
 
 
-def _font(size: int) -> Font:
-    return ImageFont.load_default(max(size, 1))
+@dataclass(frozen=True)
+class _Words:
+    """A line as it fits. width, height: of the ink."""
+
+    legend: Legend
+    width: int
+    height: int
 
 
-def _wrapped(lines: Sequence[Legend], size: int, width: int) -> list[Legend]:
+def _wrapped(lines: Sequence[Legend], look: LegendLook, size: int, width: int) -> list[_Words]:
     """The lines, those that are too long broken between words."""
-    font = _font(size)
-    return [Legend(part, line.active) for line in lines for part in _broken(line.text, font, width)]
+    font, found = look.letters(size), []
+    for line in lines:
+        for part in _broken(line.text, font, width):
+            left, top, right, bottom = font.getbbox(part)
+            found.append(_Words(Legend(part, line.active), round(right - left), round(bottom - top)))
+    return found
 
 
-def _broken(text: str, font: Font, width: int) -> Iterator[str]:
+def _broken(text: str, font: ImageFont.FreeTypeFont, width: int) -> Iterator[str]:
+    """A word that is too long by itself comes after an empty line, as in A1111."""
     line = ""
-    for word in text.split(" "):
+    for word in text.split():
         longer = f"{line} {word}".strip()
-        if line and font.getlength(longer) > width:
+        if font.getlength(longer) > width:
             yield line
             longer = word
         line = longer
     yield line
 
 
-def _height(lines: Sequence[Legend], size: int, gap: int) -> int:
-    return sum(_line_height(line.text, size) + gap for line in lines) - gap if lines else 0
-
-
-def _line_height(text: str, size: int) -> int:
-    return round(_font(size).getbbox(text or "A")[3])
-
-
 def _write(
     drawing: ImageDraw.ImageDraw,
-    lines: Sequence[Legend],
-    middle: tuple[float, float],
+    lines: Sequence[_Words],
+    look: LegendLook,
+    place: tuple[float, float],
     size: int,
     gap: int,
     width: int,
 ) -> None:
-    """The lines one below the other, around the middle; one that is wider than `width` in smaller letters."""
-    x, y = middle[0], middle[1] - _height(lines, size, gap) / 2
-    for line in lines:
-        height, fitting = _line_height(line.text, size), size
-        while fitting > 1 and _font(fitting).getlength(line.text) > width:
+    """The lines one below the other; one that is wider than `width` in smaller letters.
+
+    place: the middle of the first one's upper edge.
+    """
+    x, y = place
+    for words in lines:
+        text, fitting = words.legend.text, size
+        while fitting > 1 and look.letters(fitting).getbbox(text)[2] > width:
             fitting -= 1
-        font, colour = _font(fitting), ACTIVE if line.active else INACTIVE
-        drawing.text((x, y + height / 2), line.text, colour, font, "mm")
-        if not line.active:
-            half = font.getlength(line.text) / 2
-            drawing.line((x - half, y + height // 2, x + half, y + height // 2), INACTIVE, STROKE)
-        y += height + gap
+        colour = look.active if words.legend.active else look.inactive
+        drawing.text((x, y + words.height / 2), text, colour, look.letters(fitting), "mm")
+        if not words.legend.active:
+            half, middle = words.width // 2, y + words.height // 2
+            drawing.line((x - half, middle, x + half, middle), look.inactive, STROKE)
+        y += words.height + gap

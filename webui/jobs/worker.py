@@ -96,9 +96,15 @@ class Worker:
         return self._states.get(job_id) if self._disk is None else self._disk.store.load_state(job_id)
 
     def save_grid(
-        self, image: Image, request: GenerationRequest, job: JobContext, settings: Settings | None, name: str
+        self,
+        image: Image,
+        request: GenerationRequest,
+        job: JobContext,
+        settings: Settings | None,
+        name: str,
+        infotext: str,
     ) -> GenerationResult:
-        result: GenerationResult = self._engine.save_grid(image, request, job, settings, name)
+        result: GenerationResult = self._engine.save_grid(image, request, job, settings, name, infotext)
         return result
 
     def save_picture(

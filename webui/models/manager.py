@@ -186,16 +186,21 @@ class ModelManager:
     def borrowed(self, kind: str) -> list[Any]:
         """The networks in memory, used or not, whose keys are tuples that begin with `kind`."""
         with self._lock:
-            return [item.thing for key, item in self._borrowed.items() if _kind(key) == kind]
+            return [item.thing for key, item in self._borrowed.items() if isinstance(key, tuple) and key[:1] == (kind,)]
 
-    def let_go(self, kind: str) -> int:
-        """Give back the memory of networks of that kind that nobody uses. Returns: how many bytes those were."""
+    def forget(self, *start: Hashable) -> int:
+        """Let go of what was borrowed under keys (tuples) that begin so and nobody uses. Returns: how many."""
         with self._lock:
-            idle = [key for key, item in self._borrowed.items() if _kind(key) == kind and not item.leases]
-            freed = sum(self._borrowed.pop(key).bytes for key in idle)
+            idle = [
+                key
+                for key, item in self._borrowed.items()
+                if isinstance(key, tuple) and key[: len(start)] == start and not item.leases
+            ]
+            for key in idle:
+                del self._borrowed[key]
             if idle:
                 release_memory()
-            return freed
+            return len(idle)
 
     @contextmanager
     def workshop(self, checkpoint: Checkpoint, parts: Collection[str], dtype: torch.dtype) -> Iterator[LoadedModel]:
@@ -376,10 +381,6 @@ class ModelManager:
         self._drop_borrowed()  # outside of `except`, whose traceback would keep the tensors alive
         self._drop([key for key, kept in self._kept.items() if not kept.leases])
         return load()
-
-
-def _kind(key: Hashable) -> object:
-    return key[0] if isinstance(key, tuple) and key else None
 
 
 def release_memory() -> None:
