@@ -9,24 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from webui.extensions.api import (
-    FromImage,
-    GenerationRequest,
-    Inpaint,
-    InvalidRequest,
-    JobContext,
-    JobKind,
-    Params,
-    Variation,
-    WebuiError,
-)
+from webui.extensions.api import InvalidRequest, JobContext, JobKind, Params, WebuiError
 
-from .animation import Animation, Diffusion
+from .animation import Animation
 from .frames import frame_name, frames_in, resume_point, timestring
-from .materials import as_array, as_png, collect, from_png, is_hybrid, local_path, needs_video, open_image, video_frames
+from .materials import as_array, as_png, collect, is_hybrid, local_path, needs_video, open_image, video_frames
+from .painting import Interrupted, Painter
 from .run import Frame, Materials, State, frames, start
 from .seeds import Seeds
-from .settings import FILLS, Settings
+from .settings import Settings
 from .settings_files import dump_settings, fill_placeholders, write_settings
 from .video import stitch
 
@@ -101,7 +92,7 @@ def run(easel: Any, order: Order, job: JobContext) -> Animated:
     settings_file = _write_settings_file(easel, order, animation, materials, video)
     job.artifact(settings_file)
     state = _state_to_begin_with(order, animation, folder)
-    painter = _Painter(job, order, animation, state)
+    painter = Painter(job, animation, state, order.overrides)
     made = frames(animation, materials, painter, state)
     try:
         for frame in made:
@@ -109,7 +100,7 @@ def run(easel: Any, order: Order, job: JobContext) -> Animated:
             job.pause_point()
             if job.interrupted or job.stopping:
                 break
-    except _Interrupted:
+    except Interrupted:
         log.info("Animation %s was interrupted", order.stamp)
     if job.server_stops:
         return Animated((), "", (), order.folder, order.stamp, 0)
@@ -128,92 +119,6 @@ def run(easel: Any, order: Order, job: JobContext) -> Animated:
 
 
 KIND = JobKind("deforum.animate", run, Order, Animated, "Deforum", resumable=True)
-
-
-class _Interrupted(Exception):
-    """The user ended the job while a frame was painted."""
-
-
-class _Painter:
-    """What the frame loop calls to paint: the pipeline, within the job, or the dry run."""
-
-    def __init__(self, job: JobContext, order: Order, animation: Animation, state: State) -> None:
-        from .preview import paint_preview
-
-        self.job, self.order, self.animation = job, order, animation
-        settings = order.settings
-        self._preview = paint_preview(settings.width, settings.height) if settings.motion_preview_mode else None
-        groups = -(-(animation.frames - state.frame) // animation.cadence)
-        again = settings.diffusion_redo + (settings.optical_flow_redo_generation != "None")
-        self._share = 1 / max(1, groups * (1 + again))
-
-    def __call__(self, init: Any, asked: Diffusion) -> Any:
-        if self._preview is not None:
-            return self._preview(init, asked)
-        if self.job.interrupted:
-            raise _Interrupted
-        self.job.text(f"Frame {asked.frame} of {self.animation.frames}")
-        result = self.job.child(self._share).generate(self.request(init, asked), save=False)
-        if self.job.interrupted or not result.images:
-            raise _Interrupted
-        picture = from_png(result.images[result.index_of_first_image].data)
-        if asked.color_target is not None:
-            from .colors import correct_colors
-
-            picture = correct_colors(picture, asked.color_target)
-        return picture
-
-    def request(self, init: Any, asked: Diffusion) -> GenerationRequest:
-        """One picture as the pipeline is asked for it."""
-        settings = self.order.settings
-        overrides: dict[str, Any] = {"img2img_fix_steps": False, **self.order.overrides}
-        for key, value in (
-            ("sd_model_checkpoint", asked.checkpoint),
-            ("CLIP_stop_at_last_layers", asked.clip_skip),
-            ("eta_ddim", asked.ddim_eta),
-            ("eta_ancestral", asked.ancestral_eta),
-        ):
-            if value is not None:
-                overrides[key] = value
-        image = None
-        if init is not None:
-            inpaint = None
-            if asked.mask is not None:
-                inpaint = Inpaint(
-                    mask=as_png((asked.mask * 255).round().astype("uint8")),
-                    blur_x=round(settings.mask_overlay_blur),
-                    blur_y=round(settings.mask_overlay_blur),
-                    fill=FILLS.index(settings.fill),
-                    only_masked=settings.full_res_mask,
-                    padding=settings.full_res_mask_padding,
-                )
-            image = FromImage(
-                images=(as_png(init),),
-                denoising_strength=asked.denoising,
-                noise_multiplier=asked.noise_multiplier,
-                image_cfg_scale=asked.image_cfg_scale,
-                inpaint=inpaint,
-            )
-        return GenerationRequest.checked(
-            prompt=asked.prompt,
-            negative_prompt=asked.negative,
-            sampler=asked.sampler,
-            steps=asked.steps,
-            width=settings.width,
-            height=settings.height,
-            cfg_scale=asked.cfg_scale,
-            seed=asked.seed,
-            variation=Variation(
-                seed=asked.subseed,
-                strength=asked.subseed_strength,
-                resize_from_width=settings.seed_resize_from_w,
-                resize_from_height=settings.seed_resize_from_h,
-            ),
-            image=image,
-            restore_faces=settings.restore_faces,
-            tiling=settings.tiling,
-            overrides=overrides,
-        )
 
 
 def _output_folder(easel: Any, overrides: dict[str, Any]) -> Path:
