@@ -29,6 +29,10 @@ def input_name(stem: str, number: int) -> str:
     return f"{stem}{number:09}.jpg"
 
 
+def control_name(number: int) -> str:
+    return input_name("", number)
+
+
 def frames_in(folder: Path, stamp: str) -> list[int]:
     """The numbers of the run's frames that lie in the folder, in order."""
     pattern = re.compile(rf"{re.escape(stamp)}_(\d{{9}})\.png")

@@ -19,6 +19,7 @@ from .run import Frame, Materials, State, frames, start
 from .seeds import Seeds
 from .settings import Settings
 from .settings_files import dump_settings, fill_placeholders, write_settings
+from .units import GROUP, Units
 from .video import stitch
 
 log = logging.getLogger(__name__)
@@ -92,7 +93,8 @@ def run(easel: Any, order: Order, job: JobContext) -> Animated:
     settings_file = _write_settings_file(easel, order, animation, materials, video)
     job.artifact(settings_file)
     state = _state_to_begin_with(order, animation, folder)
-    painter = Painter(job, animation, state, order.overrides)
+    units = Units(easel.group(GROUP), animation, folder)
+    painter = Painter(job, animation, state, units, order.overrides)
     made = frames(animation, materials, painter, state)
     try:
         for frame in made:
@@ -190,8 +192,6 @@ def _tell_what_is_left_out(settings: Settings, materials: Materials, comments: l
     """Sentences about what the settings ask for and this version doesn't do."""
     if settings.animation_mode == "3D" and settings.use_depth_warping and materials.depth is None:
         comments.append("There is no depth model, so the 3D camera sees each picture as a flat plane.")
-    if any(unit.enabled for unit in settings.controlnet):
-        comments.append("ControlNet units are left out: animations don't use them yet.")
     if settings.parseq_manifest:
         comments.append("The Parseq manifest is left out.")
     if settings.r_upscale_video:

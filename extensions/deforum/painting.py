@@ -12,6 +12,7 @@ from .materials import as_png, from_png
 from .preview import paint_preview
 from .run import State
 from .settings import FILLS
+from .units import COUNT, GROUP, Units
 
 
 class Interrupted(Exception):
@@ -21,9 +22,11 @@ class Interrupted(Exception):
 class Painter:
     """A `Generate` for the frame loop. overrides: settings of the webui for this animation alone."""
 
-    def __init__(self, job: JobContext, animation: Animation, state: State, overrides: dict[str, Any]) -> None:
+    def __init__(
+        self, job: JobContext, animation: Animation, state: State, units: Units | None, overrides: dict[str, Any]
+    ) -> None:
         """state: where the animation begins; what lies before it is no part of the job."""
-        self.job, self.animation, self.overrides = job, animation, overrides
+        self.job, self.animation, self.units, self.overrides = job, animation, units, overrides
         settings = animation.settings
         self._preview = paint_preview(settings.width, settings.height) if settings.motion_preview_mode else None
         groups = -(-(animation.frames - state.frame) // animation.cadence)
@@ -55,6 +58,9 @@ class Painter:
         ):
             if value is not None:
                 overrides[key] = value
+        extensions = {} if self.units is None else self.units.extensions(asked.frame, init)
+        if GROUP in extensions:
+            overrides[COUNT] = len(extensions[GROUP].units)  # type: ignore[attr-defined]
         return GenerationRequest.checked(
             prompt=asked.prompt,
             negative_prompt=asked.negative,
@@ -74,6 +80,7 @@ class Painter:
             restore_faces=settings.restore_faces,
             tiling=settings.tiling,
             overrides=overrides,
+            extensions=extensions,
         )
 
     def _from_image(self, init: Any, asked: Diffusion) -> FromImage:

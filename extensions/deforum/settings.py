@@ -274,3 +274,14 @@ class Settings(Params):
     @property
     def height(self) -> int:
         return self.H - self.H % 8
+
+
+def unit_schedules(settings: Settings) -> dict[str, str]:
+    """The schedules of the ControlNet units that are on, by their keys in files, such as "cn_1_weight"."""
+    return {
+        f"cn_{number}_{name}": getattr(unit, name)
+        for number, unit in enumerate(settings.controlnet, 1)
+        if unit.enabled
+        for name, field in ControlUnit.model_fields.items()
+        if Keyed() in field.metadata
+    }

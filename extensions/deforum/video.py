@@ -16,10 +16,13 @@ QUALITY = 95  # of JPEG
 CRF, PRESET = 17, "slow"
 
 
-def extract_frames(path: Path, folder: Path, every: int, first: int, last: int, overwrite: bool) -> list[Path]:
+def extract_frames(
+    path: Path, folder: Path, every: int, first: int, last: int, overwrite: bool, stem: str | None = None
+) -> list[Path]:
     """Every nth frame of a video as a JPEG file, numbered from 0; those that are there already are kept.
 
     first, last: frames of the video, both included; last -1 is the end. overwrite: make them anew.
+    stem: the beginning of the files' names, None for the video's.
     Raises: InvalidRequest when the video can't be read or has no such frames.
     """
     import cv2
@@ -27,7 +30,8 @@ def extract_frames(path: Path, folder: Path, every: int, first: int, last: int, 
     from webui.extensions.api import video
 
     folder.mkdir(parents=True, exist_ok=True)
-    there = sorted(folder.glob(glob.escape(path.stem) + "[0-9]" * 9 + ".jpg"))
+    stem = path.stem if stem is None else stem
+    there = sorted(folder.glob(glob.escape(stem) + "[0-9]" * 9 + ".jpg"))
     if there and not overwrite:
         return there
     for old in there:
@@ -35,7 +39,7 @@ def extract_frames(path: Path, folder: Path, every: int, first: int, last: int, 
     made = []
     chosen = islice(video.open_video(path).frames(), first, None if last == -1 else last + 1, every)
     for number, frame in enumerate(chosen):
-        target = folder / input_name(path.stem, number)
+        target = folder / input_name(stem, number)
         encoded = cv2.imencode(".jpg", frame.picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
         target.write_bytes(encoded.tobytes())
         made.append(target)

@@ -14,6 +14,7 @@ from webui.catalog.short_hashes import HashedCatalog
 from webui.catalog.vaes import VaeCatalog
 from webui.core.choices import Choices
 from webui.core.layouts import folders_of, kind_of
+from webui.core.params import Params
 from webui.core.paths import Paths
 from webui.core.settings import Setting, SettingsStore
 from webui.jobs.runner import JobRunner
@@ -36,6 +37,7 @@ class Easel:
     choices_of: what a setting may be now; empty when anything goes.
     hashes: what is known of files' hashes. model_roots: further folders with models, as `folders_of` takes them.
     models: who loads checkpoints; only while a job runs, in its thread, else None.
+    groups: the parameters of every extension, for one that builds on another, see `group`.
     """
 
     paths: Paths
@@ -47,6 +49,14 @@ class Easel:
     hashes: HashCache
     model_roots: Sequence[str | Path] = ()
     models: Any = None
+    groups: tuple[type[Params], ...] = ()
+
+    def group(self, name: str) -> type[Params] | None:
+        """The parameters of another extension by their class's name; None where it isn't there.
+
+        A value of it goes into `GenerationRequest.extensions` by that name, see `Params.as_given` and `from_api`.
+        """
+        return next((group for group in self.groups if group.__name__ == name), None)
 
     def catalog(self, folder: str | Path, suffixes: Sequence[str]) -> HashedCatalog:
         """The model files in an extension's own folder, which needn't be there yet; make it once and keep it.

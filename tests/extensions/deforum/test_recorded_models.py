@@ -90,7 +90,7 @@ class Recorded:
 def test_frames_as_recorded(name: str, engine: Engine, parity: Path, tmp_path: Path) -> None:
     recorded = Recorded(name, parity / "deforum", tmp_path)
     animation, materials = recorded.animation, recorded.materials
-    painter = Painter(JobContext.alone(engine=engine), animation, start(animation), {})
+    painter = Painter(JobContext.alone(engine=engine), animation, start(animation), None, {})
     states: list[State] = []
     for made in frames(animation, materials, painter):
         within = recorded.within(made.number, made.picture)
