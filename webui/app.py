@@ -61,6 +61,7 @@ from webui.process.supervision import (
 from webui.prompts.styles import StyleStore
 from webui.prompts.tokenizer import ClipTokenizer
 from webui.services.choices import choices_of
+from webui.services.fetching import Fetcher
 from webui.services.kinds import LOAD, OWN_KINDS
 from webui.services.services import Parts, Services
 
@@ -151,7 +152,9 @@ def build_services(flags: Flags) -> Services:
     hasher.rest_while(lambda: jobs.current() is not None)
     services = Services(**vars(parts), jobs=jobs, problems=(*problems, *jobs.problems))
     catalogs = Catalogs(checkpoints, parts.networks, vaes)
-    host.started(Easel(paths, settings, jobs, catalogs, choices, partial(choices_of, services), hashes, extra))
+    host.started(
+        Easel(paths, settings, jobs, catalogs, choices, partial(choices_of, services), hashes, extra, fetch=Fetcher())
+    )
     return services
 
 

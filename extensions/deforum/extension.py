@@ -6,12 +6,12 @@ from typing import Any
 
 from webui.extensions.api import Tab, hookimpl
 
-from . import job, routes, tab
+from . import depth, job, routes, tab
 
 
 @hookimpl
 def register_jobs() -> list[Any]:
-    return [job.KIND]
+    return [job.KIND, depth.FETCH]
 
 
 @hookimpl

@@ -9,6 +9,9 @@ from webui.extensions.api import Params, param
 
 FLOWS = ("None", "RAFT", "DIS Medium", "DIS Fine", "Farneback")
 FILLS = ("fill", "original", "latent noise", "latent nothing")
+DEPTH_ALGORITHMS = (
+    "Midas+AdaBins (old)", "Zoe+AdaBins (old)", "Midas-3-Hybrid", "AdaBins", "Zoe", "Leres", "Depth Anything",
+)  # fmt: skip
 UNITS = 5
 
 
@@ -169,7 +172,7 @@ class Settings(Params):
     depth_algorithm: str = param(
         "Midas-3-Hybrid",
         label="Depth algorithm",
-        choices=("Midas+AdaBins (old)", "Zoe+AdaBins (old)", "Midas-3-Hybrid", "AdaBins", "Zoe", "Leres"),
+        choices=DEPTH_ALGORITHMS,
     )
     midas_weight: float = param(0.2, label="MiDaS/Zoe weight", ge=0, le=1, step=0.05)
     padding_mode: str = param("border", label="Padding mode", choices=("border", "reflection", "zeros"))

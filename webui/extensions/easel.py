@@ -37,6 +37,7 @@ class Easel:
     choices_of: what a setting may be now; empty when anything goes.
     hashes: what is known of files' hashes. model_roots: further folders with models, as `folders_of` takes them.
     models: who loads checkpoints; only while a job runs, in its thread, else None.
+    fetch: `fetch(url, target, job)` brings a model file that a user asked for, see `webui.services.fetching.Fetcher`.
     groups: the parameters of every extension, for one that builds on another, see `group`.
     """
 
@@ -49,6 +50,7 @@ class Easel:
     hashes: HashCache
     model_roots: Sequence[str | Path] = ()
     models: Any = None
+    fetch: Callable[..., Path] | None = None
     groups: tuple[type[Params], ...] = ()
 
     def group(self, name: str) -> type[Params] | None:
