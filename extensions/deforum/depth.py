@@ -86,6 +86,7 @@ class DepthModel:
             return depth_distances(depth[0, 0].cpu().numpy(), near_is_large)
 
     def _load(self) -> Any:
+        from safetensors import SafetensorError
         from transformers import AutoImageProcessor, AutoModelForDepthEstimation
 
         try:
@@ -93,7 +94,7 @@ class DepthModel:
                 self._folder, local_files_only=True, use_safetensors=True
             )
             processor = AutoImageProcessor.from_pretrained(self._folder, local_files_only=True)
-        except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        except (SafetensorError, OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
             raise BadModelFile(f"The depth model in {self._folder} can't be loaded: {str(error)[:200]}") from error
         return network.to(self._models.placement.device).eval(), processor, near_is_large(network.config)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from typing import Any
 from webui.extensions.api import InvalidRequest, JobContext, JobKind, Params, WebuiError
 
 from .animation import Animation
-from .frames import frame_name, frames_in, resume_point, timestring
+from .depth import ESTIMATORS, DepthModel, depth_picture
+from .frames import depth_name, frame_name, frames_in, resume_point, timestring
 from .materials import as_array, as_png, collect, is_hybrid, local_path, needs_video, open_image, video_frames
 from .painting import Interrupted, Painter
 from .run import Frame, Materials, State, frames, start
@@ -88,8 +90,9 @@ def run(easel: Any, order: Order, job: JobContext) -> Animated:
     video = video_frames(settings, folder) if needs_video(settings) else []
     count = len(video) if settings.animation_mode == "Video Input" else settings.max_frames
     animation = Animation(settings, order.seed, count)
-    materials = collect(settings, animation, folder, video)
-    _tell_what_is_left_out(settings, materials, comments)
+    depth = _depth(easel, order, folder, comments)
+    materials = collect(settings, animation, folder, video, depth)
+    _tell_what_is_left_out(settings, comments)
     settings_file = _write_settings_file(easel, order, animation, materials, video)
     job.artifact(settings_file)
     state = _state_to_begin_with(order, animation, folder)
@@ -188,10 +191,36 @@ def _state_to_begin_with(order: Order, animation: Animation, folder: Path) -> St
     return State(point.start, point.start, seeds, last, sample, pair)
 
 
-def _tell_what_is_left_out(settings: Settings, materials: Materials, comments: list[str]) -> None:
+def _depth(easel: Any, order: Order, folder: Path, comments: list[str]) -> Callable[[Any, int], Any] | None:
+    """What tells the depth of a picture; None, and why, where the settings want none or have no model."""
+    settings = order.settings
+    warps = settings.animation_mode == "3D" and settings.use_depth_warping
+    masked = settings.hybrid_composite != "None" and settings.hybrid_comp_mask_type in ("Depth", "Video Depth")
+    if not warps and not masked:
+        return None
+    flat = "the camera sees each picture as a flat plane." if warps else "nothing is masked by depth."
+    estimator = ESTIMATORS.get(settings.depth_algorithm)
+    if estimator is None or easel.models is None:
+        comments.append(f"{settings.depth_algorithm} has no weights that Easel can run, so {flat}")
+        return None
+    if not estimator.is_there(Path(easel.paths.models)):
+        comments.append(f"There is no depth model, so {flat} The Deforum tab fetches it ({estimator.offer}).")
+        return None
+    if settings.depth_algorithm.endswith("(old)"):
+        comments.append(f"The depth is that of {estimator.name} alone, as AdaBins has no weights that Easel can run.")
+    model = DepthModel(estimator, easel)
+
+    def depth(picture: Any, frame: int) -> Any:
+        found = model(picture)
+        if settings.save_depth_maps and found is not None:
+            _write_whole(folder / depth_name(order.stamp, frame), as_png(depth_picture(found)))
+        return found
+
+    return depth
+
+
+def _tell_what_is_left_out(settings: Settings, comments: list[str]) -> None:
     """Sentences about what the settings ask for and this version doesn't do."""
-    if settings.animation_mode == "3D" and settings.use_depth_warping and materials.depth is None:
-        comments.append("There is no depth model, so the 3D camera sees each picture as a flat plane.")
     if settings.parseq_manifest:
         comments.append("The Parseq manifest is left out.")
     if settings.r_upscale_video:
@@ -202,8 +231,6 @@ def _tell_what_is_left_out(settings: Settings, materials: Materials, comments: l
         )
     if settings.hybrid_generate_human_masks != "None":
         comments.append("Human masks are left out.")
-    if settings.save_depth_maps and materials.depth is None:
-        comments.append("No depth maps are saved, as there is no depth model.")
     if settings.store_frames_in_ram:
         comments.append("Frames are written to the disk, whatever “Store frames in RAM” says.")
 

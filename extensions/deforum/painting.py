@@ -29,6 +29,8 @@ class Painter:
         self.job, self.animation, self.units, self.overrides = job, animation, units, overrides
         settings = animation.settings
         self._preview = paint_preview(settings.width, settings.height) if settings.motion_preview_mode else None
+        # The original turns the mask round twice and finds nothing in it; A1111 then paints the whole picture.
+        self._paints_all = settings.original_arithmetic and settings.invert_mask and settings.full_res_mask
         groups = -(-(animation.frames - state.frame) // animation.cadence)
         again = settings.diffusion_redo + (settings.optical_flow_redo_generation != "None")
         self._share = 1 / max(1, groups * (1 + again))
@@ -86,7 +88,7 @@ class Painter:
     def _from_image(self, init: Any, asked: Diffusion) -> FromImage:
         settings = self.animation.settings
         inpaint = None
-        if asked.mask is not None:
+        if asked.mask is not None and not self._paints_all:
             inpaint = Inpaint(
                 mask=as_png((asked.mask * 255).round().astype("uint8")),
                 blur_x=round(settings.mask_overlay_blur),
