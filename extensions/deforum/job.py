@@ -4,27 +4,48 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from webui.extensions.api import InvalidRequest, JobContext, JobKind, Params, WebuiError
+from webui.extensions.api import (
+    InvalidRequest,
+    JobContext,
+    JobKind,
+    NotSaved,
+    Params,
+    WebuiError,
+    encode_image,
+    not_saved,
+)
 
 from .animation import Animation
 from .depth import ESTIMATORS, DepthModel, depth_picture
 from .frames import depth_name, frame_name, frames_in, resume_point, timestring
 from .materials import as_array, as_png, collect, is_hybrid, local_path, needs_video, open_image, video_frames
 from .painting import Interrupted, Painter
+from .parseq import with_manifest
 from .run import Frame, Materials, State, frames, start
 from .seeds import Seeds
 from .settings import Settings
 from .settings_files import dump_settings, fill_placeholders, write_settings
+from .subtitles import subtitles
 from .units import GROUP, Units
-from .video import stitch
+from .video import Film, stitch
 
 log = logging.getLogger(__name__)
+CRF, PRESET, SUBTITLES = "deforum_ffmpeg_crf", "deforum_ffmpeg_preset", "deforum_save_gen_info_as_srt"
+UPSCALERS = {
+    "realesr-animevideov3": "R-ESRGAN AnimeVideo",
+    "realesrgan-x4plus": "R-ESRGAN 4x+",
+    "realesrgan-x4plus-anime": "R-ESRGAN 4x+ Anime6B",
+    "Lanczos": "Lanczos",
+}
+"""The upscaler on offer that each of the settings' names means."""
 
 
 class Order(Params):
@@ -63,6 +84,7 @@ def plan(easel: Any, settings: Settings, overrides: dict[str, Any] | None = None
     seed = random.SystemRandom().randint(0, 2**32 - 1) if settings.seed == -1 else settings.seed
     if settings.use_looper:
         settings = settings.replace(strength_0_no_init=False)
+    settings = with_manifest(settings)
     Animation(settings, seed)
     if settings.resume_from_timestring:
         stamp = settings.resume_timestring.strip()
@@ -112,7 +134,7 @@ def run(easel: Any, order: Order, job: JobContext) -> Animated:
     files = [str(settings_file)]
     numbers = frames_in(folder, order.stamp)
     pictures = [folder / frame_name(order.stamp, number) for number in numbers]
-    files = [*_videos(settings, folder, order.stamp, pictures, job, comments), *files]
+    files = [*_videos(easel, order, animation, pictures, job, comments), *files]
     if settings.delete_imgs and len(files) > 1:
         for path in pictures:
             path.unlink()
@@ -162,8 +184,13 @@ def _write_frame(folder: Path, stamp: str, frame: Frame) -> None:
 
 def _write_whole(path: Path, data: bytes) -> None:
     partial = path.with_name(path.name + ".part")
-    partial.write_bytes(data)
-    os.replace(partial, path)
+    try:
+        partial.write_bytes(data)
+        os.replace(partial, path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
+        raise not_saved(f"{path.name} can't be saved", error) from error
 
 
 def _state_to_begin_with(order: Order, animation: Animation, folder: Path) -> State:
@@ -221,10 +248,6 @@ def _depth(easel: Any, order: Order, folder: Path, comments: list[str]) -> Calla
 
 def _tell_what_is_left_out(settings: Settings, comments: list[str]) -> None:
     """Sentences about what the settings ask for and this version doesn't do."""
-    if settings.parseq_manifest:
-        comments.append("The Parseq manifest is left out.")
-    if settings.r_upscale_video:
-        comments.append("Upscaling the video is left out: Real-ESRGAN's program isn't part of Easel.")
     if settings.frame_interpolation_engine != "None":
         comments.append(
             f"Frames between are made by optical flow, as {settings.frame_interpolation_engine} needs weights."
@@ -236,30 +259,81 @@ def _tell_what_is_left_out(settings: Settings, comments: list[str]) -> None:
 
 
 def _videos(
-    settings: Settings, folder: Path, stamp: str, pictures: list[Path], job: JobContext, comments: list[str]
+    easel: Any, order: Order, animation: Animation, pictures: list[Path], job: JobContext, comments: list[str]
 ) -> list[str]:
-    """The video and the GIF. What can't be made is told; the frames stay."""
-    made: list[str] = []
+    """The videos, the GIF and the subtitles. What can't be made is told; the frames stay."""
+    settings, folder = order.settings, Path(order.folder)
     if settings.skip_video_creation or not pictures:
-        return made
-    begun = time.monotonic()
+        return []
+    begun, made = time.monotonic(), list[str]()
     job.text("Making the video")
+
+    def make(name: str, frames: list[Path], film: Film, factor: int = 1) -> None:
+        made.append(str(job.artifact(stitch(frames, folder / f"{order.stamp}{name}", film, factor))))
+
     try:
-        sound = None
-        if settings.add_soundtrack == "File":
-            sound = local_path(settings.soundtrack_path, "Soundtrack path")
-        elif settings.add_soundtrack == "Init Video":
-            sound = local_path(settings.video_init_path, "Video init path")
-        made.append(str(job.artifact(stitch(pictures, folder / f"{stamp}.mp4", settings.fps, sound))))
+        film = _film(easel, order, animation)
+        make(".mp4", pictures, film)
         if settings.make_gif:
-            made.append(str(job.artifact(stitch(pictures, folder / f"{stamp}.gif", settings.fps))))
+            make(".gif", pictures, film)
+        if easel.settings.snapshot().replace(**order.overrides)[SUBTITLES]:
+            path = folder / f"{order.stamp}.srt"
+            _write_whole(path, subtitles(animation, start(animation).seeds, len(pictures), settings.fps).encode())
+            made.append(str(job.artifact(path)))
+        enlarged = _enlarged(easel, order, pictures, job) if settings.r_upscale_video else []
+        if enlarged:
+            make("_upscaled.mp4", enlarged, film)
         if settings.frame_interpolation_engine != "None":
             factor = settings.frame_interpolation_x_amount
             slower = settings.frame_interpolation_slow_mo_amount if settings.frame_interpolation_slow_mo_enabled else 1
-            target = folder / f"{stamp}_flow_x{factor}.mp4"
-            fps = settings.fps * factor / slower
-            made.append(str(job.artifact(stitch(pictures, target, fps, sound if slower == 1 else None, factor))))
+            between = replace(film, fps=settings.fps * factor / slower, sound=film.sound if slower == 1 else None)
+            frames = enlarged if enlarged and settings.frame_interpolation_use_upscaled else pictures
+            make(f"_flow_x{factor}.mp4", frames, between, factor)
+        if enlarged and not settings.r_upscale_keep_imgs:
+            shutil.rmtree(enlarged[0].parent)
     except WebuiError as error:
+        if isinstance(error, NotSaved):
+            raise
         comments.append(f"{error} The frames are in {folder}.")
     log.info("Video of %d frames made in %.1f s", len(pictures), time.monotonic() - begun)
+    return made
+
+
+def _film(easel: Any, order: Order, animation: Animation) -> Film:
+    """Raises: InvalidRequest for a sound that isn't there."""
+    settings, known = order.settings, easel.settings.snapshot().replace(**order.overrides)
+    sound = None
+    if settings.add_soundtrack == "File":
+        sound = local_path(settings.soundtrack_path, "Soundtrack path")
+    elif settings.add_soundtrack == "Init Video":
+        sound = local_path(settings.video_init_path, "Video init path")
+    positive, negative = animation.prompts[0]
+    model = str(known["sd_model_checkpoint"] or "").rpartition(".")[0]
+    text = (
+        f"{positive}\nNegative prompt: {negative}\nSteps: {settings.steps}, Sampler: {settings.sampler}, "
+        f"CFG scale: {animation.value('cfg_scale_schedule', 0):g}, Seed: {order.seed}, "
+        f"Size: {settings.width}x{settings.height}, Model: {model}, Deforum: {order.stamp}_settings.txt"
+    )
+    return Film(settings.fps, known[CRF], known[PRESET], text, sound)
+
+
+def _enlarged(easel: Any, order: Order, pictures: list[Path], job: JobContext) -> list[Path]:
+    """The frames, enlarged, in a folder of their own. Raises: InvalidRequest without the upscaler's weights."""
+    from PIL import Image
+
+    settings, made = order.settings, list[Path]()
+    folder = Path(order.folder) / f"{order.stamp}_upscaled"
+    folder.mkdir(exist_ok=True)
+    for number, path in enumerate(pictures, 1):
+        if job.interrupted:
+            return []
+        target = folder / path.name
+        if not target.is_file():
+            with Image.open(path) as image:
+                larger = easel.enlarge(
+                    image.convert("RGB"), UPSCALERS[settings.r_upscale_model], int(settings.r_upscale_factor[1:]), job
+                )
+            _write_whole(target, encode_image(larger, "png", None))
+        job.text(f"Making the video: frame {number} of {len(pictures)} enlarged")
+        made.append(target)
     return made

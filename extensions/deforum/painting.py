@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from webui.extensions.api import FromImage, GenerationRequest, Inpaint, JobContext, Variation
@@ -28,6 +29,7 @@ class Painter:
         """state: where the animation begins; what lies before it is no part of the job."""
         self.job, self.animation, self.units, self.overrides = job, animation, units, overrides
         settings = animation.settings
+        self._first, self._begun = state.frame, time.monotonic()
         self._preview = paint_preview(settings.width, settings.height) if settings.motion_preview_mode else None
         # The original turns the mask round twice and finds nothing in it; A1111 then paints the whole picture.
         self._paints_all = settings.original_arithmetic and settings.invert_mask and settings.full_res_mask
@@ -37,16 +39,24 @@ class Painter:
 
     def __call__(self, init: Any, asked: Diffusion) -> Any:
         """Raises: Interrupted, WebuiError."""
-        if self._preview is not None:
-            return self._preview(init, asked)
         if self.job.interrupted:
             raise Interrupted
-        self.job.text(f"Frame {asked.frame} of {self.animation.frames}")
+        self.job.text(f"Frame {asked.frame} of {self.animation.frames}{self._left(asked.frame)}")
+        if self._preview is not None:
+            return self._preview(init, asked)
         result = self.job.child(self._share).generate(self.request(init, asked), save=False)
         if self.job.interrupted or not result.images:
             raise Interrupted
         picture = from_png(result.images[result.index_of_first_image].data)
         return picture if asked.color_target is None else correct_colors(picture, asked.color_target)
+
+    def _left(self, frame: int) -> str:
+        """How long the rest will take, as a clause, once a frame is behind us."""
+        done = frame - self._first
+        if done <= 0:
+            return ""
+        seconds = (time.monotonic() - self._begun) / done * (self.animation.frames - frame)
+        return f", {seconds / 60:.0f} min left" if seconds >= 90 else f", {seconds:.0f} s left"
 
     def request(self, init: Any, asked: Diffusion) -> GenerationRequest:
         """One picture as the pipeline is asked for it."""

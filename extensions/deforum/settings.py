@@ -249,7 +249,7 @@ class Settings(Params):
     r_upscale_model: str = param(
         "realesr-animevideov3",
         label="Upscale model",
-        choices=("realesr-animevideov3", "realesrgan-x4plus", "realesrgan-x4plus-anime"),
+        choices=("realesr-animevideov3", "realesrgan-x4plus", "realesrgan-x4plus-anime", "Lanczos"),
     )
     r_upscale_keep_imgs: bool = _switch(True, "Keep images")
     store_frames_in_ram: bool = _switch(False, "Store frames in RAM")

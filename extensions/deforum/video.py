@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from webui.extensions.api import InvalidRequest
 from .frames import input_name
 
 QUALITY = 95  # of JPEG
-CRF, PRESET = 17, "slow"
 
 
 def extract_frames(
@@ -48,18 +48,30 @@ def extract_frames(
     return made
 
 
-def stitch(frames: Sequence[Path], target: Path, fps: float, sound: Path | None = None, factor: int = 1) -> Path:
+@dataclass(frozen=True)
+class Film:
+    """How videos of a run are made. text: where PNG Info finds it. sound: a file whose sound they get."""
+
+    fps: float
+    crf: int = 17
+    preset: str = "slow"
+    text: str = ""
+    sound: Path | None = None
+
+
+def stitch(frames: Sequence[Path], target: Path, film: Film, factor: int = 1) -> Path:
     """A video or GIF, by the target's ending, of the frames in order. Returns: target.
 
     factor: with factor - 1 more frames in each gap, from optical flow. Raises: WebuiError.
     """
     from webui.extensions.api import video
 
-    encoding = video.Encoding(format="gif" if target.suffix == ".gif" else "mp4", crf=CRF, preset=PRESET)
+    encoding = video.Encoding(format="gif" if target.suffix == ".gif" else "mp4", crf=film.crf, preset=film.preset)
     pictures = _pictures(frames)
     if factor > 1:
         pictures = video.interpolated(pictures, factor)
-    video.write_video(target, pictures, fps, encoding, sound=None if sound is None else video.Sound(sound))
+    sound = None if film.sound is None or target.suffix == ".gif" else video.Sound(film.sound)
+    video.write_video(target, pictures, film.fps, encoding, film.text, sound)
     return target
 
 

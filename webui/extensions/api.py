@@ -21,7 +21,7 @@ from webui.core.choices import (
     Script,
     Upscaler,
 )
-from webui.core.errors import BadModelFile, InvalidRequest, NotFound, NotSaved, WebuiError
+from webui.core.errors import BadModelFile, InvalidRequest, NotFound, NotSaved, WebuiError, not_saved
 from webui.core.files import atomic_file
 from webui.core.grids import Legend, make_grid, with_legends
 from webui.core.hooks import DenoiserHook, Residuals, Row, Step
@@ -92,6 +92,7 @@ __all__ = [
     "hookimpl",
     "joined",
     "make_grid",
+    "not_saved",
     "param",
     "picture",
     "read_weights",

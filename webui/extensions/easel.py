@@ -5,19 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from webui.catalog.checkpoints import CheckpointCatalog
 from webui.catalog.hashes import HashCache
 from webui.catalog.networks import Networks
 from webui.catalog.short_hashes import HashedCatalog
 from webui.catalog.vaes import VaeCatalog
-from webui.core.choices import Choices
+from webui.core.choices import Choices, load_function
 from webui.core.layouts import folders_of, kind_of
 from webui.core.params import Params
 from webui.core.paths import Paths
 from webui.core.settings import Setting, SettingsStore
 from webui.jobs.runner import JobRunner
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from webui.jobs.context import JobContext
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,15 @@ class Easel:
         A value of it goes into `GenerationRequest.extensions` by that name, see `Params.as_given` and `from_api`.
         """
         return next((group for group in self.groups if group.__name__ == name), None)
+
+    def enlarge(self, image: Image, upscaler: str, scale: float, job: JobContext) -> Image:
+        """A picture enlarged by one of the upscalers on offer, within a job; the sides become multiples of 8 pixels.
+
+        Raises: InvalidRequest for one that isn't there or has no weights yet, with what to do.
+        """
+        found, settings = self.choices.find_upscaler(upscaler), self.settings.snapshot()
+        run = load_function("webui.pipeline.upscaling:enlarged")
+        return run(image, found, scale, settings, self.models, job)  # type: ignore[no-any-return]
 
     def catalog(self, folder: str | Path, suffixes: Sequence[str]) -> HashedCatalog:
         """The model files in an extension's own folder, which needn't be there yet; make it once and keep it.
