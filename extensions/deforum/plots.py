@@ -10,7 +10,7 @@ from webui.extensions.api import InvalidRequest
 from .schedules import MOST_FRAMES, schedule_values
 
 WIDTH, HEIGHT = 480, 48
-POINTS = 240
+POINTS = 500
 """How many places of a curve are drawn at most."""
 LETTERS = 20_000
 """A longer schedule isn't drawn."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from pathlib import Path
 
@@ -75,8 +74,6 @@ def test_presets_curves_units_and_several_files(browser: Browser, server: Server
     page.get_by_role("option", name="Flight through five scenes").click()
     expect(page.locator("#deforum_max_frames input")).to_have_value("500")
     expect(page.locator("#deforum_plots figcaption", has_text="Translation X: 0 to 15")).to_be_visible()
-    if folder := os.environ.get("EASEL_SHOTS"):
-        page.screenshot(path=f"{folder}/deforum-keyframes.png", full_page=True)
 
     page.get_by_role("tab", name="ControlNet", exact=True).last.click()
     expect(page.locator("#deforum_units")).to_contain_text("Loopback mode")
@@ -86,8 +83,6 @@ def test_presets_curves_units_and_several_files(browser: Browser, server: Server
     saved = json.loads((tmp_path / "flight.txt").read_text())
     assert saved["rotation_3d_x"] == "0: (0), 60:(0), 90:(0.5), 179:(0), 180:(150), 300:(0.5)"
     assert (saved["cn_1_enabled"], saved["cn_5_weight"], saved["cn_5_processor_res"]) == (False, "0:(1)", 64)
-    if folder := os.environ.get("EASEL_SHOTS"):
-        page.screenshot(path=f"{folder}/deforum-units.png", full_page=True)
 
     small = {**saved, "W": 64, "H": 64, "max_frames": 2, "motion_preview_mode": True, "cn_2_model": "tiny",
              "cn_2_loopback_mode": True}  # fmt: skip
