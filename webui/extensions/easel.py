@@ -72,7 +72,7 @@ class Easel:
         """
         found, settings = self.choices.find_upscaler(upscaler), self.settings.snapshot()
         run = load_function("webui.pipeline.upscaling:enlarged")
-        return run(image, found, scale, settings, self.models, job)  # type: ignore[no-any-return]
+        return run(image, found, scale, settings, self.models, job)
 
     def catalog(self, folder: str | Path, suffixes: Sequence[str]) -> HashedCatalog:
         """The model files in an extension's own folder, which needn't be there yet; make it once and keep it.
