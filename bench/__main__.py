@@ -16,6 +16,7 @@ BENCHMARKS = {
     "start": "bench.start",
     "first-picture": "bench.first_picture",
     "step": "bench.step",
+    "control": "bench.control",
     "load": "bench.load",
     "samplers": "bench.samplers",
     "loras": "bench.loras",

@@ -11,12 +11,20 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    ControlNetModel,
+    EulerDiscreteScheduler,
+    StableDiffusionControlNetPipeline,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
+from PIL import Image
 from torch import Tensor, nn
 
 from bench.measure import Sample, Stopwatch
 from webui.app import build_services
 from webui.core.flags import parse_flags
+from webui.core.params import title_of
 from webui.core.request import GenerationRequest
 from webui.jobs.context import JobContext
 from webui.models.families.base import LoadedModel
@@ -89,8 +97,10 @@ class TimedJob(JobContext):
 class EaselArm(Arm):
     """The pipeline up to the latents, with the settings' defaults (live preview and all)."""
 
-    def __init__(self, checkpoint: Path, size: int, flags: Sequence[str]) -> None:
-        with tempfile.TemporaryDirectory(prefix="easel-bench-") as data:
+    def __init__(self, checkpoint: Path, size: int, flags: Sequence[str], folder: Path | None = None) -> None:
+        """folder: its data, which is kept; None for one that is there only until all is built."""
+        with tempfile.TemporaryDirectory(prefix="easel-bench-") as passing:
+            data = str(folder or passing)
             own = ["--data-dir", data, "--ckpt", str(checkpoint), "--no-hashing", "--device", "cpu"]
             given, _ = parse_flags([*own, *flags], {})
             self.engine = build(services := build_services(given))
@@ -107,6 +117,11 @@ class EaselArm(Arm):
             self.model: LoadedModel = model
         super().__init__(self.model.unet)
 
+    def extend(self, title: str, arguments: dict[str, Any]) -> None:
+        """Have an extension take part from now on. arguments: values of its parameters."""
+        group = next(group for group in self.engine.host.params if title_of(group) == title)
+        self.request = self.request.replace(extensions={group.__name__: group(**arguments)})
+
     def _laps(self, steps: int) -> list[Sample]:
         plan = self.engine.plan(self.request.replace(steps=steps))
         progress = TimedJob.alone()
@@ -116,12 +131,20 @@ class EaselArm(Arm):
         return progress.laps
 
 
-class TimedPipeline(StableDiffusionPipeline):
-    """diffusers' pipeline, which tells when its loop begins."""
+class Timed:
+    """A pipeline of diffusers that tells when its loop begins."""
 
     def progress_bar(self, iterable: Any = None, total: int | None = None) -> Any:
         self.watch = Stopwatch()
-        return super().progress_bar(iterable, total)
+        return super().progress_bar(iterable, total)  # type: ignore[misc]
+
+
+class TimedPipeline(Timed, StableDiffusionPipeline):
+    pass
+
+
+class TimedControlPipeline(Timed, StableDiffusionControlNetPipeline):
+    pass
 
 
 class DiffusersArm(Arm):
@@ -136,18 +159,22 @@ class DiffusersArm(Arm):
             beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1
         )
         parts = dict.fromkeys(("vae", "text_encoder", "tokenizer", "safety_checker", "feature_extractor"))
-        self.pipeline = TimedPipeline(unet=unet, scheduler=scheduler, requires_safety_checker=False, **parts)
+        self.pipeline = self._pipeline(unet=unet, scheduler=scheduler, requires_safety_checker=False, **parts)
         self.pipeline.set_progress_bar_config(disable=True)
         self.size = size
         generator = torch.Generator().manual_seed(1)
         shape = (2, TEXT_TOKENS, model.capabilities.context_width)
         self.prompt, self.negative_prompt = torch.randn(shape, generator=generator).to(model.dtype).split(1)
+        self.more: dict[str, Any] = {}
         super().__init__(unet)
+
+    def _pipeline(self, **parts: Any) -> Any:
+        return TimedPipeline(**parts)
 
     def _laps(self, steps: int) -> list[Sample]:
         laps: list[Sample] = []
 
-        def done(pipeline: TimedPipeline, index: int, timestep: Tensor, state: dict[str, Any]) -> dict[str, Any]:
+        def done(pipeline: Timed, index: int, timestep: Tensor, state: dict[str, Any]) -> dict[str, Any]:
             laps.append(pipeline.watch.lap())
             return state
 
@@ -161,5 +188,18 @@ class DiffusersArm(Arm):
             output_type="latent",
             generator=torch.Generator().manual_seed(1),
             callback_on_step_end=done,
+            **self.more,
         )
         return laps
+
+
+class ControlArm(DiffusersArm):
+    """The same with a control network, in its own pipeline."""
+
+    def __init__(self, model: LoadedModel, network: ControlNetModel, picture: Image.Image, size: int) -> None:
+        self.network = network.to(model.dtype).eval().requires_grad_(False)
+        super().__init__(model, size)
+        self.more = {"image": picture}
+
+    def _pipeline(self, **parts: Any) -> Any:
+        return TimedControlPipeline(controlnet=self.network, **parts)

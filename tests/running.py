@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,9 +21,17 @@ ENDLESS: Mapping[str, int] = {"steps": 10_000, "n_iter": 100}
 """Fields of a request for a job that lasts until it is ended: ten thousand steps a picture, a hundred pictures."""
 
 
+def free_port() -> int:
+    """Chosen by the system, so that tests beside each other don't want the same one."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 @dataclass
 class Server:
-    """data: its --data-dir. port: where it answers, chosen by itself at its first start. log: what it printed.
+    """data: its --data-dir. port: where it answers, one that was free at its first start. log: what it printed.
 
     client: for many requests; one of its own for each takes 40 ms of computing.
     """
@@ -31,13 +39,12 @@ class Server:
     data: Path
     flags: tuple[str, ...] = EXACT
     command: tuple[str, ...] = (sys.executable, "-m", "webui.app")
-    port: int | None = None
+    port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
     client: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=60), repr=False)
 
     @property
     def url(self) -> str:
-        assert self.port, "it was never started"
         return f"http://127.0.0.1:{self.port}"
 
     @property
@@ -49,9 +56,8 @@ class Server:
         started = time.monotonic()
         environ = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
         environ.pop("GRADIO_TEMP_DIR", None)  # that of a page built in this process
-        port = ["--port", str(self.port)] if self.port else []
         with (self.data / "server.log").open("ab") as log:
-            command = [*self.command, *port, "--data-dir", str(self.data), *self.flags]
+            command = [*self.command, "--port", str(self.port), "--data-dir", str(self.data), *self.flags]
             self.process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=log, stderr=log)
         self.wait_until_up(timeout)
         return time.monotonic() - started
@@ -67,11 +73,8 @@ class Server:
         raise AssertionError(f"no answer within {timeout} s:\n{self.log}")
 
     def answers(self) -> bool:
-        if self.port is None:
-            told = re.search(r"^Easel runs at http://127\.0\.0\.1:(\d+)", self.log, re.MULTILINE)
-            self.port = int(told[1]) if told else None
         try:
-            return self.port is not None and self.client.get(f"{self.url}/internal/ping", timeout=5).status_code == 200
+            return self.client.get(f"{self.url}/internal/ping", timeout=5).status_code == 200
         except httpx.TransportError:
             return False
 

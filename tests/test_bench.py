@@ -62,6 +62,14 @@ def test_steps_of_easel_and_diffusers_are_timed(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_steps_with_a_control_network_are_timed(tmp_path: Path) -> None:
+    checkpoint = tiny_checkpoint(tmp_path)
+    record = run("control", "--checkpoint", str(checkpoint), "--pixels", str(NATIVE_SIZE))
+    assert [series["title"] for series in record["series"]] == ["Easel", "diffusers"]
+    assert all(series["wall"] > 0 and series["cpu"] > 0 for series in record["series"])
+
+
+@pytest.mark.slow
 def test_the_first_picture_is_timed(tmp_path: Path) -> None:
     checkpoint = tiny_checkpoint(tmp_path)
     record = run("first-picture", "--checkpoint", str(checkpoint))

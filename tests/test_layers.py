@@ -25,7 +25,7 @@ LAYERS = {
     "process": ("core",),
     "models": ("core", "catalog", "diffusion"),
     "planning": ("core", "catalog", "prompts", "extensions"),
-    "pipeline": ("core", "catalog", "prompts", "diffusion", "models", "extensions", "jobs", "planning"),
+    "pipeline": ("core", "catalog", "prompts", "diffusion", "models", "extensions", "jobs", "planning", "video"),
     "services": ("core", "catalog", "prompts", "jobs", "extensions", "net", "planning", "video"),
     "ui": ("core", "catalog", "jobs", "extensions", "services"),
     "api": ("core", "catalog", "jobs", "extensions", "services"),

@@ -26,6 +26,7 @@ from webui.api.application import build_api
 from webui.api.guard import Guard
 from webui.api.patience import ImpatientProtocol
 from webui.api.share import PasswordGate, generated_credentials, open_tunnel
+from webui.catalog.captioners import CaptionerCatalog
 from webui.catalog.checkpoints import CheckpointCatalog
 from webui.catalog.face_restorers import FaceRestorerCatalog
 from webui.catalog.facts import FactCache
@@ -34,7 +35,7 @@ from webui.catalog.hashing import BackgroundHasher
 from webui.catalog.networks import EmbeddingCatalog, HypernetworkCatalog, LoraCatalog, Networks
 from webui.catalog.upscalers import UpscalerCatalog
 from webui.catalog.vaes import VaeCatalog
-from webui.core.choices import Choices, ExtrasStep, FaceRestorer, Script, Upscaler
+from webui.core.choices import Captioner, Choices, ExtrasStep, FaceRestorer, Script, Upscaler
 from webui.core.errors import WebuiError
 from webui.core.files import sweep_temporaries, takes
 from webui.core.flags import BadFlag, Flags, parse_flags
@@ -46,6 +47,7 @@ from webui.core.settings_table import SETTINGS
 from webui.core.stored import Codec
 from webui.extensions.easel import Catalogs, Easel
 from webui.extensions.loader import load_extensions
+from webui.extensions.main_tabs import MainTabs
 from webui.jobs.blobs import BlobStore
 from webui.jobs.outcomes import Disk
 from webui.jobs.runner import JobRunner
@@ -61,7 +63,7 @@ from webui.process.supervision import (
 from webui.prompts.styles import StyleStore
 from webui.prompts.tokenizer import ClipTokenizer
 from webui.services.choices import choices_of
-from webui.services.fetching import Fetcher
+from webui.services.folders import folder_of
 from webui.services.kinds import LOAD, OWN_KINDS
 from webui.services.services import Parts, Services
 
@@ -119,7 +121,10 @@ def build_services(flags: Flags) -> Services:
     upscalers = UpscalerCatalog(paths.models, folders_of(extra, "upscalers"), settings)
     choices.add_list(Upscaler, upscalers.all)
     choices.add_list(FaceRestorer, FaceRestorerCatalog(paths.models).all)
+    choices.add_list(Captioner, CaptionerCatalog(paths.models, paths.categories).all)
     host.register_choices(choices)
+    on_main_tabs = settings.snapshot()["postprocessing_enable_in_main_ui"]
+    host.register("postprocessing", MainTabs(choices, on_main_tabs, lambda: host.easel))
     roots = [root for root in paths.checkpoints if root != own or root == paths.models / "Stable-diffusion"]
     roots += folders_of(extra, "checkpoints")
     files = [flags.ckpt] if flags.ckpt else []
@@ -152,9 +157,8 @@ def build_services(flags: Flags) -> Services:
     hasher.rest_while(lambda: jobs.current() is not None)
     services = Services(**vars(parts), jobs=jobs, problems=(*problems, *jobs.problems))
     catalogs = Catalogs(checkpoints, parts.networks, vaes)
-    host.started(
-        Easel(paths, settings, jobs, catalogs, choices, partial(choices_of, services), hashes, extra, fetch=Fetcher())
-    )
+    lists, folder = partial(choices_of, services), partial(folder_of, services)
+    host.started(Easel(paths, settings, jobs, catalogs, choices, lists, folder, hashes, extra))
     return services
 
 

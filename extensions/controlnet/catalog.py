@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
-from webui.extensions.api import NotFound
+from webui.extensions.api import Easel, HashedCatalog, NotFound
 
 from .preprocessors.registry import CONTROL_TYPES, PREPROCESSORS
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
+ANNOTATORS = ("preprocessors", "annotators")
+"""Folders beside the models whose files are networks of preprocessors."""
 ALIASES = {
     "InstructP2P": ("ip2p",), "Segmentation": ("seg",), "NormalMap": ("normal",),
     "T2I-Adapter": ("t2i-adapter", "t2i_adapter", "t2iadapter", "t2ia"),
@@ -26,62 +25,56 @@ OF_UNION = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class ControlModel:
-    path: Path
-    short_hash: str
-
-    @property
-    def name(self) -> str:
-        return f"{self.path.stem} [{self.short_hash}]"
+def catalogs_of(easel: Easel) -> tuple[HashedCatalog, ...]:
+    """Of the folders named ControlNet, and of the one that the settings name beside them."""
+    extra = str(easel.settings.snapshot()["control_net_models_path"])
+    folders = ("ControlNet", *([os.path.abspath(extra)] if extra else []))
+    return tuple(easel.catalog(folder, SUFFIXES, passed_over=ANNOTATORS) for folder in folders)
 
 
-def models_in(folders: Iterable[Path]) -> tuple[ControlModel, ...]:
-    """All of them by name, each stem once."""
-    found: dict[str, ControlModel] = {}
-    for folder in folders:
-        for file in sorted(_files_below(folder), key=lambda path: path.stem.lower()):
-            state = file.stat()
-            found.setdefault(file.stem, ControlModel(file, _short_hash(file, state.st_size, state.st_mtime_ns)))
-    return tuple(sorted(found.values(), key=lambda model: model.path.stem))
+def refresh(easel: Easel) -> None:
+    """Look at the folders again, as a button or a client asks."""
+    for catalog in catalogs_of(easel):
+        catalog.refresh()
 
 
-def _files_below(folder: Path) -> Iterable[Path]:
-    for parent, _, names in os.walk(folder, followlinks=True):
-        if "preprocessors" in Path(parent).relative_to(folder).parts:
-            continue  # annotators, not control models
-        for name in names:
-            path = Path(parent) / name
-            if path.suffix.lower() in SUFFIXES and path.is_file():
-                yield path
+def model_names(easel: Easel) -> tuple[str, ...]:
+    """All of them as "stem [hash]", each stem once, by name."""
+    found: dict[str, str] = {}
+    for catalog in catalogs_of(easel):
+        for title in catalog.titles():
+            found.setdefault(title.rpartition(" [")[0] or title, title)
+    return tuple(found[stem] for stem in sorted(found))
 
 
-@lru_cache(maxsize=4096)
-def _short_hash(path: Path, size: int, changed: int) -> str:
-    """A1111's old hash: of the 64 KiB that begin at 1 MiB. size, changed: so that a new file is read anew."""
-    with path.open("rb") as file:
-        file.seek(0x100000)
-        return hashlib.sha256(file.read(0x10000)).hexdigest()[:8]
+def image_encoders(easel: Easel) -> list[Path]:
+    """Files that may hold CLIP's image encoder: those that are called so, or whose folder is."""
+    catalogs = (*catalogs_of(easel), easel.catalog("clip_vision", SUFFIXES))
+    found = []
+    for catalog in catalogs:
+        catalog.poll()
+        found += [file.path for file in catalog.all() if any(_names_encoder(part) for part in file.path.parts[-3:])]
+    return found
 
 
-def find_model(name: str, models: Iterable[ControlModel]) -> ControlModel:
-    """By `stem [hash]`, its stem, or its file's name. Raises: NotFound naming what there is."""
-    models = tuple(models)
-    wanted = name.strip()
-    for model in models:
-        if wanted in (model.name, model.path.stem, model.path.name):
-            return model
-    bare = wanted.partition(" [")[0].lower()
-    for model in models:
-        if model.path.stem.lower() == bare:
-            return model
-    known = ", ".join(model.path.stem for model in models[:5]) or "none"
+def _names_encoder(part: str) -> bool:
+    return "clip" in part.lower() or "image_encoder" in part.lower()
+
+
+def find_model(name: str, easel: Easel) -> Path:
+    """By "stem [hash]", its stem, or its file's name. Raises: NotFound naming what there is."""
+    for catalog in catalogs_of(easel):
+        catalog.poll()
+        file = catalog.get(name)
+        if file is not None:
+            return file.path
+    known = ", ".join(title.rpartition(" [")[0] for title in model_names(easel)[:5]) or "none"
     raise NotFound(f'ControlNet has no model called "{name}"; in models/ControlNet there are: {known}.')
 
 
-def control_types(models: Iterable[ControlModel]) -> dict[str, dict[str, object]]:
+def control_types(names: Iterable[str]) -> dict[str, dict[str, object]]:
     """What the page offers for each control type: preprocessors and models by name, and what is chosen at first."""
-    names = [model.name for model in models]
+    names = list(names)
     found: dict[str, dict[str, object]] = {
         "All": {
             "module_list": [item.label for item in PREPROCESSORS],

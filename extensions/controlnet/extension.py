@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from webui.extensions.api import (
+    Assets,
+    Fetchable,
     InvalidRequest,
     Panel,
     ResultFile,
@@ -15,12 +17,14 @@ from webui.extensions.api import (
     hookimpl,
 )
 
-from . import routes
-from .catalog import find_model, models_in
-from .units import NO_MODEL, ControlNet, Unit
+from . import detecting, previews, routes, turns
+from .catalog import find_model, image_encoders
+from .preprocessors import hed_package
+from .preprocessors.registry import PREPROCESSORS
+from .preprocessors.weights import BODY, offers, with_weights
+from .units import NO_MODEL, SIMPLE, ControlNet, Unit
 
 SECTION = Section("control_net", "ControlNet", "controlnet")
-GUIDES = "controlnet.maps"
 
 
 @hookimpl
@@ -34,6 +38,13 @@ def register_settings():
         Setting("control_net_unit_count", 3, "Number of ControlNet units", ge=1, le=10, step=1, section=SECTION),
         Setting("control_net_models_path", "", "Extra folder with ControlNet models", section=SECTION),
         Setting("control_net_no_detectmap", False, "Do not append the detected map to the results", section=SECTION),
+        Setting(
+            "controlnet_increment_seed_during_batch",
+            False,
+            "Increment the seed after each picture of a ControlNet batch",
+            section=SECTION,
+        ),
+        Setting("controlnet_control_type_dropdown", False, "Choose the control type from a list", section=SECTION),
         Setting("control_net_detectmap_autosaving", False, "Save detected maps beside the pictures", section=SECTION),
     ]
 
@@ -46,18 +57,23 @@ def register_panels():
 def build_panel(panel):
     from .panel import build
 
-    build(panel, models_in(folders_of(panel.easel)))
+    build(panel)
+
+
+@hookimpl
+def register_assets():
+    folder = Path(__file__).parent / "assets"
+    return Assets(scripts=sorted(folder.glob("*.js")), styles=sorted(folder.glob("*.css")))
+
+
+@hookimpl
+def register_jobs():
+    return [detecting.KIND, previews.KIND]
 
 
 @hookimpl
 def api_routes(app, easel):
-    routes.add(app, easel, folders_of)
-
-
-def folders_of(easel):
-    """Where control models lie."""
-    extra = str(easel.settings.snapshot()["control_net_models_path"])
-    return (easel.paths.models / "ControlNet", *([Path(extra)] if extra else []))
+    routes.add(app, easel)
 
 
 @hookimpl
@@ -67,40 +83,51 @@ def revise_request(request, easel):
     if group is None or not group.enabled:
         return None
     most = easel.settings.snapshot().replace(**request.overrides)["control_net_unit_count"]
-    models = models_in(folders_of(easel))
-    units = [checked(unit, number, request, models) for number, unit in enumerate(group.units[: int(most)])]
-    changed = group.replace(units=tuple(units))
-    unheeded = [
-        f"ControlNet unit {number}: the union control type has no effect in this version."
-        for number, unit in enumerate(units)
-        if unit.enabled and unit.union_control_type != "Unknown"
+    units = [
+        turns.with_files(checked(each, number, request, easel), number, easel)
+        for number, unit in enumerate(group.units[: int(most)])
+        for each in turns.unfolded(unit, number)
     ]
-    extensions = {**request.extensions, ControlNet.__name__: changed}
-    return request.replace(extensions=extensions, remarks=(*request.remarks, *unheeded))
+    unheeded = [
+        f"ControlNet unit {number}: {BODY.name} isn't there, so people are found by MoveNet, which ships."
+        for number, unit in enumerate(units)
+        if unit.enabled and unit.weights_at.endswith(".json")
+    ]
+    request = request.replace(remarks=(*request.remarks, *unheeded))
+    return turns.with_turns(request, group.replace(units=tuple(units)))
 
 
-def checked(unit: Unit, number: int, request, models) -> Unit:
-    """The unit with its model found. Raises: InvalidRequest, NotFound."""
+@hookimpl
+def revise_plan(plan):
+    return turns.with_same_seeds(plan)
+
+
+def checked(unit: Unit, number: int, request, easel) -> Unit:
+    """The unit with its files found. Raises: InvalidRequest, NotFound."""
     if not unit.enabled:
         return unit
     preprocessor = unit.preprocessor
-    if preprocessor.needs:
-        raise InvalidRequest(
-            f'ControlNet unit {number}: the preprocessor "{preprocessor.label}" needs {preprocessor.needs}, which this '
-            "version can't run yet; choose another, or load a finished map with the preprocessor none."
-        )
-    if unit.image is None and request.image is None:
+    preprocessor.require_runnable()
+    if unit.input_mode == SIMPLE and unit.image is None and request.image is None:
         raise InvalidRequest(f"ControlNet unit {number} has no picture; load one, or disable the unit.")
     if unit.guidance_start > unit.guidance_end:
         raise InvalidRequest(
             f"ControlNet unit {number} starts at {unit.guidance_start:g} and ends before, at {unit.guidance_end:g}."
         )
-    if preprocessor.model_free and not preprocessor.needs:
-        raise InvalidRequest(f'ControlNet unit {number}: "{preprocessor.label}" isn\'t there in this version yet.')
+    if preprocessor.model_free:
+        return unit
     if unit.model in ("", NO_MODEL):
         raise InvalidRequest(f"ControlNet unit {number} has no model; choose one, or disable the unit.")
     _ = unit.weights
-    return unit.replace(file=str(find_model(unit.model, models).path))
+    if unit.is_image_prompt:
+        unit = unit.replace(encoders=tuple(map(str, image_encoders(easel))))
+    return with_weights(unit, easel).replace(file=str(find_model(unit.model, easel)))
+
+
+@hookimpl
+def register_choices(choices):
+    needs = {item.label: item.needs for item in PREPROCESSORS}
+    choices.add(*(Fetchable(name, files) for name, files in offers(needs)), hed_package.FETCHABLE)
 
 
 @hookimpl
@@ -110,11 +137,12 @@ def revise_pass(parts, this_pass):
         return None
     if not this_pass.model.capabilities.unet:
         raise InvalidRequest("ControlNet needs a checkpoint with a U-Net; disable its units for this one.")
-    from .preparing import guides_for
-    from .steering import Steering
+    from .preparing import hooks_for, start_of
 
-    guides = guides_for(group, this_pass)
-    return replace(parts, hooks=(*parts.hooks, Steering(guides, this_pass))) if guides else None
+    units = turns.in_turn(group, this_pass)
+    parts = replace(parts, hooks=(*parts.hooks, *hooks_for(units, this_pass)))
+    start = start_of(units, this_pass)
+    return parts if start is None or parts.start is not None else replace(parts, start=start)
 
 
 @hookimpl
@@ -124,19 +152,27 @@ def finish_batch(pictures, this_pass):
         return None
     from .preparing import finished
 
+    turns.remember_last(pictures, this_pass)
     return [replace(picture, image=finished(picture.image, group, this_pass)) for picture in pictures]
 
 
 @hookimpl
 def finish(result, plan, state, save_file):
     """The maps, after the pictures: of each unit the one of the second pass first."""
-    maps = state.get(GUIDES, {})
+    from .maps import picture_of
+
     settings = plan.settings
     files = []
-    for (number, _), picture in sorted(maps.items(), key=lambda item: (item[0][0], -item[0][1])):
+    shown = [item for maps in (*state.get(turns.EARLIER, ()), state.get(turns.MAPS, {})) for item in _in_order(maps)]
+    for (number, _), found in shown:
+        picture = picture_of(found)
         data = encode_image(picture, "png", None)
         if settings["control_net_detectmap_autosaving"]:
             files.append(save_file(data, "png", "image/png", "control map"))
         elif not settings["control_net_no_detectmap"] and plan.extension(ControlNet).enabled[number].save_detected_map:
             files.append(ResultFile(data, "image/png", "", *picture.size, role="control map"))
     return files
+
+
+def _in_order(maps):
+    return sorted(maps.items(), key=lambda item: (item[0][0], -item[0][1]))

@@ -2,45 +2,154 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
 
+from webui.extensions.api import InvalidRequest
+
 from . import finishing, maps, sizes
 from .correcting import Corrector, KeepsColours, KeepsOutside
-from .steering import Guide
-from .units import RESIZE_MODES, ControlNet, Unit
+from .image_prompts import ImagePrompt, Prompting
+from .loading import kind_of, layout_of, lent_encoder
+from .nudging import Nudging
+from .ranges import Ranged
+from .reference import Reference, Referring
+from .steering import Guide, Steering
+from .units import FOR_ALL, FOR_EACH, RESIZE_MODES, ControlNet, Unit
 
 MAPS = "controlnet.maps"
+LATENTS = "controlnet.latents"
+MOST_LATENTS = 20
+"""Remembered in a job: of two passes' maps of all units."""
+FILLING = "inpaint_only+lama"
+KEEPING = ("inpaint_only", FILLING)
+"""Preprocessors that keep the picture outside of the mask, unless img2img does."""
 
 
-def guides_for(group: ControlNet, this_pass: Any) -> list[Guide]:
-    """Every enabled unit that takes part in this pass, with its map at the pass's size.
+def hooks_for(group: ControlNet, this_pass: Any) -> list[Ranged]:
+    """What the enabled units do in this pass, their maps at its size.
 
     The maps are left in the job's state under (number of the unit, 0 for the first pass and 1 for the second).
     """
+    draws = Draws(this_pass)
+    model, models = this_pass.model, this_pass.models
+    residual: list[Guide] = []
+    lite: list[Guide] = []
+    references: list[Reference] = []
+    prompts: list[ImagePrompt] = []
+    for number, unit in enumerate(group.enabled):
+        kind = None if unit.preprocessor.model_free else kind_of(Path(unit.file))
+        _require_company(unit, kind, number)
+        turn = (number, len(group.enabled)) if group.batch_option == FOR_EACH else None
+        if turn is not None and kind not in ("ControlNet", "ControlNet Union", "Control-LoRA", "T2I-Adapter"):
+            raise InvalidRequest(
+                f'ControlNet unit {number}: "{FOR_EACH}" is for ControlNets and T2I-Adapters; choose "{FOR_ALL}".'
+            )
+        if kind == "IP-Adapter":
+            if _takes_part(unit, this_pass):
+                prompts.append(_image_prompt(unit, number, this_pass))
+            continue
+        guide = _guide(unit, number, this_pass, draws)
+        if guide is None:
+            continue
+        if kind is None:
+            references.append(Reference(unit, draws.latent(guide.hint), guide.is_second_pass))
+        else:
+            (lite if kind == "ControlLLLite" else residual).append(replace(guide, turn=turn))
+    hooks: list[Ranged] = []
+    if references:
+        hooks.append(Referring(references, model.alphas_cumprod, draws.noise))
+    if prompts:
+        hooks.append(Prompting(prompts))
+    if lite:
+        hooks.append(Nudging(lite, models, model))
+    if residual:
+        hooks.append(Steering(residual, models, model))
+    return hooks
+
+
+def _require_company(unit: Unit, kind: str | None, number: int) -> None:
+    """Raises: InvalidRequest for a preprocessor and a model that don't belong together."""
+    name = Path(unit.file).name
+    if kind == "IP-Adapter" and not unit.is_image_prompt:
+        raise InvalidRequest(
+            f"ControlNet unit {number}: {name} is an IP-Adapter, which reads no map; choose the preprocessor "
+            f'ip-adapter-auto instead of "{unit.preprocessor.label}".'
+        )
+    if unit.is_image_prompt and kind != "IP-Adapter":
+        raise InvalidRequest(
+            f'ControlNet unit {number}: "{unit.preprocessor.label}" is for IP-Adapters and {name} is '
+            f"{'an' if kind and kind[0] in 'AEIOU' else 'a'} {kind}; choose another preprocessor or model."
+        )
+    if kind == "ControlLLLite" and unit.weights:
+        raise InvalidRequest(f"ControlNet unit {number}: {name} is a ControlLLLite, which has one weight for all.")
+
+
+def _takes_part(unit: Unit, this_pass: Any) -> bool:
+    return unit.hr_option == "Both" or (unit.hr_option == "High res only") == (this_pass.kind == "hires")
+
+
+def _image_prompt(unit: Unit, number: int, this_pass: Any) -> ImagePrompt:
+    """The unit with its adapter's keys and values still to be made; the picture is read once a job."""
+    model, models = this_pass.model, this_pass.models
+    layout = layout_of(Path(unit.file), model)
+    key = ("controlnet.embedding", number, layout)
+    if key not in this_pass.state:
+        source, _ = _input(unit, number, this_pass)
+        files = [Path(file) for file in unit.encoders]
+        with lent_encoder(files, layout, models, model) as encoder, torch.inference_mode():
+            this_pass.state[key] = encoder.read(source, layers=layout.reads_layers)
+    return ImagePrompt(unit, this_pass.state[key], _region(unit, number), models, model)
+
+
+class Draws:
+    """What units draw at random: as the original does, from a stream seeded with the batch's last seed.
+
+    noise: on the device of the computation; on a CPU the samples of latents come out of the same stream.
+    """
+
+    def __init__(self, this_pass: Any) -> None:
+        plan, self.model = this_pass.plan, this_pass.model
+        seed = int(plan.seeds_of(this_pass.indices)[-1]) % 2**64
+        self.noise = torch.Generator(self.model.device).manual_seed(seed)
+        is_cpu = self.model.device.type == "cpu"
+        self.posterior = self.noise if is_cpu else torch.Generator("cpu").manual_seed(seed)
+        self._known: list[tuple[torch.Tensor, torch.Tensor]] = this_pass.state.setdefault(LATENTS, [])
+
+    def latent(self, colors: torch.Tensor) -> torch.Tensor:
+        """(1, C, h, w) of a picture (1, 3, H, W) in [0, 1], drawn once a job."""
+        for picture, latent in self._known:
+            if torch.equal(picture, colors):
+                return latent
+        with torch.inference_mode():
+            latent = self.model.encode((colors * 2 - 1).to(self.model.device), self.posterior).float()
+        self._known[:] = [*self._known, (colors, latent)][-MOST_LATENTS:]
+        return latent
+
+
+def _guide(unit: Unit, number: int, this_pass: Any, draws: Draws) -> Guide | None:
+    """The unit with its maps, which are kept; None when it takes no part in this pass."""
     is_second = this_pass.kind == "hires"
     plan = this_pass.plan
     kept = this_pass.state.setdefault(MAPS, {})
-    guides = []
-    for number, unit in enumerate(group.enabled):
-        source, mode = _input(unit, number, this_pass)
-        unit = unit.replace(resize_mode=mode)
-        wanted = [(0, plan.first)] + ([(1, plan.hires.sampling)] if plan.hires else [])
-        hints = {}
-        for place, sampling in wanted:
-            request = _request(this_pass, sampling)
-            found = maps.fitted(unit, maps.detected(unit, source, request), request)
-            kept.setdefault((number, place), maps.picture_of(found))
-            hints[place] = _lasting(this_pass, number, place, found)
-        if unit.hr_option != "Both" and (unit.hr_option == "High res only") != is_second:
-            continue
-        hint, shown = hints[1 if is_second else 0], kept[number, 1 if is_second else 0]
-        corrector = _corrector(unit, shown, this_pass, is_second)
-        guides.append(Guide(unit, hint, hints[0], _region(unit, number), is_second, corrector))
-    return guides
+    source, mode = _input(unit, number, this_pass)
+    unit = unit.replace(resize_mode=mode)
+    hints = {}
+    for place, sampling in [(0, plan.first)] + ([(1, plan.hires.sampling)] if plan.hires else []):
+        request = _request(this_pass, sampling)
+        found = maps.fitted(unit, maps.detect(unit, source, request, this_pass.models).map, request)
+        kept.setdefault((number, place), found)
+        hints[place] = _lasting(this_pass, number, place, found)
+    if not _takes_part(unit, this_pass):
+        return None
+    now = 1 if is_second else 0
+    corrector = _corrector(unit, kept[number, now], this_pass, is_second, draws)
+    return Guide(unit, hints[now], hints[0], _region(unit, number), is_second, corrector)
 
 
 def _request(this_pass: Any, sampling: Any) -> maps.Request:
@@ -97,18 +206,31 @@ def _own_mask(inpaint: Any) -> Any:
     return mask
 
 
-def _corrector(unit: Unit, shown: Any, this_pass: Any, is_second: bool) -> Corrector | None:
-    """What corrects the network's output by the unit's picture, which `shown` is at the size of the pass."""
+def start_of(group: ControlNet, this_pass: Any) -> torch.Tensor | None:
+    """(B, C, h, w) what a first pass begins with beside noise: the picture that LaMa has filled, if a unit has one."""
+    if this_pass.kind != "first":
+        return None
+    for number, unit in enumerate(group.enabled):
+        if unit.preprocessor.id == FILLING and _takes_part(unit, this_pass) and unit.weight > 0:
+            latent = Draws(this_pass).latent(_colours(this_pass.state[MAPS][number, 0]))
+            return latent.expand(len(this_pass.indices), -1, -1, -1)
+    return None
+
+
+def _colours(found: Any) -> torch.Tensor:
+    """(1, 3, H, W) in [0, 1] of a map."""
+    return torch.from_numpy(found[:, :, :3].astype(np.float32)).permute(2, 0, 1)[None] / 255
+
+
+def _corrector(unit: Unit, found: Any, this_pass: Any, is_second: bool, draws: Draws) -> Corrector | None:
+    """What corrects the network's output by the unit's map at the size of the pass."""
     name, model = unit.preprocessor.id, this_pass.model
     inpaints = this_pass.plan.request.image is not None and this_pass.plan.request.image.inpaint is not None
-    if name not in ("tile_colorfix", "tile_colorfix+sharp") and (name != "inpaint_only" or inpaints):
+    if name not in ("tile_colorfix", "tile_colorfix+sharp") and (name not in KEEPING or inpaints):
         return None
-    pixels = np.asarray(shown)
-    colors = torch.from_numpy(pixels[:, :, :3].astype(np.float32)).permute(2, 0, 1)[None] / 255
-    with torch.inference_mode():
-        latent = model.encode((colors * 2 - 1).to(model.device)).float()
-    if name == "inpaint_only":
-        mask = torch.from_numpy(maps.mask_of(pixels))[None, None]
+    latent = draws.latent(_colours(found))
+    if name in KEEPING:
+        mask = torch.from_numpy(maps.mask_of(found))[None, None]
         return KeepsOutside(model, latent, unit.weight, mask)
     radius = int(unit.a) * (2 if is_second else 1)
     return KeepsColours(model, latent, unit.weight, radius, unit.b if name.endswith("+sharp") else 0.0)
@@ -120,12 +242,12 @@ def finished(picture: Any, group: ControlNet, this_pass: Any) -> Any:
     inpaints = this_pass.plan.request.image is not None and this_pass.plan.request.image.inpaint is not None
     for number, unit in enumerate(group.enabled):
         name = unit.preprocessor.id
-        found = maps_found.get((number, 1)) or maps_found.get((number, 0))
-        if found is None or found.size != picture.size or unit.weight == 0:
+        found = maps_found.get((number, 1), maps_found.get((number, 0)))
+        if found is None or found.shape[1::-1] != picture.size or unit.weight == 0:
             continue
         if name.startswith("recolor_"):
             picture = finishing.recoloured(picture, found, name)
-        elif name == "inpaint_only" and not inpaints:
+        elif name in KEEPING and not inpaints:
             picture = finishing.kept_outside(picture, found)
     return picture
 

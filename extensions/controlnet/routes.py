@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import base64
-import io
+import json
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel
+from pydantic import AliasChoices, BaseModel, Field
 
-from webui.extensions.api import InvalidRequest
+from webui.extensions.api import InvalidRequest, decode_file, encode_image
 
-from .catalog import control_types, models_in
+from . import detecting
+from .catalog import control_types, model_names, refresh
+from .preprocessors.poses import draw_poses
 from .preprocessors.registry import PREPROCESSORS
-from .units import find_preprocessor
+from .preprocessors.weights import with_weights
+from .units import Unit, find_preprocessor
+
+LARGEST_PICTURE = 96 << 20
+"""Bytes of a picture's file."""
+MOST_POSES = 64
 
 
 class Detect(BaseModel):
-    """What /controlnet/detect takes: pictures in base64; -1 is a preprocessor's own default."""
+    """What /controlnet/detect takes: pictures in base64; -1 is a preprocessor's own default.
+
+    Older clients, webuiapi among them, say controlnet_images.
+    """
 
     controlnet_module: str = "none"
-    controlnet_input_images: list[str] = []
+    controlnet_input_images: list[str] = Field(
+        [], validation_alias=AliasChoices("controlnet_input_images", "controlnet_images")
+    )
     controlnet_masks: list[str] = []
     controlnet_processor_res: float = -1
     controlnet_threshold_a: float = -1
@@ -28,7 +40,7 @@ class Detect(BaseModel):
     low_vram: bool = False
 
 
-def add(app, easel, folders_of) -> None:
+def add(app, easel) -> None:
     from fastapi import APIRouter
 
     router = APIRouter(prefix="/controlnet", tags=["ControlNet"])
@@ -45,8 +57,10 @@ def add(app, easel, folders_of) -> None:
 
     @router.get("/model_list")
     def model_list(update: bool = True) -> dict[str, list[str]]:
-        """The control models by `name [hash]`."""
-        return {"model_list": [model.name for model in models_in(folders_of(easel))]}
+        """The control models by `name [hash]`. update: look at the folders again."""
+        if update:
+            refresh(easel)
+        return {"model_list": list(model_names(easel))}
 
     @router.get("/module_list")
     def module_list(alias_names: bool = False) -> dict[str, Any]:
@@ -73,18 +87,21 @@ def add(app, easel, folders_of) -> None:
     @router.get("/control_types")
     def types() -> dict[str, Any]:
         """Preprocessors and models by control type."""
-        return {"control_types": control_types(models_in(folders_of(easel)))}
+        return {"control_types": control_types(model_names(easel))}
 
     @router.post("/detect")
     def detect(body: Detect) -> dict[str, Any]:
-        """Run a preprocessor on pictures. Those that need no network are quick enough to be run at once."""
+        """Run a preprocessor on pictures: at once if it needs no network, else when its turn comes."""
         from . import maps
 
         preprocessor = find_preprocessor(body.controlnet_module)
+        preprocessor.require_runnable()
         if not body.controlnet_input_images:
             raise InvalidRequest("controlnet_input_images has no picture.")
         if preprocessor.masked and len(body.controlnet_masks) != len(body.controlnet_input_images):
             raise InvalidRequest(f'The preprocessor "{preprocessor.label}" needs a mask for each picture.')
+        if preprocessor.network:
+            return _by_network(easel, body)
         images = []
         for number, text in enumerate(body.controlnet_input_images):
             source = maps.opaque(_bytes(text, f"controlnet_input_images[{number}]"), f"Picture {number}")
@@ -100,17 +117,53 @@ def add(app, easel, folders_of) -> None:
                 (preprocessor.b, body.controlnet_threshold_b),
             )
             resolution, a, b = (0 if slider is None else slider.admitted(value) for slider, value in asked)
-            found = maps.draw(preprocessor, source, round(resolution), a, b)
-            stream = io.BytesIO()
-            maps.picture_of(found).save(stream, "PNG")
-            images.append(base64.b64encode(stream.getvalue()).decode("ascii"))
+            drawn = maps.draw(preprocessor, source, round(resolution), a, b)
+            images.append(_png(maps.picture_of(drawn.map)))
         return {"info": "Success", "images": images}
+
+    @router.post("/render_openpose_json")
+    def render(poses: list[dict[str, Any]]) -> dict[str, Any]:
+        """The pictures of poses, each as the editor and /controlnet/detect have it."""
+        from . import maps
+
+        if len(poses) > MOST_POSES:
+            raise InvalidRequest(f"{len(poses)} poses are too many for one request; send up to {MOST_POSES}.")
+        return {"info": "Success", "images": [_png(maps.picture_of(draw_poses(pose))) for pose in poses]}
 
     app.include_router(router)
 
 
+def _by_network(easel: Any, body: Detect) -> dict[str, Any]:
+    """As a job, for which the answer waits."""
+    units = []
+    for number, text in enumerate(body.controlnet_input_images):
+        masked = number < len(body.controlnet_masks)
+        unit = Unit(
+            enabled=True,
+            module=body.controlnet_module,
+            processor_res=body.controlnet_processor_res,
+            threshold_a=body.controlnet_threshold_a,
+            threshold_b=body.controlnet_threshold_b,
+            image=_bytes(text, f"controlnet_input_images[{number}]"),
+            mask=_bytes(body.controlnet_masks[number], f"controlnet_masks[{number}]") if masked else None,
+        )
+        units.append(with_weights(unit, easel))
+    job_id = easel.jobs.submit(detecting.KIND, detecting.Detection(tuple(units)))
+    found = easel.jobs.result(job_id, timeout=None)
+    answer: dict[str, Any] = {"info": "Success"}
+    answer["images"] = [_text(picture) for picture in found.pictures]
+    if found.poses:
+        answer["poses"] = [json.loads(pose) for pose in found.poses]
+    return answer
+
+
 def _bytes(text: str, name: str) -> bytes:
-    try:
-        return base64.b64decode(text.partition(",")[2] if text.startswith("data:") else text, validate=True)
-    except ValueError as error:
-        raise InvalidRequest(f"{name} is not base64.") from error
+    return decode_file(text, name, LARGEST_PICTURE, kind="picture")
+
+
+def _png(picture: Any) -> str:
+    return _text(encode_image(picture, "png", None))
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")

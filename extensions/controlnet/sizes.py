@@ -12,27 +12,46 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
+from webui.extensions.api import InvalidRequest
+
 Picture = Any
 ResizeMode = Literal["Just Resize", "Crop and Resize", "Resize and Fill"]
 
+MOST_PIXELS = 2**26
 NETWORK_MULTIPLE = 64
 """Sides that preprocessors see are multiples of this; what was added is cut off again."""
 
 
 def at_resolution(picture: Picture, resolution: int, work: Callable[[Picture], Picture]) -> Picture:
     """What `work` makes of the picture with a short side of `resolution` pixels, padded to whole multiples of 64."""
+    padded, height, width = framed(picture, resolution)
+    return np.ascontiguousarray(work(padded)[:height, :width])
+
+
+def framed(picture: Picture, resolution: int) -> tuple[Picture, int, int]:
+    """The picture with a short side of `resolution` pixels, padded to whole multiples of 64; its height and width
+    without the padding. Raises: InvalidRequest as `scaled_to`."""
     scaled = scaled_to(picture, resolution)
     height, width = scaled.shape[:2]
     missing = ((0, -height % NETWORK_MULTIPLE), (0, -width % NETWORK_MULTIPLE), (0, 0))
-    return work(np.pad(scaled, missing, mode="edge"))[:height, :width]
+    return np.pad(scaled, missing, mode="edge"), height, width
 
 
 def scaled_to(picture: Picture, resolution: int) -> Picture:
-    """The picture with a short side of `resolution` pixels."""
+    """The picture with a short side of `resolution` pixels.
+
+    Raises: InvalidRequest when a narrow picture would grow beyond what fits into memory.
+    """
     height, width = picture.shape[:2]
     scale = resolution / min(height, width)
+    size = round(width * scale), round(height * scale)
+    if size[0] * size[1] > MOST_PIXELS:
+        raise InvalidRequest(
+            f"A picture of {width} x {height} pixels would have {size[0]} x {size[1]} at the preprocessor's resolution "
+            f"of {resolution}: crop it, or choose a lower resolution."
+        )
     method = cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA
-    return cv2.resize(picture, (round(width * scale), round(height * scale)), interpolation=method)
+    return cv2.resize(picture, size, interpolation=method)
 
 
 def pixel_perfect_resolution(picture: Picture, width: int, height: int, mode: ResizeMode) -> int:
@@ -40,17 +59,25 @@ def pixel_perfect_resolution(picture: Picture, width: int, height: int, mode: Re
     own_height, own_width = picture.shape[:2]
     scales = height / own_height, width / own_width
     scale = min(scales) if mode == "Resize and Fill" else max(scales)
-    return round(scale * min(own_height, own_width))
+    return max(round(scale * min(own_height, own_width)), 1)
 
 
 def fit(picture: Picture, width: int, height: int, mode: ResizeMode) -> Picture:
-    """The picture at width x height pixels, stretched, cropped, or filled up with the colour of its border."""
+    """The picture at width x height pixels, stretched, cropped, or filled up with the colour of its border.
+
+    Raises: InvalidRequest when a narrow picture would grow beyond what fits into memory before it is cut.
+    """
     if mode == "Just Resize":
         return resized(picture, width, height)
     own_height, own_width = picture.shape[:2]
     scales = height / own_height, width / own_width
     scale = min(scales) if mode == "Resize and Fill" else max(scales)
-    new_width, new_height = round(own_width * scale), round(own_height * scale)
+    new_width, new_height = max(round(own_width * scale), 1), max(round(own_height * scale), 1)
+    if new_width * new_height > MOST_PIXELS:
+        raise InvalidRequest(
+            f"A map of {own_width} x {own_height} pixels would have {new_width} x {new_height} before it is cut to "
+            f"{width} x {height}: crop the picture, or choose Just Resize."
+        )
     scaled = resized(picture, new_width, new_height)
     if mode == "Crop and Resize":
         left, top = max(0, (new_width - width) // 2), max(0, (new_height - height) // 2)

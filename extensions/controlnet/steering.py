@@ -6,22 +6,30 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from webui.extensions.api import DenoiserHook, InvalidRequest, Residuals, Step
+from webui.extensions.api import InvalidRequest, Residuals
 
 from .correcting import Corrector
-from .loading import network_of
+from .loading import Base, Network, lent
 from .networks.control import ControlNetwork
-from .units import BALANCED, CONTROL_FIRST, Unit
+from .networks.t2i_adapter import T2IAdapter
+from .networks.visits import visiting
+from .ranges import Ranged
+from .units import BALANCED, CONTROL_FIRST, UNION_TYPES, UNKNOWN, Unit
 
 SOFT = 0.825
 ADAPTER_SOFT = (0.25, 0.62, 0.825, 1.0)
+UNION_TYPE_OF = {
+    "OpenPose": "OpenPose", "Depth": "Depth", "SoftEdge": "Soft Edge", "Scribble": "Soft Edge", "Canny": "Hard Edge",
+    "Lineart": "Hard Edge", "MLSD": "Hard Edge", "NormalMap": "Normal Map", "Segmentation": "Segmentation",
+    "Tile": "Tile", "Inpaint": "Inpaint",
+}  # fmt: skip
+"""A preprocessor's control type -> what a union network is told when nobody says."""
 LINES = ("canny", "mlsd")
 """Preprocessors whose maps are followed less strictly in the second pass of hires fix."""
 
@@ -31,6 +39,7 @@ class Guide:
     """A unit ready for a pass. hint: its map, (1, 3, H, W). small: the map of the first pass, which adapters read.
 
     region: (1, 1, H, W) in 0..1, where it acts; None for everywhere. corrector: of the network's output, if any.
+    turn: (k, n) when it acts on every n-th picture of a batch alone, from the k-th on; None for all.
     """
 
     unit: Unit
@@ -39,6 +48,7 @@ class Guide:
     region: Tensor | None
     is_second_pass: bool
     corrector: Corrector | None = None
+    turn: tuple[int, int] | None = None
 
     def scales(self, count: int) -> tuple[float, ...]:
         """How much of each of `count` residuals is added, the middle block's last."""
@@ -62,10 +72,20 @@ class Guide:
         soft = (1.0,) * count if unit.control_mode == BALANCED else ADAPTER_SOFT[-count:]
         return tuple(unit.weight * share for share in soft)
 
-    def is_active(self, share: float) -> bool:
-        """share: of the steps that are behind."""
+    def union_kind(self, kinds: int) -> int:
+        """The number of the map's kind, for a union network that knows so many. Raises: InvalidRequest."""
         unit = self.unit
-        return unit.weight > 0 and unit.guidance_start <= share <= unit.guidance_end
+        asked = unit.union_control_type
+        if asked == UNKNOWN and unit.preprocessor.id != "none":
+            asked = next((UNION_TYPE_OF[kind] for kind in unit.preprocessor.types if kind in UNION_TYPE_OF), UNKNOWN)
+        number = UNION_TYPES.index(asked) - 1
+        if not 0 <= number < kinds:
+            known = ", ".join(UNION_TYPES[1 : kinds + 1])
+            raise InvalidRequest(
+                f"ControlNet: a union model must know the kind of map, and this is "
+                f"{'of no known kind' if asked == UNKNOWN else asked}; set its union control type to one of: {known}."
+            )
+        return number
 
     def masked(self, residual: Tensor) -> Tensor:
         if self.region is None:
@@ -74,68 +94,82 @@ class Guide:
         return residual * region
 
 
-class Steering(DenoiserHook):
-    """All units of a pass. They add up, each within its own range of steps."""
+class Steering(Ranged):
+    """All units of a pass whose networks give residuals. They add up, each within its own range of steps."""
 
-    def __init__(self, guides: Sequence[Guide], this_pass: Any) -> None:
+    def __init__(self, guides: Sequence[Guide], models: Any, base: Base) -> None:
+        super().__init__()
         self.guides = guides
-        self.models = this_pass.models
-        self.model = this_pass.model
-        self.share = 0.0
-        self._passed = 0
-        self._workers: list[tuple[Guide, Any]] = []
+        self.models = models
+        self.base = base
+        self._workers: list[tuple[Guide, Worker]] = []
 
     @contextmanager
     def attached(self, network: Any) -> Iterator[None]:
         with ExitStack() as loans:
-            self._workers = [(guide, loans.enter_context(self._loan(guide, network))) for guide in self.guides]
+            self._workers = [
+                (guide, loans.enter_context(lent(guide.unit, self.models, self.base, Worker.of)))
+                for guide in self.guides
+            ]
             try:
                 yield
             finally:
                 self._workers = []
 
-    def _loan(self, guide: Guide, unet: Any) -> Any:
-        path, model = Path(guide.unit.file), self.model
-        state = path.stat()
-        dtype = torch.float32 if model.dtype is None else model.dtype
-        key = ("controlnet", str(path), state.st_mtime_ns, str(model.device), str(dtype), str(model.checkpoint.path))
-        return self.models.borrow(
-            key, lambda: Worker.of(network_of(path, unet, model.family, model.device, dtype)), bytes=state.st_size
-        )
-
-    def wrap_denoiser(self, denoise: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        def counting(x: Tensor, sigma: float, step: Step) -> Tensor:
-            # A1111 counts a step once its first prediction is there, so each first call belongs to the step before.
-            self.share = self._passed / step.count
-            x0 = denoise(x, sigma, step)
-            self._passed = step.index
-            return x0
-
-        return counting
-
     def wrap_call(self, call: Callable[..., Tensor]) -> Callable[..., Tensor]:
         def steered(x: Tensor, timesteps: Tensor, cond: Any) -> Tensor:
-            active = [pair for pair in self._workers if pair[0].is_active(self.share)]
+            active = [pair for pair in self._workers if pair[0].unit.is_active(self.share)]
             for guide, worker in active:
-                cond = cond.adding(worker.residuals(guide, x, timesteps, cond))
+                cond = cond.adding(of_turn(guide, worker.residuals(guide, x, timesteps, cond), cond))
             output = call(x, timesteps, cond)
             for guide, _ in active:
                 if guide.corrector is not None:
-                    output = guide.corrector.corrected(output, x, timesteps, cond)
+                    corrected = guide.corrector.corrected(output, x, timesteps, cond)
+                    acts = acting(guide, cond)
+                    output = corrected if acts is None else torch.where(acts.to(output.device), corrected, output)
             return output
 
         return steered
 
 
+def acting(guide: Guide, cond: Any) -> Tensor | None:
+    """(N, 1, 1, 1) bool: which rows are of pictures that the unit acts on; None for all."""
+    if guide.turn is None:
+        return None
+    first, count = guide.turn
+    return torch.tensor([row.picture % count == first for row in cond.rows]).view(-1, 1, 1, 1)
+
+
+def of_turn(guide: Guide, residuals: Residuals, cond: Any) -> Residuals:
+    """The residuals for the rows of the pictures that the unit acts on; nothing for the others."""
+    acts = acting(guide, cond)
+    if acts is None:
+        return residuals
+
+    def kept(residual: Tensor) -> Tensor:
+        return residual * acts.to(residual)
+
+    mid = None if residuals.mid is None else kept(residuals.mid)
+    return Residuals(tuple(map(kept, residuals.down)), mid, tuple(map(kept, residuals.inside)))
+
+
 class Worker(ABC):
-    """A network and what it made of maps, which doesn't change over the steps."""
+    """A network and what it made of maps, which doesn't change over the steps.
+
+    The network may rest in main memory; then it comes to `device` for each call alone.
+    """
 
     @staticmethod
-    def of(network: Any) -> Worker:
-        return ControlWorker(network) if isinstance(network, ControlNetwork) else AdapterWorker(network)
+    def of(network: Network, device: torch.device) -> Worker:
+        if isinstance(network, ControlNetwork):
+            return ControlWorker(network, network.module, device)
+        assert isinstance(network, T2IAdapter), f"{network=} gives no residuals"
+        return AdapterWorker(network, network, device)
 
-    def __init__(self, network: Any) -> None:
+    def __init__(self, network: Any, module: nn.Module, device: torch.device) -> None:
         self.network = network
+        self.module = module
+        self.device = device
         self._read: tuple[Tensor, Any] | None = None
 
     def read(self, hint: Tensor) -> Any:
@@ -147,17 +181,26 @@ class Worker(ABC):
     def reading(self, hint: Tensor) -> Any:
         """What the network makes of a map."""
 
-    @abstractmethod
     def residuals(self, guide: Guide, x: Tensor, timesteps: Tensor, cond: Any) -> Residuals:
         """What the unit adds to this call."""
+        if next(self.module.parameters()).device == self.device:
+            return self.added(guide, x, timesteps, cond)
+        with visiting(self.module, self.device):
+            return self.added(guide, x, timesteps, cond)
+
+    @abstractmethod
+    def added(self, guide: Guide, x: Tensor, timesteps: Tensor, cond: Any) -> Residuals:
+        """What the unit adds to this call, with the network on the device."""
 
 
 class ControlWorker(Worker):
     def reading(self, hint: Tensor) -> Any:
         return self.network.read(hint)
 
-    def residuals(self, guide: Guide, x: Tensor, timesteps: Tensor, cond: Any) -> Residuals:
-        found = self.network.residuals(x, timesteps, cond.context, cond.pooled, self.read(guide.hint))
+    def added(self, guide: Guide, x: Tensor, timesteps: Tensor, cond: Any) -> Residuals:
+        union = self.network.layout.union
+        kind = 0 if union is None else guide.union_kind(union.kinds)
+        found = self.network.residuals(x, timesteps, cond.context, cond.pooled, self.read(guide.hint), kind)
         residuals = [*found.down, found.middle]
         scales = guide.scales(len(residuals))
         sides = _prompts_only(cond, residuals[0]) if self._spares_negative(guide) else 1.0
@@ -176,7 +219,7 @@ class AdapterWorker(Worker):
     def reading(self, hint: Tensor) -> Any:
         return self.network(hint)
 
-    def residuals(self, guide: Guide, x: Tensor, timesteps: Tensor, cond: Any) -> Residuals:
+    def added(self, guide: Guide, x: Tensor, timesteps: Tensor, cond: Any) -> Residuals:
         features = self.read(guide.small)
         scales = guide.adapter_scales(len(features))
         height, width = x.shape[-2:]

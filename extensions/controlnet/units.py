@@ -16,6 +16,19 @@ HIRES_OPTIONS = ("Both", "Low res only", "High res only")
 UNION_TYPES = (
     "Unknown", "OpenPose", "Depth", "Soft Edge", "Hard Edge", "Normal Map", "Segmentation", "Tile", "Inpaint",
 )  # fmt: skip
+UNKNOWN = UNION_TYPES[0]
+WEIGHT_TYPES = (
+    "normal", "ease in", "ease out", "ease in-out", "reverse in-out", "weak input", "weak output", "weak middle",
+    "strong middle", "style transfer", "composition", "strong style transfer", "style and composition",
+    "strong style and composition",
+)  # fmt: skip
+BATCH_OPTIONS = (
+    "All ControlNet units for all images in a batch", "Each ControlNet unit for each image in a batch",
+)  # fmt: skip
+FOR_ALL, FOR_EACH = BATCH_OPTIONS
+INPUT_MODES = ("simple", "batch", "merge")
+SIMPLE, BATCH, MERGE = INPUT_MODES
+"""One picture; one for each turn of a batch; several at once."""
 BALANCED, PROMPT_FIRST, CONTROL_FIRST = CONTROL_MODES
 NO_MODEL = "None"
 
@@ -30,6 +43,11 @@ OLD_RESIZE_MODES = {
     3: "Just Resize",
 }
 OLD_NAMES = {"input_image": "image", "mask_image": "mask", "lowvram": "low_vram", "guidance": "guidance_end"}
+OWN_NAMES = ("file", "batch_files", "weights_at", "encoders", "turns")
+"""What no client may send: it is found when the job is submitted."""
+MOST_UNITS = 10
+IMAGE_PROMPTS = ("ip-adapter-auto", "ip-adapter_clip_sd15", "ip-adapter_clip_sdxl", "ip-adapter_clip_sdxl_plus_vith")
+"""Preprocessors that make no map: an IP-Adapter reads the picture by CLIP."""
 HIDDEN = 0.5
 """What the text tells of a slider that the preprocessor doesn't have."""
 
@@ -56,19 +74,34 @@ class Unit(Params):
     inpaint_crop_input_image: bool = param(True, label="Crop input image based on A1111 mask")
     save_detected_map: bool = param(True, label="Show the detected map")
     advanced_weighting: str = param("", label="Weights of each injection", max_length=1000)
-    union_control_type: str = param("Unknown", label="Union control type", choices=UNION_TYPES)
+    union_control_type: str = param(UNKNOWN, label="Union control type", choices=UNION_TYPES)
+    weight_type: str = param(WEIGHT_TYPES[0], label="Weight Type", choices=WEIGHT_TYPES)
+    composition_weight: float = param(1.0, label="Composition Weight", ge=0, le=2, step=0.05)
     image: bytes | None = picture(label="Image")
     mask: bytes | None = picture(label="Mask")
     effective_region_mask: bytes | None = picture(label="Effective Region Mask")
+    input_mode: str = param(SIMPLE, label="Input", choices=INPUT_MODES, kind="radio")
+    images: tuple[bytes, ...] = picture(label="Images", several=True)
+    batch_dir: str = param("", label="Input Directory", max_length=1000)
+    loopback: bool = param(False, label="[Batch Loopback]")
     file: str = ""
     """Where the model lies; written when the job is submitted."""
+    encoders: tuple[str, ...] = ()
+    """Where image encoders for IP-Adapters may lie; written when the job is submitted."""
+    batch_files: tuple[str, ...] = ()
+    """The pictures of a batch in a folder of the server, one a turn; written when the job is submitted."""
+    weights_at: str = ""
+    """Where the files of the preprocessor's network lie, one path a line; written when the job is submitted."""
 
     @classmethod
     def from_api(cls, args: list[Any] | dict[str, Any]) -> Mapping[str, Any]:
         if isinstance(args, list):
             raise InvalidRequest("A ControlNet unit is an object of its values, not a list.")
-        values = {OLD_NAMES.get(name, name): value for name, value in args.items() if name != "file"}
+        values = {OLD_NAMES.get(name, name): value for name, value in args.items() if name not in OWN_NAMES}
         values = {name: value for name, value in values.items() if value is not None}
+        if "batch_images" in values:
+            given = values.pop("batch_images")
+            values |= {"batch_dir": given} if isinstance(given, str) else {"images": given}
         if "image" in values:
             values |= _pictures(values.pop("image"))
         mode = values.get("resize_mode")
@@ -88,6 +121,10 @@ class Unit(Params):
         return find_preprocessor(self.module)
 
     @property
+    def is_image_prompt(self) -> bool:
+        return self.preprocessor.id in IMAGE_PROMPTS
+
+    @property
     def resolution(self) -> float:
         preprocessor = self.preprocessor
         if preprocessor.resolution is None:
@@ -103,6 +140,10 @@ class Unit(Params):
     def b(self) -> float:
         slider = self.preprocessor.b
         return HIDDEN if slider is None else slider.admitted(self.threshold_b)
+
+    def is_active(self, share: float) -> bool:
+        """share: of the steps that are behind."""
+        return self.weight > 0 and self.guidance_start <= share <= self.guidance_end
 
     @property
     def weights(self) -> tuple[float, ...]:
@@ -138,18 +179,27 @@ def find_preprocessor(name: str) -> Preprocessor:
 class ControlNet(Params, title="ControlNet"):
     """Up to ten units, each of which steers the picture by another one."""
 
-    units: tuple[Unit, ...] = group_list(Unit, count=3, most=10, count_setting="control_net_unit_count")
+    units: tuple[Unit, ...] = group_list(Unit, count=3, count_setting="control_net_unit_count")
+    batch_option: str = param(
+        FOR_ALL, label="Batch Option", infotext="ControlNet batch option", choices=BATCH_OPTIONS, kind="radio"
+    )
+    turns: int = 0
+    """How many pictures the units of a batch have, one after the other; written when the job is submitted."""
 
     @classmethod
     def from_api(cls, args: list[Any] | dict[str, Any]) -> Mapping[str, Any]:
-        return {"units": args} if isinstance(args, list) else args
+        values = {"units": args} if isinstance(args, list) else args
+        return {name: value for name, value in values.items() if name not in OWN_NAMES}
 
     @property
     def enabled(self) -> tuple[Unit, ...]:
         return tuple(unit for unit in self.units if unit.enabled)
 
     def to_infotext(self, *, everything: bool = False) -> Mapping[str, object]:
-        return {f"ControlNet {number}": told(unit) for number, unit in enumerate(self.enabled)}
+        texts: dict[str, object] = {f"ControlNet {number}": told(unit) for number, unit in enumerate(self.enabled)}
+        if len(texts) > 1 and self.batch_option != FOR_ALL:
+            texts[BATCH_OPTION_KEY] = self.batch_option
+        return texts
 
     @classmethod
     def from_infotext(cls, fields: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -158,14 +208,20 @@ class ControlNet(Params, title="ControlNet"):
             if match := KEY.fullmatch(key):
                 values = read(str(text))
                 found |= {f"units.{match[1]}.{name}": value for name, value in values.items()}
+        if found:
+            option = fields.get(BATCH_OPTION_KEY)
+            found["batch_option"] = option if option in BATCH_OPTIONS else FOR_ALL
+            for index in range(MOST_UNITS):
+                found.setdefault(f"units.{index}.enabled", False)
         return found
 
     @classmethod
     def reads_key(cls, key: str) -> bool:
-        return KEY.fullmatch(key) is not None
+        return key == BATCH_OPTION_KEY or KEY.fullmatch(key) is not None
 
 
 KEY = re.compile(r"ControlNet (\d)")
+BATCH_OPTION_KEY = "ControlNet batch option"
 SHOWN = {
     "Module": "module", "Model": "model", "Weight": "weight", "Resize Mode": "resize_mode",
     "Processor Res": "processor_res", "Threshold A": "threshold_a", "Threshold B": "threshold_b",
@@ -194,7 +250,10 @@ def _quoted(value: object) -> str:
 
 
 def read(text: str) -> dict[str, Any]:
-    """The opposite of `told`: values by name; what can't be read is left out."""
+    """The opposite of `told`: values by name; what can't be read is left out.
+
+    Sliders have values within the bounds that the preprocessor sets, -1 where it has none.
+    """
     values: dict[str, Any] = {"enabled": True}
     for label, quoted, plain in re.findall(r"([A-Z][\w ]*): (?:'([^']*)'|([^,]*))(?:,|$)", text):
         name = SHOWN.get(label.strip())
@@ -208,7 +267,13 @@ def read(text: str) -> dict[str, Any]:
                 value = float(value)
             except ValueError:
                 continue
-            if name in ("processor_res", "threshold_a", "threshold_b") and value == HIDDEN:
-                value = -1
         values[name] = value
+    try:
+        preprocessor = find_preprocessor(values.get("module", "none"))
+    except InvalidRequest:
+        return values  # which is told when it is asked for
+    own = {"processor_res": preprocessor.resolution, "threshold_a": preprocessor.a, "threshold_b": preprocessor.b}
+    for name, slider in own.items():
+        if name in values:
+            values[name] = slider.admitted(values[name]) if slider is not None else -1
     return values

@@ -2,44 +2,55 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from webui.extensions.api import BadModelFile, InvalidRequest, JobContext, JobKind, Params, WebuiError, param
+from webui.extensions.api import BadModelFile, Fetchable, HubFile
 
 from .camera import depth_distances
-from .settings import DEPTH_ALGORITHMS
 
+FOLDER = "Deforum/depth"
+"""Below the folder of models."""
 FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
-MEGABYTE = 1_000_000
 
 
 @dataclass(frozen=True)
 class Estimator:
-    """A depth model. repository: where it is public. megabytes: about, of the download."""
+    """A depth model. repository: where it is public. size: of its weights, about, in bytes."""
 
     name: str
     repository: str
-    megabytes: int
+    size: int
     licence: str
+
+    @property
+    def fetchable(self) -> Fetchable:
+        """What a user can ask for."""
+        short = self.repository.rpartition("/")[2]
+        source = f"https://huggingface.co/{self.repository}/resolve/main"
+        sizes = dict.fromkeys(FILES, 0) | {FILES[-1]: self.size}
+        return Fetchable(
+            f"Depth: {self.name}",
+            tuple(
+                HubFile(self.name, f"{source}/{file}", f"{FOLDER}/{short}/{file}", size, self.licence)
+                for file, size in sizes.items()
+            ),
+        )
 
     def folder(self, models: Path) -> Path:
         """Where its files lie, or will. models: the folder of models."""
-        return models / "Deforum" / "depth" / self.repository.rpartition("/")[2]
+        return self.fetchable.paths(models)[0].parent
 
     def is_there(self, models: Path) -> bool:
-        return all((self.folder(models) / file).is_file() for file in ("config.json", "model.safetensors"))
-
-    @property
-    def offer(self) -> str:
-        return f"{self.name}: about {self.megabytes} MB from huggingface.co/{self.repository}, {self.licence}"
+        return all(path.is_file() for path in self.fetchable.paths(models))
 
 
-DPT = Estimator("MiDaS (DPT-Large)", "Intel/dpt-large", 1370, "Apache-2.0")
-ZOE = Estimator("ZoeDepth", "Intel/zoedepth-nyu-kitti", 1380, "MIT")
-DEPTH_ANYTHING = Estimator("Depth Anything V2 Small", "depth-anything/Depth-Anything-V2-Small-hf", 99, "Apache-2.0")
+DPT = Estimator("MiDaS (DPT-Large)", "Intel/dpt-large", 1_370_000_000, "Apache-2.0")
+ZOE = Estimator("ZoeDepth", "Intel/zoedepth-nyu-kitti", 1_380_000_000, "MIT")
+DEPTH_ANYTHING = Estimator(
+    "Depth Anything V2 Small", "depth-anything/Depth-Anything-V2-Small-hf", 99_000_000, "Apache-2.0"
+)
 ESTIMATORS = {
     "Midas-3-Hybrid": DPT,
     "Midas+AdaBins (old)": DPT,
@@ -48,14 +59,6 @@ ESTIMATORS = {
     "Depth Anything": DEPTH_ANYTHING,
 }
 """By depth algorithm. AdaBins and LeReS have no weights that transformers reads."""
-
-
-def find_estimator(algorithm: str) -> Estimator:
-    """Raises: InvalidRequest for an algorithm that no model here stands for."""
-    found = ESTIMATORS.get(algorithm)
-    if found is None:
-        raise InvalidRequest(f"{algorithm} has no weights that Easel can run; choose {', '.join(ESTIMATORS)}.")
-    return found
 
 
 class DepthModel:
@@ -109,32 +112,3 @@ def depth_picture(distances: Any) -> Any:
     import numpy as np
 
     return np.rint((2 - np.clip(distances, 1, 2)) * 255).astype(np.uint8)
-
-
-class Fetch(Params):
-    """An order to fetch the model of a depth algorithm."""
-
-    algorithm: str = param(DEPTH_ALGORITHMS[2], label="Depth algorithm", choices=DEPTH_ALGORITHMS)
-
-
-@dataclass(frozen=True)
-class Fetched:
-    message: str
-
-
-def fetch(easel: Any, order: Fetch, job: JobContext) -> Fetched:
-    """Bring a depth model's files. Raises: WebuiError, in one sentence when the machine is offline."""
-    estimator = find_estimator(order.algorithm)
-    folder = estimator.folder(Path(easel.paths.models))
-    try:
-        for file in FILES:
-            easel.fetch(f"https://huggingface.co/{estimator.repository}/resolve/main/{file}", folder / file, job)
-        json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BadModelFile(f"What came as {folder / 'config.json'} is no JSON; delete it and try again.") from error
-    except WebuiError as error:
-        raise type(error)(f"{estimator.name} was not fetched: {error}") from error
-    return Fetched(f"{estimator.name} is in {folder} ({estimator.licence}).")
-
-
-FETCH = JobKind("deforum.fetch_depth", fetch, Fetch, Fetched, "Depth model")

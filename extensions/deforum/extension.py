@@ -13,7 +13,12 @@ PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "sl
 
 @hookimpl
 def register_jobs() -> list[Any]:
-    return [job.KIND, depth.FETCH]
+    return [job.KIND]
+
+
+@hookimpl
+def register_choices(choices: Any) -> None:
+    choices.add(*(estimator.fetchable for estimator in (depth.DPT, depth.ZOE, depth.DEPTH_ANYTHING)))
 
 
 @hookimpl

@@ -20,6 +20,7 @@ from webui.extensions.api import (
     Params,
     WebuiError,
     encode_image,
+    enlarge_picture,
     not_saved,
 )
 
@@ -231,7 +232,7 @@ def _depth(easel: Any, order: Order, folder: Path, comments: list[str]) -> Calla
         comments.append(f"{settings.depth_algorithm} has no weights that Easel can run, so {flat}")
         return None
     if not estimator.is_there(Path(easel.paths.models)):
-        comments.append(f"There is no depth model, so {flat} The Deforum tab fetches it ({estimator.offer}).")
+        comments.append(f"There is no depth model, so {flat} {estimator.fetchable.missing}")
         return None
     if settings.depth_algorithm.endswith("(old)"):
         comments.append(f"The depth is that of {estimator.name} alone, as AdaBins has no weights that Easel can run.")
@@ -330,9 +331,10 @@ def _enlarged(easel: Any, order: Order, pictures: list[Path], job: JobContext) -
         target = folder / path.name
         if not target.is_file():
             with Image.open(path) as image:
-                larger = easel.enlarge(
-                    image.convert("RGB"), UPSCALERS[settings.r_upscale_model], int(settings.r_upscale_factor[1:]), job
-                )
+                larger = enlarge_picture(
+                    image.convert("RGB"), UPSCALERS[settings.r_upscale_model], int(settings.r_upscale_factor[1:]),
+                    easel.choices, easel.settings.snapshot(), easel.models, job,
+                )  # fmt: skip
             _write_whole(target, encode_image(larger, "png", None))
         job.text(f"Making the video: frame {number} of {len(pictures)} enlarged")
         made.append(target)

@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic import create_model
 
-from webui.extensions.api import InvalidRequest, Params, WebuiError
+from webui.extensions.api import InvalidRequest, Params
 
-from . import depth, job
+from . import job
 from .animation import scheduled
 from .plots import plot_schedules
 from .presets import PRESETS
@@ -117,8 +117,6 @@ def build(page: Any) -> None:
                             if heading:
                                 with gr.Accordion(heading, open=False):
                                     components |= page.widgets(_part(names), NAME)
-                                    if heading.startswith("Depth"):
-                                        fetch = gr.Button("Fetch the depth model", elem_id=f"{NAME}_fetch_depth")
                             else:
                                 components |= page.widgets(_part(names), NAME)
                         if title == "Keyframes":
@@ -169,14 +167,6 @@ def build(page: Any) -> None:
         ignored = f" Without a meaning here: {', '.join(found.ignored)}." if found.ignored else ""
         return [_shown(found.settings, name) for name in components] + [rest, f"Loaded.{ignored}", None]
 
-    def fetch_model(algorithm: str) -> str:
-        try:
-            offer = depth.find_estimator(algorithm).offer
-            page.easel.jobs.submit(depth.FETCH, depth.Fetch(algorithm=algorithm))
-        except WebuiError as error:
-            return str(error)
-        return f"{offer}: on its way; the Queue shows how far it is."
-
     schedules = {name: components[name] for name in scheduled(Settings()) if name in components}
 
     def plot(values: Any) -> str:
@@ -188,7 +178,6 @@ def build(page: Any) -> None:
     save.click(save_file, {*components.values(), others, path}, told, api_visibility="private")
     shown = [*components.values(), others, told, preset]
     gr.on([load.click, preset.input], load_file, [preset, path], shown, api_visibility="private")
-    fetch.click(fetch_model, components["depth_algorithm"], told, api_visibility="private")
     plotted = [*schedules.values(), components["max_frames"]]
     gr.on(
         [box.change for box in plotted],

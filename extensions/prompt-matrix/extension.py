@@ -6,6 +6,7 @@ from typing import Literal
 from webui.extensions.api import (
     InvalidRequest,
     Legend,
+    LegendLook,
     Params,
     Script,
     drawn,
@@ -52,7 +53,7 @@ def parts_of(request):
     return first, [part.strip().strip(",") for part in others]
 
 
-def expand(request):
+def expand(request, settings):
     """A request for every combination; bit n of its number says whether part n is in it."""
     values = request.extension(PromptMatrix)
     first, others = parts_of(request)
@@ -79,15 +80,15 @@ def combine(request, results, job):
     pictures = [result.pictures[0] for result in results if result.pictures]
     if len(pictures) < 2 ** len(others) or not (settings["return_grid"] or settings["grid_save"]):
         return told(request, joined(results))
-    background = settings["grid_background_color"]
+    look = LegendLook.of(settings)
     rows = 2 ** (len(others) // 2)
     across, down = others[: (len(others) + 1) // 2], others[(len(others) + 1) // 2 :]
     grid = with_legends(
-        make_grid(pictures, rows, background),
+        make_grid(pictures, rows, look.background),
         legends(across),
         legends(down),
         request.extension(PromptMatrix).margin_size,
-        background,
+        look,
     )
     shown = request.replace(**{field_of(request.extension(PromptMatrix)): first.strip()})
     sheet = job.save_grid(grid, shown.replace(seed=results[0].info["all_seeds"][0]), "prompt_matrix")

@@ -47,7 +47,7 @@ def lines_of(path):
         return gr.skip()
 
 
-def expand(request):
+def expand(request, settings):
     """One request a line, blank ones left out."""
     values = request.extension(PromptsFromFile)
     lines = [line for line in map(str.strip, values.prompt_txt.splitlines()) if line]

@@ -77,9 +77,20 @@ def test_styles_are_listed(easel: Running) -> None:
     assert styles == [{"name": "ink", "prompt": "ink drawing of {prompt}", "negative_prompt": "photo"}]
 
 
+ON_TXT2IMG = ("prompt matrix", "prompts from file or textbox", "x/y/z plot")
+ON_IMG2IMG = (
+    "img2img alternative test",
+    "loopback",
+    "outpainting mk2",
+    "poor man's outpainting",
+    "sd upscale",
+    *ON_TXT2IMG,
+)
+
+
 def test_scripts_are_the_extensions_with_parameters(easel: Running) -> None:
     names = [group.__name__.lower() for group in easel.services.host.params]
     assert easel.client.get("/sdapi/v1/scripts").json() == {
-        "txt2img": [*names, "prompt matrix", "prompts from file or textbox"],
-        "img2img": [*names, "soft inpainting", "loopback", "prompt matrix", "prompts from file or textbox"],
+        "txt2img": [*names, *ON_TXT2IMG],
+        "img2img": [*names, "soft inpainting", *sorted(ON_IMG2IMG)],
     }

@@ -12,6 +12,7 @@ import webuiapi
 from PIL import Image
 
 from tests.api.conftest import Running
+from tests.describers import small_deepbooru
 
 
 @pytest.fixture
@@ -111,9 +112,26 @@ def test_every_method_works(api: webuiapi.WebUIApi, name: str) -> None:
     CALLS.get(name, lambda api: getattr(api, name)())(api)
 
 
-def test_interrogate_is_told_what_is_missing(api: webuiapi.WebUIApi) -> None:
-    with pytest.raises(RuntimeError, match=r"501.*captioning"):
+def test_interrogate_is_told_what_is_missing_and_then_answers(api: webuiapi.WebUIApi, easel: Running) -> None:
+    with pytest.raises(RuntimeError, match=r"422.*BLIP has no weights here yet"):
         api.interrogate(PICTURE)
+    file = easel.services.paths.models / "torch_deepdanbooru" / "model.pt"
+    small_deepbooru(file)
+    try:
+        threshold = easel.services.settings.snapshot()["interrogate_deepbooru_score_threshold"]
+        easel.services.settings.update({"interrogate_deepbooru_score_threshold": 0.0})
+        assert api.interrogate(PICTURE, model="deepdanbooru").info == r"1girl, cat ears, sky, smile \(grin\)"
+        easel.services.settings.update({"interrogate_deepbooru_score_threshold": threshold})
+    finally:
+        file.unlink()
+
+
+def test_extras_of_one_and_of_several(api: webuiapi.WebUIApi) -> None:
+    one = api.extra_single_image(PICTURE, upscaler_1="Lanczos", upscaling_resize=2, upscaler_2="Nearest")
+    assert one.image.size == (PICTURE.width * 2 // 8 * 8, PICTURE.height * 2 // 8 * 8)
+    to = {"resize_mode": 1, "upscaling_resize_w": 24, "upscaling_resize_h": 40}
+    several = api.extra_batch_images([PICTURE, PICTURE.rotate(90)], upscaler_1="Nearest", **to)
+    assert [image.size for image in several.images] == [(24, 40)] * 2
 
 
 def test_options_go_there_and_back(api: webuiapi.WebUIApi) -> None:

@@ -90,3 +90,13 @@ def test_a_file_that_would_run_code_or_holds_no_weights_is_refused(tmp_path: Pat
     with pytest.raises(BadModelFile, match=r"net\.pth"):
         read_weights(file)
     assert not (Path.cwd() / "owned").exists()
+
+
+def test_a_catalog_is_made_once_and_passes_folders_over(easel: Easel, tmp_path: Path) -> None:
+    (tmp_path / "nets" / "preprocessors").mkdir(parents=True)
+    for name in ("canny.pth", "preprocessors/hed.pth"):
+        (tmp_path / "nets" / name).write_bytes(b"x")
+    found = easel.catalog(tmp_path / "nets", (".pth",), passed_over=("preprocessors",))
+    assert [file.stem for file in found.all()] == ["canny"]
+    assert easel.catalog(tmp_path / "nets", (".pth",), passed_over=("preprocessors",)) is found
+    assert [file.stem for file in easel.catalog(tmp_path / "nets", (".pth",)).all()] == ["canny", "hed"]

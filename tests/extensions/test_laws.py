@@ -17,6 +17,9 @@ from webui.extensions.loader import load_extensions
 BUILT_IN = Path(__file__).resolve().parents[2] / "extensions"
 
 
+WEBUI = BUILT_IN.parent / "webui"
+
+
 @pytest.fixture(scope="module")
 def host() -> Host:
     host = load_extensions([BUILT_IN])
@@ -37,10 +40,11 @@ def groups(host: Host) -> dict[str, type[Params]]:
 
 
 def code_of(group: type[Params]) -> str:
-    """All that the group's extension consists of."""
+    """All that the group's extension consists of; of the program's own groups, all of the program."""
     file = sys.modules[group.__module__].__file__
     assert file is not None
-    return "\n".join(part.read_text(encoding="utf-8") for part in sorted(Path(file).parent.rglob("*.py")))
+    folder = WEBUI if Path(file).is_relative_to(WEBUI) else Path(file).parent
+    return "\n".join(part.read_text(encoding="utf-8") for part in sorted(folder.rglob("*.py")))
 
 
 def unread(group: type[Params], code: str) -> Iterator[str]:

@@ -93,9 +93,9 @@ def test_a_script_either_expands_or_runs() -> None:
 
 
 def test_element_ids_are_those_of_the_original() -> None:
-    both = Script("Prompts from file or textbox", expand=lambda request: [])
+    both = Script("Prompts from file or textbox", expand=lambda request, settings: [])
     assert both.elem_id("txt2img", "file") == "script_txt2img_prompts_from_file_or_textbox_file"
-    one = Script("Poor man's outpainting", expand=lambda request: [], tabs=["img2img"])
+    one = Script("Poor man's outpainting", expand=lambda request, settings: [], tabs=["img2img"])
     assert one.elem_id("img2img", "pixels") == "script_poor_mans_outpainting_pixels"
 
 
@@ -153,6 +153,13 @@ def test_the_matrix_has_a_grid_in_front_and_is_saved_under_its_name(engine: Engi
         "Prompt matrix makes one picture of each combination, whatever the batch count and size.",
     )
     assert result.pictures == ()
+
+
+def test_a_grid_that_cannot_be_made_loses_no_picture(engine: Engine) -> None:
+    broken = {"font": "/none/such.ttf"}
+    result = made(engine, **group(engine, MATRIX), prompt="a cat|red", overrides=broken)
+    assert [image.is_grid for image in result.images] == [False, False]
+    assert [comment[:28] for comment in result.comments] == ['The font "/none/such.ttf" ca']
 
 
 def test_an_interrupted_matrix_hands_back_what_is_there(engine: Engine) -> None:

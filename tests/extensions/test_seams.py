@@ -16,7 +16,8 @@ from webui.app import build_services
 from webui.core.flags import parse_flags
 from webui.core.hooks import Residuals
 from webui.core.params import Params
-from webui.core.request import GenerationRequest, GenerationResult, HiresFix, Refiner
+from webui.core.pictures import encode_image, read_infotext
+from webui.core.request import FromImage, GenerationRequest, GenerationResult, HiresFix, Refiner
 from webui.extensions.host import Host
 from webui.jobs.context import JobContext
 from webui.pipeline.engine import Engine, build
@@ -291,6 +292,31 @@ def test_finish_batch_drops_adds_and_reports(engine: Engine) -> None:
     assert "Negatives: 2" in result.images[0].infotext
     assert "Seed: 5" in result.images[5].infotext  # pictures 0, 1, 3, 4 are left
     assert result.images[2].infotext == ""
+
+
+def test_img2img_starts_from_what_extensions_make_of_its_pictures(engine: Engine) -> None:
+    def started(picture: Image.Image, **values: Any) -> GenerationResult:
+        image = FromImage(images=(encode_image(picture, "png", None),), denoising_strength=0.4)
+        return made(engine, {"image": image}, **values)
+
+    ramp = Image.linear_gradient("L").resize((64, 64)).convert("RGB")
+    inverted = started(ImageOps.invert(ramp))
+    found = started(ramp, Sheet={"from_negatives": True})
+    assert (pixels(found) == pixels(inverted)).all()
+    assert (pixels(found) != pixels(started(ramp))).any()
+    assert found.comments == ("1 pictures were inverted.",)
+
+
+def test_a_picture_has_entries_and_a_source_type_of_its_own(engine: Engine, data: Path) -> None:
+    result = made(engine, {"batch_size": 2}, Sheet={"numbered": True})
+    for number, image in enumerate(result.images):
+        assert f"Number: {number}" in image.infotext
+        assert f"Version: {data.name}" in image.infotext
+        assert read_infotext(image.data)[1]["DigitalSourceType"] == "compositeWithTrainedAlgorithmicMedia"
+    (plain,) = made(engine).images
+    assert read_infotext(plain.data)[1]["DigitalSourceType"] == "trainedAlgorithmicMedia"
+    bare = made(engine, {"overrides": {"enable_pnginfo": False}})
+    assert read_infotext(bare.images[0].data) == (None, {})
 
 
 def test_a_grid_holds_the_pictures_that_are_left(engine: Engine) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 from PIL import Image
 
-from tests.running import Server
+from tests.running import Server, free_port
 from tests.tiny import tiny_checkpoint
 
 SOON = 180.0
@@ -87,8 +87,8 @@ def kill(server: Server) -> None:
 
 
 def start_again(server: Server) -> None:
-    """Start a killed server, on whatever port is free now. Its log begins anew."""
-    server.port = None
+    """Start a killed server, on another port. Its log begins anew."""
+    server.port = free_port()
     (server.data / "server.log").unlink()
     server.start()
 

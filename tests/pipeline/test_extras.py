@@ -12,11 +12,13 @@ from PIL import Image
 
 from webui.app import build_services
 from webui.core.errors import InvalidRequest
-from webui.core.extras import SCALE_TO, ExtrasRequest, PictureSource
+from webui.core.extras import ExtrasRequest, PictureSource
 from webui.core.flags import parse_flags
+from webui.core.operations import SCALE_TO
 from webui.core.pictures import encode_image, read_infotext
 from webui.core.request import GenerationResult
 from webui.jobs.context import JobContext
+from webui.pipeline import upscaling
 from webui.pipeline.engine import Engine, build
 from webui.pipeline.extras import run
 from webui.planning.extras import make_extras_plan
@@ -187,3 +189,38 @@ def test_a_result_that_cannot_be_saved_goes_elsewhere_and_is_told(engine: Engine
     result = made(engine, save=True, keep_names=True, output=tmp_path / "file")
     assert result.images[0].path == str(engine.paths.outputs / "rescued" / "cat.png")
     assert str(tmp_path / "file") in result.comments[0]
+
+
+def test_an_enlarged_picture_is_kept_for_the_next_job(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as setting upscaling_max_images_in_cache says; what comes after may change meanwhile."""
+    runs: list[str] = []
+    by_nearest = upscaling.by_nearest
+
+    def counted(image: Image.Image, scale: float, enlarger: Any) -> Image.Image:
+        runs.append(enlarger.upscaler.name)
+        return by_nearest(image, scale, enlarger)
+
+    monkeypatch.setattr(upscaling, "by_nearest", counted)
+    sources = [PictureSource(f"{n}.png", encode_image(Image.effect_noise((16, 16), 50), "png", None)) for n in range(4)]
+    values = {"upscaler_1": "Nearest", "scale": 2.0}
+    made(engine, sources[0], **values)
+    first = made(engine, sources[0], **values).images[0].data
+    made(engine, sources[0], **values, upscaler_2="Lanczos", upscaler_2_visibility=0.5)
+    assert runs == ["Nearest"]
+    made(engine, sources[0], **{**values, "scale": 3.0})
+    made(engine, sources[1], **values)
+    assert runs == ["Nearest"] * 3
+    engine.settings.update({"upscaling_max_images_in_cache": 2})
+    try:
+        made(engine, *sources, **values)
+        runs.clear()
+        made(engine, sources[3], **values)
+        assert runs == []
+        assert made(engine, sources[0], **values).images[0].data == first
+        assert runs == ["Nearest"]
+        engine.settings.update({"upscaling_max_images_in_cache": 0})
+        made(engine, sources[0], **values)
+        made(engine, sources[0], **values)
+        assert runs == ["Nearest"] * 3
+    finally:
+        engine.settings.update({"upscaling_max_images_in_cache": 5})

@@ -12,8 +12,10 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from tests.models.faces.test_restorer import face_at
 from tests.tiny import tiny_checkpoint
 from webui.app import build_services
+from webui.core.errors import BadModelFile
 from webui.core.extras import ExtrasRequest, PictureSource
 from webui.core.flags import parse_flags
 from webui.core.packaged import FACE_DETECTOR
@@ -21,6 +23,7 @@ from webui.core.pictures import encode_image
 from webui.core.request import GenerationRequest
 from webui.jobs.context import JobContext
 from webui.models.faces.detector import FaceDetector
+from webui.models.faces.restorer import with_restored_faces
 from webui.net.egress import Unreachable
 from webui.pipeline import extras, generate
 from webui.pipeline.engine import Engine, build
@@ -105,6 +108,66 @@ def test_extras_restores_faces_as_far_as_they_are_to_be_seen(engine: Engine) -> 
     nothing, told = restored(engine)
     assert told == ""
     assert (nothing == np.asarray(GREY)).all()
+
+
+def kept(engine: Engine) -> list[str]:
+    return [loaded.name for loaded in engine.models.peek() if "face restorer" in loaded.name]
+
+
+def test_the_network_leaves_memory_where_the_setting_wishes_it(engine: Engine) -> None:
+    restored(engine, gfpgan_visibility=1.0)
+    assert len(kept(engine)) == 1
+    engine.settings.update({"face_restoration_unload": True})
+    try:
+        restored(engine, gfpgan_visibility=1.0)
+        assert kept(engine) == []
+        overrides = {"face_restoration_model": "GFPGAN"}
+        generate.run(engine, engine.plan(request(restore_faces=True, overrides=overrides)), JobContext.alone())
+        assert kept(engine) == []
+    finally:
+        engine.settings.update({"face_restoration_unload": False})
+
+
+def test_a_picture_without_a_face_stays_and_that_is_told(engine: Engine) -> None:
+    """One smaller than any face; the others of the batch are worked on."""
+    sources = [PictureSource(f"{n}.png", encode_image(GREY.crop((0, 0, n, n)), "png", None)) for n in (1, 8, 64)]
+    asked = ExtrasRequest(sources=tuple(sources), save=False, gfpgan_visibility=1.0)
+    result = extras.run(engine, make_extras_plan(asked, engine.settings.snapshot(), engine.choices), JobContext.alone())
+    assert [image.width for image in result.images] == [1, 8, 64]
+    told = "GFPGAN found no face and changed nothing."
+    assert result.comments == (f"1.png: {told}", f"8.png: {told}")
+
+
+def test_fifty_faces_are_restored_and_the_rest_is_as_it_was() -> None:
+    image = Image.new("RGB", (1000, 500), (90, 90, 90))
+    faces = [face_at(50 + 100 * (n % 10), 50 + 100 * (n // 10), 0.1) for n in range(50)]
+    made = np.asarray(with_restored_faces(image, faces, lambda crop: Image.new("RGB", (512, 512), "red")))
+    for n in range(50):
+        assert (made[50 + 100 * (n // 10), 50 + 100 * (n % 10)] == (255, 0, 0)).all()
+        assert (made[5 + 100 * (n // 10), 5 + 100 * (n % 10)] == 90).all()
+
+
+@pytest.mark.parametrize(("file", "words"), [("GFPGAN/GFPGANv1.4.safetensors", "GFPGANv1.4"), ("mtcnn", "mtcnn-rnet")])
+def test_damaged_files_are_told_and_a_batch_goes_on(tmp_path: Path, file: str, words: str) -> None:
+    models = tmp_path / "models"
+    random_detector(models)
+    reddening(models / "GFPGAN" / "GFPGANv1.4.safetensors")
+    path = FACE_DETECTOR[1].path(models) if file == "mtcnn" else models / file
+    path.write_bytes(path.read_bytes()[:500])
+    services = build_services(parse_flags(["--data-dir", str(tmp_path), "--device", "cpu"], {})[0])
+    engine = build(services)
+    try:
+        sources = tuple(PictureSource(f"{n}.png", encode_image(GREY, "png", None)) for n in range(2))
+        asked = ExtrasRequest(sources=sources, save=False, gfpgan_visibility=1.0)
+        plan = make_extras_plan(asked, engine.settings.snapshot(), engine.choices)
+        result = extras.run(engine, plan, JobContext.alone())
+        assert [comment.split(":")[0] for comment in result.comments] == ["0.png", "1.png"]
+        assert all(words in comment and "\n" not in comment for comment in result.comments)
+        alone = make_extras_plan(asked.replace(sources=sources[:1]), plan.settings, engine.choices)
+        with pytest.raises(BadModelFile, match=words):
+            extras.run(engine, alone, JobContext.alone())
+    finally:
+        services.checkpoints.close()
 
 
 def request(**values: object) -> GenerationRequest:

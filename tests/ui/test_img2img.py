@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Locator, expect
 
 from tests.browsing import Visit
+from tests.describers import small_deepbooru
 from webui.core.pictures import encode_image
 
 TAB = "img2img"
@@ -343,11 +345,53 @@ def test_elements_have_a1111s_ids(shown: Visit) -> None:
     assert {name: count for name, count in zip(A1111_IDS, counts, strict=True) if count != 1} == {}
 
 
-def test_what_comes_later_says_so(shown: Visit) -> None:
+def test_describing_without_weights_or_picture_is_told_in_a_sentence(shown: Visit, file: Path) -> None:
     open_mode(shown, "img2img")
-    for button, name in (("interrogate", "CLIP"), ("deepbooru", "DeepBooru")):
+    shown.page.click("#deepbooru")
+    expect(toast(shown).first).to_contain_text("There is no picture to start from")
+    upload(shown, "img2img_image", file)
+    for button, name, size in (("interrogate", "BLIP", 990), ("deepbooru", "Deepbooru", 614)):
         shown.page.click(f"#{button}")
-        expect(toast(shown)).to_contain_text(f"Describing a picture with {name} comes in a later version")
+        told = toast(shown).filter(has_text=f"{name} has no weights here yet")
+        expect(told.first).to_contain_text(f"Fetch them on the Extras tab (about {size} MB")
+
+
+@pytest.fixture
+def deepbooru(server: Any) -> Iterator[None]:
+    network = server.data / "models" / "torch_deepdanbooru" / "model.pt"
+    small_deepbooru(network, ("cat_ears", "sky"))
+    options = f"{server.url}/sdapi/v1/options"
+    httpx.post(options, json={"interrogate_deepbooru_score_threshold": 0.0}).raise_for_status()
+    yield
+    httpx.post(options, json={"interrogate_deepbooru_score_threshold": 0.5}).raise_for_status()
+    network.unlink()
+
+
+def test_a_picture_is_described_into_the_prompt(shown: Visit, file: Path, deepbooru: None) -> None:
+    open_mode(shown, "img2img")
+    upload(shown, "img2img_image", file)
+    shown.page.fill(PROMPT, "before")
+    shown.page.click("#deepbooru")
+    expect(shown.page.locator(PROMPT)).to_have_value("cat ears, sky")
+    shown.page.locator("#img2img_copy_to_img2img").get_by_role("button", name="sketch", exact=True).click()
+    expect(shown.page.locator("#img2img_sketch").get_by_role("button", name="Undo")).to_be_enabled()
+    shown.page.fill(PROMPT, "before")
+    shown.page.click("#deepbooru")
+    expect(shown.page.locator(PROMPT)).to_have_value("cat ears, sky")
+
+
+def test_a_folder_is_described_into_text_files(shown: Visit, tmp_path: Path, deepbooru: None) -> None:
+    for name in ("one", "two"):
+        Image.new("RGB", (32, 32), "teal").save(tmp_path / f"{name}.png")
+    open_mode(shown, "batch")
+    shown.page.click("#img2img_batch_from_dir_tab-button")
+    shown.page.fill("#img2img_batch_input_dir textarea, #img2img_batch_input_dir input", str(tmp_path))
+    shown.page.click("#deepbooru")
+    expect(toast(shown).first).to_contain_text("2 of 2 pictures are described")
+    assert {name: (tmp_path / f"{name}.txt").read_text() for name in ("one", "two")} == {
+        "one": "cat ears, sky\n",
+        "two": "cat ears, sky\n",
+    }
 
 
 def test_the_loopback_script_makes_a_picture_a_loop(shown: Visit, file: Path) -> None:

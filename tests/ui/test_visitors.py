@@ -183,8 +183,17 @@ TAKERS = {
     ("txt2img_generate", "click"), ("txt2img_upscale", "click"), ("txt2img_judge_form", "click"),
     ("img2img_submit", "click"), ("img2img_judge_form", "click"), ("extras_generate", "click"),
     ("mov2mov_generate", "click"), ("mov2mov_stitch", "click"),
+    # a job's id, or what is wrong with the picture
+    ("txt2img_controlnet_preview_generate", "click"), ("img2img_controlnet_preview_generate", "click"),
+    # what a job says of the faces in pictures
+    *(
+        (f"{tab}_reactor_{button}", "click")
+        for tab in ("txt2img", "img2img")
+        for button in ("look", "model_build", "blend_build", "blend_check")
+    ),
     # a size in numbers
     ("img2img_update_resize_to", "click"), ("img2img_detected_size", "click"),
+    ("img2img_describe_clip", "click"), ("img2img_describe_deepdanbooru", "click"),
     # a text file's lines
     ("script_txt2img_prompts_from_file_or_textbox_file", "upload"),
     ("script_img2img_prompts_from_file_or_textbox_file", "upload"),

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, FastAPI
 
 from webui.api.capabilities import capabilities_router
 from webui.api.checkpoints import checkpoints_router
+from webui.api.describing import describing_router
 from webui.api.errors import ERRORS, add_error_handlers
 from webui.api.extra_networks import extra_networks_router
 from webui.api.extras import extras_router
@@ -42,6 +43,7 @@ def build_api(services: Services) -> FastAPI:
     protected: list[APIRouter] = [
         generation_router(services, waiters),
         extras_router(services, waiters),
+        describing_router(services, waiters),
         progress_router(services),
         options_router(services, waiters),
         checkpoints_router(services, waiters),

@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from webui.api.schema import SOFT_INPAINTING
-from webui.core.choices import Choices
+from webui.core.choices import Choices, Script
 from webui.core.params import Params, listed_group
 from webui.core.request import SoftInpainting
 from webui.core.values import ParamSpec
@@ -84,7 +84,7 @@ def script_infos(groups: Sequence[type[Params]], choices: Choices) -> Iterator[S
     yield ScriptInfo(name=SOFT_INPAINTING, is_alwayson=True, is_img2img=True, args=soft)
     for tab in TABS:
         for script in choices.scripts(tab):
-            args = [_argument(spec) for spec in script.params.specs()] if script.params else []
+            args = list(_script_arguments(script, tab))
             yield ScriptInfo(name=script.title.lower(), is_alwayson=False, is_img2img=tab == "img2img", args=args)
 
 
@@ -105,7 +105,14 @@ def _arguments(group: type[Params]) -> Iterator[ScriptArg]:
             yield _argument(known[name])
 
 
-def _argument(spec: ParamSpec) -> ScriptArg:
+def _script_arguments(script: Script, tab: str) -> Iterator[ScriptArg]:
+    for spec in script.params.specs() if script.params else ():
+        yield _argument(spec, script.choices_on(tab, spec.dotted) if script.choices_on else None)
+
+
+def _argument(spec: ParamSpec, offered: Sequence[str] | None = None) -> ScriptArg:
+    """offered: what it may be, where that isn't as declared."""
     low, high, step = spec.slider or (None, None, None)
-    choices = list(spec.choices) if isinstance(spec.choices, tuple) else None
+    declared = spec.choices if isinstance(spec.choices, tuple) else None
+    choices = list(offered) if offered is not None else list(declared) if declared is not None else None
     return ScriptArg(label=spec.label, value=spec.default, minimum=low, maximum=high, step=step, choices=choices)

@@ -10,26 +10,12 @@ from pydantic import BaseModel, Field
 from webui.api.errors import NotInThisVersion
 
 
-class InterrogateBody(BaseModel):
-    image: str = Field("", description="A picture in base64")
-    model: str = Field("clip", description="clip or deepdanbooru")
-
-
-class CaptionAnswer(BaseModel):
-    caption: str
-
-
 class TrainingAnswer(BaseModel):
     info: str = Field(description="What came of it")
 
 
 def unavailable_router() -> APIRouter:
     router = APIRouter(tags=["not in this version"])
-
-    @router.post("/sdapi/v1/interrogate", response_model=CaptionAnswer)
-    async def interrogate(body: InterrogateBody) -> NoReturn:
-        """Describe a picture; not in this version."""
-        raise NotInThisVersion("Pictures can't be described in this version: Easel has no captioning model yet.")
 
     async def create(body: dict[str, Any]) -> NoReturn:
         """Make an empty file to train; not in this version."""

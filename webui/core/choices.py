@@ -13,11 +13,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast, get_args
 
-from webui.core.errors import InvalidRequest, nearest
+from webui.core.errors import InvalidRequest, NotFound, nearest
+from webui.core.operations import CodeFormerRestoring, GFPGANRestoring, Upscaling
+from webui.core.packaged import FETCHABLE, Fetchable
 from webui.core.params import Params
 
 if TYPE_CHECKING:
     from webui.core.request import GenerationRequest, GenerationResult
+    from webui.core.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -143,10 +146,18 @@ class FaceRestorer:
 
 @dataclass(frozen=True)
 class Captioner:
-    """A way to describe a picture. function: import path of `(image, models) -> text`."""
+    """A way to describe a picture.
+
+    function: import path of `(image, captioner, models, settings) -> text`, see `ModelManager.borrow`. aliases: other
+    names, such as the API's. files: of its networks and lists, by what they are. missing: what to do about files that
+    aren't there, "" when all are.
+    """
 
     name: str
     function: str
+    aliases: tuple[str, ...] = ()
+    files: Mapping[str, Path] = field(default_factory=dict)
+    missing: str = ""
 
 
 @dataclass(frozen=True)
@@ -165,27 +176,43 @@ class ExtrasStep:
     """An operation of the Extras tab. Lower `order` comes first; ours are those of A1111: 1000 upscales.
 
     params: its parameters, which are a panel on the tab and fields of the API; None for one that has none of its own.
-    function: import path of `(image, values, context) -> image`, see `webui.pipeline.extras.StepContext`.
+    Where it has a field `enabled`, the panel is opened by it. function: import path of
+    `(image, values, context) -> image`, see `webui.pipeline.operations.StepContext`. legend: a sentence in its panel.
+    frames: whether it is done on the frames of videos, too. elem_ids: element ids of parameters on the tab, where they
+    have others than are made of the group's name. check: import path of `(values, choices)`, called when the job is
+    submitted, which raises what can't be done; "" for none.
     """
 
     name: str
     order: int
     params: type[Params] | None
     function: str
+    legend: str = ""
+    frames: bool = True
+    elem_ids: Mapping[str, str] = field(default_factory=dict)
+    check: str = ""
 
 
 @dataclass(frozen=True)
 class Axis:
     """A parameter that a plot of many pictures can vary.
 
-    apply: (request, value) -> the request with it. choices: the values to offer, asked when shown; None for free
-    ones. cost: of a change from one picture to the next, 0..1; the dearest axis changes least often.
+    apply: (request, value) -> the request with it; raises InvalidRequest or NotFound for a value that can't be.
+    choices: the values to offer, asked when shown; None for free ones.
+    cost: of a change from one picture to the next, 0..1; the dearest axis changes least often.
+    type: of the values, bool, int, float or str; numbers may be written as ranges.
+    prepare: (all values) -> what `apply` takes of each, for an axis whose values depend on each other.
+    words: what a legend says of such a value; None for "label: value". tabs: where it is offered.
     """
 
     label: str
     apply: Callable[[GenerationRequest, Any], GenerationRequest]
     choices: Callable[[], Sequence[str]] | None = None
     cost: float = 0.0
+    type: type[bool] | type[int] | type[float] | type[str] = str
+    prepare: Callable[[Sequence[Any]], Sequence[Any]] | None = None
+    words: Callable[[Any], str] | None = None
+    tabs: Sequence[Literal["txt2img", "img2img"]] = ("txt2img", "img2img")
 
     @property
     def name(self) -> str:
@@ -197,21 +224,25 @@ class Script:
     """What makes many requests of one, within one job; chosen in the dropdown "Script" and by the API's `script_name`.
 
     It has either `expand` or `run`. Torch is imported inside them.
-    expand: (request) -> the requests, called when the job is submitted, so that mistakes are answered at once. A seed
-        that it leaves at -1 is drawn for each of them; they wait in the queue as they are.
+    expand: (request, settings) -> the requests, called when the job is submitted, so that mistakes are answered at
+        once. A seed that it leaves at -1 is drawn for each of them; they wait in the queue as they are.
+        settings: those of the job, with the request's own.
     combine: (request, results, job) -> the one result of all that could be made; `joined(results)` where it is None.
+        The results are in the order of the requests: without pictures where one failed, fewer when the job was stopped.
     run: (request, job) -> the result, in the worker, where a request depends on the pictures before it; the request's
         seed is drawn. `job.generate(request)` makes pictures.
     params: its parameters, `request.extension(params)`. tabs: where it is offered.
+    choices_on: (tab, parameter) -> what the parameter may be there, where the tabs differ; None for as it is declared.
     build: lays its panel out by hand, called with a `webui.ui.panels.GroupPanel`; None for a generated one.
     """
 
     title: str
-    expand: Callable[[GenerationRequest], Sequence[GenerationRequest]] | None = None
+    expand: Callable[[GenerationRequest, Settings], Iterable[GenerationRequest]] | None = None
     combine: Callable[[GenerationRequest, Sequence[GenerationResult], Any], GenerationResult] | None = None
     run: Callable[[GenerationRequest, Any], GenerationResult] | None = None
     params: type[Params] | None = None
     tabs: Sequence[Literal["txt2img", "img2img"]] = ("txt2img", "img2img")
+    choices_on: Callable[[str, str], Sequence[str] | None] | None = None
     build: Callable[[Any], None] | None = None
 
     def __post_init__(self) -> None:
@@ -236,6 +267,7 @@ _SCHEDULES = "webui.diffusion.schedules:"
 CFGPP = 1 / 12.5
 """CFG++ takes a scale of 0 to 1: the slider's 12.5 is its 1."""
 _UPSCALING = "webui.pipeline.upscaling:"
+_OPERATIONS, _CHECKS = "webui.pipeline.operations:", "webui.planning.extras:"
 
 SAMPLERS: tuple[Sampler, ...] = (
     Sampler("DPM++ 2M", _SAMPLERS + "dpmpp_2m", ("k_dpmpp_2m",), "karras"),
@@ -401,16 +433,26 @@ UPSCALERS: tuple[Upscaler, ...] = (
 )
 NO_UPSCALER = UPSCALERS[0]
 EXTRAS_STEPS = (
-    ExtrasStep("Upscale", 1000, None, "webui.pipeline.extras:upscale_step"),
-    ExtrasStep("GFPGAN", 2000, None, "webui.pipeline.extras:gfpgan_step"),
-    ExtrasStep("CodeFormer", 3000, None, "webui.pipeline.extras:codeformer_step"),
+    ExtrasStep("Upscale", 1000, Upscaling, _OPERATIONS + "upscale_step", check=_CHECKS + "check_upscalers"),
+    ExtrasStep("GFPGAN", 2000, GFPGANRestoring, _OPERATIONS + "gfpgan_step", check=_CHECKS + "check_gfpgan"),
+    ExtrasStep(
+        "CodeFormer",
+        3000,
+        CodeFormerRestoring,
+        _OPERATIONS + "codeformer_step",
+        check=_CHECKS + "check_codeformer",
+    ),
 )
 SAME_CHECKPOINT, SAME_SAMPLER, SAME_SCHEDULER = "Use same checkpoint", "Use same sampler", "Use same scheduler"
 
 
-Choice: TypeAlias = Sampler | Scheduler | Upscaler | FaceRestorer | Captioner | NetworkKind | ExtrasStep | Axis | Script
+Choice: TypeAlias = (
+    Sampler | Scheduler | Upscaler | FaceRestorer | Captioner | NetworkKind | ExtrasStep | Axis | Script | Fetchable
+)
 KINDS: tuple[type[Any], ...] = get_args(Choice)
-C = TypeVar("C", Sampler, Scheduler, Upscaler, FaceRestorer, Captioner, NetworkKind, ExtrasStep, Axis, Script)
+C = TypeVar(
+    "C", Sampler, Scheduler, Upscaler, FaceRestorer, Captioner, NetworkKind, ExtrasStep, Axis, Script, Fetchable
+)
 
 
 class Choices:
@@ -420,7 +462,7 @@ class Choices:
 
     def __init__(self) -> None:
         self._sources: dict[type[Any], list[Callable[[], Iterable[Any]]]] = {kind: [] for kind in KINDS}
-        for own in (SAMPLERS, SCHEDULERS, UPSCALERS, EXTRAS_STEPS):
+        for own in (SAMPLERS, SCHEDULERS, UPSCALERS, EXTRAS_STEPS, FETCHABLE):
             self.add(*own)
 
     def add(self, *items: Choice) -> None:
@@ -500,6 +542,23 @@ class Choices:
         if found.missing:
             raise InvalidRequest(found.missing)
         return found
+
+    def find_captioner(self, name: str) -> Captioner:
+        """Raises: NotFound for an unknown one, InvalidRequest for one of which files are missing, with what to do."""
+        found = self._find(name, Captioner)
+        if found is None:
+            close = nearest(name[:100], self.names(Captioner))
+            raise NotFound(f'Nothing that describes pictures is called "{name[:100]}"{close}.')
+        if found.missing:
+            raise InvalidRequest(found.missing)
+        return found
+
+    def extras_steps(self, first: Sequence[str] = ()) -> tuple[ExtrasStep, ...]:
+        """The operations in the order in which they are done. first: names of those that come before all others."""
+        places = {name: place for place, name in enumerate(first)}
+        return tuple(
+            sorted(self.all(ExtrasStep), key=lambda step: (places.get(step.name, len(places)), step.order, step.name))
+        )
 
     def find_hires_upscaler(self, name: str) -> str:
         """What comes between two passes, spelt as in the list. Raises: InvalidRequest naming the closest."""

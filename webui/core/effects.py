@@ -13,25 +13,14 @@ from typing import Any, Final
 from webui.core.settings import Settings
 
 _REASONS: Final[Mapping[str, str]] = {
-    "networks beside the checkpoint stay until their memory is wanted": "face_restoration_unload",
-    "the page leaves the factor as it is": "set_scale_by_when_changing_upscaler",
     "the upscaler LDSR isn't in this version": "ldsr_steps ldsr_cached",
     "upscalers aren't compiled in this version": "SWIN_torch_compile",
-    "enlarged pictures aren't kept from one job to the next": "upscaling_max_images_in_cache",
     "the page shows the progress of upscaling, the console none": "enable_upscale_progressbar",
-    "the operations of Extras are done there alone, in A1111's order": """
-        postprocessing_enable_in_main_ui postprocessing_disable_in_extras postprocessing_operation_order""",
     "there is no training in this version": """
         unload_models_when_training pin_memory save_optimizer_state save_training_settings_to_txt
         dataset_filename_word_regex dataset_filename_join_string training_image_repeats_per_epoch
         training_write_csv_every training_xattention_optimizations training_enable_tensorboard
         training_tensorboard_save_images training_tensorboard_flush_every""",
-    "pictures can't be described in this version": """
-        postprocessing_existing_caption_action
-        interrogate_keep_models_in_memory interrogate_return_ranks interrogate_clip_num_beams
-        interrogate_clip_min_length interrogate_clip_max_length interrogate_clip_dict_limit
-        interrogate_clip_skip_categories interrogate_deepbooru_score_threshold deepbooru_sort_alpha
-        deepbooru_use_spaces deepbooru_escape deepbooru_filter_tags""",
     "there is no Hypertile in this version": """
         hypertile_enable_unet hypertile_enable_unet_secondpass hypertile_max_depth_unet hypertile_max_tile_unet
         hypertile_swap_size_unet hypertile_enable_vae hypertile_max_depth_vae hypertile_max_tile_vae
@@ -41,8 +30,6 @@ _REASONS: Final[Mapping[str, str]] = {
         profiling_filename""",
     "no pictures are fetched from addresses in this version": """
         api_enable_requests api_forbid_local_requests api_useragent""",
-    "X/Y/Z plots, whose labels it is about, aren't in this version": """
-        grid_text_active_color grid_text_inactive_color font""",
     "a grid is only made of several pictures": "grid_only_if_multiple",
     "saved pictures aren't put into archives in this version": "grid_zip_filename_pattern",
     "the Save button uses one folder": "use_save_to_dirs_for_ui",

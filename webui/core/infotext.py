@@ -26,6 +26,7 @@ OTHER_KEYS = ("Hypernet", "First pass size-1", "TI hashes", "Lora hashes", "Scri
 NEGATIVE = "Negative prompt:"
 MIN_FIELDS = 3
 
+_LAST_ONES = re.compile(r'(?:, (?:Version|User): (?:"(?:\\.|[^\\"])+"|[^,\n]*))*\Z')
 _FIRST_FIELD = re.compile(r"\s*Steps: *\d+ *,")
 _SURE = frozenset(["Steps", "Sampler", "CFG scale", "Seed", "Size", "Model hash", "Model", "Schedule type", "Version"])
 """Keys of which every line of fields has some."""
@@ -97,6 +98,13 @@ def line(fields: Mapping[str, object]) -> str:
     """The fields as `key: value, ...`, as `render` writes them."""
     pairs = (key if value == key else f"{key}: {quote(value)}" for key, value in fields.items() if value is not None)
     return ", ".join(pairs)
+
+
+def with_fields(text: str, fields: Mapping[str, object]) -> str:
+    """A picture's text with further fields, before those of LAST_FIELDS."""
+    match = _LAST_ONES.search(text)
+    assert match is not None, "the pattern matches any end"
+    return f"{text[: match.start()]}, {line(fields)}{match.group()}" if text and fields else text
 
 
 def fields_in(text: str) -> dict[str, str]:

@@ -38,6 +38,7 @@ class Paths:
     params_txt: Path
     model_folders: Path
     cache: Path
+    categories: Path
     log: Path
     tmp: Path
     jobs: Path
@@ -67,6 +68,7 @@ class Paths:
             params_txt=data / "params.txt",
             model_folders=data / "model-folders.txt",
             cache=data / "cache",
+            categories=data / "interrogate",
             log=data / "log",
             tmp=data / "tmp",
             jobs=data / "jobs",

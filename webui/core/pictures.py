@@ -1,7 +1,8 @@
 """Pictures as bytes, with the infotext where A1111 keeps it.
 
 PNG: text chunk `parameters`. JPEG, WebP, AVIF: EXIF UserComment. GIF: the comment. Further texts are chunks of a PNG
-too; JPEG, WebP and AVIF have them as JSON in the EXIF MakerNote, GIF has none.
+too; JPEG, WebP and AVIF have them as JSON in the EXIF MakerNote, GIF has none. One of them, `DIGITAL_SOURCE_TYPE`, is
+written where other programs look for it: into an XMP packet.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from webui.core.errors import InvalidRequest
 from webui.core.infotext import render
 from webui.core.memory import require_room
 from webui.core.png_chunks import SIGNATURE, texts_of, without_bulk
+from webui.core.results import COMPOSITE, GENERATED
 
 PictureFormat = Literal["png", "jpg", "webp", "avif", "gif"]
 PICTURE_FORMATS: tuple[PictureFormat, ...] = get_args(PictureFormat)
@@ -38,6 +40,8 @@ READABLE = (
 need one (WMF, HDF5), or whose size it tells only once they are decoded (ICNS)."""
 
 PARAMETERS = "parameters"
+DIGITAL_SOURCE_TYPE = "DigitalSourceType"
+"""The text that tells how a picture came about: a word of IPTC's vocabulary."""
 LONGEST_JPEG_EXIF = 65_533
 
 _EXIF_IFD, _USER_COMMENT, _MAKER_NOTE, _UNDEFINED, _LONG = 0x8769, 0x9286, 0x927C, 7, 4
@@ -45,6 +49,13 @@ _ORIENTATION, _LYING = 0x0112, range(5, 9)
 _NOTE_MARK = b"Easel\0"
 _XMP_KEY = "XML:com.adobe.xmp"
 _XMP_COMMENT = "{http://ns.adobe.com/exif/1.0/}UserComment"
+_IPTC = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
+_SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
+_XMP = f"""<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="{_IPTC}"
+ Iptc4xmpExt:DigitalSourceType="{_SOURCE_TYPES}%s"/></rdf:RDF></x:xmpmeta>
+<?xpacket end="w"?>"""
 _PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
 
 
@@ -64,25 +75,37 @@ def encode_image(
     A JPEG has room for about 32 000 characters: what is longer is left out, the further texts first.
     """
     file = io.BytesIO()
+    extra = dict(extra or {})
+    xmp = source_type_xmp(extra.pop(DIGITAL_SOURCE_TYPE, ""))
     if format == "png":
         chunks = PngImagePlugin.PngInfo()
-        for key, text in {**(extra or {}), **({PARAMETERS: infotext} if infotext else {})}.items():
+        for key, text in {**extra, **({PARAMETERS: infotext} if infotext else {})}.items():
             chunks.add_text(key, _encodable(text))
+        if xmp:
+            chunks.add_itxt(_XMP_KEY, xmp.decode())
         picture = image if image.mode in _PNG_MODES else image.convert("RGB")
         picture.save(file, "PNG", pnginfo=chunks, compress_level=compress_level)
         return file.getvalue()
     if format == "gif":
         _opaque(image).save(file, "GIF", comment=_encodable(infotext or "").encode())
         return file.getvalue()
-    exif = text_exif(infotext or "", extra or {})
+    exif = text_exif(infotext or "", extra)
     if format == "jpg":
         fitting = (block for block in (exif, text_exif(infotext or "", {})) if len(block) <= LONGEST_JPEG_EXIF)
-        _opaque(image).save(file, "JPEG", quality=quality, exif=next(fitting, b""))
+        _opaque(image).save(file, "JPEG", quality=quality, exif=next(fitting, b""), xmp=xmp)
     elif format == "webp":
-        _opaque(image).save(file, "WEBP", quality=quality, lossless=lossless, exif=exif)
+        _opaque(image).save(file, "WEBP", quality=quality, lossless=lossless, exif=exif, xmp=xmp)
     else:
-        _opaque(image).save(file, "AVIF", quality=quality, exif=exif)
+        _opaque(image).save(file, "AVIF", quality=quality, exif=exif, xmp=xmp)
     return file.getvalue()
+
+
+def source_type_xmp(word: str) -> bytes:
+    """The XMP packet that tells this digital source type, b"" for none or an unknown one.
+
+    Source: IPTC Photo Metadata Standard, Digital Source Type; XMP specification, part 1.
+    """
+    return (_XMP % word).encode() if word in (GENERATED, COMPOSITE) else b""
 
 
 def format_for(wanted: str, size: tuple[int, int]) -> PictureFormat:
@@ -111,6 +134,8 @@ def read_infotext(picture: bytes) -> tuple[str | None, dict[str, str]]:
     if image.format == "PNG":
         items, block = texts_of(data)
         exif, xmp = block or exif, items.get(_XMP_KEY)
+        if _source_type(xmp):
+            del items[_XMP_KEY]  # ours, which tells nothing else
     elif image.format == "TIFF":
         exif = _tiff_exif(image)
     infotext = items.pop(PARAMETERS, None)
@@ -122,6 +147,9 @@ def read_infotext(picture: bytes) -> tuple[str | None, dict[str, str]]:
         infotext = _text(image.info["comment"])
     elif infotext is None:
         infotext = _xmp_comment(xmp)
+    source_type = _source_type(xmp)
+    if source_type:
+        items[DIGITAL_SOURCE_TYPE] = source_type
     if items.get("Software") == "NovelAI":
         infotext = _novelai_infotext(image, items) or infotext
     return infotext or None, items
@@ -225,6 +253,15 @@ def plain(image: Image.Image) -> Image.Image:
     for key in ("transparency", "icc_profile"):
         image.info.pop(key, None)
     return image
+
+
+def flattened(image: Image.Image, background: str) -> Image.Image:
+    """An RGB picture; what is transparent shows the background, such as "#ffffff"."""
+    if image.mode != "RGBA":
+        return image.convert("RGB")
+    opaque = Image.new("RGBA", image.size, background)
+    opaque.paste(image, mask=image)
+    return opaque.convert("RGB")
 
 
 def _as_grey(image: Image.Image) -> Image.Image:
@@ -352,6 +389,13 @@ def _xmp_comment(xmp: object) -> str | None:
         if node.tag == _XMP_COMMENT:
             return next((part.strip() for part in node.itertext() if part.strip()), None)
     return None
+
+
+def _source_type(xmp: object) -> str:
+    """The digital source type that one of our own packets tells, "" for any other packet."""
+    text = xmp if isinstance(xmp, str) else _text(xmp) if isinstance(xmp, bytes) else ""
+    plain = text.strip("\0\ufeff \n")
+    return next((word for word in (GENERATED, COMPOSITE) if plain == source_type_xmp(word).decode()), "")
 
 
 def _further_texts(note: object) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -10,6 +11,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Role: TypeAlias = Literal["picture", "grid", "mask", "control map", "video", "sound", "text"]
+GENERATED, COMPOSITE = "trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmicMedia"
+"""IPTC's words for how a picture came about: made by a network, or put together of such parts and others."""
 TRANSIENT = "transient"
 """Metadata of a dataclass's field that is not kept with the job: it comes back at its default."""
 SHOWN_AS_PICTURE: tuple[Role, ...] = ("picture", "grid", "mask", "control map")
@@ -24,6 +27,8 @@ class Picture:
     mask: L, where the original is hidden; painted: what was painted there, in its place. Both None without a mask.
     uncorrected: the picture before colour correction, when there was any.
     complete: no interruption or skip cut it short.
+    fields: entries of this picture's own text, beside those of the whole job.
+    source_type: how it came about, in the file's metadata, see `webui.core.pictures.DIGITAL_SOURCE_TYPE`.
     """
 
     image: Image
@@ -33,6 +38,8 @@ class Picture:
     painted: Image | None = None
     uncorrected: Image | None = None
     complete: bool = True
+    fields: Mapping[str, object] = field(default_factory=dict)
+    source_type: str = GENERATED
 
 
 @dataclass(frozen=True)

@@ -21,17 +21,29 @@ from webui.core.choices import (
     Script,
     Upscaler,
 )
-from webui.core.errors import BadModelFile, InvalidRequest, NotFound, NotSaved, WebuiError, not_saved
+from webui.core.errors import BadModelFile, InvalidRequest, NotFound, NotSaved, Refused, WebuiError, not_saved
 from webui.core.files import atomic_file
-from webui.core.grids import Legend, make_grid, with_legends
+from webui.core.grids import Legend, LegendLook, Tiling, grid_rows, make_grid, with_legends
 from webui.core.hooks import DenoiserHook, Residuals, Row, Step
+from webui.core.infotext import with_fields
 from webui.core.joining import joined
+from webui.core.packaged import Fetchable, HubFile, Package, PackagedWeights
 from webui.core.params import Params, group_list, param, picture, title_of
-from webui.core.pictures import decoded_picture, encode_image
-from webui.core.request import FromImage, GenerationRequest, GenerationResult, Inpaint, Variation, drawn
-from webui.core.results import Picture, ResultFile
+from webui.core.pictures import decoded_picture, encode_image, flattened
+from webui.core.request import (
+    MAX_PICTURES,
+    FromImage,
+    GenerationRequest,
+    GenerationResult,
+    Inpaint,
+    Refiner,
+    Variation,
+    drawn,
+)
+from webui.core.results import COMPOSITE, Picture, ResultFile
 from webui.core.settings import Section, Setting
 from webui.extensions.easel import Easel
+from webui.extensions.faces import enlarge_picture, find_faces, missing_detector, restore_faces
 from webui.extensions.hookspecs import hookimpl
 from webui.extensions.page import Assets, Panel, Tab
 from webui.extensions.pictures import fit_picture
@@ -43,6 +55,8 @@ if TYPE_CHECKING:
     from webui import video
 
 __all__ = [
+    "COMPOSITE",
+    "MAX_PICTURES",
     "Assets",
     "Axis",
     "BadModelFile",
@@ -52,23 +66,30 @@ __all__ = [
     "Easel",
     "ExtrasStep",
     "FaceRestorer",
+    "Fetchable",
     "FileCatalog",
     "FromImage",
     "GenerationRequest",
     "GenerationResult",
     "HashedCatalog",
+    "HubFile",
     "Inpaint",
     "InvalidRequest",
     "JobContext",
     "JobKind",
     "Legend",
+    "LegendLook",
     "ModelFile",
     "NetworkKind",
     "NotFound",
     "NotSaved",
+    "Package",
+    "PackagedWeights",
     "Panel",
     "Params",
     "Picture",
+    "Refiner",
+    "Refused",
     "Residuals",
     "ResultFile",
     "Row",
@@ -79,6 +100,7 @@ __all__ = [
     "Setting",
     "Step",
     "Tab",
+    "Tiling",
     "Upscaler",
     "Variation",
     "WebuiError",
@@ -87,17 +109,24 @@ __all__ = [
     "drawn",
     "decode_file",
     "encode_image",
+    "enlarge_picture",
+    "find_faces",
     "fit_picture",
+    "flattened",
+    "grid_rows",
     "group_list",
     "hookimpl",
     "joined",
     "make_grid",
+    "missing_detector",
     "not_saved",
     "param",
     "picture",
     "read_weights",
+    "restore_faces",
     "title_of",
     "video",
+    "with_fields",
     "with_legends",
 ]
 

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from webui.catalog.checkpoints import CheckpointCatalog
 from webui.catalog.hashes import HashCache
 from webui.catalog.networks import Networks
 from webui.catalog.short_hashes import HashedCatalog
 from webui.catalog.vaes import VaeCatalog
-from webui.core.choices import Choices, load_function
+from webui.core.choices import Choices
 from webui.core.layouts import folders_of, kind_of
 from webui.core.params import Params
 from webui.core.paths import Paths
 from webui.core.settings import Setting, SettingsStore
 from webui.jobs.runner import JobRunner
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-    from webui.jobs.context import JobContext
 
 
 @dataclass(frozen=True)
@@ -40,9 +36,10 @@ class Easel:
 
     choices: everything that can be chosen by name, such as `choices.all(Axis)`; ask whenever it is shown.
     choices_of: what a setting may be now; empty when anything goes.
+    folder_of: the folder that a visitor names, below the data folder unless absolute; raises Refused for one that they
+        may not use, InvalidRequest.
     hashes: what is known of files' hashes. model_roots: further folders with models, as `folders_of` takes them.
     models: who loads checkpoints; only while a job runs, in its thread, else None.
-    fetch: `fetch(url, target, job)` brings a model file that a user asked for, see `webui.services.fetching.Fetcher`.
     groups: the parameters of every extension, for one that builds on another, see `group`.
     """
 
@@ -52,11 +49,14 @@ class Easel:
     catalogs: Catalogs
     choices: Choices
     choices_of: Callable[[Setting], Sequence[str]]
+    folder_of: Callable[[str], Path]
     hashes: HashCache
     model_roots: Sequence[str | Path] = ()
     models: Any = None
-    fetch: Callable[..., Path] | None = None
     groups: tuple[type[Params], ...] = ()
+
+    _made: dict[Hashable, HashedCatalog] = field(default_factory=dict, repr=False, compare=False)
+    _making: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def group(self, name: str) -> type[Params] | None:
         """The parameters of another extension by their class's name; None where it isn't there.
@@ -65,22 +65,19 @@ class Easel:
         """
         return next((group for group in self.groups if group.__name__ == name), None)
 
-    def enlarge(self, image: Image, upscaler: str, scale: float, job: JobContext) -> Image:
-        """A picture enlarged by one of the upscalers on offer, within a job; the sides become multiples of 8 pixels.
-
-        Raises: InvalidRequest for one that isn't there or has no weights yet, with what to do.
-        """
-        found, settings = self.choices.find_upscaler(upscaler), self.settings.snapshot()
-        run = load_function("webui.pipeline.upscaling:enlarged")
-        return run(image, found, scale, settings, self.models, job)
-
-    def catalog(self, folder: str | Path, suffixes: Sequence[str]) -> HashedCatalog:
-        """The model files in an extension's own folder, which needn't be there yet; make it once and keep it.
+    def catalog(self, folder: str | Path, suffixes: Sequence[str], *, passed_over: Sequence[str] = ()) -> HashedCatalog:
+        """The model files in an extension's own folder, which needn't be there yet; the same one whenever it's asked.
 
         folder: in the models folder, such as "ControlNet", or anywhere by its whole path. One of a name that A1111 or
         ComfyUI have, too, is also looked for in the further folders of --extra-models-dir and model-folders.txt.
-        suffixes: lower-case, with the dot. `titles()` and `find(name)` are what a dropdown needs, `refresh()` its
-        button; `short_hash(file)` and `sha256(file)` tell files apart.
+        suffixes: lower-case, with the dot. passed_over: names of folders in it that aren't entered. `titles()` and
+        `find(name)` are what a dropdown needs, `refresh()` its button; `short_hash(file)` and `sha256(file)` tell files
+        apart.
         """
-        further = () if Path(folder).is_absolute() else folders_of(self.model_roots, kind_of(str(folder)))
-        return HashedCatalog((self.paths.models / folder, *further), suffixes, self.hashes)
+        key = (str(folder), tuple(suffixes), tuple(passed_over))
+        with self._making:
+            if key not in self._made:
+                further = () if Path(folder).is_absolute() else folders_of(self.model_roots, kind_of(str(folder)))
+                roots = (self.paths.models / folder, *further)
+                self._made[key] = HashedCatalog(roots, suffixes, self.hashes, passed_over=passed_over)
+            return self._made[key]

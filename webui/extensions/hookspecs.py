@@ -159,8 +159,21 @@ def postprocess_image(image: Image, plan: Any) -> Image | None:
 
 
 @hookspec
-def finish_batch(pictures: Sequence[Picture], this_pass: Any) -> Sequence[Picture] | None:
-    """A batch's pictures, after `postprocess_image`: return them changed, with more or fewer; None leaves them."""
+def revise_inputs(
+    pictures: Sequence[Image], plan: Any, models: Any, job: Any, report: Any, state: dict[str, Any], easel: Easel
+) -> Sequence[Image] | None:
+    """The pictures that img2img starts from, before they are brought to size: as many changed ones, or None.
+
+    models: as of a pass.
+    """
+
+
+@hookspec
+def finish_batch(pictures: Sequence[Picture], this_pass: Any, easel: Easel) -> Sequence[Picture] | None:
+    """A batch's pictures, after `postprocess_image`: return them changed, with more or fewer; None leaves them.
+
+    A picture's `fields` are told in its own text, its `source_type` in its file's metadata.
+    """
 
 
 @hookspec

@@ -266,11 +266,26 @@ class Host:
                 sample = sample if wrapped is None else wrapped
         return sample
 
+    def revise_inputs(
+        self, pictures: list[Image], plan: Any, models: Any, job: Any, report: Any, state: Any
+    ) -> list[Image]:
+        """The pictures that img2img starts from, after every extension had its turn."""
+        given = {"plan": plan, "models": models, "job": job, "report": report, "state": state, "easel": self._easel}
+        with self.naming_the_culprit():
+            for name, hook in self._hooks("revise_inputs"):
+                changed = hook(pictures=tuple(pictures), **given)
+                if changed is None:
+                    continue
+                if len(changed) != len(pictures):
+                    raise _failed(name, f"revise_inputs gave {len(changed)} pictures for {len(pictures)}")
+                pictures = list(changed)
+        return pictures
+
     def finish_batch(self, pictures: list[Picture], this_pass: Any) -> list[Picture]:
         """A batch's pictures after every extension had its turn."""
         with self.naming_the_culprit():
             for name, hook in self._hooks("finish_batch"):
-                changed = hook(pictures=tuple(pictures), this_pass=this_pass)
+                changed = hook(pictures=tuple(pictures), this_pass=this_pass, easel=self._easel)
                 if changed is None:
                     continue
                 for item in changed:

@@ -20,8 +20,8 @@ from webui.extensions.host import Extension, Host, State
 log = logging.getLogger(__name__)
 
 BUILT_IN = (
-    *("controlnet", "deforum", "live-preview", "loopback", "mov2mov", "prompt-matrix", "prompts-from-file"),
-    "seamless-tiling",
+    *("controlnet", "deforum", "live-preview", "loopback", "mov2mov", "outpainting-mk2", "poor-mans-outpainting"),
+    *("prompt-matrix", "prompts-from-file", "sd-upscale", "seamless-tiling"),
 )
 """Ours; they share the folder with whatever users drop into it."""
 LEGACY_SIGNS = ("scripts", "install.py", "preload.py", "javascript", "style.css", "localizations", "metadata.ini")

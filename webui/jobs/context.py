@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 from PIL.Image import Image
 from typing_extensions import Self
 
+from webui.core.errors import NoSpace, WebuiError
 from webui.core.request import GenerationRequest, GenerationResult
 from webui.core.settings import Settings
 from webui.jobs.progress import Preview, Progress
@@ -27,8 +28,20 @@ class Surroundings(Protocol):
         self, request: GenerationRequest, job: JobContext, settings: Settings | None = None
     ) -> GenerationResult: ...
     def save_grid(
-        self, image: Image, request: GenerationRequest, job: JobContext, settings: Settings | None, name: str
+        self,
+        image: Image,
+        request: GenerationRequest,
+        job: JobContext,
+        settings: Settings | None,
+        name: str,
+        infotext: str,
     ) -> GenerationResult: ...
+    def save_picture(
+        self, image: Image, request: GenerationRequest, job: JobContext, settings: Settings | None, infotext: str
+    ) -> GenerationResult: ...
+    def enlarge(
+        self, image: Image, upscaler: str, scale: float, job: JobContext, settings: Settings | None
+    ) -> Image: ...
     def save_state(self, job_id: str, state: bytes) -> None: ...
     def load_state(self, job_id: str) -> bytes | None: ...
     def let_others_pass(self, job_id: str) -> None: ...
@@ -79,10 +92,26 @@ class Alone:
         return result
 
     def save_grid(
-        self, image: Image, request: GenerationRequest, job: JobContext, settings: Settings | None, name: str
+        self,
+        image: Image,
+        request: GenerationRequest,
+        job: JobContext,
+        settings: Settings | None,
+        name: str,
+        infotext: str,
     ) -> GenerationResult:
-        result: GenerationResult = self._engine.save_grid(image, request, job, settings, name)
+        result: GenerationResult = self._engine.save_grid(image, request, job, settings, name, infotext)
         return result
+
+    def save_picture(
+        self, image: Image, request: GenerationRequest, job: JobContext, settings: Settings | None, infotext: str
+    ) -> GenerationResult:
+        result: GenerationResult = self._engine.save_picture(image, request, job, settings, infotext)
+        return result
+
+    def enlarge(self, image: Image, upscaler: str, scale: float, job: JobContext, settings: Settings | None) -> Image:
+        enlarged: Image = self._engine.enlarge(image, upscaler, scale, job, settings)
+        return enlarged
 
     def save_state(self, job_id: str, state: bytes) -> None:
         self._state = state
@@ -149,22 +178,51 @@ class JobContext:
             request = request.replace(save_samples=False, save_grid=False)
         return self._surroundings.generate(request, self, settings or self.settings)
 
-    def save_grid(self, image: Image, request: GenerationRequest, name: str = "grid") -> GenerationResult:
-        """A picture of many pictures, saved as settings and request say, with the text of the request's first one.
+    def save_grid(
+        self, image: Image, request: GenerationRequest, name: str = "grid", infotext: str = ""
+    ) -> GenerationResult:
+        """A picture of many pictures, saved as settings and request say.
 
         Returns: a result of it alone, without facts, to be `joined` with the others; without pictures where the setting
-        `return_grid` is off. name: the beginning of its file's name.
+        `return_grid` is off. name: the beginning of its file's name. infotext: its text, "" for that of the request's
+        first picture.
         """
-        return self._surroundings.save_grid(image, request, self, self.settings, name)
+        return self._surroundings.save_grid(image, request, self, self.settings, name, infotext)
+
+    def save_picture(self, image: Image, request: GenerationRequest, infotext: str) -> GenerationResult:
+        """A picture put together of others, saved as one of the request's, with that text.
+
+        Returns: a result of it alone, without facts.
+        """
+        return self._surroundings.save_picture(image, request, self, self.settings, infotext)
+
+    def enlarge(self, image: Image, upscaler: str, scale: float) -> Image:
+        """The picture at `scale` times its size by the upscaler of that name, each side a multiple of 8 pixels.
+
+        An interrupted job gets it by Lanczos. Raises: InvalidRequest for one that can't be used.
+        """
+        return self._surroundings.enlarge(image, upscaler, scale, self, self.settings)
 
     def spawn(self, requests: Iterable[GenerationRequest], *, save: bool = True) -> list[GenerationResult]:
-        """Make the pictures of many requests, one after the other; fewer when the job is told to stop."""
-        todo, made = list(requests), list[GenerationResult]()
+        """Make the pictures of many requests, one after the other; fewer when the job is told to stop.
+
+        One that fails loses none of the others: its result has no pictures, and a comment that says why.
+        Raises: WebuiError when all of them fail.
+        """
+        todo, made, failures = list(requests), list[GenerationResult](), list[WebuiError]()
         for request in todo:
             if made and (self.interrupted or self.stopping or made[-1].out_of_space):
                 break
-            made.append(self.child(1 / len(todo)).generate(request, save=save))
+            try:
+                made.append(self.child(1 / len(todo)).generate(request, save=save))
+            except NoSpace:
+                raise  # the queue rests then, and the job runs again
+            except WebuiError as error:
+                failures.append(error)
+                made.append(GenerationResult((), {}, (str(error),)))
             self.pause_point()
+        if failures and len(failures) == len(made):
+            raise failures[0]
         return made
 
     def save_state(self, state: Any) -> None:

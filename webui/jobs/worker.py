@@ -96,10 +96,27 @@ class Worker:
         return self._states.get(job_id) if self._disk is None else self._disk.store.load_state(job_id)
 
     def save_grid(
-        self, image: Image, request: GenerationRequest, job: JobContext, settings: Settings | None, name: str
+        self,
+        image: Image,
+        request: GenerationRequest,
+        job: JobContext,
+        settings: Settings | None,
+        name: str,
+        infotext: str,
     ) -> GenerationResult:
-        result: GenerationResult = self._engine.save_grid(image, request, job, settings, name)
+        result: GenerationResult = self._engine.save_grid(image, request, job, settings, name, infotext)
         return result
+
+    def save_picture(
+        self, image: Image, request: GenerationRequest, job: JobContext, settings: Settings | None, infotext: str
+    ) -> GenerationResult:
+        result: GenerationResult = self._engine.save_picture(image, request, job, settings, infotext)
+        _require_saved(result, job.progress.title)
+        return result
+
+    def enlarge(self, image: Image, upscaler: str, scale: float, job: JobContext, settings: Settings | None) -> Image:
+        enlarged: Image = self._engine.enlarge(image, upscaler, scale, job, settings)
+        return enlarged
 
     def let_others_pass(self, job_id: str) -> None:
         while (job := self._queue.take_short(job_id)) is not None:

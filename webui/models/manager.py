@@ -183,6 +183,20 @@ class ModelManager:
             finally:
                 borrowed.leases -= 1
 
+    def forget(self, *start: Hashable) -> int:
+        """Let go of what was borrowed under keys (tuples) that begin so and nobody uses. Returns: how many."""
+        with self._lock:
+            idle = [
+                key
+                for key, item in self._borrowed.items()
+                if isinstance(key, tuple) and key[: len(start)] == start and not item.leases
+            ]
+            for key in idle:
+                del self._borrowed[key]
+            if idle:
+                release_memory()
+            return len(idle)
+
     @contextmanager
     def workshop(self, checkpoint: Checkpoint, parts: Collection[str], dtype: torch.dtype) -> Iterator[LoadedModel]:
         """A private copy of a checkpoint to train; nobody else sees its weights, which are gone afterwards.

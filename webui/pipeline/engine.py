@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from PIL.Image import Image
@@ -25,8 +26,10 @@ from webui.models.manager import ModelManager
 from webui.models.vae_shelf import VaeShelf
 from webui.pipeline.infotext import image_infotext
 from webui.pipeline.networks import NetworkShelf
+from webui.pipeline.operations import EnlargedPictures
 from webui.pipeline.saving.provenance import provenance_at
 from webui.pipeline.saving.saver import Saver
+from webui.pipeline.upscaling import Enlarger, upscale
 from webui.planning.plan import GenerationPlan
 from webui.planning.planner import Planner
 from webui.planning.script import make_script_plan
@@ -67,7 +70,7 @@ class Parts(Protocol):
 class Engine:
     """The worker's own parts. `models` is the only one that knows what is loaded.
 
-    provenance: what every picture carries about this machine.
+    provenance: what every picture carries about this machine. enlarged: what upscalers made lately, for Extras.
     """
 
     flags: Flags
@@ -84,6 +87,7 @@ class Engine:
     vae_shelf: VaeShelf
     planner: Planner
     provenance: Provenance
+    enlarged: EnlargedPictures = field(default_factory=EnlargedPictures)
 
     def plan(self, request: GenerationRequest, settings: Settings | None = None) -> GenerationPlan:
         """A request that comes up within a job. settings: those of the job, else those of now.
@@ -104,14 +108,37 @@ class Engine:
         return produced(self, self.plan(request, settings), job)
 
     def save_grid(
-        self, image: Image, request: GenerationRequest, job: JobContext, settings: Settings | None, name: str
+        self,
+        image: Image,
+        request: GenerationRequest,
+        job: JobContext,
+        settings: Settings | None,
+        name: str,
+        infotext: str = "",
     ) -> GenerationResult:
         """See `JobContext.save_grid`. Raises: WebuiError."""
         plan, comments = self.plan(request, settings), list[str]()
         saver = Saver(plan, self.paths, job.progress.job_timestamp, self.provenance, comments.append)
-        grid = saver.grid(image, image_infotext(plan, 0, {}), save=request.save_grid, name=name)
+        text = infotext or image_infotext(plan, 0, {})
+        grid = saver.grid(image, text, save=request.save_grid, name=name)
         shown = (grid,) if plan.settings["return_grid"] else ()
         return GenerationResult(shown, {}, tuple(comments), unsaved=saver.keeper.unsaved)
+
+    def save_picture(
+        self, image: Image, request: GenerationRequest, job: JobContext, settings: Settings | None, infotext: str
+    ) -> GenerationResult:
+        """See `JobContext.save_picture`. Raises: WebuiError."""
+        plan, comments = self.plan(request, settings), list[str]()
+        saver = Saver(plan, self.paths, job.progress.job_timestamp, self.provenance, comments.append)
+        saved = saver.sample(image, 0, infotext, save=request.save_samples and plan.settings["samples_save"])
+        if saved.path is not None:
+            self.host.image_saved(Path(saved.path), image, plan)
+        return GenerationResult((saved,), {}, tuple(comments), unsaved=saver.keeper.unsaved)
+
+    def enlarge(self, image: Image, upscaler: str, scale: float, job: JobContext, settings: Settings | None) -> Image:
+        """See `JobContext.enlarge`. Raises: InvalidRequest."""
+        chosen = self.choices.find_upscaler(upscaler)
+        return upscale(image, Enlarger(chosen, settings or self.settings.snapshot(), self.models, job), scale)
 
     @contextmanager
     def prepared(self, checkpoint: Checkpoint, plan: GenerationPlan) -> Iterator[LoadedModel]:

@@ -1,33 +1,30 @@
-"""The job of the Extras tab: operations on finished pictures."""
+"""The job of the Extras tab: operations on finished pictures and videos."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from webui.catalog.face_restorers import CODEFORMER, GFPGAN
-from webui.core.choices import Choices, ExtrasStep, Upscaler, load_function
-from webui.core.errors import InvalidRequest, WebuiError
-from webui.core.extras import SCALE_TO, ExtrasRequest, PictureSource
+from webui.core.errors import WebuiError, not_saved
+from webui.core.extras import ExtrasRequest, PictureSource
+from webui.core.files import write_atomic
 from webui.core.infotext import render
-from webui.core.pictures import MIME, PARAMETERS, decoded_picture, read_infotext
+from webui.core.pictures import DIGITAL_SOURCE_TYPE, MIME, PARAMETERS, decoded_picture, read_infotext
 from webui.core.request import GenerationResult
-from webui.core.results import ResultFile
+from webui.core.results import COMPOSITE, ResultFile
 from webui.core.settings import Settings
-from webui.models.manager import ModelManager
 from webui.models.stopping import Stopped
+from webui.pipeline.describing import KIND as DESCRIBING
 from webui.pipeline.engine import Engine
-from webui.pipeline.faces import restore_faces
-from webui.pipeline.limits import require_room_for
+from webui.pipeline.extras_video import make_film
+from webui.pipeline.operations import StepContext, Worked, operate, target_of
 from webui.pipeline.saving.names import safe_part
-from webui.pipeline.saving.picture_files import Keeper, encoded
-from webui.pipeline.upscaling import Enlarger, upscale
+from webui.pipeline.saving.picture_files import Encoded, Keeper, encoded
 from webui.planning.extras import ExtrasPlan
 
 if TYPE_CHECKING:
@@ -35,59 +32,92 @@ if TYPE_CHECKING:
 
 POSTPROCESSING = "postprocessing"
 """The text that tells what was done; the picture's own infotext stays under "parameters"."""
+LONGEST_CAPTION = 1_000_000
+"""Bytes of a caption that is there already."""
 
 
 @dataclass(frozen=True)
-class StepContext:
-    """What every Extras step of a job shares.
+class Work:
+    """What a job works on all its pictures with. folder: where results go."""
 
-    models: see `ModelManager.borrow`. done: what was done to this picture, under infotext keys; steps add to it.
-    """
+    plan: ExtrasPlan
+    context: StepContext
+    folder: Path
+    keeper: Keeper
 
-    settings: Settings
-    choices: Choices
-    models: ModelManager
-    job: JobContext
-    done: dict[str, object] = field(default_factory=dict)
+    @property
+    def request(self) -> ExtrasRequest:
+        return self.plan.request
 
-    def enlarger(self, upscaler: Upscaler) -> Enlarger:
-        """The upscaler at work for this job; its tiles are the job's steps."""
-        return Enlarger(upscaler, self.settings, self.models, self.job, counts=True)
+    @property
+    def settings(self) -> Settings:
+        return self.plan.settings
+
+    def operated(self, image: Image.Image) -> list[Worked]:
+        """The picture after all operations, and those made of it. Raises: WebuiError, Stopped."""
+        steps = self.plan.steps_of(self.context.choices)
+        context = replace(self.context, target=target_of(steps, self.request, image))
+        return operate(image, steps, self.request.values_of, context)
+
+    def told_of(self, source: PictureSource) -> Work:
+        """The same, whose sentences name the picture."""
+        return replace(
+            self, context=replace(self.context, tell=lambda said: self.context.tell(f"{source.name}: {said}"))
+        )
 
 
 def run(engine: Engine, plan: ExtrasPlan, job: JobContext) -> GenerationResult:
-    """Every picture of the request, operated on and saved. One that can't be read among many is only reported.
+    """Every picture of the request, operated on and saved. One that can't be worked on among many is only reported.
 
     Raises: InvalidRequest for a single picture's faults.
     """
     started = time.monotonic()
     request, settings = plan.request, plan.settings
     folder = request.output or engine.paths.data / (settings["outdir_samples"] or settings["outdir_extras_samples"])
-    context = StepContext(settings, engine.choices, engine.models, job)
-    results: list[ResultFile] = []
-    comments = list(idle_wishes(request))
-    keeper = Keeper(settings, engine.paths.rescue, comments.append, _sources_in(folder, request))
+    comments = dict.fromkeys(idle_wishes(request))
+
+    def tell(sentence: str) -> None:
+        comments[sentence] = None
+
+    context = StepContext(settings, engine.choices, engine.models, job, tell, engine.enlarged, easel=engine.host.easel)
+    keeper = Keeper(settings, engine.paths.rescue, tell, _sources_in(folder, request))
+    work = Work(plan, context, folder, keeper)
+    images: list[ResultFile] = []
+    files: list[ResultFile] = []
     job.begin_passes(max(1, len(request.sources)))
-    for source in request.sources:
-        if job.interrupted or job.stopping or keeper.out_of_space:
-            break
-        job.text(source.name)
-        try:
-            results.append(_processed(source, request, context, folder, keeper))
-        except Stopped:
-            comments.append(f"{source.name} was left: the job was stopped in its middle.")
-        except WebuiError as error:
-            if len(request.sources) == 1:
-                raise
-            comments.append(f"{source.name}: {error}")
-        job.next_pass()
-    texts = [result.infotext for result in results]
-    info = {"infotexts": texts, "index_of_first_image": 0}
-    shown = tuple(results) if request.show else ()
+    try:
+        for source in request.sources:
+            if job.interrupted or job.stopping or keeper.out_of_space:
+                break
+            job.text(source.name)
+            try:
+                if source.is_video:
+                    files.append(make_film(source, work.told_of(source)))
+                else:
+                    images += _processed(source, work.told_of(source))
+            except Stopped:
+                tell(f"{source.name} was left: the job was stopped in its middle.")
+            except WebuiError as error:
+                if len(request.sources) == 1:
+                    raise
+                tell(f"{source.name}: {error}")
+            job.next_pass()
+    finally:
+        if not settings["interrogate_keep_models_in_memory"]:
+            engine.models.forget(DESCRIBING)
+    made = [*images, *files]
+    info = {"infotexts": [result.infotext for result in images], "index_of_first_image": 0}
     if request.save and not request.show:
-        saved = sum(result.path is not None for result in results)
-        comments.append(f"{saved} pictures are saved in {folder}.")
-    return GenerationResult(shown, info, tuple(comments), time.monotonic() - started, keeper.unsaved)
+        saved = sum(result.path is not None for result in made)
+        tell(f"{saved} {'pictures are' if saved != 1 else 'picture is'} saved in {folder}.")
+    return GenerationResult(
+        tuple(images) if request.show else (),
+        info,
+        tuple(comments),
+        time.monotonic() - started,
+        keeper.unsaved,
+        files=tuple(files) if request.show else (),
+    )
 
 
 def _sources_in(folder: Path, request: ExtrasRequest) -> set[Path]:
@@ -102,119 +132,87 @@ def idle_wishes(request: ExtrasRequest) -> Iterator[str]:
     if request.codeformer_weight > 0 and not request.codeformer_visibility:
         yield "The CodeFormer weight has no effect while CodeFormer's visibility is 0."
     if request.upscale_first:
-        yield "Upscaling first has no effect: it comes before restoring faces in any case, as in A1111."
+        yield "Upscaling first has no effect: setting postprocessing_operation_order tells the order, as in A1111."
     if request.upscaler_1 == "None" and request.upscaler_2 != "None":
         yield "Upscaler 2 has no effect without upscaler 1."
     elif request.upscaler_2 == "None" and request.upscaler_2_visibility > 0:
         yield "The visibility of upscaler 2 has no effect without an upscaler 2."
 
 
-def _processed(
-    source: PictureSource, request: ExtrasRequest, context: StepContext, folder: Path, keeper: Keeper
-) -> ResultFile:
-    """One picture. Raises: InvalidRequest when it can't be read, Stopped when the job was to end before its end."""
-    data, settings, done = _content(source), context.settings, context.done
+def _processed(source: PictureSource, work: Work) -> list[ResultFile]:
+    """One picture, and what was made of it.
+
+    Raises: InvalidRequest when it can't be read, Stopped when the job was to end before its end.
+    """
+    data = source.read()
     infotext, items = read_infotext(data)
-    done.clear()
     image = decoded_picture(data, source.name).convert("RGB")
-    for step in sorted(context.choices.all(ExtrasStep), key=lambda step: step.order):
-        values = request if step.params is None else request.extension(step.params)
-        image = load_function(step.function)(image, values, context)
-    said = render("", "", done)
-    picture = encoded(image, _texts(infotext, items, said), settings)
-    path = None
-    if request.save:
-        suffix = f"-{request.upscaler_1}" if settings["use_upscaler_name_as_suffix"] and done else ""
-        named = request.keep_names and settings["use_original_name_batch"]
-        stem = safe_part(Path(source.name).stem + suffix) if named else safe_part(suffix)
-        path = keeper.write(lambda: folder, stem, picture, numbered=not (named and stem))
-    return ResultFile(picture.data, MIME[picture.format], said, image.width, image.height, str(path) if path else None)
+    results: list[ResultFile] = []
+    taken: set[str] = set()
+    for made in work.operated(image):
+        said = render("", "", made.done)
+        texts = _texts(infotext, items, said)
+        if made.composite:
+            texts[DIGITAL_SOURCE_TYPE] = COMPOSITE
+        picture = encoded(made.image, texts, work.settings)
+        path = None
+        if work.request.save:
+            path = _saved(source, made, work, picture, _suffix(made, taken))
+        if made.caption:
+            work.context.tell(f"described as {_kept_caption(source, made.caption, path, work)}")
+        size = made.image.size
+        results.append(ResultFile(picture.data, MIME[picture.format], said, *size, str(path) if path else None))
+    return results
 
 
-def upscale_step(image: Image.Image, request: ExtrasRequest, context: StepContext) -> Image.Image:
-    """The picture at the size asked for; as it is without an upscaler.
+def _saved(source: PictureSource, made: Worked, work: Work, picture: Encoded, suffix: str) -> Path | None:
+    settings = work.settings
+    if settings["use_upscaler_name_as_suffix"] and made.done.get("Postprocess upscaler"):
+        suffix = f"-{made.done['Postprocess upscaler']}{suffix}"
+    named = work.request.keep_names and settings["use_original_name_batch"]
+    stem = safe_part(Path(source.name).stem if named else "")
+    return work.keeper.write(
+        lambda: work.folder, stem, picture, numbered=not (named and stem), suffix=safe_part(suffix)
+    )
 
-    Raises: InvalidRequest when the result would have more pixels than setting img_max_size_mp allows.
+
+def _suffix(made: Worked, taken: set[str]) -> str:
+    """What the file's name ends in: the tags, and a number where another picture of the same source has the same."""
+    plain = "".join(f"-{tag}" for tag in made.tags)
+    numbered = (f"{plain}-{number}" if number else plain for number in range(len(taken) + 1))
+    found = next(suffix for suffix in numbered if suffix not in taken)
+    taken.add(found)
+    return found
+
+
+def _kept_caption(source: PictureSource, caption: str, path: Path | None, work: Work) -> str:
+    """What the picture is described as, written beside it where it is saved.
+
+    Setting postprocessing_existing_caption_action says what becomes of a caption that is there already, beside the
+    result or beside the source: it goes before ("Prepend") or after ("Append") the new one, as A1111 has it.
     """
-    first = context.choices.find_upscaler(request.upscaler_1)
-    second = context.choices.find_upscaler(request.upscaler_2)
-    done, most_megapixels = context.done, context.settings["img_max_size_mp"]
-    if first.function is None:
-        return image
-    width, height, crop = request.width, request.height, False
-    if request.resize_mode == SCALE_TO:
-        scale = max(width / image.width, height / image.height)
-        done["Postprocess upscale to"] = f"{width}x{height}"
-        crop = request.crop
-    else:
-        scale = request.scale
-        done["Postprocess upscale by"] = scale
-        if 0 < request.max_side < max(image.size) * scale:
-            scale = request.max_side / max(image.size)
-            done["Max side length"] = request.max_side
-    megapixels = image.width * image.height * scale * scale / 1e6
-    if megapixels > most_megapixels:
-        side = f"{math.floor(image.width * scale)}x{math.floor(image.height * scale)}"
-        raise InvalidRequest(
-            f"The picture would be {side}, {megapixels:.0f} megapixels; setting img_max_size_mp allows "
-            f"{most_megapixels:g}. Choose a smaller size."
-        )
-    require_room_for(math.ceil(image.width * scale), math.ceil(image.height * scale))
-    result = upscale(image, context.enlarger(first), scale)
-    if second.function is not None and request.upscaler_2_visibility > 0:
-        other = upscale(image, context.enlarger(second), scale)
-        result = Image.blend(result, other, request.upscaler_2_visibility)
-    if crop:
-        result = centred(result, width, height)
-        done["Postprocess crop to"] = f"{width}x{height}"
-    done["Postprocess upscaler"] = first.name
-    if second.function is not None and request.upscaler_2_visibility > 0:
-        done["Postprocess upscaler 2"] = second.name
-    return result
-
-
-def gfpgan_step(image: Image.Image, request: ExtrasRequest, context: StepContext) -> Image.Image:
-    """The picture with its faces restored by GFPGAN, as far as that is to be seen.
-
-    Raises: as `Choices.find_face_restorer`.
-    """
-    visibility = request.gfpgan_visibility
-    if visibility:
-        context.done["GFPGAN visibility"] = round(visibility, 3)
-    return _restored(image, GFPGAN, visibility, 0.0, context)
-
-
-def codeformer_step(image: Image.Image, request: ExtrasRequest, context: StepContext) -> Image.Image:
-    """As `gfpgan_step`, by CodeFormer."""
-    visibility, weight = request.codeformer_visibility, request.codeformer_weight
-    if visibility:
-        context.done["CodeFormer visibility"] = round(visibility, 3)
-        context.done["CodeFormer weight"] = round(weight, 3)
-    return _restored(image, CODEFORMER, visibility, weight, context)
-
-
-def _restored(image: Image.Image, name: str, visibility: float, weight: float, context: StepContext) -> Image.Image:
-    if not visibility:
-        return image
-    restored = restore_faces(image, context.choices.find_face_restorer(name), context.models, weight)
-    return restored if visibility == 1 else Image.blend(image, restored, visibility)
-
-
-def centred(image: Image.Image, width: int, height: int) -> Image.Image:
-    """The middle of the picture, black where it doesn't reach."""
-    frame = Image.new("RGB", (width, height))
-    frame.paste(image, (width // 2 - image.width // 2, height // 2 - image.height // 2))
-    return frame
-
-
-def _content(source: PictureSource) -> bytes:
-    if source.data is not None:
-        return source.data
-    assert source.path is not None, "a source has its content or its place"
+    if path is None:
+        return caption
+    place = path.with_suffix(".txt")
+    beside = [place, *([source.path.with_suffix(".txt")] if source.path is not None else [])]
+    existing = next(filter(None, map(_existing_caption, beside)), "")
+    action = work.settings["postprocessing_existing_caption_action"]
+    if existing and action != "Ignore":
+        parts = {"Keep": (existing,), "Prepend": (existing, caption), "Append": (caption, existing)}[action]
+        caption = " ".join(parts)
     try:
-        return source.path.read_bytes()
+        write_atomic(place, caption.encode())
     except OSError as error:
-        raise InvalidRequest(f"The file can't be read: {error.strerror}.") from error
+        work.context.tell(str(not_saved(f"The caption can't be saved in {place.parent}", error)))
+    return caption
+
+
+def _existing_caption(file: Path) -> str:
+    try:
+        with file.open("rb") as opened:
+            return opened.read(LONGEST_CAPTION).decode("utf-8", "replace").strip()
+    except OSError:
+        return ""
 
 
 def _texts(infotext: str | None, items: Mapping[str, str], done: str) -> dict[str, str]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from webui.core.choices import FaceRestorer, load_function
-from webui.models.faces.detector import FaceDetector
+from webui.models.faces.detector import Face, FaceDetector
 from webui.models.faces.restorer import load_face_network, with_restored_faces
 from webui.models.manager import ModelManager
 
@@ -23,18 +25,23 @@ def by_network(image: Image.Image, restorer: FaceRestorer, models: ModelManager,
     """As `restore_faces`, by a network in a file. Raises: BadModelFile."""
     assert restorer.file is not None, "files are required before"
     file, placement = restorer.file, models.placement
-    sizes = [_identity(path) for path in restorer.detector]
     opaque = image.convert("RGB")
-    with models.borrow(
-        ("face detector", *sizes), lambda: FaceDetector(restorer.detector, placement.device), sum(s[1] for s in sizes)
-    ) as detector:
-        faces = detector.find(np.asarray(opaque))
+    faces = find_faces(np.asarray(opaque), restorer.detector, models)
     if not faces:
         return image
     identity = _identity(file)
     key = ("face restorer", *identity, placement.device)
     with models.borrow(key, lambda: load_face_network(file, placement), identity[1]) as network:
         return with_restored_faces(opaque, faces, lambda crop: network.restore(crop, weight))
+
+
+def find_faces(pixels: NDArray[np.uint8], files: Sequence[Path], models: ModelManager) -> list[Face]:
+    """The faces in (h, w, 3) RGB from left to right. files: of the networks that find them. Raises: BadModelFile."""
+    sizes, device = [_identity(path) for path in files], models.placement.device
+    with models.borrow(
+        ("face detector", *sizes), lambda: FaceDetector(files, device), sum(size[1] for size in sizes)
+    ) as detector:
+        return detector.find(pixels)
 
 
 def _identity(file: Path) -> tuple[str, int, int]:

@@ -14,9 +14,9 @@ from PIL import Image
 from torch import Tensor
 
 from webui.core.errors import InvalidRequest
-from webui.core.pictures import decoded_picture, require_memory
+from webui.core.pictures import decoded_picture, flattened, require_memory
 from webui.core.request import FromImage, GenerationResult
-from webui.core.results import Picture, ResultFile
+from webui.core.results import COMPOSITE, GENERATED, Picture, ResultFile
 from webui.models.families.base import LoadedModel
 from webui.models.stopping import Patience, Stopped, stoppable
 from webui.pipeline.economy import enduring
@@ -25,7 +25,7 @@ from webui.pipeline.faces import restore_faces
 from webui.pipeline.fit import idle_wishes
 from webui.pipeline.from_image.blending import with_original
 from webui.pipeline.from_image.compositing import composed
-from webui.pipeline.from_image.image_input import flattened, pixels_hash
+from webui.pipeline.from_image.image_input import pixels_hash
 from webui.pipeline.from_image.source import BLANK_MASK, Source, encoded, inpaint_fields, make_canvas, make_masking
 from webui.pipeline.job import Job, Report
 from webui.pipeline.latents import upscaled
@@ -70,7 +70,7 @@ def produced(engine: Engine, plan: GenerationPlan, progress: JobContext) -> Gene
     made = make_pictures(job)
     results = made.results
     if len(made.pictures) > 1 and plan.request.save_grid:
-        results = with_grid(job, made.pictures, results)
+        results = with_grid(job, made.pictures, results, made.source_type)
     comments, seconds = tuple(job.report.comments), time.monotonic() - started
     unsaved = job.saver.keeper.unsaved
     result = GenerationResult(tuple(results), job_info(job, results), comments, seconds, unsaved)
@@ -79,10 +79,14 @@ def produced(engine: Engine, plan: GenerationPlan, progress: JobContext) -> Gene
 
 @dataclass
 class Made:
-    """Finished pictures, and what is handed over of them: masks may stand between."""
+    """Finished pictures, and what is handed over of them: masks may stand between.
+
+    source_type: how a grid of them came about.
+    """
 
     pictures: list[Image.Image] = field(default_factory=list)
     results: list[ResultFile] = field(default_factory=list)
+    source_type: str = GENERATED
 
 
 def begin(engine: Engine, plan: GenerationPlan, progress: JobContext) -> Job:
@@ -114,6 +118,7 @@ def starting_point(job: Job, image: FromImage) -> Source:
         for picture in inputs:
             report.fields["Init image hash"] = pixels_hash(picture)
             job.saver.input_picture(picture, pixels_hash(picture))
+    inputs = job.engine.host.revise_inputs(inputs, plan, job.engine.models, job.progress, report, job.state)
     masking = None
     if image.inpaint is not None:
         masking = make_masking(plan, image.inpaint)
@@ -173,6 +178,8 @@ def make_pictures(job: Job) -> Made:
                 made.results += hand_over(job, picture)
                 if picture.role == "picture":
                     made.pictures.append(picture.image)
+                    if picture.source_type == COMPOSITE:
+                        made.source_type = COMPOSITE
     return made
 
 
@@ -253,7 +260,10 @@ def with_restored_faces(job: Job, images: list[Image.Image], indices: range) -> 
     save_before(job, images, indices, "face_restoration")
     job.report.fields["Face restoration"] = restorer.name
     weight = job.plan.settings["code_former_weight"]
-    return [restore_faces(image, restorer, models, weight) for image in images]
+    restored = [restore_faces(image, restorer, models, weight) for image in images]
+    if job.plan.settings["face_restoration_unload"]:
+        models.forget("face restorer")
+    return restored
 
 
 def enlarged(

@@ -1,15 +1,12 @@
-"""Decoded pictures into files' pixels, and several of them into a grid."""
+"""Decoded pictures into files' pixels."""
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from webui.core.settings import Settings
 from webui.pipeline.upscaling import resized as resized  # hires fix and img2img find it beside the other steps
 
 
@@ -29,19 +26,3 @@ def cropped_to(image: Image.Image, width: int, height: int) -> Image.Image:
     """The middle of the picture, cut to a size on the latent's grid of 8 pixels."""
     left, top = (image.width - width) // 8 // 2 * 8, (image.height - height) // 8 // 2 * 8
     return image.crop((left, top, left + width, top + height))
-
-
-def grid_rows(count: int, batch_size: int, settings: Settings) -> int:
-    """Rows of a grid: the setting's, the batch size for 0, about the square root for -1."""
-    wanted = int(settings["n_rows"])
-    if wanted > 0:
-        rows = wanted
-    elif wanted == 0:
-        rows = batch_size
-    elif settings["grid_prevent_empty_spots"]:
-        rows = math.isqrt(count)
-        while count % rows:
-            rows -= 1
-    else:
-        rows = round(math.sqrt(count))
-    return max(1, min(rows, count))

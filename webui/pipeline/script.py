@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
+from webui.core.choices import Script
 from webui.core.errors import WebuiError
 from webui.core.joining import joined
-from webui.core.request import GenerationResult
+from webui.core.request import GenerationRequest, GenerationResult
 from webui.jobs.context import JobContext
 from webui.pipeline.engine import Engine
 from webui.planning.script import ScriptPlan
@@ -22,8 +23,21 @@ def run(engine: Engine, plan: ScriptPlan, progress: JobContext) -> GenerationRes
         if script.run is not None:
             result = script.run(request, job)
         else:
-            results = job.spawn(plan.requests)
-            result = script.combine(request, results, job) if script.combine else joined(results)
+            result = _combined(engine, script, request, job.spawn(plan.requests), job)
     if not isinstance(result, GenerationResult):
         raise WebuiError(f'The script "{script.title}" gave a {type(result).__name__}, not a GenerationResult.')
     return replace(result, pictures=(), seconds=time.monotonic() - started)
+
+
+def _combined(
+    engine: Engine, script: Script, request: GenerationRequest, results: list[GenerationResult], job: JobContext
+) -> GenerationResult:
+    """What the script makes of the results; all of them with a sentence where it can't."""
+    if script.combine is None:
+        return joined(results)
+    try:
+        with engine.host.naming_the_culprit():
+            return script.combine(request, results, job)
+    except WebuiError as error:
+        whole = joined(results)
+        return replace(whole, comments=(*whole.comments, str(error)))

@@ -57,13 +57,6 @@ class Enlarger:
         self.job.text("")
 
 
-def enlarged(
-    image: Image.Image, upscaler: Upscaler, scale: float, settings: Settings, models: ModelManager, job: JobContext
-) -> Image.Image:
-    """`upscale` for extensions, see `webui.extensions.easel.Easel.enlarge`."""
-    return upscale(image, Enlarger(upscaler, settings, models, job), scale)
-
-
 def upscale(image: Image.Image, enlarger: Enlarger, scale: float) -> Image.Image:
     """The picture at `scale` times its size, each side cut down to a multiple of 8 pixels.
 

@@ -32,18 +32,20 @@ def make_script_plan(request: GenerationRequest, planner: Planner, settings: Set
     settings = settings or planner.settings.snapshot()
     script = planner.choices.find_script(request.script, request.mode)
     plain = request.replace(script="")
-    requests = _expanded(script, plain, planner)
+    requests = _expanded(script, plain, planner, settings)
     for own in requests or (plain,):
         planner.plan(own, settings)
     return ScriptPlan(_with_seeds(request), settings, requests)
 
 
-def _expanded(script: Script, request: GenerationRequest, planner: Planner) -> tuple[GenerationRequest, ...]:
+def _expanded(
+    script: Script, request: GenerationRequest, planner: Planner, settings: Settings
+) -> tuple[GenerationRequest, ...]:
     """The script's requests, none for one that decides on its way."""
     if script.expand is None:
         return ()
     with planner.host.naming_the_culprit():
-        requests = tuple(script.expand(request))
+        requests = tuple(script.expand(request, settings.replace(**request.overrides)))
     count = sum(own.batch_count * own.batch_size for own in requests)
     if not 0 < count <= MAX_PICTURES:
         raise InvalidRequest(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from webui.core.choices import ATTENTIONS, Sampler, Scheduler, Upscaler
+from webui.catalog.captioners import categories_in
+from webui.core.choices import ATTENTIONS, ExtrasStep, FaceRestorer, Sampler, Scheduler, Upscaler
 from webui.core.settings import Setting
 from webui.core.values import ParamSpec
 from webui.services.localization import locale_files
@@ -14,10 +15,13 @@ LISTS: Mapping[str, Callable[[Services], Sequence[str]]] = {
     "attention": lambda services: list(ATTENTIONS),
     "checkpoints": lambda services: services.checkpoints.titles(),
     "embeddings": lambda services: [file.stem for file in services.networks.embeddings],
+    "face_restorers": lambda services: services.choices.names(FaceRestorer),
     "hires_upscalers": lambda services: services.choices.hires_upscalers,
     "hypernetworks": lambda services: [file.stem for file in services.networks.hypernetworks],
+    "interrogate_categories": lambda services: [file.stem for file in categories_in(services.paths.categories)],
     "localizations": lambda services: ["None", *sorted(locale_files(services))],
     "loras": lambda services: [file.stem for file in services.networks.loras],
+    "postprocessing": lambda services: services.choices.names(ExtrasStep),
     "samplers": lambda services: services.choices.names(Sampler),
     "schedulers": lambda services: [schedule.label for schedule in services.choices.all(Scheduler)],
     "styles": lambda services: [style.name for style in services.styles.all()],

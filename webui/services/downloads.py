@@ -29,6 +29,8 @@ REMEMBERED = 500
 """Offers that can still be started."""
 KEPT = 50
 """Downloads that are told of after they have ended."""
+ONNX, ONNX_START = ".onnx", b"\x08"
+"""Such a file begins with the field that tells its version."""
 PICKLE_STARTS = (b"PK\x03\x04", b"\x80")
 
 
@@ -242,6 +244,10 @@ def check_start(name: str, start: bytes) -> None:
     """Judge a file by its first bytes, before gigabytes follow. Raises: BadModelFile."""
     if start.lstrip()[:1] == b"<":
         raise BadModelFile(f"{name} is a web page and no model: use the address of the file itself.")
+    if name.lower().endswith(ONNX):
+        if start and not start.startswith(ONNX_START):
+            raise BadModelFile(f"{name} doesn't begin as an ONNX file does; it is not downloaded.")
+        return
     if not name.lower().endswith(".safetensors"):
         if len(start) >= 4 and not start.startswith(PICKLE_STARTS):
             raise BadModelFile(f"{name} doesn't begin as a model file does; it is not downloaded.")
@@ -258,6 +264,8 @@ def check_whole(name: str, part: Path) -> None:
     """Judge a file that has arrived. Raises: BadModelFile."""
     if name.lower().endswith(".safetensors"):
         read_header(part)
+    elif name.lower().endswith(ONNX):
+        return  # a network as data, which nothing runs before onnxruntime has read it
     elif problem := pickle_problem(part):
         raise BadModelFile(problem)
 

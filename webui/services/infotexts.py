@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,7 +21,7 @@ from webui.core.request import GenerationRequest
 from webui.core.settings import Settings
 from webui.core.values import ParamSpec, from_text
 from webui.prompts.attention import uses_emphasis
-from webui.services.forms import EXTENSIONS, OVERRIDES, script_groups, value_from_text
+from webui.services.forms import EXTENSIONS, OVERRIDES, SCRIPT, script_groups, value_from_text
 from webui.services.networks import with_local_names
 from webui.services.services import Services
 
@@ -130,6 +131,9 @@ def form_from_infotext(text: str, services: Services, mode: Mode = "txt2img", *,
         values, unread = _group_form(group, found, services)
         form |= {f"{EXTENSIONS}.{group.__name__}.{path}": value for path, value in values.items()}
         left_out += unread
+    if "Script" in found:
+        with suppress(InvalidRequest):  # another program's, which Easel doesn't have
+            form[SCRIPT] = services.choices.find_script(str(found["Script"]), mode).title
     if "Styles array" in found:
         form["styles"] = list(found["Styles array"])
     form[OVERRIDES] = override_lines(found, settings, {key for key, _, _ in fields})

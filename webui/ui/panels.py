@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -15,6 +17,7 @@ from webui.core.values import ParamSpec
 from webui.extensions.page import Slot
 from webui.services.choices import choices_of
 from webui.services.forms import EXTENSIONS, NO_SCRIPT, SCRIPT
+from webui.ui.job_panel import JobPanel
 from webui.ui.widgets import input_accordion, widget
 
 if TYPE_CHECKING:
@@ -68,7 +71,8 @@ class GroupPanel:
     def place(self, path: str, **options: Any) -> Component:
         """Put the component of a parameter here. options: passed on to it, `elem_id` among them."""
         spec = self.spec(path)
-        choices = choices_of(self._column.services, spec) or None
+        offered = self._script.choices_on(self.form, path) if self._script and self._script.choices_on else None
+        choices = offered or choices_of(self._column.services, spec) or None
         options = {"choices": choices, "elem_id": self.elem_id(path), **options}
         return self.use(path, widget(spec, **options))
 
@@ -77,6 +81,13 @@ class GroupPanel:
         self.spec(path)
         self._column.fields[f"{EXTENSIONS}.{self.group.__name__}.{path}"] = component
         return component
+
+    @contextmanager
+    def enabling_accordion(self, path: str, label: str, elem_id: str) -> Iterator[None]:
+        """A group whose header is the checkbox of a parameter, as that of hires fix is."""
+        with input_accordion(label, elem_id) as accordion:
+            self.use(path, accordion.enabled)
+            yield
 
     def place_all(self, prefix: str = "") -> None:
         """Put everything here, or everything below a path such as "units.0", as a generated panel does."""
@@ -87,6 +98,16 @@ class GroupPanel:
                 assert found is not None, f"{group.__name__}.{part} is no group"
                 group = found
         self._place_group(group, prefix + "." if prefix else "")
+
+    def placed(self, path: str) -> Component:
+        """The component that stands for a parameter of the group already."""
+        return self._column.fields[f"{EXTENSIONS}.{self.group.__name__}.{path}"]
+
+    def jobs(self, name: str) -> JobPanel:
+        """Where jobs of the panel's own are started, watched and stopped: lay out its buttons and its log, then wire
+        it by `submits` and `shows`. name: the beginning of its element ids, after the form's.
+        """
+        return JobPanel(self._column.services, f"{self.form}_{name}")
 
     def field(self, path: str) -> Component:
         """The form's component of another parameter, if it stands already: "width", "hires.scale"."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gradio as gr
 
+from webui.services.forms import NO_SCRIPT, SCRIPT
 from webui.services.infotexts import form_from_infotext
 from webui.services.services import Services
 from webui.ui.generation import ParameterColumn
@@ -63,5 +64,5 @@ class Txt2Img(GenerationTab):
         infotext = output.infotext(values[output.generation_info], values[output.selected])
         own = form_from_infotext(infotext, self.services).form
         kept = {path: value for path, value in own.items() if not path.startswith("hires")}
-        once = {"hires": True, "batch_count": 1, "batch_size": 1}
+        once = {"hires": True, "batch_count": 1, "batch_size": 1, SCRIPT: NO_SCRIPT}
         self.submit_form({**self.form(values), **kept, **once}, job_id, user)

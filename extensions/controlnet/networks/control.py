@@ -1,6 +1,6 @@
 """A control network: a copy of the U-Net's encoder that reads a map and answers what the U-Net is to add to itself.
 
-Zhang et al. 2023, arXiv:2302.05543, on diffusers' modules.
+Zhang et al. 2023, arXiv:2302.05543; ControlNet++ (xinsir 2024) for union networks; on diffusers' modules.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers import ControlNetModel
-from torch import Tensor, nn
+from diffusers import ControlNetModel, ControlNetUnionModel
+from torch import Tensor
 
 from . import names
 
@@ -25,6 +25,15 @@ class Residuals:
 
     down: tuple[Tensor, ...]
     middle: Tensor | None
+
+
+@dataclass(frozen=True)
+class UnionLayout:
+    """What a union network has beside. kinds: of maps it tells apart. width, depth: of what mixes map and picture."""
+
+    kinds: int
+    width: int
+    depth: int
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,7 @@ class Layout:
     linear: bool
     hint_channels: int
     hint_widths: tuple[int, ...]
+    union: UnionLayout | None = None
 
     @property
     def family(self) -> str:
@@ -73,7 +83,16 @@ def read_layout(shapes: Shapes) -> Layout:
         linear=linear,
         hint_channels=first[1],
         hint_widths=(first[0], *(width for number, width in hints if number % 2)),
+        union=_read_union(shapes),
     )
+
+
+def _read_union(shapes: Shapes) -> UnionLayout | None:
+    if "task_embedding" not in shapes:
+        return None
+    layers = [int(match[1]) for name in shapes if (match := re.match(r"transformer_layes\.(\d+)\.", name))]
+    kinds, width = shapes["task_embedding"]
+    return UnionLayout(kinds, width, 1 + max(layers))
 
 
 def _depth(shapes: Shapes, attention: str) -> int:
@@ -81,19 +100,32 @@ def _depth(shapes: Shapes, attention: str) -> int:
     return max((int(match[1]) + 1 for match in found if match), default=0)
 
 
-def build(layout: Layout, heads: tuple[int, ...], groups: int) -> ControlNetModel:
+UNION_HEADS = 8
+"""Of a union network's mixing layers; a file doesn't tell it."""
+
+
+def build(layout: Layout, heads: tuple[int, ...], groups: int) -> ControlNetModel | ControlNetUnionModel:
     """The network without weights (on the meta device). heads: of the U-Net's levels; a file doesn't tell them."""
     vector = {
         "addition_embed_type": "text_time",
         "addition_time_embed_dim": 256,
         "projection_class_embeddings_input_dim": layout.vector_width,
     }
+    own: dict[str, Any] = {"mid_block_type": "UNetMidBlock2DCrossAttn" if layout.middle_depth else "UNetMidBlock2D"}
+    if layout.union is not None:
+        own = {
+            "num_control_type": layout.union.kinds,
+            "num_trans_channel": layout.union.width,
+            "num_trans_head": UNION_HEADS,
+            "num_trans_layer": layout.union.depth,
+            "num_proj_channel": layout.widths[0],
+            "addition_time_embed_dim": 256,
+        }
     with torch.device("meta"):
-        return ControlNetModel(
+        return (ControlNetModel if layout.union is None else ControlNetUnionModel)(
             in_channels=layout.in_channels,
             conditioning_channels=layout.hint_channels,
             down_block_types=tuple("CrossAttnDownBlock2D" if depth else "DownBlock2D" for depth in layout.depths),
-            mid_block_type="UNetMidBlock2DCrossAttn" if layout.middle_depth else "UNetMidBlock2D",
             block_out_channels=layout.widths,
             layers_per_block=layout.blocks,
             transformer_layers_per_block=tuple(
@@ -105,7 +137,7 @@ def build(layout: Layout, heads: tuple[int, ...], groups: int) -> ControlNetMode
             norm_num_groups=groups,
             use_linear_projection=layout.linear,
             conditioning_embedding_out_channels=layout.hint_widths,
-            **(vector if layout.vector_width else {}),
+            **(own | (vector if layout.vector_width else {})),
         )
 
 
@@ -115,7 +147,7 @@ class ControlNetwork:
     pooled: each residual is its mean over the picture (shuffle models).
     """
 
-    def __init__(self, module: ControlNetModel, layout: Layout, pooled: bool = False):
+    def __init__(self, module: ControlNetModel | ControlNetUnionModel, layout: Layout, pooled: bool = False):
         self.module = module
         self.layout = layout
         self.pooled = pooled
@@ -141,10 +173,6 @@ class ControlNetwork:
             raise ValueError(f"{len(missing)} weights are missing, {missing[0]} among them")
         return cls(module.eval().requires_grad_(False), layout, pooled)
 
-    @property
-    def parts(self) -> tuple[nn.Module, ...]:
-        return (self.module,)
-
     def read(self, hint: Tensor) -> Tensor:
         """What it makes of the map before any noise is seen. hint: (1, C, 8h, 8w) in [0, 1]. Returns: (1, C', h, w)."""
         weight = self.module.conv_in.weight
@@ -152,16 +180,24 @@ class ControlNetwork:
         return embedded
 
     def residuals(
-        self, x: Tensor, timesteps: Tensor, context: Tensor, vector: Tensor | None, read: Tensor
+        self, x: Tensor, timesteps: Tensor, context: Tensor, vector: Tensor | None, read: Tensor, kind: int = 0
     ) -> Residuals:
-        """x: (N, C, h, w) scaled input. timesteps: (N,). context: (N, T, D). read: what `read` gave."""
+        """x: (N, C, h, w) scaled input. timesteps: (N,). context: (N, T, D). read: what `read` gave.
+
+        kind: of the map, which union networks are told.
+        """
         net: Any = self.module
         weight = net.conv_in.weight
         x, context = x.to(weight.device, weight.dtype), context.to(weight.device, weight.dtype)
         time = net.time_embedding(net.time_proj(timesteps.to(weight.device)).to(weight.dtype))
         if self.layout.vector_width and vector is not None:
             time = time + net.add_embedding(vector.to(weight.device, weight.dtype))
-        sample = net.conv_in(x) + read
+        sample = net.conv_in(x)
+        if self.layout.union is None:
+            sample = sample + read
+        else:
+            time = time + self._told(kind, self.layout.union.kinds).to(time)
+            sample = sample + self._mixed(sample, read, kind)
         skips = (sample,)
         for block in net.down_blocks:
             more = {"encoder_hidden_states": context} if getattr(block, "has_cross_attention", False) else {}
@@ -174,6 +210,29 @@ class ControlNetwork:
         if self.pooled:
             down, middle = tuple(mean(residual) for residual in down), mean(middle)
         return Residuals(down, middle)
+
+    def _told(self, kind: int, kinds: int) -> Tensor:
+        """(1, D): what the time is given beside, so that a union network knows the kind of map."""
+        net: Any = self.module
+        chosen = torch.zeros(1, kinds, device=net.conv_in.weight.device)
+        chosen[0, kind] = 1
+        embedded = net.control_type_proj(chosen.flatten()).reshape(1, -1)
+        told: Tensor = net.control_add_embedding(embedded.to(net.conv_in.weight.dtype))
+        return told
+
+    def _mixed(self, sample: Tensor, read: Tensor, kind: int) -> Tensor:
+        """(N, C, h, w): what a union network adds of the map to each row by itself.
+
+        In diffusers' layers the rows of a call attend to each other; those of one picture are alike, and then that is
+        the same.
+        """
+        net: Any = self.module
+        seen = read.mean(dim=(2, 3)) + net.task_embedding[kind]
+        rows = torch.cat([seen, sample.mean(dim=(2, 3))])[None]
+        for layer in net.transformer_layes:
+            rows = layer(rows)
+        shift: Tensor = net.spatial_ch_projs(rows[0, :1])[:, :, None, None]
+        return read + shift
 
 
 def mean(residual: Tensor) -> Tensor:

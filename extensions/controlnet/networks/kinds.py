@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 Shapes = Mapping[str, Sequence[int]]
@@ -11,24 +10,13 @@ Kind = Literal[
     "ControlNet", "ControlNet Union", "Control-LoRA", "SparseCtrl", "T2I-Adapter", "T2I style adapter",
     "T2I-Adapter light", "IP-Adapter", "ControlLLLite",
 ]  # fmt: skip
-KNOWN = (
-    "ControlNet (LDM or diffusers layout, union ones too), Control-LoRA, T2I-Adapter, IP-Adapter, ControlLLLite and "
-    "SparseCtrl"
-)
+USABLE = ("ControlNet", "ControlNet Union", "Control-LoRA", "T2I-Adapter", "IP-Adapter", "ControlLLLite")
+KNOWN = "ControlNet (LDM or diffusers layout, union ones too), Control-LoRA, T2I-Adapter, IP-Adapter and ControlLLLite"
 
 
-@dataclass(frozen=True)
-class Found:
-    """kind: None for what is none of these. difference: the base model's weights are to be added to the file's."""
-
-    kind: Kind | None
-    difference: bool = False
-
-
-def recognise(shapes: Shapes) -> Found:
-    """shapes: of all tensors in the file, by name."""
+def recognise(shapes: Shapes) -> Kind | None:
+    """What a file holds, None for none of these. shapes: of all its tensors, by name."""
     names = {_bare(name) for name in shapes}
-    difference = "difference" in names
 
     def has(*wanted: str) -> bool:
         return any(name in names for name in wanted)
@@ -55,7 +43,12 @@ def recognise(shapes: Shapes) -> Found:
         kind = "T2I-Adapter light"
     elif any("lllite" in name for name in names):
         kind = "ControlLLLite"
-    return Found(kind, difference)
+    return kind
+
+
+def is_difference(names: Iterable[str]) -> bool:
+    """Whether the base model's weights are to be added to the file's."""
+    return any(_bare(name) == "difference" for name in names)
 
 
 def _bare(name: str) -> str:

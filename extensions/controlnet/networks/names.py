@@ -46,14 +46,14 @@ def as_diffusers(weights: Mapping[str, T]) -> dict[str, T]:
     """Weights of an LDM control network under diffusers' names; others as they are. `weights` have no prefix."""
     if not is_ldm(weights):
         return dict(weights)
-    ops = (re.match(r"input_blocks\.(\d+)\.0\.op\.weight", name) for name in weights)
+    ops = (re.match(r"input_blocks\.(\d+)\.0\.op\.", name) for name in weights)
     inputs = {int(name.split(".")[1]) for name in weights if name.startswith("input_blocks.")}
     blocks = min((int(match[1]) for match in ops if match), default=max(inputs) + 1) - 1
     hints = max(int(name.split(".")[1]) for name in weights if name.startswith("input_hint_block."))
-    return {_diffusers_name(name, blocks, hints): weight for name, weight in weights.items()}
+    return {diffusers_name(name, blocks, hints): weight for name, weight in weights.items()}
 
 
-def _diffusers_name(name: str, blocks: int, last_hint: int) -> str:
+def diffusers_name(name: str, blocks: int, last_hint: int) -> str:
     """blocks: ResNets a level. last_hint: number of the last layer that reads the map."""
     if match := re.fullmatch(r"input_hint_block\.(\d+)\.(.+)", name):
         number = int(match[1])

@@ -10,6 +10,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from .. import sizes
+
 Picture = Any
 """A numpy array; numpy's own generic types say no more than the docstrings do."""
 
@@ -47,6 +49,13 @@ def standard_lines(picture: Picture) -> Picture:
     lines = darker[darker > 8]
     typical = max(16.0, float(np.median(lines)) if lines.size else 0.0)
     return as_rgb((darker / typical * 127).clip(0, 255).astype(np.uint8))
+
+
+def scribbled(picture: Picture) -> Picture:
+    """Soft edges thinned to their ridges and drawn again with a thick pen, in black and white."""
+    soft = cv2.GaussianBlur(picture[:, :, 0].astype(np.float32), (0, 0), 3.0)
+    lines = np.where(sizes.ridges(soft) > 127, 255, 0).astype(np.uint8)
+    return as_rgb(np.where(cv2.GaussianBlur(lines, (0, 0), 3.0) > 4, 255, 0).astype(np.uint8))
 
 
 def down_sampled(picture: Picture, rate: float) -> Picture:

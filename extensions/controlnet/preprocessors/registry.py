@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from . import drawing
+from webui.extensions.api import InvalidRequest
+
+from . import drawing, weights
+from .weights import Weights
 
 Picture = Any
 
@@ -49,7 +52,10 @@ class Preprocessor:
     draw: makes the map; None for those that only hand the picture on. sized: `draw` sees the picture with a short side
     of the chosen resolution. resolution, a, b: its sliders. default_of: the types for which it is chosen at first.
     model_free: works without a control model. masked: reads the unit's mask beside the picture.
-    needs: the files with weights that it can't do without. fixed_resolution: of those without a slider for it.
+    needs: the files with weights that it can't do without; network: what makes a function of them, as
+    "module:function" of the package `detectors`, called with paths and device and giving (picture, a, b) -> what is
+    found. gives: whether that is a map or a pose. finish: what is drawn of the map at last.
+    lacks: what this version has nothing to run it by. fixed_resolution: of those without a slider for it.
     """
 
     id: str
@@ -63,8 +69,20 @@ class Preprocessor:
     is_default: bool = False
     model_free: bool = False
     masked: bool = False
-    needs: str = ""
+    needs: tuple[Weights, ...] = ()
+    network: str = ""
+    gives: Literal["map", "pose"] = "map"
+    finish: Callable[[Picture], Picture] | None = None
+    lacks: str = ""
     fixed_resolution: int = 0
+
+    def require_runnable(self) -> None:
+        """Raises: InvalidRequest for one that this version only lists."""
+        if self.lacks:
+            raise InvalidRequest(
+                f'The preprocessor "{self.label}" needs {self.lacks}, which this version can\'t run yet; choose '
+                "another, or load a finished map with the preprocessor none."
+            )
 
     @property
     def sliders(self) -> tuple[Slider, ...]:
@@ -165,107 +183,198 @@ _ALL = (
         lambda picture, sigma, _: drawing.blurred(picture, sigma),
         a=Slider("Sigma", 9.0, 0.01, 64.0, 0.01),
     ),
-    _of("ip-adapter-auto", "IP-Adapter", "", needs="a CLIP image encoder", default=True),
-    _of("pidinet", "SoftEdge", "softedge_pidinet", needs="table5_pidinet.pth", default=True),
+    _of("ip-adapter-auto", "IP-Adapter", "", default=True),
+    _of(
+        "pidinet", "SoftEdge", "softedge_pidinet", needs=(weights.PIDINET,), network="edges:load_pidinet", default=True
+    ),
     _of(
         "oneformer_ade20k",
         "Segmentation",
         "seg_ofade20k",
-        needs="250_16_swin_l_oneformer_ade20k_160k.pth",
+        needs=(weights.ONEFORMER_ADE20K,),
+        network="segmentation:load_ade20k",
         default=True,
     ),
-    _of("pidinet_scribble", "Scribble SparseCtrl", "scribble_pidinet", needs="table5_pidinet.pth", default=True),
-    _of("revision_clipvision", "Revision", "", needs="a CLIP image encoder", default=True, a=NOISE, model_free=True),
     _of(
-        "openpose_full", "OpenPose", "", needs="body_pose_model.pth, hand_pose_model.pth and facenet.pth", default=True
+        "pidinet_scribble",
+        "Scribble SparseCtrl",
+        "scribble_pidinet",
+        needs=(weights.PIDINET,),
+        network="edges:load_pidinet",
+        finish=drawing.scribbled,
+        default=True,
     ),
-    _of("normal_bae", "NormalMap", "", needs="scannet.pt", default=True),
+    _of("revision_clipvision", "Revision", "", lacks="a CLIP image encoder", default=True, a=NOISE, model_free=True),
+    _of(
+        "openpose_full",
+        "OpenPose",
+        "",
+        needs=(weights.BODY, weights.HAND, weights.FACE),
+        network="openpose:load_full",
+        gives="pose",
+        default=True,
+    ),
+    _of("normal_bae", "NormalMap", "", needs=(weights.NORMAL_BAE,), network="normals:load_bae", default=True),
     _of(
         "mlsd",
         "MLSD",
         "",
-        needs="mlsd_large_512_fp32.pth",
+        needs=(weights.MLSD,),
+        network="edges:load_mlsd",
         default=True,
         a=Slider("MLSD Value Threshold", 0.1, 0.01, 2.0, 0.01),
         b=Slider("MLSD Distance Threshold", 0.1, 0.01, 20.0, 0.01),
     ),
-    _of("ip-adapter_clip_sd15", "IP-Adapter", "ip-adapter_clip_h", needs="a CLIP image encoder"),
-    _of("depth", "Depth", "depth_midas", needs="dpt_hybrid-midas-501f0c75.pt", default=True),
-    _of("clip_vision", "T2I-Adapter", "t2ia_style_clipvision", needs="a CLIP image encoder", default=True),
-    _of("pidinet_sketch", "T2I-Adapter", "t2ia_sketch_pidi", needs="table5_pidinet.pth"),
-    _of("softedge_teed", "SoftEdge", "", needs="7_model.pth", a=SAFE_STEPS),
-    _of("pidinet_safe", "SoftEdge", "softedge_pidisafe", needs="table5_pidinet.pth"),
-    _of("hed_safe", "SoftEdge", "softedge_hedsafe", needs="ControlNetHED.pth"),
-    _of("hed", "SoftEdge", "softedge_hed", needs="ControlNetHED.pth"),
+    _of("ip-adapter_clip_sd15", "IP-Adapter", "ip-adapter_clip_h"),
+    _of("depth", "Depth", "depth_midas", needs=(weights.MIDAS,), network="depth:load_midas", default=True),
+    _of("clip_vision", "T2I-Adapter", "t2ia_style_clipvision", lacks="a CLIP image encoder", default=True),
+    _of(
+        "pidinet_sketch",
+        "T2I-Adapter",
+        "t2ia_sketch_pidi",
+        needs=(weights.PIDINET,),
+        network="edges:load_binary_pidinet",
+    ),
+    _of("softedge_teed", "SoftEdge", "", needs=(weights.TEED,), network="edges:load_teed", a=SAFE_STEPS),
+    _of("pidinet_safe", "SoftEdge", "softedge_pidisafe", needs=(weights.PIDINET,), network="edges:load_safe_pidinet"),
+    _of("hed_safe", "SoftEdge", "softedge_hedsafe", needs=(weights.HED,), network="edges:load_safe_hed"),
+    _of("hed", "SoftEdge", "softedge_hed", needs=(weights.HED,), network="edges:load_hed"),
     _of(
         "softedge_anyline",
         "SoftEdge",
         "",
-        needs="MTEED.pth",
+        needs=(weights.MTEED,),
+        network="edges:load_anyline",
         resolution=Slider("Resolution", 1280, 64, 2048, 8),
         a=SAFE_STEPS,
     ),
-    _of("segmentation", "Segmentation", "seg_ufade20k", needs="upernet_global_small.pth"),
-    _of("oneformer_coco", "Segmentation", "seg_ofcoco", needs="150_16_swin_l_oneformer_coco_100ep.pth"),
-    _of("anime_face_segment", "Segmentation", "seg_anime_face", needs="UNet.pth"),
-    _of("scribble_hed", "Scribble SparseCtrl", "", needs="ControlNetHED.pth"),
-    _of("revision_ignore_prompt", "Revision", "", needs="a CLIP image encoder", a=NOISE, model_free=True),
-    _of("openpose_hand", "OpenPose", "", needs="body_pose_model.pth and hand_pose_model.pth"),
-    _of("openpose_faceonly", "OpenPose", "", needs="facenet.pth"),
-    _of("openpose_face", "OpenPose", "", needs="body_pose_model.pth and facenet.pth"),
-    _of("openpose", "OpenPose", "", needs="body_pose_model.pth"),
+    _of("segmentation", "Segmentation", "seg_ufade20k", needs=(weights.UPERNET,), network="segmentation:load_upernet"),
+    _of(
+        "oneformer_coco",
+        "Segmentation",
+        "seg_ofcoco",
+        needs=(weights.ONEFORMER_COCO,),
+        network="segmentation:load_coco",
+    ),
+    _of("anime_face_segment", "Segmentation", "seg_anime_face", lacks="UNet.pth"),
+    _of(
+        "scribble_hed",
+        "Scribble SparseCtrl",
+        "",
+        needs=(weights.HED,),
+        network="edges:load_hed",
+        finish=drawing.scribbled,
+    ),
+    _of("revision_ignore_prompt", "Revision", "", lacks="a CLIP image encoder", a=NOISE, model_free=True),
+    _of(
+        "openpose_hand",
+        "OpenPose",
+        "",
+        needs=(weights.BODY, weights.HAND),
+        network="openpose:load_with_hands",
+        gives="pose",
+    ),
+    _of(
+        "openpose_faceonly",
+        "OpenPose",
+        "",
+        needs=(weights.BODY, weights.FACE),
+        network="openpose:load_faces",
+        gives="pose",
+    ),
+    _of(
+        "openpose_face",
+        "OpenPose",
+        "",
+        needs=(weights.BODY, weights.FACE),
+        network="openpose:load_with_faces",
+        gives="pose",
+    ),
+    _of("openpose", "OpenPose", "", needs=(weights.BODY_ALONE,), network="openpose:load_body", gives="pose"),
     _of(
         "normal_map",
         "NormalMap",
         "normal_midas",
-        needs="dpt_hybrid-midas-501f0c75.pt",
+        needs=(weights.MIDAS,),
+        network="depth:load_midas_normals",
         a=Slider("Normal Background Threshold", 0.4, 0.0, 1.0, 0.01),
     ),
     _of(
         "normal_dsine",
         "NormalMap",
         "",
-        needs="dsine.pt",
+        lacks="dsine.pt",
         a=Slider("Fov", 60, 0, 360, 0.1),
         b=Slider("Iterations", 5, 1, 20, 1),
     ),
-    _of("mobile_sam", "Segmentation", "", needs="mobile_sam.pt"),
+    _of("mobile_sam", "Segmentation", "", needs=(weights.MOBILE_SAM,), network="segmentation:load_sam"),
     _of(
         "mediapipe_face",
         "",
         "",
-        needs="the face mesh of MediaPipe",
+        lacks="the face mesh of MediaPipe",
         a=Slider("Max Faces", 1, 1, 10, 1),
         b=Slider("Min Face Confidence", 0.5, 0.01, 1.0, 0.01),
     ),
-    _of("lineart", "Lineart", "lineart_realistic", needs="sk_model.pth"),
-    _of("lineart_coarse", "Lineart", "", needs="sk_model2.pth"),
-    _of("lineart_anime_denoise", "Lineart", "", needs="erika.pth"),
-    _of("lineart_anime", "Lineart", "", needs="netG.pth"),
-    _of("ip-adapter_pulid", "IP-Adapter", "", needs="a CLIP image encoder", resolution=None),
-    _of("ip-adapter_face_id_plus", "IP-Adapter", "", needs="a CLIP image encoder"),
-    _of("ip-adapter_face_id", "IP-Adapter", "", needs="a CLIP image encoder"),
-    _of("ip-adapter_clip_sdxl_plus_vith", "IP-Adapter", "", needs="a CLIP image encoder"),
-    _of("ip-adapter_clip_sdxl", "IP-Adapter", "ip-adapter_clip_g", needs="a CLIP image encoder"),
-    _of("instant_id_face_keypoints", "Instant-ID", "", needs="the face models of insightface", default=True),
-    _of("instant_id_face_embedding", "Instant-ID", "", needs="the face models of insightface"),
-    _of("inpaint_only+lama", "Inpaint", "", needs="ControlNetLama.pth", resolution=None),
-    _of("facexlib", "", "", needs="the detector of facexlib", resolution=None),
-    _of("dw_openpose_full", "OpenPose", "", needs="yolox_l.onnx and dw-ll_ucoco_384.onnx"),
-    _of("depth_zoe", "Depth", "", needs="ZoeD_M12_N.pt"),
-    _of("depth_leres++", "Depth", "", needs="res101.pth and latest_net_G.pth", a=NEAR, b=FAR),
-    _of("depth_leres", "Depth", "", needs="res101.pth and latest_net_G.pth", a=NEAR, b=FAR),
-    _of("depth_hand_refiner", "Depth", "", needs="hand_refiner.pth"),
-    _of("depth_anything_v2", "Depth", "", needs="depth_anything_v2_vitl.pth"),
-    _of("depth_anything", "Depth", "", needs="depth_anything_vitl14.pth"),
+    _of("lineart", "Lineart", "lineart_realistic", needs=(weights.LINEART,), network="lines:load_lineart"),
+    _of("lineart_coarse", "Lineart", "", needs=(weights.LINEART_COARSE,), network="lines:load_lineart"),
+    _of("lineart_anime_denoise", "Lineart", "", needs=(weights.MANGA,), network="lines:load_manga"),
+    _of("lineart_anime", "Lineart", "", needs=(weights.ANIME,), network="lines:load_anime"),
+    _of("ip-adapter_pulid", "IP-Adapter", "", lacks="a CLIP image encoder", resolution=None),
+    _of("ip-adapter_face_id_plus", "IP-Adapter", "", lacks="a CLIP image encoder"),
+    _of("ip-adapter_face_id", "IP-Adapter", "", lacks="a CLIP image encoder"),
+    _of("ip-adapter_clip_sdxl_plus_vith", "IP-Adapter", ""),
+    _of("ip-adapter_clip_sdxl", "IP-Adapter", "ip-adapter_clip_g"),
+    _of("instant_id_face_keypoints", "Instant-ID", "", lacks="the face models of insightface", default=True),
+    _of("instant_id_face_embedding", "Instant-ID", "", lacks="the face models of insightface"),
+    _of(
+        "inpaint_only+lama",
+        "Inpaint",
+        "",
+        needs=(weights.LAMA,),
+        network="inpainting:load_lama",
+        masked=True,
+        fixed_resolution=256,
+        resolution=None,
+    ),
+    _of("facexlib", "", "", lacks="the detector of facexlib", resolution=None),
+    _of(
+        "dw_openpose_full",
+        "OpenPose",
+        "",
+        needs=(weights.YOLOX, weights.DWPOSE),
+        network="dwpose:load_people",
+        gives="pose",
+    ),
+    _of("depth_zoe", "Depth", "", needs=(weights.ZOE,), network="depth:load_zoe"),
+    _of(
+        "depth_leres++",
+        "Depth",
+        "",
+        needs=(weights.LERES, weights.LERES_MERGING),
+        network="depth:load_boosted_leres",
+        a=NEAR,
+        b=FAR,
+    ),
+    _of("depth_leres", "Depth", "", needs=(weights.LERES,), network="depth:load_leres", a=NEAR, b=FAR),
+    _of("depth_hand_refiner", "Depth", "", lacks="hand_refiner.pth"),
+    _of("depth_anything_v2", "Depth", "", needs=(weights.ANYTHING_V2,), network="depth:load_anything_v2"),
+    _of("depth_anything", "Depth", "", needs=(weights.ANYTHING,), network="depth:load_anything"),
     _of(
         "densepose_parula",
         "OpenPose",
         "densepose_parula (black bg & blue torso)",
-        needs="densepose_r50_fpn_dl.torchscript",
+        lacks="densepose_r50_fpn_dl.torchscript",
     ),
-    _of("densepose", "OpenPose", "densepose (pruple bg & purple torso)", needs="densepose_r50_fpn_dl.torchscript"),
-    _of("animal_openpose", "OpenPose", "", needs="yolox_l.onnx and rtmpose-m_ap10k_256.onnx"),
+    _of("densepose", "OpenPose", "densepose (pruple bg & purple torso)", lacks="densepose_r50_fpn_dl.torchscript"),
+    _of(
+        "animal_openpose",
+        "OpenPose",
+        "",
+        needs=(weights.YOLOX, weights.ANIMALS),
+        network="dwpose:load_animals",
+        gives="pose",
+    ),
 )
 
 ORDER = (

@@ -16,14 +16,14 @@ from PIL import Image
 from extensions.deforum import depth, job
 from extensions.deforum.settings_files import read_settings
 from tests.engines import exact_engine
-from tests.fileserver import Reply, file_server
 from tests.tiny import tiny_checkpoint
-from webui.core.errors import BadModelFile, InvalidRequest, WebuiError
+from webui.core.errors import BadModelFile
+from webui.core.packaged import Fetchable
 from webui.jobs.context import JobContext
 from webui.models.manager import ModelManager
 from webui.net.egress import Egress, Unreachable
 from webui.pipeline.engine import Engine
-from webui.services.fetching import Fetcher
+from webui.services.packaged import install_weights
 
 SCENE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 
@@ -79,12 +79,12 @@ def easel_of(engine: Engine) -> Any:
 
 @pytest.mark.parametrize("algorithm", ["Midas-3-Hybrid", "Depth Anything", "Midas+AdaBins (old)"])
 def test_distances_are_one_to_two_and_evened_out(engine: Engine, algorithm: str) -> None:
-    found = depth.DepthModel(depth.find_estimator(algorithm), easel_of(engine))(SCENE)
+    found = depth.DepthModel(depth.ESTIMATORS[algorithm], easel_of(engine))(SCENE)
     assert found.shape == (48, 64)
     assert found.min() == 1  # the nearest point
     assert found.max() <= 2
     assert found.std() > 0.05
-    again = depth.DepthModel(depth.find_estimator(algorithm), easel_of(engine))(SCENE)
+    again = depth.DepthModel(depth.ESTIMATORS[algorithm], easel_of(engine))(SCENE)
     assert (again == found).all()
 
 
@@ -101,6 +101,7 @@ def test_damaged_files_are_one_sentence(engine: Engine, tmp_path: Path) -> None:
     folder = depth.ZOE.folder(tmp_path)
     folder.mkdir(parents=True)
     (folder / "config.json").write_text('{"model_type": "zoedepth"}')
+    (folder / "preprocessor_config.json").write_text("{}")
     (folder / "model.safetensors").write_bytes(b"nothing")
     assert depth.ZOE.is_there(tmp_path)
     place = SimpleNamespace(models=engine.models, paths=SimpleNamespace(models=tmp_path))
@@ -143,29 +144,23 @@ def test_a_3d_animation_with_depth_maps(engine: Engine, tmp_path: Path) -> None:
     assert "AdaBins has no weights" in none.comments[0]
 
 
-def test_fetching_when_asked(tmp_path: Path) -> None:
-    lay_out(tmp_path / "source", tiny_dpt(), "DPTImageProcessor", 32)
-    easel = SimpleNamespace(paths=SimpleNamespace(models=tmp_path / "models"))
-    with file_server() as server:
-        for file in depth.FILES:
-            content = (tmp_path / "source" / file).read_bytes()
-            server.replies[f"/Intel/dpt-large/resolve/main/{file}"] = Reply(content)
-        easel.fetch = Fetcher(server.egress())
-        told = depth.fetch(easel, depth.Fetch(algorithm="Midas-3-Hybrid"), JobContext.alone())
-    assert "Apache-2.0" in told.message
-    assert depth.DPT.is_there(tmp_path / "models")
-    depth.fetch(easel, depth.Fetch(algorithm="Midas-3-Hybrid"), JobContext.alone())  # is there: nothing is asked for
+def test_they_are_offered_with_size_and_licence(engine: Engine) -> None:
+    offered = {fetchable.name: fetchable for fetchable in engine.choices.all(Fetchable)}
+    assert "99.0 MB from huggingface.co, Apache-2.0" in offered["Depth: Depth Anything V2 Small"].summary
+    zoe = offered["Depth: ZoeDepth"]
+    assert "MIT" in zoe.missing
+    assert [file.address for file in zoe.files][-1] == (
+        "https://huggingface.co/Intel/zoedepth-nyu-kitti/resolve/main/model.safetensors"
+    )
+    assert zoe.paths(Path("m"))[-1] == Path("m/Deforum/depth/zoedepth-nyu-kitti/model.safetensors")
 
 
 def test_offline_is_one_sentence(tmp_path: Path) -> None:
     def nowhere(host: str, port: int) -> Any:
         raise OSError("no network")
 
-    easel = SimpleNamespace(paths=SimpleNamespace(models=tmp_path), fetch=Fetcher(Egress(resolve=nowhere)))
-    with pytest.raises(WebuiError) as caught:
-        depth.fetch(easel, depth.Fetch(algorithm="Zoe"), JobContext.alone())
-    assert isinstance(caught.value, Unreachable)
-    assert str(caught.value).startswith("ZoeDepth was not fetched:")
+    with pytest.raises(Unreachable) as caught:
+        install_weights(depth.ZOE.fetchable.files, tmp_path, tmp_path / "tmp", Egress(resolve=nowhere))
+    assert str(caught.value).startswith("ZoeDepth can't be fetched:")
     assert "\n" not in str(caught.value)
-    with pytest.raises(InvalidRequest, match="AdaBins"):
-        depth.fetch(easel, depth.Fetch(algorithm="AdaBins"), JobContext.alone())
+    assert not depth.ZOE.is_there(tmp_path)

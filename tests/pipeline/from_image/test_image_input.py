@@ -11,14 +11,13 @@ import pytest
 from PIL import Image
 
 from webui.core.errors import InvalidRequest
-from webui.core.pictures import decoded_picture
+from webui.core.pictures import decoded_picture, flattened
 from webui.pipeline.from_image.image_input import (
     CROP_AND_RESIZE,
     JUST_RESIZE,
     LATENT_UPSCALE,
     RESIZE_AND_FILL,
     fitted,
-    flattened,
     pixels_hash,
 )
 

@@ -13,15 +13,6 @@ JUST_RESIZE, CROP_AND_RESIZE, RESIZE_AND_FILL, LATENT_UPSCALE = range(4)
 """The resize modes of img2img."""
 
 
-def flattened(image: Image.Image, background: str) -> Image.Image:
-    """An RGB picture; what is transparent shows the background, such as "#ffffff"."""
-    if image.mode != "RGBA":
-        return image.convert("RGB")
-    opaque = Image.new("RGBA", image.size, background)
-    opaque.paste(image, mask=image)
-    return opaque.convert("RGB")
-
-
 def pixels_hash(image: Image.Image) -> str:
     """The MD5 of the decoded pixels, under which an input picture is kept and named in the infotext."""
     return hashlib.md5(image.tobytes(), usedforsecurity=False).hexdigest()

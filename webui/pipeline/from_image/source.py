@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from webui.core.errors import InvalidRequest
-from webui.core.pictures import decoded_picture
+from webui.core.pictures import decoded_picture, flattened
 from webui.core.request import Inpaint
 from webui.diffusion.noise import ImageNoise, RandomSource
 from webui.models.families.base import LoadedModel
@@ -21,7 +21,6 @@ from webui.pipeline.from_image.image_input import (
     LATENT_UPSCALE,
     RESIZE_AND_FILL,
     fitted,
-    flattened,
 )
 from webui.pipeline.from_image.masks import (
     Box,

@@ -9,13 +9,12 @@ from pathlib import Path
 from PIL import Image
 
 from webui.core.files import write_atomic
-from webui.core.grids import make_grid
+from webui.core.grids import grid_rows, make_grid
 from webui.core.request import GenerationResult
 from webui.core.results import SHOWN_AS_PICTURE, Picture, ResultFile
 from webui.pipeline.from_image.masks import composite
 from webui.pipeline.infotext import image_infotext
 from webui.pipeline.job import Job
-from webui.pipeline.postprocess import grid_rows
 
 
 def remember(job: Job) -> None:
@@ -61,9 +60,9 @@ def hand_over(job: Job, picture: Picture) -> list[ResultFile]:
 
 def save_picture(job: Job, picture: Picture) -> ResultFile:
     """A picture of the job with its text, saved if that is wished and can be done."""
-    text = image_infotext(job.plan, picture.index, job.report.fields)
+    text = image_infotext(job.plan, picture.index, {**job.report.fields, **picture.fields})
     save = is_kept(job, picture) and job.plan.settings["samples_save"]
-    result = job.saver.sample(picture.image, picture.index, text, save=save)
+    result = job.saver.sample(picture.image, picture.index, text, save=save, source_type=picture.source_type)
     if result.path is not None:
         job.engine.host.image_saved(Path(result.path), picture.image, job.plan)
     return result
@@ -111,7 +110,9 @@ def save_uncorrected(job: Job, picture: Picture) -> None:
         job.saver.sample(picture.uncorrected, picture.index, text, suffix="-before-color-correction")
 
 
-def with_grid(job: Job, pictures: Sequence[Image.Image], results: list[ResultFile]) -> list[ResultFile]:
+def with_grid(
+    job: Job, pictures: Sequence[Image.Image], results: list[ResultFile], source_type: str
+) -> list[ResultFile]:
     """The results, a grid of the pictures in front if that is wished."""
     settings = job.plan.settings
     if not (settings["return_grid"] or settings["grid_save"]):
@@ -119,5 +120,5 @@ def with_grid(job: Job, pictures: Sequence[Image.Image], results: list[ResultFil
     rows = grid_rows(len(pictures), job.plan.request.batch_size, settings)
     grid = make_grid(pictures, rows, settings["grid_background_color"])
     text = image_infotext(job.plan, 0, job.report.fields)
-    saved = job.saver.grid(grid, text, save=job.plan.request.save_grid)
+    saved = job.saver.grid(grid, text, save=job.plan.request.save_grid, source_type=source_type)
     return [saved, *results] if settings["return_grid"] else results

@@ -13,9 +13,9 @@ from PIL import Image
 from webui.core.errors import not_saved
 from webui.core.files import write_atomic
 from webui.core.paths import Paths, inside
-from webui.core.pictures import MIME, PARAMETERS
+from webui.core.pictures import DIGITAL_SOURCE_TYPE, MIME, PARAMETERS
 from webui.core.provenance import CHUNK, Provenance
-from webui.core.results import ResultFile, Role
+from webui.core.results import GENERATED, ResultFile, Role
 from webui.pipeline.saving.names import NameFacts, fill_pattern, safe_part
 from webui.pipeline.saving.picture_files import Encoded, Keeper, encoded, write_jpg_copy
 from webui.planning.plan import GenerationPlan
@@ -51,9 +51,10 @@ class Saver:
         suffix: str = "",
         save: bool = True,
         role: Role = "picture",
+        source_type: str = GENERATED,
     ) -> ResultFile:
         """One picture of the job, saved when `save`. suffix: e.g. "-before-highres-fix"."""
-        picture = self._encoded(image, infotext)
+        picture = self._encoded(image, infotext, source_type=source_type)
         path = None
         if save:
             folder, name, numbered = self._place(index, picture.data)
@@ -85,9 +86,11 @@ class Saver:
         numbered = self.settings["save_images_add_number"] or not name
         return folder, f"-{name}" if numbered else name, numbered
 
-    def grid(self, image: Image.Image, infotext: str, *, save: bool, name: str = "grid") -> ResultFile:
+    def grid(
+        self, image: Image.Image, infotext: str, *, save: bool, name: str = "grid", source_type: str = GENERATED
+    ) -> ResultFile:
         """The grid of the whole job. name: the beginning of its file's name."""
-        picture = self._encoded(image, infotext, grid=True)
+        picture = self._encoded(image, infotext, grid=True, source_type=source_type)
         path = None
         if save and self.settings["grid_save"]:
             facts = self._facts(0, picture.data)
@@ -104,8 +107,11 @@ class Saver:
         if not any(folder.glob(f"{name}.*")):
             self._write(image, encoded(image, {}, self.settings), lambda: folder, name, numbered=False)
 
-    def _encoded(self, image: Image.Image, infotext: str, *, grid: bool = False) -> Encoded:
-        return encoded(image, {PARAMETERS: infotext, **self.further}, self.settings, grid=grid)
+    def _encoded(
+        self, image: Image.Image, infotext: str, *, grid: bool = False, source_type: str = GENERATED
+    ) -> Encoded:
+        texts = {PARAMETERS: infotext, **self.further, DIGITAL_SOURCE_TYPE: source_type}
+        return encoded(image, texts, self.settings, grid=grid)
 
     def _write(
         self, image: Image.Image, picture: Encoded, folder: Callable[[], Path], name: str, *, numbered: bool, **how: str

@@ -58,10 +58,10 @@ export function cancelSending(tab) {
 }
 
 // A job's values without the pictures of other sub-tabs: the server refuses all of them when it has lost one.
-// placesOf: of each sub-tab's pictures among the values.
-export function ofThisMode(values, placesOf) {
+// placesOf: of each sub-tab's pictures among the values. chosen: the sub-tab.
+export function ofThisMode(values, placesOf, chosen = mode) {
   const all = Object.values(placesOf).flat();
-  return values.map((value, place) => (all.includes(place) && !placesOf[mode].includes(place) ? null : value));
+  return values.map((value, place) => (all.includes(place) && !placesOf[chosen].includes(place) ? null : value));
 }
 
 function whenSent(act) {
@@ -118,6 +118,10 @@ function refreshScale() {
   timer = setTimeout(() => {
     if (isShown(byId("img2img_scale"))) whenSent(() => click("img2img_update_resize_to"));
   }, PAUSE);
+}
+
+export function describePicture(captioner) {
+  whenSent(() => click(`img2img_describe_${captioner}`));
 }
 
 export function detectSize() {

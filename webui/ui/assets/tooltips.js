@@ -21,6 +21,7 @@ const TOOLTIPS = {
   "📐": "Send the picture to Extras",
   "✨": "Make an upscaled version of the picture with the hires fix settings",
   "◀": "Open or close",
+  "📒": "Take all values that there are",
 };
 
 // Where the symbol means something of its own.
