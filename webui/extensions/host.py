@@ -186,7 +186,7 @@ class Host:
 
     def started(self, easel: Easel) -> None:
         """Give every extension the parts of the program. One that fails is reported, and the start goes on."""
-        self._easel = easel
+        self._easel = easel = replace(easel, groups=self.params)
         self._call_at_start("started", "start", easel=easel)
 
     def api_routes(self, app: FastAPI) -> None:
