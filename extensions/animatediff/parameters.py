@@ -74,6 +74,10 @@ class AnimateDiff(Params, title="AnimateDiff"):
         own = {"file", "sparse_file", "kept", *UNUSED}
         return {name: value for name, value in args.items() if value is not None and name not in own}
 
+    @classmethod
+    def default_args(cls) -> list[dict[str, Any]]:
+        return [cls().model_dump(mode="json", exclude={"file", "sparse_file", "kept"})]
+
     @property
     def length(self) -> int:
         """How many frames are asked for."""

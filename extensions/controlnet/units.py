@@ -188,8 +188,17 @@ class ControlNet(Params, title="ControlNet"):
 
     @classmethod
     def from_api(cls, args: list[Any] | dict[str, Any]) -> Mapping[str, Any]:
-        values = {"units": args} if isinstance(args, list) else args
+        values = cls._in_order(args) if isinstance(args, list) else args
         return {name: value for name, value in values.items() if name not in OWN_NAMES}
+
+    @classmethod
+    def _in_order(cls, args: list[Any]) -> dict[str, Any]:
+        """The units, one after the other or as one list, and then the batch option, if it is given."""
+        has_option = bool(args) and args[-1] in BATCH_OPTIONS
+        units = args[:-1] if has_option else args
+        if len(units) == 1 and isinstance(units[0], list):
+            units = units[0]
+        return {"units": units, **({"batch_option": args[-1]} if has_option else {})}
 
     @property
     def enabled(self) -> tuple[Unit, ...]:

@@ -120,6 +120,10 @@ class Swap(Params):
         values = {OTHER_NAMES.get(name, name): value for name, value in args.items() if value is not None}
         return {name: as_meant(name, value) for name, value in values.items()}
 
+    @classmethod
+    def default_args(cls) -> list[Any]:
+        return [None if value in (None, ()) else value for value in (getattr(cls(), name) for name in ORDER)]
+
     @property
     def pictures(self) -> tuple[bytes, ...]:
         """The source pictures that were given: of the tab in use, or whichever there are."""

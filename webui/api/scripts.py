@@ -90,6 +90,10 @@ def script_infos(groups: Sequence[type[Params]], choices: Choices) -> Iterator[S
 
 def _arguments(group: type[Params]) -> Iterator[ScriptArg]:
     """In order. Items of a list are objects: one argument each where the group is nothing but the list."""
+    defaults = group.default_args()
+    if defaults is not None:
+        yield from (ScriptArg(label="", value=value) for value in defaults)
+        return
     if not any(listed_group(field.annotation) for field in group.model_fields.values()):
         yield from (_argument(spec) for spec in group.specs())
         return

@@ -179,6 +179,14 @@ class Params(BaseModel):
             )
         return dict(zip(cls.model_fields, args, strict=False))
 
+    @classmethod
+    def default_args(cls) -> Sequence[Any] | None:
+        """The values in order that /sdapi/v1/script-info lists, at their defaults; None for one a parameter.
+
+        To be replaced along with `from_api` where that takes another order.
+        """
+        return None
+
     # The text of a picture
 
     def to_infotext(self, *, everything: bool = False) -> Mapping[str, object]:
