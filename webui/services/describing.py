@@ -35,5 +35,6 @@ def _described(
     plan = DescribePlan(sources, name, services.settings.snapshot(), place)
     job_id = services.jobs.submit(DESCRIBE, plan)
     services.jobs.wait(job_id)
-    described: Description = services.jobs.result(job_id)
+    described = services.jobs.result(job_id)
+    assert isinstance(described, Description)
     return described

@@ -221,7 +221,7 @@ class Extras:
         self.job.submits(self.job.generate, self._start, inputs)
         self.fetch.click(self._fetch, self.wanted, self.fetched, show_progress="full")
         for upscaler in (self.fields["upscaler_1"], self.fields["upscaler_2"]):
-            upscaler.input(self._scale_of, upscaler, self.fields["scale"], **QUIET)  # type: ignore[attr-defined]
+            upscaler.input(self._scale_of, upscaler, self.fields["scale"], **QUIET)
         self.job.shows(self.output.show_result, self.output.shown)
         self.output.wire()
 
