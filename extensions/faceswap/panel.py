@@ -96,6 +96,7 @@ def main_tab(panel: Any, name: str) -> gr.Dropdown:
         panel.place("mask_face")
         panel.place("keep_covered")
         panel.place("match_colors")
+        panel.place("side")
     for which, index in (("source", "source_faces_index"), ("target", "faces_index")):
         with gr.Row():
             panel.place(index)
