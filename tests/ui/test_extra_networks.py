@@ -22,8 +22,8 @@ from webui.ui.extra_networks import ON_PAGE, TABS, tab_order
 PROMPT, NEGATIVE = "#txt2img_prompt textarea", "#txt2img_neg_prompt textarea"
 HOSTILE = "<img src=x onerror=window.hacked=1>"
 MARKUP = "<i onclick=window.hacked=1>pen</i>"
-FIRST_PAGE = 600_000
-"""Bytes of HTML that the page may have with thousands of files, most of them the forms of our own extensions."""
+FIRST_PAGE = 700_000
+"""Bytes of HTML that the page may have with thousands of files; half of them are the panels of our own extensions."""
 
 
 @pytest.fixture(scope="module")
