@@ -108,6 +108,7 @@ def load(page: Page, unit: int, image: Image.Image, name: str = "input_image") -
         clear.click()
     page.set_input_files(f"{part(unit, name)} input[type=file]", upload(image))
     expect(page.locator(f"{part(unit, name)} img")).to_be_visible()
+    expect(page.locator(part(unit, "controlnet_enable_checkbox") + " input")).to_be_checked()  # which a picture does
 
 
 def shown(visit: Visit, selector: str) -> np.ndarray:
