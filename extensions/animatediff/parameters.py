@@ -66,8 +66,10 @@ class AnimateDiff(Params, title="AnimateDiff"):
 
     @classmethod
     def from_api(cls, args: list[Any] | dict[str, Any]) -> Mapping[str, Any]:
-        """args: the values by name, or a list of that object alone, as the original takes them."""
+        """args: the values by name, or a list of that object alone, as the original takes them; [False] switches off."""
         if isinstance(args, list):
+            if args == [False]:
+                return {"enable": False}
             if len(args) > 1 or not all(isinstance(item, dict) for item in args):
                 raise InvalidRequest("The args of AnimateDiff must be a list of one object with its values.")
             args = args[0] if args else {}

@@ -194,7 +194,7 @@ def test_scripts_of_both_modes_are_served(easel: Running) -> None:
         ({"script_name": "prompt matrix", "script_args": [False] * 6}, "must be up to 5 values"),
         ({"script_name": "prompt matrix", "script_args": [False, False, "both"]}, "Select prompt"),
         ({"script_name": "prompt matrix", "script_args": ["perhaps"]}, "Put variable parts at start of prompt"),
-        ({"script_name": "x/y/z plot"}, "Script 'x/y/z plot' not found"),
+        ({"script_name": "ultimate sd upscale"}, "Script 'ultimate sd upscale' not found"),
     ],
 )
 def test_a_scripts_wrong_arguments_are_told(easel: Running, fields: dict[str, Any], said: str) -> None:

@@ -251,7 +251,7 @@ def test_the_factor_follows_the_upscalers_name_where_that_is_wished(extras: Visi
 def test_weights_that_cannot_be_fetched_are_told_in_a_sentence(extras: Visit) -> None:
     extras.page.click("#extras_weights button")
     extras.page.click("#extras_weights_name input")
-    extras.page.get_by_role("option", name="wd-swinv2-tagger-v3: about 467 MB from huggingface.co, Apache-2.0").click()
+    extras.page.get_by_role("option", name="wd-swinv2-tagger-v3: 467.0 MB from huggingface.co, Apache-2.0").click()
     extras.page.click("#extras_weights_fetch")
     expect(extras.page.locator("#extras_weights_log .error")).to_be_visible(timeout=60_000)
     assert "Traceback" not in extras.page.locator("#extras_weights_log").inner_text()
