@@ -66,7 +66,7 @@ class AnimateDiff(Params, title="AnimateDiff"):
 
     @classmethod
     def from_api(cls, args: list[Any] | dict[str, Any]) -> Mapping[str, Any]:
-        """args: the values by name, or a list of that object alone, as the original takes them; [False] switches off."""
+        """args: the values by name, or a list of that object alone, as the original takes them; [False] is off."""
         if isinstance(args, list):
             if args == [False]:
                 return {"enable": False}

@@ -29,7 +29,11 @@ def test_a_tagger_is_found_by_its_name(easel: Running) -> None:
     ("body", "status", "words"),
     [
         ({"image": PICTURE, "model": "oracle"}, 404, 'is called "oracle"'),
-        ({"image": PICTURE}, 422, "BLIP has no weights here yet. Fetch them on the Extras tab (990.0 MB from huggingface.co"),
+        (
+            {"image": PICTURE},
+            422,
+            "BLIP has no weights here yet. Fetch them on the Extras tab (990.0 MB from huggingface.co",
+        ),
         ({"image": "", "model": "clip"}, 422, "empty"),
         ({"image": "AAAA", "model": "deepdanbooru"}, 422, "isn't a picture"),
         ({"image": None}, 422, "image"),

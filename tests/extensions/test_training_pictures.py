@@ -197,7 +197,8 @@ def test_operations_that_the_settings_leave_out_are_not_done(engine: Engine) -> 
 
 def test_captioners_that_are_not_there_are_told_before(engine: Engine) -> None:
     with pytest.raises(
-        InvalidRequest, match=r"Deepbooru has no weights here yet\. Fetch them on the Extras tab \(614\.0 MB from github\.com"
+        InvalidRequest,
+        match=r"Deepbooru has no weights here yet\. Fetch them on the Extras tab \(614\.0 MB from github\.com",
     ):
         operated(engine, noise(8, 8), PictureCaption=on())
     with pytest.raises(InvalidRequest, match="BLIP has no weights here yet"):
