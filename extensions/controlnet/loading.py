@@ -192,7 +192,7 @@ def lent_encoder(files: Sequence[Path], layout: ip_adapter.Layout, models: Any, 
         try:
             weights = read_weights(file)
         except BadModelFile as error:
-            log.warning("%s is passed over as an image encoder: %s", file, error)
+            log.warning("%s is passed over as an image encoder: %s", file, str(error))  # the error holds frames
             continue
         shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
         if clip_vision.is_encoder(shapes) and clip_vision.widths(shapes)[place] == layout.picture_width:
