@@ -21,6 +21,7 @@ BENCHMARKS = {
     "samplers": "bench.samplers",
     "loras": "bench.loras",
     "cards": "bench.cards",
+    "clips": "bench.clips",
 }
 
 

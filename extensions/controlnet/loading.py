@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 import torch
 from torch import Tensor
 
-from webui.extensions.api import InvalidRequest, read_weights
+from webui.extensions.api import BadModelFile, InvalidRequest, read_weights
 
 from .networks import clip_vision, control_lora, ip_adapter, kinds, lllite, names
 from .networks.control import ControlNetwork, Layout, read_layout
@@ -22,6 +23,7 @@ from .unets import widths_of
 from .units import Unit
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 POOLED = "shuffle"
 """In a file's name: a network whose residuals are averaged over the picture."""
 TITLES = {"sd1": "SD 1.x", "sd2": "SD 2.x", "sdxl": "SDXL", "sdxl-refiner": "SDXL's refiner"}
@@ -187,7 +189,11 @@ def lent_encoder(files: Sequence[Path], layout: ip_adapter.Layout, models: Any, 
     """A ClipVision of those in `files` that the adapter can read. Raises: InvalidRequest when there is none."""
     place = 0 if layout.reads_layers else 1
     for file in files:
-        weights = read_weights(file)
+        try:
+            weights = read_weights(file)
+        except BadModelFile as error:
+            log.warning("%s is passed over as an image encoder: %s", file, error)
+            continue
         shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
         if clip_vision.is_encoder(shapes) and clip_vision.widths(shapes)[place] == layout.picture_width:
             state = file.stat()
@@ -205,5 +211,13 @@ def lent_encoder(files: Sequence[Path], layout: ip_adapter.Layout, models: Any, 
     )
 
 
-def _loading(weights: Mapping[str, Tensor], file: Path, base: Base) -> Any:
-    return lambda: clip_vision.load(weights, file, base.device, base.dtype)
+def _loading(weights: Mapping[str, Tensor], file: Path, base: Base) -> Callable[[], clip_vision.ClipVision]:
+    def load() -> clip_vision.ClipVision:
+        try:
+            return clip_vision.load(weights, file, base.device, base.dtype)
+        except (KeyError, ValueError, RuntimeError) as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            raise _damaged(file, "CLIP image encoder", error) from error
+
+    return load

@@ -11,7 +11,7 @@ from .noise import Perlin
 from .prompts import prompts_by_frame
 from .schedules import schedule_texts, schedule_values
 from .seeds import drawn_seed
-from .settings import Keyed, Settings
+from .settings import Keyed, Settings, unit_schedules
 
 FEEDBACK = ("2D", "3D")
 _ONLY_WITH = {
@@ -80,7 +80,7 @@ class Animation:
         )
         self._values = {
             key: schedule_values(key, getattr(settings, key), self.frames, seed) for key in scheduled(settings)
-        }
+        } | {key: schedule_values(key, text, self.frames, seed) for key, text in unit_schedules(settings).items()}
         self._texts = {
             key: schedule_texts(key, getattr(settings, key), self.frames, seed)
             for key in scheduled(settings, of_texts=True)

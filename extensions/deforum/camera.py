@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ def move(picture: Any, camera: Camera, motion: Motion, depth: Any = None) -> Any
     if motion.flip is not None:
         flipped = flip_matrix(width, height, *motion.flip, original=camera.original_flip)
         picture = warp(picture, flipped, camera.border)
-    grid = grid_3d(width, height, motion, depth)
+    grid = _plane_grid(width, height, motion) if depth is None else grid_3d(width, height, motion, depth)
     sampled = sample(picture, grid, camera.sampling, camera.padding)
     return np.clip(sampled, 0, 255).astype(np.uint8) if picture.dtype == np.uint8 else sampled
 
@@ -127,6 +128,12 @@ def grid_3d(width: int, height: int, motion: Motion, depth: Any = None) -> Any:
     still = replace(motion, tx=0, ty=0, tz=0, rotation=(0, 0, 0))
     identity = torch.nn.functional.affine_grid(torch.eye(2, 3)[None], [1, 1, height, width], align_corners=False)
     return identity[0] - (project(points, motion) - project(points, still))
+
+
+@lru_cache(maxsize=2)
+def _plane_grid(width: int, height: int, motion: Motion) -> Any:
+    """`grid_3d` of a plane, which several pictures of a frame are moved by."""
+    return grid_3d(width, height, motion)
 
 
 def project(points: Any, motion: Motion) -> Any:

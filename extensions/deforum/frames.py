@@ -25,8 +25,16 @@ def frame_name(stamp: str, number: int) -> str:
     return f"{stamp}_{number:09}.png"
 
 
+def depth_name(stamp: str, number: int) -> str:
+    return f"{stamp}_depth_{number:09}.png"
+
+
 def input_name(stem: str, number: int) -> str:
     return f"{stem}{number:09}.jpg"
+
+
+def control_name(number: int) -> str:
+    return input_name("", number)
 
 
 def frames_in(folder: Path, stamp: str) -> list[int]:

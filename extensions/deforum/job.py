@@ -4,33 +4,49 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from webui.extensions.api import (
-    FromImage,
-    GenerationRequest,
-    Inpaint,
     InvalidRequest,
     JobContext,
     JobKind,
+    NotSaved,
     Params,
-    Variation,
     WebuiError,
+    encode_image,
+    enlarge_picture,
+    not_saved,
 )
 
-from .animation import Animation, Diffusion
-from .frames import frame_name, frames_in, resume_point, timestring
-from .materials import as_array, as_png, collect, from_png, is_hybrid, local_path, needs_video, open_image, video_frames
+from .animation import Animation
+from .depth import ESTIMATORS, DepthModel, depth_picture
+from .frames import depth_name, frame_name, frames_in, resume_point, timestring
+from .materials import as_array, as_png, collect, is_hybrid, local_path, needs_video, open_image, video_frames
+from .painting import Interrupted, Painter
+from .parseq import with_manifest
 from .run import Frame, Materials, State, frames, start
 from .seeds import Seeds
-from .settings import FILLS, Settings
+from .settings import Settings
 from .settings_files import dump_settings, fill_placeholders, write_settings
-from .video import stitch
+from .subtitles import subtitles
+from .units import GROUP, Units
+from .video import Film, stitch
 
 log = logging.getLogger(__name__)
+CRF, PRESET, SUBTITLES = "deforum_ffmpeg_crf", "deforum_ffmpeg_preset", "deforum_save_gen_info_as_srt"
+UPSCALERS = {
+    "realesr-animevideov3": "R-ESRGAN AnimeVideo",
+    "realesrgan-x4plus": "R-ESRGAN 4x+",
+    "realesrgan-x4plus-anime": "R-ESRGAN 4x+ Anime6B",
+    "Lanczos": "Lanczos",
+}
+"""The upscaler on offer that each of the settings' names means."""
 
 
 class Order(Params):
@@ -69,6 +85,7 @@ def plan(easel: Any, settings: Settings, overrides: dict[str, Any] | None = None
     seed = random.SystemRandom().randint(0, 2**32 - 1) if settings.seed == -1 else settings.seed
     if settings.use_looper:
         settings = settings.replace(strength_0_no_init=False)
+    settings = with_manifest(settings)
     Animation(settings, seed)
     if settings.resume_from_timestring:
         stamp = settings.resume_timestring.strip()
@@ -96,12 +113,14 @@ def run(easel: Any, order: Order, job: JobContext) -> Animated:
     video = video_frames(settings, folder) if needs_video(settings) else []
     count = len(video) if settings.animation_mode == "Video Input" else settings.max_frames
     animation = Animation(settings, order.seed, count)
-    materials = collect(settings, animation, folder, video)
-    _tell_what_is_left_out(settings, materials, comments)
+    depth = _depth(easel, order, folder, comments)
+    materials = collect(settings, animation, folder, video, depth)
+    _tell_what_is_left_out(settings, comments)
     settings_file = _write_settings_file(easel, order, animation, materials, video)
     job.artifact(settings_file)
     state = _state_to_begin_with(order, animation, folder)
-    painter = _Painter(job, order, animation, state)
+    units = Units(easel.group(GROUP), animation, folder)
+    painter = Painter(job, animation, state, units, order.overrides)
     made = frames(animation, materials, painter, state)
     try:
         for frame in made:
@@ -109,14 +128,14 @@ def run(easel: Any, order: Order, job: JobContext) -> Animated:
             job.pause_point()
             if job.interrupted or job.stopping:
                 break
-    except _Interrupted:
+    except Interrupted:
         log.info("Animation %s was interrupted", order.stamp)
     if job.server_stops:
         return Animated((), "", (), order.folder, order.stamp, 0)
     files = [str(settings_file)]
     numbers = frames_in(folder, order.stamp)
     pictures = [folder / frame_name(order.stamp, number) for number in numbers]
-    files = [*_videos(settings, folder, order.stamp, pictures, job, comments), *files]
+    files = [*_videos(easel, order, animation, pictures, job, comments), *files]
     if settings.delete_imgs and len(files) > 1:
         for path in pictures:
             path.unlink()
@@ -128,92 +147,6 @@ def run(easel: Any, order: Order, job: JobContext) -> Animated:
 
 
 KIND = JobKind("deforum.animate", run, Order, Animated, "Deforum", resumable=True)
-
-
-class _Interrupted(Exception):
-    """The user ended the job while a frame was painted."""
-
-
-class _Painter:
-    """What the frame loop calls to paint: the pipeline, within the job, or the dry run."""
-
-    def __init__(self, job: JobContext, order: Order, animation: Animation, state: State) -> None:
-        from .preview import paint_preview
-
-        self.job, self.order, self.animation = job, order, animation
-        settings = order.settings
-        self._preview = paint_preview(settings.width, settings.height) if settings.motion_preview_mode else None
-        groups = -(-(animation.frames - state.frame) // animation.cadence)
-        again = settings.diffusion_redo + (settings.optical_flow_redo_generation != "None")
-        self._share = 1 / max(1, groups * (1 + again))
-
-    def __call__(self, init: Any, asked: Diffusion) -> Any:
-        if self._preview is not None:
-            return self._preview(init, asked)
-        if self.job.interrupted:
-            raise _Interrupted
-        self.job.text(f"Frame {asked.frame} of {self.animation.frames}")
-        result = self.job.child(self._share).generate(self.request(init, asked), save=False)
-        if self.job.interrupted or not result.images:
-            raise _Interrupted
-        picture = from_png(result.images[result.index_of_first_image].data)
-        if asked.color_target is not None:
-            from .colors import correct_colors
-
-            picture = correct_colors(picture, asked.color_target)
-        return picture
-
-    def request(self, init: Any, asked: Diffusion) -> GenerationRequest:
-        """One picture as the pipeline is asked for it."""
-        settings = self.order.settings
-        overrides: dict[str, Any] = {"img2img_fix_steps": False, **self.order.overrides}
-        for key, value in (
-            ("sd_model_checkpoint", asked.checkpoint),
-            ("CLIP_stop_at_last_layers", asked.clip_skip),
-            ("eta_ddim", asked.ddim_eta),
-            ("eta_ancestral", asked.ancestral_eta),
-        ):
-            if value is not None:
-                overrides[key] = value
-        image = None
-        if init is not None:
-            inpaint = None
-            if asked.mask is not None:
-                inpaint = Inpaint(
-                    mask=as_png((asked.mask * 255).round().astype("uint8")),
-                    blur_x=round(settings.mask_overlay_blur),
-                    blur_y=round(settings.mask_overlay_blur),
-                    fill=FILLS.index(settings.fill),
-                    only_masked=settings.full_res_mask,
-                    padding=settings.full_res_mask_padding,
-                )
-            image = FromImage(
-                images=(as_png(init),),
-                denoising_strength=asked.denoising,
-                noise_multiplier=asked.noise_multiplier,
-                image_cfg_scale=asked.image_cfg_scale,
-                inpaint=inpaint,
-            )
-        return GenerationRequest.checked(
-            prompt=asked.prompt,
-            negative_prompt=asked.negative,
-            sampler=asked.sampler,
-            steps=asked.steps,
-            width=settings.width,
-            height=settings.height,
-            cfg_scale=asked.cfg_scale,
-            seed=asked.seed,
-            variation=Variation(
-                seed=asked.subseed,
-                strength=asked.subseed_strength,
-                resize_from_width=settings.seed_resize_from_w,
-                resize_from_height=settings.seed_resize_from_h,
-            ),
-            image=image,
-            restore_faces=settings.restore_faces,
-            tiling=settings.tiling,
-            overrides=overrides,
-        )
 
 
 def _output_folder(easel: Any, overrides: dict[str, Any]) -> Path:
@@ -252,8 +185,13 @@ def _write_frame(folder: Path, stamp: str, frame: Frame) -> None:
 
 def _write_whole(path: Path, data: bytes) -> None:
     partial = path.with_name(path.name + ".part")
-    partial.write_bytes(data)
-    os.replace(partial, path)
+    try:
+        partial.write_bytes(data)
+        os.replace(partial, path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
+        raise not_saved(f"{path.name} can't be saved", error) from error
 
 
 def _state_to_begin_with(order: Order, animation: Animation, folder: Path) -> State:
@@ -281,53 +219,123 @@ def _state_to_begin_with(order: Order, animation: Animation, folder: Path) -> St
     return State(point.start, point.start, seeds, last, sample, pair)
 
 
-def _tell_what_is_left_out(settings: Settings, materials: Materials, comments: list[str]) -> None:
+def _depth(easel: Any, order: Order, folder: Path, comments: list[str]) -> Callable[[Any, int], Any] | None:
+    """What tells the depth of a picture; None, and why, where the settings want none or have no model."""
+    settings = order.settings
+    warps = settings.animation_mode == "3D" and settings.use_depth_warping
+    masked = settings.hybrid_composite != "None" and settings.hybrid_comp_mask_type in ("Depth", "Video Depth")
+    if not warps and not masked:
+        return None
+    flat = "the camera sees each picture as a flat plane." if warps else "nothing is masked by depth."
+    estimator = ESTIMATORS.get(settings.depth_algorithm)
+    if estimator is None or easel.models is None:
+        comments.append(f"{settings.depth_algorithm} has no weights that Easel can run, so {flat}")
+        return None
+    if not estimator.is_there(Path(easel.paths.models)):
+        comments.append(f"There is no depth model, so {flat} {estimator.fetchable.missing}")
+        return None
+    if settings.depth_algorithm.endswith("(old)"):
+        comments.append(f"The depth is that of {estimator.name} alone, as AdaBins has no weights that Easel can run.")
+    model = DepthModel(estimator, easel)
+
+    def depth(picture: Any, frame: int) -> Any:
+        found = model(picture)
+        if settings.save_depth_maps and found is not None:
+            _write_whole(folder / depth_name(order.stamp, frame), as_png(depth_picture(found)))
+        return found
+
+    return depth
+
+
+def _tell_what_is_left_out(settings: Settings, comments: list[str]) -> None:
     """Sentences about what the settings ask for and this version doesn't do."""
-    if settings.animation_mode == "3D" and settings.use_depth_warping and materials.depth is None:
-        comments.append("There is no depth model, so the 3D camera sees each picture as a flat plane.")
-    if any(unit.enabled for unit in settings.controlnet):
-        comments.append("ControlNet units are left out: animations don't use them yet.")
-    if settings.parseq_manifest:
-        comments.append("The Parseq manifest is left out.")
-    if settings.r_upscale_video:
-        comments.append("Upscaling the video is left out: Real-ESRGAN's program isn't part of Easel.")
     if settings.frame_interpolation_engine != "None":
         comments.append(
             f"Frames between are made by optical flow, as {settings.frame_interpolation_engine} needs weights."
         )
     if settings.hybrid_generate_human_masks != "None":
         comments.append("Human masks are left out.")
-    if settings.save_depth_maps and materials.depth is None:
-        comments.append("No depth maps are saved, as there is no depth model.")
     if settings.store_frames_in_ram:
         comments.append("Frames are written to the disk, whatever “Store frames in RAM” says.")
 
 
 def _videos(
-    settings: Settings, folder: Path, stamp: str, pictures: list[Path], job: JobContext, comments: list[str]
+    easel: Any, order: Order, animation: Animation, pictures: list[Path], job: JobContext, comments: list[str]
 ) -> list[str]:
-    """The video and the GIF. What can't be made is told; the frames stay."""
-    made: list[str] = []
+    """The videos, the GIF and the subtitles. What can't be made is told; the frames stay."""
+    settings, folder = order.settings, Path(order.folder)
     if settings.skip_video_creation or not pictures:
-        return made
-    begun = time.monotonic()
+        return []
+    begun, made = time.monotonic(), list[str]()
     job.text("Making the video")
+
+    def make(name: str, frames: list[Path], film: Film, factor: int = 1) -> None:
+        made.append(str(job.artifact(stitch(frames, folder / f"{order.stamp}{name}", film, factor))))
+
     try:
-        sound = None
-        if settings.add_soundtrack == "File":
-            sound = local_path(settings.soundtrack_path, "Soundtrack path")
-        elif settings.add_soundtrack == "Init Video":
-            sound = local_path(settings.video_init_path, "Video init path")
-        made.append(str(job.artifact(stitch(pictures, folder / f"{stamp}.mp4", settings.fps, sound))))
+        film = _film(easel, order, animation)
+        make(".mp4", pictures, film)
         if settings.make_gif:
-            made.append(str(job.artifact(stitch(pictures, folder / f"{stamp}.gif", settings.fps))))
+            make(".gif", pictures, film)
+        if easel.settings.snapshot().replace(**order.overrides)[SUBTITLES]:
+            path = folder / f"{order.stamp}.srt"
+            _write_whole(path, subtitles(animation, start(animation).seeds, len(pictures), settings.fps).encode())
+            made.append(str(job.artifact(path)))
+        enlarged = _enlarged(easel, order, pictures, job) if settings.r_upscale_video else []
+        if enlarged:
+            make("_upscaled.mp4", enlarged, film)
         if settings.frame_interpolation_engine != "None":
             factor = settings.frame_interpolation_x_amount
             slower = settings.frame_interpolation_slow_mo_amount if settings.frame_interpolation_slow_mo_enabled else 1
-            target = folder / f"{stamp}_flow_x{factor}.mp4"
-            fps = settings.fps * factor / slower
-            made.append(str(job.artifact(stitch(pictures, target, fps, sound if slower == 1 else None, factor))))
+            between = replace(film, fps=settings.fps * factor / slower, sound=film.sound if slower == 1 else None)
+            frames = enlarged if enlarged and settings.frame_interpolation_use_upscaled else pictures
+            make(f"_flow_x{factor}.mp4", frames, between, factor)
+        if enlarged and not settings.r_upscale_keep_imgs:
+            shutil.rmtree(enlarged[0].parent)
     except WebuiError as error:
+        if isinstance(error, NotSaved):
+            raise
         comments.append(f"{error} The frames are in {folder}.")
     log.info("Video of %d frames made in %.1f s", len(pictures), time.monotonic() - begun)
+    return made
+
+
+def _film(easel: Any, order: Order, animation: Animation) -> Film:
+    """Raises: InvalidRequest for a sound that isn't there."""
+    settings, known = order.settings, easel.settings.snapshot().replace(**order.overrides)
+    sound = None
+    if settings.add_soundtrack == "File":
+        sound = local_path(settings.soundtrack_path, "Soundtrack path")
+    elif settings.add_soundtrack == "Init Video":
+        sound = local_path(settings.video_init_path, "Video init path")
+    positive, negative = animation.prompts[0]
+    model = str(known["sd_model_checkpoint"] or "").rpartition(".")[0]
+    text = (
+        f"{positive}\nNegative prompt: {negative}\nSteps: {settings.steps}, Sampler: {settings.sampler}, "
+        f"CFG scale: {animation.value('cfg_scale_schedule', 0):g}, Seed: {order.seed}, "
+        f"Size: {settings.width}x{settings.height}, Model: {model}, Deforum: {order.stamp}_settings.txt"
+    )
+    return Film(settings.fps, known[CRF], known[PRESET], text, sound)
+
+
+def _enlarged(easel: Any, order: Order, pictures: list[Path], job: JobContext) -> list[Path]:
+    """The frames, enlarged, in a folder of their own. Raises: InvalidRequest without the upscaler's weights."""
+    from PIL import Image
+
+    settings, made = order.settings, list[Path]()
+    folder = Path(order.folder) / f"{order.stamp}_upscaled"
+    folder.mkdir(exist_ok=True)
+    for number, path in enumerate(pictures, 1):
+        if job.interrupted:
+            return []
+        target = folder / path.name
+        if not target.is_file():
+            with Image.open(path) as image:
+                larger = enlarge_picture(
+                    image.convert("RGB"), UPSCALERS[settings.r_upscale_model], int(settings.r_upscale_factor[1:]),
+                    easel.choices, easel.settings.snapshot(), easel.models, job,
+                )  # fmt: skip
+            _write_whole(target, encode_image(larger, "png", None))
+        job.text(f"Making the video: frame {number} of {len(pictures)} enlarged")
+        made.append(target)
     return made

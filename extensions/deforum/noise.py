@@ -20,19 +20,18 @@ class Perlin:
 
 
 def add_noise(picture: Any, amount: float, seed: int, perlin: Perlin | None = None, mask: Any = None) -> Any:
-    """(H, W, 3) uint8: picture * (1 - amount) + noise * amount, where the mask is white.
+    """(H, W, 3) uint8: picture * (1 - amount) + noise * amount.
 
-    amount: 0 to 1. perlin: None is even noise. mask: (H, W) of 0 to 1.
+    amount: 0 to 1. perlin: None is even noise. mask: (H, W) of 0 to 1, how strongly the noise differs from gray.
     """
     import cv2
 
     height, width = picture.shape[:2]
-    pattern = np.clip(255 * (0.5 + 0.5 * gaussian(height, width, seed, perlin)), 0, 255).astype(np.uint8)
-    noisy = cv2.addWeighted(picture, 1 - amount, pattern, amount, 0)
-    if mask is None:
-        return noisy
-    weight = mask[..., None]
-    return np.round(picture * (1 - weight) + noisy * weight).astype(np.uint8)
+    noise = gaussian(height, width, seed, perlin)
+    if mask is not None:
+        noise = noise * mask[..., None]
+    pattern = np.clip(255 * (0.5 + 0.5 * noise), 0, 255).astype(np.uint8)
+    return cv2.addWeighted(picture, 1 - amount, pattern, amount, 0)
 
 
 def gaussian(height: int, width: int, seed: int, perlin: Perlin | None = None) -> Any:

@@ -42,7 +42,7 @@ class Materials:
 
     mask: (H, W) of 0 to 1 by frame, white is painted. noise_mask: the same, for the noise. video: frames of the source
     by number. guides: by key frame. color_sample: of an image that rules the colours. depth: distances of a picture's
-    points.
+    points, for the frame that it moves to.
     """
 
     init: Picture | None = None
@@ -51,7 +51,7 @@ class Materials:
     video: Callable[[int], Picture] | None = None
     guides: Mapping[int, Picture] = field(default_factory=dict)
     color_sample: Picture | None = None
-    depth: Callable[[Picture], Any] | None = None
+    depth: Callable[[Picture, int], Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -304,7 +304,7 @@ class _Loop:
         """A picture or flow by the camera's motion. seen: the picture that its depth is judged by."""
         depth = None
         if self.animation.camera.mode == "3D" and self.settings.use_depth_warping and self.materials.depth is not None:
-            depth = self.materials.depth(seen)
+            depth = self.materials.depth(seen, frame)
         return move(array, self.animation.camera, self.animation.motion(frame), depth)
 
     def _follow(self, frame: int, previous: Picture, array: Any, seen: Picture) -> Any:
@@ -335,7 +335,7 @@ class _Loop:
             return picture
         below, depth = video(frame), None
         if self.materials.depth is not None and settings.hybrid_comp_mask_type in ("Depth", "Video Depth"):
-            depth = self.materials.depth(picture if settings.hybrid_comp_mask_type == "Depth" else below)
+            depth = self.materials.depth(picture if settings.hybrid_comp_mask_type == "Depth" else below, frame)
         cutoffs = (
             value("hybrid_comp_mask_auto_contrast_cutoff_low_schedule", frame),
             value("hybrid_comp_mask_auto_contrast_cutoff_high_schedule", frame),

@@ -9,6 +9,9 @@ from webui.extensions.api import Params, param
 
 FLOWS = ("None", "RAFT", "DIS Medium", "DIS Fine", "Farneback")
 FILLS = ("fill", "original", "latent noise", "latent nothing")
+DEPTH_ALGORITHMS = (
+    "Midas+AdaBins (old)", "Zoe+AdaBins (old)", "Midas-3-Hybrid", "AdaBins", "Zoe", "Leres", "Depth Anything",
+)  # fmt: skip
 UNITS = 5
 
 
@@ -169,7 +172,7 @@ class Settings(Params):
     depth_algorithm: str = param(
         "Midas-3-Hybrid",
         label="Depth algorithm",
-        choices=("Midas+AdaBins (old)", "Zoe+AdaBins (old)", "Midas-3-Hybrid", "AdaBins", "Zoe", "Leres"),
+        choices=DEPTH_ALGORITHMS,
     )
     midas_weight: float = param(0.2, label="MiDaS/Zoe weight", ge=0, le=1, step=0.05)
     padding_mode: str = param("border", label="Padding mode", choices=("border", "reflection", "zeros"))
@@ -246,7 +249,7 @@ class Settings(Params):
     r_upscale_model: str = param(
         "realesr-animevideov3",
         label="Upscale model",
-        choices=("realesr-animevideov3", "realesrgan-x4plus", "realesrgan-x4plus-anime"),
+        choices=("realesr-animevideov3", "realesrgan-x4plus", "realesrgan-x4plus-anime", "Lanczos"),
     )
     r_upscale_keep_imgs: bool = _switch(True, "Keep images")
     store_frames_in_ram: bool = _switch(False, "Store frames in RAM")
@@ -274,3 +277,14 @@ class Settings(Params):
     @property
     def height(self) -> int:
         return self.H - self.H % 8
+
+
+def unit_schedules(settings: Settings) -> dict[str, str]:
+    """The schedules of the ControlNet units that are on, by their keys in files, such as "cn_1_weight"."""
+    return {
+        f"cn_{number}_{name}": getattr(unit, name)
+        for number, unit in enumerate(settings.controlnet, 1)
+        if unit.enabled
+        for name, field in ControlUnit.model_fields.items()
+        if Keyed() in field.metadata
+    }

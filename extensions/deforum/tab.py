@@ -11,7 +11,10 @@ from pydantic import create_model
 from webui.extensions.api import InvalidRequest, Params
 
 from . import job
-from .settings import Settings
+from .animation import scheduled
+from .plots import plot_schedules
+from .presets import PRESETS
+from .settings import UNITS, ControlUnit, Settings
 from .settings_files import dump_settings, load_settings, read_settings, write_settings
 
 NAME = "deforum"
@@ -39,8 +42,8 @@ SECTIONS: dict[str, dict[str, str]] = {
         "optical_flow_redo_generation redo_flow_factor_schedule diffusion_redo contrast_schedule reroll_blank_frames "
         "reroll_patience",
         "Anti Blur": "amount_schedule kernel_schedule sigma_schedule threshold_schedule",
-        "Depth Warping & FOV": "use_depth_warping padding_mode sampling_mode aspect_ratio_schedule "
-        "aspect_ratio_use_old_formula fov_schedule",
+        "Depth Warping & FOV": "use_depth_warping depth_algorithm save_depth_maps padding_mode sampling_mode "
+        "aspect_ratio_schedule aspect_ratio_use_old_formula fov_schedule",
         "Guided Images": "use_looper init_images image_strength_schedule blendFactorMax blendFactorSlope "
         "tweening_frames_schedule color_correction_factor",
     },
@@ -54,7 +57,9 @@ SECTIONS: dict[str, dict[str, str]] = {
         "use_mask_video video_mask_path",
         "Mask": "use_mask use_alpha_as_mask mask_file invert_mask overlay_mask fill full_res_mask "
         "full_res_mask_padding mask_overlay_blur mask_contrast_adjust mask_brightness_adjust",
+        "Parseq": "parseq_manifest parseq_use_deltas parseq_non_schedule_overrides",
     },
+    "ControlNet": {},
     "Hybrid Video": {
         "": "hybrid_generate_inputframes hybrid_composite hybrid_use_first_frame_as_init_image hybrid_use_init_image "
         "hybrid_motion hybrid_motion_use_prev_img hybrid_flow_method hybrid_flow_consistency "
@@ -65,9 +70,19 @@ SECTIONS: dict[str, dict[str, str]] = {
     },
     "Output": {
         "": "skip_video_creation fps make_gif delete_imgs delete_input_frames add_soundtrack soundtrack_path",
+        "Frames between, larger frames": "frame_interpolation_engine frame_interpolation_x_amount "
+        "frame_interpolation_slow_mo_enabled frame_interpolation_slow_mo_amount frame_interpolation_use_upscaled "
+        "r_upscale_video r_upscale_factor r_upscale_model r_upscale_keep_imgs",
     },
 }
 """Tab -> heading -> parameters. Others keep what a loaded settings file says."""
+
+
+UNIT_COLUMNS = {
+    "enabled": "bool", "model": "str", "module": "str", "vid_path": "str", "weight": "str", "guidance_start": "str",
+    "guidance_end": "str", "loopback_mode": "bool",
+}  # fmt: skip
+"""What the table of ControlNet units shows, and of which type; the rest is as the loaded settings file says."""
 
 
 def build(page: Any) -> None:
@@ -87,14 +102,33 @@ def build(page: Any) -> None:
                                 elem_id=f"{NAME}_prompts",
                                 info='A JSON object: {"frame": "prompt --neg negative prompt"}',
                             )
+                        if title == "ControlNet":
+                            components["controlnet"] = gr.Dataframe(
+                                _rows(Settings()),
+                                headers=[
+                                    ControlUnit.model_fields[name].json_schema_extra["label"] for name in UNIT_COLUMNS
+                                ],
+                                datatype=list(UNIT_COLUMNS.values()),
+                                row_count=UNITS,
+                                interactive=True,
+                                elem_id=f"{NAME}_units",
+                            )
                         for heading, names in parts.items():
                             if heading:
                                 with gr.Accordion(heading, open=False):
                                     components |= page.widgets(_part(names), NAME)
                             else:
                                 components |= page.widgets(_part(names), NAME)
+                        if title == "Keyframes":
+                            plots = gr.HTML(elem_id=f"{NAME}_plots")
             others = gr.State({})
+            several = gr.Textbox(
+                label="Settings files to run one after the other, one a line",
+                lines=2,
+                elem_id=f"{NAME}_several",
+            )
             with gr.Row():
+                preset = gr.Dropdown(list(PRESETS), value=None, label="Preset", elem_id=f"{NAME}_preset")
                 path = gr.Textbox("deforum_settings.txt", label="Settings file", elem_id=f"{NAME}_settings_path")
                 save = gr.Button("Save settings", elem_id=f"{NAME}_save_settings")
                 load = gr.Button("Load settings", elem_id=f"{NAME}_load_settings")
@@ -102,10 +136,16 @@ def build(page: Any) -> None:
         with gr.Column(scale=2):
 
             def start(values: Any, job_id: str | None, user: str | None) -> None:
-                asked = _settings(values, components, values[others])
-                page.easel.jobs.submit(job.KIND, job.plan(page.easel, asked), job_id=job_id)
+                places = [line.strip() for line in (values[several] or "").splitlines() if line.strip()]
+                if places:
+                    asked = [load_settings(_place(page.easel, place)).settings for place in places]
+                else:
+                    asked = [_settings(values, components, values[others])]
+                orders = [job.plan(page.easel, settings, later=place) for place, settings in enumerate(asked)]
+                for place, order in enumerate(orders):
+                    page.easel.jobs.submit(job.KIND, order, job_id=None if place else job_id)
 
-            page.job_panel(NAME, start, {*components.values(), others})
+            page.job_panel(NAME, start, {*components.values(), others, several})
 
     def save_file(values: Any) -> str:
         try:
@@ -117,18 +157,49 @@ def build(page: Any) -> None:
             return f"Not saved: {error}"
         return f"Saved as {target}"
 
-    def load_file(place: str) -> list[Any]:
+    def load_file(preset: str | None, place: str) -> list[Any]:
         try:
-            found = load_settings(_place(page.easel, place))
+            found = read_settings(PRESETS[preset]) if preset else load_settings(_place(page.easel, place))
         except InvalidRequest as error:
-            return [gr.skip() for _ in components] + [gr.skip(), f"Not loaded: {error}"]
+            return [gr.skip() for _ in components] + [gr.skip(), f"Not loaded: {error}", None]
         kept = write_settings(found.settings)
         rest = {key: value for key, value in kept.items() if key not in components and key != "prompts"}
         ignored = f" Without a meaning here: {', '.join(found.ignored)}." if found.ignored else ""
-        return [_shown(found.settings, name) for name in components] + [rest, f"Loaded.{ignored}"]
+        return [_shown(found.settings, name) for name in components] + [rest, f"Loaded.{ignored}", None]
 
+    schedules = {name: components[name] for name in scheduled(Settings()) if name in components}
+
+    def plot(values: Any) -> str:
+        seed, frames = str(values[components["seed"]] or ""), values[components["max_frames"]]
+        texts = {key: (box.label, values[box] or "") for key, box in schedules.items()}
+        return plot_schedules(texts, int(frames or 1), int(seed) if seed.isdigit() else 0)
+
+    quiet = {"api_visibility": "private", "show_progress": "hidden"}
     save.click(save_file, {*components.values(), others, path}, told, api_visibility="private")
-    load.click(load_file, path, [*components.values(), others, told], api_visibility="private")
+    shown = [*components.values(), others, told, preset]
+    gr.on([load.click, preset.input], load_file, [preset, path], shown, api_visibility="private")
+    plotted = [*schedules.values(), components["max_frames"]]
+    gr.on(
+        [box.change for box in plotted],
+        plot,
+        {*plotted, components["seed"]},
+        plots,
+        trigger_mode="always_last",
+        **quiet,
+    )
+
+
+def _rows(settings: Settings) -> list[list[Any]]:
+    return [[getattr(unit, name) for name in UNIT_COLUMNS] for unit in settings.controlnet]
+
+
+def _units(rows: Any) -> dict[str, Any]:
+    """The table's cells by their keys in settings files. rows: a frame of pandas, as Gradio gives it."""
+    return {
+        f"cn_{number}_{name}": bool(cell) if kind == "bool" else str(cell)
+        for number, row in enumerate(rows.values.tolist()[:UNITS], 1)
+        for (name, kind), cell in zip(UNIT_COLUMNS.items(), row, strict=True)
+    }
 
 
 def _part(names: str) -> type[Params]:
@@ -141,6 +212,7 @@ def _settings(values: Any, components: dict[str, Any], others: dict[str, Any]) -
     """Raises: InvalidRequest."""
     given = {name: values[component] for name, component in components.items()}
     rest = {key: value for key, value in others.items() if key not in ("positive_prompts", "negative_prompts")}
+    given |= _units(given.pop("controlnet"))
     prompts = {"animation_prompts_positive": given.pop("positive_prompts") or ""}
     prompts["animation_prompts_negative"] = given.pop("negative_prompts") or ""
     return read_settings({**rest, **given, **prompts}).settings
@@ -148,6 +220,8 @@ def _settings(values: Any, components: dict[str, Any], others: dict[str, Any]) -
 
 def _shown(settings: Settings, name: str) -> Any:
     value = getattr(settings, name)
+    if name == "controlnet":
+        return _rows(settings)
     if name == "prompts":
         return json.dumps(value, indent=4, ensure_ascii=False)
     return str(value) if name == "seed" else value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,15 @@ from webui.extensions.api import InvalidRequest
 from .frames import input_name
 
 QUALITY = 95  # of JPEG
-CRF, PRESET = 17, "slow"
 
 
-def extract_frames(path: Path, folder: Path, every: int, first: int, last: int, overwrite: bool) -> list[Path]:
+def extract_frames(
+    path: Path, folder: Path, every: int, first: int, last: int, overwrite: bool, stem: str | None = None
+) -> list[Path]:
     """Every nth frame of a video as a JPEG file, numbered from 0; those that are there already are kept.
 
     first, last: frames of the video, both included; last -1 is the end. overwrite: make them anew.
+    stem: the beginning of the files' names, None for the video's.
     Raises: InvalidRequest when the video can't be read or has no such frames.
     """
     import cv2
@@ -27,7 +30,8 @@ def extract_frames(path: Path, folder: Path, every: int, first: int, last: int, 
     from webui.extensions.api import video
 
     folder.mkdir(parents=True, exist_ok=True)
-    there = sorted(folder.glob(glob.escape(path.stem) + "[0-9]" * 9 + ".jpg"))
+    stem = path.stem if stem is None else stem
+    there = sorted(folder.glob(glob.escape(stem) + "[0-9]" * 9 + ".jpg"))
     if there and not overwrite:
         return there
     for old in there:
@@ -35,7 +39,7 @@ def extract_frames(path: Path, folder: Path, every: int, first: int, last: int, 
     made = []
     chosen = islice(video.open_video(path).frames(), first, None if last == -1 else last + 1, every)
     for number, frame in enumerate(chosen):
-        target = folder / input_name(path.stem, number)
+        target = folder / input_name(stem, number)
         encoded = cv2.imencode(".jpg", frame.picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
         target.write_bytes(encoded.tobytes())
         made.append(target)
@@ -44,18 +48,30 @@ def extract_frames(path: Path, folder: Path, every: int, first: int, last: int, 
     return made
 
 
-def stitch(frames: Sequence[Path], target: Path, fps: float, sound: Path | None = None, factor: int = 1) -> Path:
+@dataclass(frozen=True)
+class Film:
+    """How videos of a run are made. text: where PNG Info finds it. sound: a file whose sound they get."""
+
+    fps: float
+    crf: int = 17
+    preset: str = "slow"
+    text: str = ""
+    sound: Path | None = None
+
+
+def stitch(frames: Sequence[Path], target: Path, film: Film, factor: int = 1) -> Path:
     """A video or GIF, by the target's ending, of the frames in order. Returns: target.
 
     factor: with factor - 1 more frames in each gap, from optical flow. Raises: WebuiError.
     """
     from webui.extensions.api import video
 
-    encoding = video.Encoding(format="gif" if target.suffix == ".gif" else "mp4", crf=CRF, preset=PRESET)
+    encoding = video.Encoding(format="gif" if target.suffix == ".gif" else "mp4", crf=film.crf, preset=film.preset)
     pictures = _pictures(frames)
     if factor > 1:
         pictures = video.interpolated(pictures, factor)
-    video.write_video(target, pictures, fps, encoding, sound=None if sound is None else video.Sound(sound))
+    sound = None if film.sound is None or target.suffix == ".gif" else video.Sound(film.sound)
+    video.write_video(target, pictures, film.fps, encoding, film.text, sound)
     return target
 
 

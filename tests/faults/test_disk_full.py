@@ -89,3 +89,31 @@ def test_where_the_queue_lies_is_full(server: Server) -> None:
     ballast.unlink()
     assert server.txt2img(force_task_id="task(after)").status_code == 200
     assert listing(server)["trouble"] == ""
+
+
+def test_an_animation_waits_for_space(server: Server) -> None:
+    """Its frames stay, and it goes on after the last one as if nothing had been."""
+    given = {"W": 128, "H": 128, "seed": 4, "max_frames": 60, "diffusion_cadence": 1, "motion_preview_mode": True,
+             "skip_video_creation": True}  # fmt: skip
+
+    def start(name: str) -> tuple[str, Path]:
+        body = {"deforum_settings": {**given, "batch_name": name}}
+        (job,) = httpx.post(f"{server.url}/deforum_api/batches", json=body, timeout=60).json()["job_ids"]
+        return job, server.data / "outputs" / "img2img-images" / name
+
+    def frames(folder: Path) -> list[bytes]:
+        return [path.read_bytes() for path in sorted(folder.glob("*_0000000[0-9][0-9].png"))]
+
+    job, whole = start("whole")
+    until(lambda: states(server)[job] == "done", "it did not end")
+    job, folder = start("filled")
+    until(lambda: len(frames(folder)) > 3, "no frames came")
+    ballast = fill(server.data / "outputs")
+    until(lambda: states(server)[job] == "failed", "it did not fail")
+    assert "The disk is full" in listing(server)["trouble"]
+    before = frames(folder)
+    assert 3 < len(before) < 60
+    assert before == frames(whole)[: len(before)]
+    ballast.unlink()
+    until(lambda: states(server)[job] == "done", "it did not go on")
+    assert frames(folder) == frames(whole)

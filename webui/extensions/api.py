@@ -21,7 +21,7 @@ from webui.core.choices import (
     Script,
     Upscaler,
 )
-from webui.core.errors import BadModelFile, InvalidRequest, NotFound, NotSaved, Refused, WebuiError
+from webui.core.errors import BadModelFile, InvalidRequest, NotFound, NotSaved, Refused, WebuiError, not_saved
 from webui.core.files import atomic_file
 from webui.core.grids import Legend, LegendLook, Tiling, grid_rows, make_grid, with_legends
 from webui.core.hooks import DenoiserHook, Residuals, Row, Step
@@ -119,6 +119,7 @@ __all__ = [
     "joined",
     "make_grid",
     "missing_detector",
+    "not_saved",
     "param",
     "picture",
     "read_weights",

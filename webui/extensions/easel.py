@@ -15,6 +15,7 @@ from webui.catalog.short_hashes import HashedCatalog
 from webui.catalog.vaes import VaeCatalog
 from webui.core.choices import Choices
 from webui.core.layouts import folders_of, kind_of
+from webui.core.params import Params
 from webui.core.paths import Paths
 from webui.core.settings import Setting, SettingsStore
 from webui.jobs.runner import JobRunner
@@ -39,6 +40,7 @@ class Easel:
         may not use, InvalidRequest.
     hashes: what is known of files' hashes. model_roots: further folders with models, as `folders_of` takes them.
     models: who loads checkpoints; only while a job runs, in its thread, else None.
+    groups: the parameters of every extension, for one that builds on another, see `group`.
     """
 
     paths: Paths
@@ -51,9 +53,17 @@ class Easel:
     hashes: HashCache
     model_roots: Sequence[str | Path] = ()
     models: Any = None
+    groups: tuple[type[Params], ...] = ()
 
     _made: dict[Hashable, HashedCatalog] = field(default_factory=dict, repr=False, compare=False)
     _making: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    def group(self, name: str) -> type[Params] | None:
+        """The parameters of another extension by their class's name; None where it isn't there.
+
+        A value of it goes into `GenerationRequest.extensions` by that name, see `Params.as_given` and `from_api`.
+        """
+        return next((group for group in self.groups if group.__name__ == name), None)
 
     def catalog(self, folder: str | Path, suffixes: Sequence[str], *, passed_over: Sequence[str] = ()) -> HashedCatalog:
         """The model files in an extension's own folder, which needn't be there yet; the same one whenever it's asked.

@@ -8,9 +8,10 @@ plan: the job's GenerationPlan: seeds, prompts, sizes, `plan.settings`, and `pla
 model: the LoadedModel of this pass: `unet` and `vae.module` (torch modules), `capabilities`, `decode(latents)`.
 job: the job's JobContext: `show(data, mime)`, `text(words)`, `interrupted`.
 this_pass: a frozen Pass: `plan`, `sampling`, `kind` ("first", "hires", or "source" from pictures), `indices` (which of
-    the job's pictures), `model`, `source`, `encode(prompts, negative_prompts)`, `job`, `report`, `state`, `relieved`
-    (the pass that a refiner takes over from), and `models`, whose `borrow(key, load, bytes)` is a context manager
-    around a network beside the checkpoint.
+    the job's pictures), `model`, `source`, `encode(prompts, negative_prompts)`, `noise_table(levels)`, `job`, `report`,
+    `state`, `relieved` (the pass that a refiner takes over from), `motion_loras` (what the prompt's LoRAs have for
+    motion modules), and `models`, whose `borrow(key, load, bytes)` is a context manager around a network beside the
+    checkpoint.
 report: `fields`, a dict of infotext entries, and `comment(sentence)` for the user.
 state: a dict that lasts as long as the job, for what one hook leaves for another; use your own keys.
 easel: the parts of the program, an `Easel`.
@@ -137,7 +138,7 @@ def denoiser_hooks(plan: Any, model: Any, job: Any) -> Sequence[DenoiserHook] | 
 
 
 @hookspec
-def revise_pass(parts: Any, this_pass: Any) -> Any:
+def revise_pass(parts: Any, this_pass: Any, easel: Any) -> Any:
     """Before each pass is sampled, and again for a refiner: changed PassParts, or None to leave them.
 
     parts: frozen: `conds`, `table`, `guidance`, `noise`, `start`, `hooks`, `channels`; `dataclasses.replace` changes
@@ -192,5 +193,14 @@ def finish(
 ) -> Sequence[ResultFile] | None:
     """The job's pictures are made and saved; return files to hand back beside them: a video, sound, text.
 
-    save_file: `(data, ending, mime, role, infotext="", index=0)` writes one beside the pictures and returns it.
+    save_file: `(data, ending, mime, role, infotext="", index=0)` writes one beside the pictures and returns it; with
+        `folder=("Films", "2026"), name="one"` elsewhere below the folder of samples.
+    """
+
+
+@hookspec
+def revise_result(result: GenerationResult, plan: Any) -> GenerationResult | None:
+    """What the job hands back, files of `finish` included: show a film in the place of its pictures.
+
+    Return the changed result (`dataclasses.replace(result, ...)`), or None to leave it. Calls are chained.
     """

@@ -186,7 +186,7 @@ class Host:
 
     def started(self, easel: Easel) -> None:
         """Give every extension the parts of the program. One that fails is reported, and the start goes on."""
-        self._easel = easel
+        self._easel = easel = replace(easel, groups=self.params)
         self._call_at_start("started", "start", easel=easel)
 
     def api_routes(self, app: FastAPI) -> None:
@@ -250,7 +250,7 @@ class Host:
         """The pass's parts after every extension had its turn."""
         with self.naming_the_culprit():
             for name, hook in self._hooks("revise_pass"):
-                revised = hook(parts=parts, this_pass=this_pass)
+                revised = hook(parts=parts, this_pass=this_pass, easel=self._easel)
                 if revised is not None and not isinstance(revised, type(parts)):
                     raise _failed(name, f"revise_pass gave {_kind(revised)}, not PassParts")
                 parts = parts if revised is None else revised
@@ -308,6 +308,16 @@ class Host:
                         raise _failed(name, f"finish gave {_kind(item)}, not a ResultFile")
                 added += files
         return added
+
+    def revise_result(self, result: GenerationResult, plan: Any) -> GenerationResult:
+        """What is handed back after every extension had its turn."""
+        with self.naming_the_culprit():
+            for name, hook in self._hooks("revise_result"):
+                changed = hook(result=result, plan=plan)
+                if changed is not None and not isinstance(changed, GenerationResult):
+                    raise _failed(name, f"revise_result gave {_kind(changed)}, not a GenerationResult")
+                result = result if changed is None else changed
+        return result
 
     def image_saved(self, path: Path, image: Image, plan: Any) -> None:
         """Tell every extension of a saved picture."""

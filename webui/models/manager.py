@@ -183,6 +183,11 @@ class ModelManager:
             finally:
                 borrowed.leases -= 1
 
+    def borrowed(self, kind: str) -> list[Any]:
+        """The networks in memory, used or not, whose keys are tuples that begin with `kind`."""
+        with self._lock:
+            return [item.thing for key, item in self._borrowed.items() if isinstance(key, tuple) and key[:1] == (kind,)]
+
     def forget(self, *start: Hashable) -> int:
         """Let go of what was borrowed under keys (tuples) that begin so and nobody uses. Returns: how many."""
         with self._lock:

@@ -227,7 +227,7 @@ def run_pass(
         relieve = partial(open_refiner, job, job.plan.refiner, this_pass, parts.noise, models)
         refiner = Refiner(job.plan.refiner, relieve)
     sample_pass = job.engine.host.wrap_sampling(partial(sample, this_pass, refiner), this_pass)
-    latents = with_original(sample_pass(parts), source, job.plan.soft_inpainting)
+    latents = with_original(sample_pass(parts), parts.start, source, job.plan.soft_inpainting)
     return latents, refiner.last_pass(this_pass) if refiner else this_pass
 
 

@@ -102,4 +102,5 @@ def image_infotext(plan: GenerationPlan, index: int, extra: Mapping[str, object]
     fields[KEYS["seed"]] = plan.seeds[index]
     if plan.request.variation.strength:
         fields[KEYS["variation.seed"]] = plan.subseeds[index]
-    return render(plan.first.prompts[index], plan.first.negative_prompts[index], ordered(fields))
+    prompt, negative = plan.written or (plan.first.prompts[index], plan.first.negative_prompts[index])
+    return render(prompt, negative, ordered(fields))

@@ -18,6 +18,7 @@ from webui.core.errors import InvalidRequest
 from webui.core.hooks import Step
 from webui.core.settings import Settings
 from webui.diffusion.schedules import (
+    ConsistencyTable,
     NoiseTable,
     ScheduleOptions,
     UniPCClock,
@@ -58,6 +59,12 @@ def noise_table(levels: NoiseTable, settings: Settings) -> NoiseTable:
     if settings["sd_noise_schedule"] == "Zero Terminal SNR":
         table = table.zero_terminal_snr()
     return table
+
+
+def sampled_table(levels: NoiseTable, plan: SamplingPlan, settings: Settings) -> NoiseTable:
+    """Noise levels that a network was trained on, as settings and sampler have them in a pass."""
+    table = noise_table(levels, settings)
+    return ConsistencyTable.of(table) if plan.sampler.consistency else table
 
 
 def schedule_options(plan: SamplingPlan, settings: Settings) -> ScheduleOptions:

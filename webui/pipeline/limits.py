@@ -25,11 +25,13 @@ def require_machine(plan: GenerationPlan, device: torch.device) -> None:
     passes = {"": (plan.first.width, plan.first.height)}
     if plan.hires is not None:
         passes["Hires. fix: "] = plan.hires.upscale_width, plan.hires.upscale_height
-    most = int(available_bytes() / FINISHED_BYTES)
+    together = min(plan.together or count, count)
+    finished, computed = int(available_bytes() / FINISHED_BYTES), math.inf
     if device.type == "cpu":
-        most = int(available_bytes() / CPU_BYTES)
+        computed = available_bytes() / CPU_BYTES
     elif device.type == "cuda":
-        most = min(most, int(total_bytes(device) / GPU_BYTES))
+        computed = total_bytes(device) / GPU_BYTES
+    most = min(finished, int(computed * count / together)) if math.isfinite(computed) else finished
     for name, (width, height) in passes.items():
         if width * height * count > most:
             what = f"{count} pictures of {width} x {height} at once are" if count > 1 else f"{width} x {height} is"

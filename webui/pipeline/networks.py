@@ -41,12 +41,29 @@ KEPT_HYPERNETWORKS = 3
 Comment = Callable[[str], None]
 
 
+MOTION = ".motion_modules."
+"""In the name of a LoRA's module that is for a layer which a motion module brings, and no checkpoint has."""
+
+
+@dataclass(frozen=True)
+class MotionLora:
+    """What a LoRA has for motion modules. name: as the prompt has it. modules: name -> role -> tensor."""
+
+    name: str
+    strength: float
+    modules: Mapping[str, Mapping[str, Tensor]]
+
+
 @dataclass
 class InUse:
-    """What is on a model during one pass. lora_hashes: name as the prompt has it -> hash, for the infotext."""
+    """What is on a model during one pass. lora_hashes: name as the prompt has it -> hash, for the infotext.
+
+    motion: for layers that the model itself hasn't.
+    """
 
     embeddings: ModelEmbeddings
     lora_hashes: dict[str, str] = field(default_factory=dict)
+    motion: tuple[MotionLora, ...] = ()
 
 
 class NetworkShelf:
@@ -88,6 +105,11 @@ class NetworkShelf:
         if settings["lora_add_hashes_to_infotext"]:
             hashes = {name: self.catalogs.loras.hash(file) for name, file in applied.items()}
             in_use.lora_hashes = {name: digest for name, digest in hashes.items() if digest}
+        in_use.motion = tuple(
+            MotionLora(name, wanted[name].unet, modules)
+            for name, file in applied.items()
+            if (modules := _for_motion(self._files[file.identity]))
+        )
         self._forget(settings["lora_in_memory_limit"], {file.identity for file in applied.values()})
         with ExitStack() as stack:
             for tag in tags:
@@ -319,10 +341,15 @@ def shown(tag: NetworkTag) -> str:
 
 def _report_fit(name: str, network: Matched, misfits: int, model: LoadedModel, comment: Comment) -> None:
     """Say what of a LoRA this model had no use for."""
-    total = len(network.deltas) + len(network.unmatched) + len(network.misfits)
-    unused = len(network.unmatched) + len(network.misfits) + misfits
+    unmatched = [module for module in network.unmatched if MOTION not in module]
+    total = len(network.deltas) + len(unmatched) + len(network.misfits)
+    unused = len(unmatched) + len(network.misfits) + misfits
     where = model.checkpoint.model_name
     if total and unused == total:
         comment(f"The LoRA {name!r} changes nothing: none of its {total} modules fits {where}.")
     elif unused:
         comment(f"Of the LoRA {name!r}, {unused} of {total} modules don't fit {where} and were left out.")
+
+
+def _for_motion(file: LoraFile) -> Mapping[str, Mapping[str, Tensor]]:
+    return {name: tensors for name, tensors in file.modules.items() if MOTION in name}

@@ -13,7 +13,6 @@ from webui.core.choices import ATTENTIONS
 from webui.core.hooks import Step
 from webui.diffusion.guidance import GuidanceOptions, PromptConds
 from webui.diffusion.noise import ImageNoise, RandomSource
-from webui.diffusion.schedules import ConsistencyTable, NoiseTable
 from webui.models.attention import attention_computed
 from webui.models.families.base import LoadedModel
 from webui.models.stopping import stoppable
@@ -24,7 +23,6 @@ from webui.pipeline.from_image.blending import KeepOutsideMask
 from webui.pipeline.from_image.model_input import input_channels
 from webui.pipeline.from_image.source import Source
 from webui.pipeline.job import Job
-from webui.pipeline.latents import noise_table
 from webui.pipeline.networks import InUse, networks_on, report_embeddings
 from webui.pipeline.passes import Noise, Pass, PassKind, PassParts
 from webui.pipeline.report import report_model, report_options, report_refiner
@@ -67,6 +65,7 @@ def open_pass(
         report=job.report,
         source=source,
         state=job.state,
+        motion_loras=in_use.motion,
     )
     prompts = untagged(tagged)
     conds = conds or this_pass.encode(prompts, negatives)
@@ -74,7 +73,7 @@ def open_pass(
         report_embeddings(job, in_use, text.embeddings_in(prompts, negatives))
     noise = image_noise(plan, sampling, indices, model)
     parts = parts_of(job, this_pass, conds, noise, source.latents if source else None)
-    parts = job.engine.host.revise_pass(parts, this_pass)
+    parts = revised(job, parts, this_pass)
     report_model(job, model)
     report_options(job, sampling, parts.table, prompts, negatives)
     return this_pass, parts
@@ -92,29 +91,34 @@ def open_refiner(
     tagged, negatives = sampling.prompts_of(indices)
     in_use = models.enter_context(networks_on(job, model, tagged, negatives))
     text = text_encoding(job, sampling, model, in_use)
-    this_pass = replace(relieved, model=model, text=text, relieved=relieved)
+    this_pass = replace(relieved, model=model, text=text, relieved=relieved, motion_loras=in_use.motion)
     conds = this_pass.encode(untagged(tagged), negatives)
     source = relieved.source
     parts = parts_of(job, this_pass, conds, noise, source.latents if source else None)
     report_refiner(job)
-    return this_pass, job.engine.host.revise_pass(parts, this_pass)
+    return this_pass, revised(job, parts, this_pass)
 
 
 def parts_of(job: Job, this_pass: Pass, conds: PromptConds, noise: Noise, start: Tensor | None) -> PassParts:
     """The parts before any extension revises them."""
     plan, sampling, model = this_pass.plan, this_pass.sampling, this_pass.model
-    table = levels_of(model, plan, sampling)
     hooks = job.engine.host.denoiser_hooks(plan, model, job.progress)
-    blend = kept_outside_mask(this_pass, table)
     return PassParts(
         conds=conds,
-        table=table,
+        table=this_pass.noise_table(model.levels),
         guidance=guidance_options(plan, sampling, this_pass.text),
         noise=noise,
         start=start,
-        hooks=(*hooks, *([blend] if blend else [])),
+        hooks=tuple(hooks),
         channels=channels_beside(this_pass),
     )
+
+
+def revised(job: Job, parts: PassParts, this_pass: Pass) -> PassParts:
+    """The parts as extensions want them, and around them what keeps the start outside of the mask."""
+    parts = job.engine.host.revise_pass(parts, this_pass)
+    blend = kept_outside_mask(this_pass, parts)
+    return replace(parts, hooks=(*parts.hooks, blend)) if blend else parts
 
 
 def conds_by_first_networks(job: Job, model: LoadedModel, sampling: SamplingPlan, indices: range) -> PromptConds:
@@ -161,19 +165,17 @@ def channels_beside(this_pass: Pass) -> Tensor | None:
     )
 
 
-def kept_outside_mask(this_pass: Pass, table: NoiseTable) -> KeepOutsideMask | None:
+def kept_outside_mask(this_pass: Pass, parts: PassParts) -> KeepOutsideMask | None:
     """The hook that keeps what lies outside of the mask, None without one."""
     source = this_pass.source
-    if source is None or source.mask is None:
+    if source is None or source.mask is None or parts.start is None:
         return None
 
     def timestep(sigma: float, step: Step) -> float:
-        return table.timestep(sigma) if step.timestep is None else step.timestep
+        return parts.table.timestep(sigma) if step.timestep is None else step.timestep
 
     soft = this_pass.plan.soft_inpainting
-    return KeepOutsideMask(
-        source.latents, source.mask, soft, timestep if this_pass.sampling.sampler.timesteps else None
-    )
+    return KeepOutsideMask(parts.start, source.mask, soft, timestep if this_pass.sampling.sampler.timesteps else None)
 
 
 def text_encoding(job: Job, sampling: SamplingPlan, model: LoadedModel, in_use: InUse) -> TextEncoding:
@@ -182,12 +184,6 @@ def text_encoding(job: Job, sampling: SamplingPlan, model: LoadedModel, in_use: 
     if plan.hires is not None and sampling is plan.hires.sampling:
         size = plan.hires.upscale_width, plan.hires.upscale_height
     return TextEncoding(model, job.engine.tokenizer, TextOptions.of(plan.settings), size, in_use.embeddings)
-
-
-def levels_of(model: LoadedModel, plan: GenerationPlan, sampling: SamplingPlan) -> NoiseTable:
-    """The model's noise levels in this job."""
-    table = noise_table(model.levels, plan.settings)
-    return ConsistencyTable.of(table) if sampling.sampler.consistency else table
 
 
 def guidance_options(plan: GenerationPlan, sampling: SamplingPlan, encoding: TextEncoding) -> GuidanceOptions:

@@ -17,6 +17,8 @@ from webui.models.manager import ModelManager
 from webui.pipeline.conditioning import StepCount, TextEncoding
 from webui.pipeline.from_image.source import Source
 from webui.pipeline.job import Report
+from webui.pipeline.latents import sampled_table
+from webui.pipeline.networks import MotionLora
 from webui.planning.plan import GenerationPlan, SamplingPlan
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ class Pass:
     models: see `ModelManager.borrow` for a network beside the checkpoint.
     state: lasts as long as the job; for what an extension takes from one hook to another, under keys of its own.
     relieved: the pass whose model this one takes over from, None but for a refiner.
+    motion_loras: what LoRAs of the prompt have for motion modules, which only an extension puts in.
     """
 
     plan: GenerationPlan
@@ -57,11 +60,16 @@ class Pass:
     source: Source | None = None
     state: MutableMapping[str, Any] = field(default_factory=dict)
     relieved: Pass | None = None
+    motion_loras: tuple[MotionLora, ...] = ()
 
     def encode(self, prompts: Sequence[str], negative_prompts: Sequence[str]) -> PromptConds:
         """Prompts for this pass, one and one negative a picture, without tags of extra networks."""
         hires_calls = self.sampling.total_calls if self.kind == "hires" else None
         return self.text.conds(prompts, negative_prompts, StepCount(self.plan.first.total_calls, hires_calls))
+
+    def noise_table(self, trained: NoiseTable) -> NoiseTable:
+        """The noise levels that a network was trained on, as settings and sampler have them in this pass."""
+        return sampled_table(trained, self.sampling, self.plan.settings)
 
 
 @dataclass(frozen=True)
@@ -69,7 +77,8 @@ class PassParts:
     """What a pass is sampled with.
 
     conds: the prompts. table: the model's noise levels. guidance: how prompts and negative prompts become one.
-    noise, start: what it begins with; start is (B, C, h, w) clean, for a pass that doesn't begin with noise alone.
+    noise, start: what it begins with; start is (B, C, h, w) clean, for a pass that doesn't begin with noise alone, and
+    what is kept outside of a mask.
     A refiner's are those of the pass it relieves, and nothing reads them. hooks: around the network, in any order.
     channels: (B, C', h, w) what the network reads beside x, None for most.
     """

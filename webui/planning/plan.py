@@ -144,6 +144,8 @@ class GenerationPlan:
     settings: the snapshot with the request's overrides in it.
     first: the pass every picture takes; hires: the second one, if any.
     vaes: how latents become pictures, by the path of the checkpoint; see `vae_of`.
+    written: prompt and negative prompt that the texts of all pictures say in place of their own, None for those.
+    together: how many pictures of a batch the network works on at a time at most, None for all.
     """
 
     request: GenerationRequest
@@ -156,6 +158,8 @@ class GenerationPlan:
     tiling: bool
     clip_skip: int
     vaes: Mapping[Path, VaeUse] = field(default_factory=dict)
+    written: tuple[str, str] | None = None
+    together: int | None = None
 
     def vae_of(self, checkpoint: Checkpoint) -> VaeUse:
         """How that checkpoint's latents become pictures."""

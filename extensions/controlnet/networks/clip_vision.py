@@ -30,12 +30,9 @@ def widths(shapes: Shapes) -> tuple[int, int]:
 
 def configuration(shapes: Shapes, file: Path) -> dict[str, Any]:
     """What transformers' CLIPVisionConfig is to say: a config.json beside the file, or what the shapes tell."""
-    beside = file.parent / "config.json"
-    if beside.is_file():
-        told = json.loads(beside.read_text("utf-8"))
-        found: dict[str, Any] = told.get("vision_config", told)
-        if found.get("hidden_size") == shapes[CLASS][0]:
-            return found
+    told = _config_beside(file)
+    if told.get("hidden_size") == shapes[CLASS][0]:
+        return told
     width, summary = widths(shapes)
     patch = shapes["vision_model.embeddings.patch_embedding.weight"][2]
     positions = shapes["vision_model.embeddings.position_embedding.weight"][0]
@@ -50,6 +47,16 @@ def configuration(shapes: Shapes, file: Path) -> dict[str, Any]:
         "image_size": round((positions - 1) ** 0.5) * patch,
         "hidden_act": "quick_gelu" if width in QUICK else "gelu",
     }
+
+
+def _config_beside(file: Path) -> dict[str, Any]:
+    """The part of config.json about the encoder; nothing where it isn't there or can't be read."""
+    try:
+        told = json.loads((file.parent / "config.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    found = told.get("vision_config", told) if isinstance(told, dict) else {}
+    return found if isinstance(found, dict) else {}
 
 
 class ClipVision(nn.Module):

@@ -181,6 +181,8 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         "xl control": nets.control_shapes(big),
         "xl prompt": nets.ip_adapter_shapes(big, "plain", 24),
         "xl lite": nets.lllite_shapes(big),
+        "wide": nets.ip_adapter_shapes(TINY, "plain", 999),
+        "shallow": nets.ip_adapter_shapes(TINY, "plus", 48),
         "xl adapter": nets.t2i_shapes(big),
         "xl lora": nets.control_lora_shapes(big),
         "face": nets.ip_adapter_shapes(TINY, "full", 512),
@@ -188,12 +190,19 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         "another": {"something": (1, 1)},
     }.items():
         nets.write(bench.nets / f"{name}.safetensors", nets.random_weights(shapes))
+    nets.write(bench.nets / "leaving.safetensors", nets.random_weights(KINDS["T2I-Adapter"]))
     whole = nets.random_weights(KINDS["ControlNet"])
     part = {name: weight for name, weight in whole.items() if not name.startswith("input_blocks.4.0.out_layers")}
     nets.write(bench.nets / "half.safetensors", part)
     (bench.nets / "cut.safetensors").write_bytes((bench.nets / "ControlNet.safetensors").read_bytes()[:5000])
     (bench.nets / "text.pth").write_text("not a model")
-    nets.write(bench.nets.parent / "clip_vision" / "clip.safetensors", nets.random_weights(nets.vision_shapes()))
+    encoders = bench.nets.parent / "clip_vision"
+    nets.write(encoders / "clip.safetensors", nets.random_weights(nets.vision_shapes()))
+    (encoders / "a broken one.safetensors").write_bytes(b"0123456789")
+    (encoders / "config.json").write_text("{")
+    part = nets.random_weights(nets.vision_shapes(width=48))
+    del part["vision_model.encoder.layers.1.mlp.fc2.weight"]
+    nets.write(encoders / "half.safetensors", part)
     yield bench
     bench.close()
 
@@ -210,6 +219,8 @@ PROMPT = "ip-adapter-auto"
         ({"model": "xl lite"}, "made for SDXL and the checkpoint is SD 1.x"),
         ({"model": "xl lora"}, "made for SDXL and the checkpoint is SD 1.x"),
         ({"model": "xl adapter"}, "made for SDXL and the checkpoint is SD 1.x; choose an adapter for SD 1.x"),
+        ({"model": "wide", "module": PROMPT}, "reads 999 channels of a CLIP image encoder, and there is no such file"),
+        ({"model": "shallow", "module": PROMPT}, "half.safetensors is damaged or of an unknown layout of CLIP"),
         ({"model": "face", "module": PROMPT}, "FaceID"),
         ({"model": "style"}, "T2I style adapter file, which this version can't use"),
         ({"model": "another"}, "no control model. Known are"),
@@ -236,7 +247,7 @@ def test_what_no_unit_can_use_is_refused_in_a_sentence(bench: Bench, unit: dict[
 
 
 def test_a_model_that_is_gone_when_its_turn_comes_is_named(bench: Bench) -> None:
-    file = nets.write(bench.nets / "leaving.safetensors", nets.random_weights(KINDS["T2I-Adapter"]))
+    file = bench.nets / "leaving.safetensors"
     plan = bench.engine.plan(bench.request({"model": "leaving", "image": IMAGE}))
     file.unlink()
     from webui.jobs.context import JobContext

@@ -31,8 +31,8 @@ def easel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     assert running.stop() == 0
 
 
-def submit(easel: Server, *several: dict[str, Any], status: int = 202) -> Any:
-    body = {"deforum_settings": list(several) if len(several) != 1 else several[0]}
+def submit(easel: Server, *several: dict[str, Any], status: int = 202, **overrides: Any) -> Any:
+    body = {"deforum_settings": list(several) if len(several) != 1 else several[0], "options_overrides": overrides}
     answer = httpx.post(f"{easel.url}/deforum_api/batches", json=body, timeout=60)
     assert answer.status_code == status, answer.text
     return answer.json()
@@ -200,3 +200,74 @@ def test_a_video_rules_the_number_of_frames(easel: Server, parity: Path) -> None
     assert len(frames_of(found)) == 4
     assert found["deforum_settings"]["max_frames"] == 4
     assert len(list((Path(found["outdir"]) / "inputframes").glob("clip00000000[0-3].jpg"))) == 4
+
+
+PREVIEW = {**SMALL, "motion_preview_mode": True}
+
+
+def test_everything_that_is_made_of_the_frames(easel: Server) -> None:
+    given = {**PREVIEW, "make_gif": True, "r_upscale_video": True, "r_upscale_model": "Lanczos",
+             "r_upscale_factor": "x3", "frame_interpolation_engine": "RIFE v4.6",
+             "frame_interpolation_use_upscaled": True}  # fmt: skip
+    found = job_of(easel, submit(easel, given, deforum_save_gen_info_as_srt=True)["job_ids"][0])
+    assert found["status"] == "SUCCEEDED", found["message"]
+    base = Path(found["outdir"]) / found["timestring"]
+    sizes = {}
+    for ending in (".mp4", "_upscaled.mp4", "_flow_x2.mp4"):
+        with av.open(f"{base}{ending}") as video:
+            frames = list(video.decode(video=0))
+            sizes[ending] = (len(frames), frames[0].width)
+    assert sizes == {".mp4": (5, 64), "_upscaled.mp4": (5, 192), "_flow_x2.mp4": (9, 192)}
+    assert len(list(Path(f"{base}_upscaled").glob("*.png"))) == 5
+    with Image.open(f"{base}.gif") as gif:
+        assert gif.n_frames >= 1
+    assert "seed: 5" in Path(f"{base}.srt").read_text()
+    with av.open(f"{base}.mp4") as video:
+        assert any("Negative prompt: dog" in text for text in video.metadata.values())
+
+
+def test_an_upscaler_without_weights_leaves_the_rest(easel: Server) -> None:
+    found = job_of(easel, submit(easel, {**PREVIEW, "r_upscale_video": True})["job_ids"][0])
+    assert found["status"] == "SUCCEEDED"
+    assert "R-ESRGAN AnimeVideo" in found["message"]
+    assert Path(found["outdir"], f"{found['timestring']}.mp4").is_file()
+
+
+def test_a_parseq_manifest(easel: Server) -> None:
+    rows = [{"frame": number, "deforum_prompt": f"cat {number}", "angle_delta": 1.5} for number in range(3)]
+    manifest = json.dumps({"options": {"output_fps": 9}, "rendered_frames": rows})
+    found = job_of(easel, submit(easel, {**PREVIEW, "parseq_manifest": manifest})["job_ids"][0])
+    assert len(frames_of(found)) == 3
+    assert found["deforum_settings"]["fps"] == 9
+    answer = submit(easel, {**PREVIEW, "parseq_manifest": '{"rendered_frames": []}'}, status=422)
+    assert "Parseq" in json.dumps(answer)
+
+
+def test_a_video_that_cannot_be_read_is_one_sentence(easel: Server, tmp_path: Path) -> None:
+    for name, content in (("text.mp4", b"no video at all"), ("cut.mp4", b"\0\0\0 ftypisom" + bytes(2000))):
+        (tmp_path / name).write_bytes(content)
+        wrong = {**PREVIEW, "animation_mode": "Video Input", "video_init_path": str(tmp_path / name)}
+        found = job_of(easel, submit(easel, wrong)["job_ids"][0])
+        assert (found["status"], found["error_type"]) == ("FAILED", "TERMINAL")
+        assert name in found["message"]
+        assert "\n" not in found["message"]
+        assert "Traceback" not in found["message"]
+
+
+def test_frames_that_cannot_be_saved_are_told_and_made_later(easel: Server) -> None:
+    """A folder stands where the third frame belongs; once it is gone, the animation is resumed."""
+    given = {**PREVIEW, "batch_name": "blocked", "diffusion_cadence": 1, "max_frames": 6}
+    whole = frames_of(job_of(easel, submit(easel, {**given, "batch_name": "unblocked"})["job_ids"][0]))
+    first = job_of(easel, submit(easel, {**given, "max_frames": 2})["job_ids"][0])
+    folder, stamp = Path(first["outdir"]), first["timestring"]
+    blocked = folder / f"{stamp}_000000003.png"
+    blocked.mkdir()
+    again = {**given, "resume_from_timestring": True, "resume_timestring": stamp}
+    found = job_of(easel, submit(easel, again)["job_ids"][0])
+    assert found["status"] == "FAILED"
+    assert f"{stamp}_000000003.png can't be saved" in found["message"]
+    assert (folder / f"{stamp}_000000002.png").is_file()
+    blocked.rmdir()
+    found = job_of(easel, submit(easel, again)["job_ids"][0])
+    assert found["status"] == "SUCCEEDED"
+    assert all((ours == theirs).all() for ours, theirs in zip(frames_of(found), whole, strict=True))

@@ -28,10 +28,10 @@ def test_predictions_are_the_original_outside_of_the_mask() -> None:
     x0 = hook.wrap_denoiser(lambda x, sigma, step: x * 0.5)(x, 3.0, STEP)
     assert torch.equal(x0[..., :2], original[..., :2])
     assert torch.equal(x0[..., 2:], x[..., 2:] * 0.5)
-    finished = with_original(x, Source(original, mask=half_mask()), None)
+    finished = with_original(x, original, Source(original, mask=half_mask()), None)
     assert torch.equal(finished[..., :2], original[..., :2])
     assert torch.equal(finished[..., 2:], x[..., 2:])
-    assert with_original(x, Source(original), None) is x
+    assert with_original(x, original, Source(original), None) is x
 
 
 def test_timestep_samplers_see_the_original_and_keep_their_own_noise() -> None:
@@ -60,4 +60,4 @@ def test_soft_blending_looks_at_the_noise_level_and_keeps_the_end(timestep: obje
         assert torch.allclose(noisy, original, atol=0.01)
         assert (clean > 2.9).all()
     x = torch.randn(1, 4, 4, 4)
-    assert with_original(x, Source(original, mask=mask), SoftInpainting()) is x
+    assert with_original(x, original, Source(original, mask=mask), SoftInpainting()) is x

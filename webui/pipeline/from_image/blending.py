@@ -60,8 +60,8 @@ class KeepOutsideMask(DenoiserHook):
         return blended(self.original, painted, mask, self.soft.contrast_boost)
 
 
-def with_original(latents: Tensor, source: Source | None, soft: SoftInpainting | None) -> Tensor:
-    """Sampled latents with the original in the place that is kept; soft blending has put it there already."""
-    if source is None or source.mask is None or soft is not None:
+def with_original(latents: Tensor, start: Tensor | None, source: Source | None, soft: SoftInpainting | None) -> Tensor:
+    """Sampled latents with `start` in the place that is kept; soft blending has put it there already."""
+    if start is None or source is None or source.mask is None or soft is not None:
         return latents
-    return torch.lerp(source.latents, latents, source.mask)
+    return torch.lerp(start, latents, source.mask)

@@ -70,17 +70,18 @@ def save_picture(job: Job, picture: Picture) -> ResultFile:
 
 def finish_job(job: Job, result: GenerationResult) -> GenerationResult:
     """The result with the files that extensions add to it."""
-    added = job.engine.host.finish(result, job.plan, job.progress, job.report, job.state, job.saver.file)
-    if not added and len(result.comments) == len(job.report.comments):
-        return result
+    host = job.engine.host
+    added = host.finish(result, job.plan, job.progress, job.report, job.state, job.saver.file)
     pictures = [item for item in added if item.role in SHOWN_AS_PICTURE]
     others = [item for item in added if item.role not in SHOWN_AS_PICTURE]
-    return replace(
+    finished = replace(
         result,
         images=(*result.images, *pictures),
         files=(*result.files, *others),
         comments=tuple(dict.fromkeys((*result.comments, *job.report.comments))),
+        unsaved=job.saver.keeper.unsaved,
     )
+    return host.revise_result(finished, job.plan)
 
 
 def mask_pictures(job: Job, picture: Picture) -> list[ResultFile]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -64,15 +64,35 @@ class Saver:
         return _result(image, picture, infotext, path, role)
 
     def file(
-        self, data: bytes, ending: str, mime: str, role: Role, infotext: str = "", *, index: int = 0
+        self,
+        data: bytes,
+        ending: str,
+        mime: str,
+        role: Role,
+        infotext: str = "",
+        *,
+        index: int = 0,
+        folder: Sequence[str] = (),
+        name: str = "",
     ) -> ResultFile:
         """A file that is no picture, saved beside the job's pictures and named as they are.
 
         ending: of its name, such as "mp4". index: number of the picture that it is named after.
+        folder, name: where below the folder of samples it is to be instead, and its name without the ending.
         """
-        folder, name, numbered = self._place(index, data)
-        path = self.keeper.write(folder, name, Encoded(data, ending, {}), numbered=numbered)
+        numbered = False
+        write_to: Callable[[], Path] = partial(inside, self.samples_folder, [safe_part(part) for part in folder])
+        if not folder:
+            write_to, name, numbered = self._place(index, data)
+        path = self.keeper.write(write_to, name, Encoded(data, ending, {}), numbered=numbered)
         return ResultFile(data, mime, infotext, path=str(path) if path else None, role=role)
+
+    @property
+    def samples_folder(self) -> Path:
+        """Where pictures of the job go, before they are divided among folders."""
+        return self.paths.data / (
+            self.settings["outdir_samples"] or self.settings[f"outdir_{self.plan.request.mode}_samples"]
+        )
 
     def _place(self, index: int, data: bytes) -> tuple[Callable[[], Path], str, bool]:
         """Folder and name of a file that belongs to a picture of the job, and whether a number goes before."""

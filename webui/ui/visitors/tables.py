@@ -111,6 +111,7 @@ FILES_IN: Final[Mapping[str, int]] = {
     "Audio": 1,
     "DownloadButton": 1,
     "Markdown": 0,
+    "Dataframe": 0,
     "Timer": 0,
     "Api": 0,  # JSON of a public event
 }
