@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import base64
 import io
 import tempfile
 from pathlib import Path
@@ -48,7 +47,7 @@ def run(options: argparse.Namespace) -> Report:
         unit = {
             "enabled": True,
             "model": "net",
-            "image": base64.b64encode(stream.getvalue()).decode(),
+            "image": stream.getvalue(),
         }
         easel.extend("ControlNet", {"units": [unit]})
         arms: dict[str, Arm] = {"Easel": easel, "diffusers": ControlArm(easel.model, network, picture, pixels)}

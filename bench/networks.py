@@ -118,7 +118,7 @@ class EaselArm(Arm):
         super().__init__(self.model.unet)
 
     def extend(self, title: str, arguments: dict[str, Any]) -> None:
-        """Have an extension take part from now on. arguments: as its API takes them."""
+        """Have an extension take part from now on. arguments: values of its parameters."""
         group = next(group for group in self.engine.host.params if title_of(group) == title)
         self.request = self.request.replace(extensions={group.__name__: group(**arguments)})
 

@@ -137,10 +137,12 @@ def revise_pass(parts, this_pass):
         return None
     if not this_pass.model.capabilities.unet:
         raise InvalidRequest("ControlNet needs a checkpoint with a U-Net; disable its units for this one.")
-    from .preparing import hooks_for
+    from .preparing import hooks_for, start_of
 
-    hooks = hooks_for(turns.in_turn(group, this_pass), this_pass)
-    return replace(parts, hooks=(*parts.hooks, *hooks))
+    units = turns.in_turn(group, this_pass)
+    parts = replace(parts, hooks=(*parts.hooks, *hooks_for(units, this_pass)))
+    start = start_of(units, this_pass)
+    return parts if start is None or parts.start is not None else replace(parts, start=start)
 
 
 @hookimpl

@@ -114,9 +114,11 @@ def _misfit(path: Path, made_for: str, base: Base, what: str) -> InvalidRequest:
 
 def _adapter(weights: Mapping[str, Tensor], path: Path, base: Base, device: torch.device) -> T2IAdapter:
     adapter = load_adapter(weights, device, base.dtype)
-    widths, own = {block.block1.out_channels for block in adapter.body}, list(base.unet.config.block_out_channels)
-    if not widths <= set(own):
-        raise _misfit(path, f"a U-Net with {sorted(widths)} channels, not {own},", base, "an adapter")
+    if adapter.is_for_xl != (base.unet.config.addition_embed_type is not None):
+        raise _misfit(path, "SDXL" if adapter.is_for_xl else "SD 1.x or 2.x", base, "an adapter")
+    widths, own = {block.block1.out_channels for block in adapter.body}, set(base.unet.config.block_out_channels)
+    if not widths <= own:
+        raise _misfit(path, f"a U-Net {sorted(widths)} channels wide", base, "an adapter")
     return adapter
 
 

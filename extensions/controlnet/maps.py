@@ -20,7 +20,7 @@ from webui.extensions.api import InvalidRequest, decoded_picture, fit_picture
 from . import sizes
 from .preprocessors import drawing, poses
 from .preprocessors.registry import Preprocessor
-from .units import Unit
+from .units import IMAGE_PROMPTS, Unit
 
 Picture = Any
 HALF = 127.5
@@ -38,9 +38,17 @@ class Request:
     seed: int = 0
 
 
+def decoded(data: bytes, name: str) -> Image.Image:
+    """The picture of a file. Raises: InvalidRequest, which tells in any case which picture it is."""
+    try:
+        return decoded_picture(data, name)
+    except InvalidRequest as error:
+        raise InvalidRequest(str(error) if name in str(error) else f"{name}: {error}") from error
+
+
 def opaque(data: bytes, name: str) -> Picture:
     """(H, W, 3) uint8 of a picture file, transparency on white. Raises: InvalidRequest."""
-    return on_white(decoded_picture(data, name))
+    return on_white(decoded(data, name))
 
 
 def on_white(picture: Image.Image) -> Picture:
@@ -52,7 +60,7 @@ def on_white(picture: Image.Image) -> Picture:
 
 def levels(data: bytes, name: str) -> Picture:
     """(H, W) uint8 of a mask file: its first channel. Raises: InvalidRequest."""
-    picture = decoded_picture(data, name)
+    picture = decoded(data, name)
     return np.asarray(picture.convert("RGB"))[:, :, 0]
 
 
@@ -99,11 +107,6 @@ class Drawn:
 
     map: Picture
     pose: Mapping[str, Any] | None = None
-
-
-def detected(unit: Unit, source: Picture, request: Request, models: Any = None) -> Picture:
-    """The map that the unit's preprocessor makes of its picture; `detect` tells more."""
-    return detect(unit, source, request, models).map
 
 
 def detect(unit: Unit, source: Picture, request: Request, models: Any = None) -> Drawn:
@@ -162,6 +165,8 @@ def draw(
     models: who lends networks; only in the worker. Raises: InvalidRequest, BadModelFile.
     """
     preprocessor.require_runnable()
+    if preprocessor.id in IMAGE_PROMPTS:
+        raise InvalidRequest(f'"{preprocessor.label}" makes no map: an IP-Adapter reads the picture itself.')
     if preprocessor.masked and source.shape[2] == 3:
         raise InvalidRequest(f'The preprocessor "{preprocessor.label}" needs a mask beside the picture.')
     if preprocessor.network:

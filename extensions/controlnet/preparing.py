@@ -24,6 +24,11 @@ from .units import FOR_ALL, FOR_EACH, RESIZE_MODES, ControlNet, Unit
 
 MAPS = "controlnet.maps"
 LATENTS = "controlnet.latents"
+MOST_LATENTS = 20
+"""Remembered in a job: of two passes' maps of all units."""
+FILLING = "inpaint_only+lama"
+KEEPING = ("inpaint_only", FILLING)
+"""Preprocessors that keep the picture outside of the mask, unless img2img does."""
 
 
 def hooks_for(group: ControlNet, this_pass: Any) -> list[Ranged]:
@@ -123,7 +128,7 @@ class Draws:
                 return latent
         with torch.inference_mode():
             latent = self.model.encode((colors * 2 - 1).to(self.model.device), self.posterior).float()
-        self._known.append((colors, latent))
+        self._known[:] = [*self._known, (colors, latent)][-MOST_LATENTS:]
         return latent
 
 
@@ -137,7 +142,7 @@ def _guide(unit: Unit, number: int, this_pass: Any, draws: Draws) -> Guide | Non
     hints = {}
     for place, sampling in [(0, plan.first)] + ([(1, plan.hires.sampling)] if plan.hires else []):
         request = _request(this_pass, sampling)
-        found = maps.fitted(unit, maps.detected(unit, source, request, this_pass.models), request)
+        found = maps.fitted(unit, maps.detect(unit, source, request, this_pass.models).map, request)
         kept.setdefault((number, place), found)
         hints[place] = _lasting(this_pass, number, place, found)
     if not _takes_part(unit, this_pass):
@@ -201,15 +206,30 @@ def _own_mask(inpaint: Any) -> Any:
     return mask
 
 
+def start_of(group: ControlNet, this_pass: Any) -> torch.Tensor | None:
+    """(B, C, h, w) what a first pass begins with beside noise: the picture that LaMa has filled, if a unit has one."""
+    if this_pass.kind != "first":
+        return None
+    for number, unit in enumerate(group.enabled):
+        if unit.preprocessor.id == FILLING and _takes_part(unit, this_pass) and unit.weight > 0:
+            latent = Draws(this_pass).latent(_colours(this_pass.state[MAPS][number, 0]))
+            return latent.expand(len(this_pass.indices), -1, -1, -1)
+    return None
+
+
+def _colours(found: Any) -> torch.Tensor:
+    """(1, 3, H, W) in [0, 1] of a map."""
+    return torch.from_numpy(found[:, :, :3].astype(np.float32)).permute(2, 0, 1)[None] / 255
+
+
 def _corrector(unit: Unit, found: Any, this_pass: Any, is_second: bool, draws: Draws) -> Corrector | None:
     """What corrects the network's output by the unit's map at the size of the pass."""
     name, model = unit.preprocessor.id, this_pass.model
     inpaints = this_pass.plan.request.image is not None and this_pass.plan.request.image.inpaint is not None
-    if name not in ("tile_colorfix", "tile_colorfix+sharp") and (name != "inpaint_only" or inpaints):
+    if name not in ("tile_colorfix", "tile_colorfix+sharp") and (name not in KEEPING or inpaints):
         return None
-    colors = torch.from_numpy(found[:, :, :3].astype(np.float32)).permute(2, 0, 1)[None] / 255
-    latent = draws.latent(colors)
-    if name == "inpaint_only":
+    latent = draws.latent(_colours(found))
+    if name in KEEPING:
         mask = torch.from_numpy(maps.mask_of(found))[None, None]
         return KeepsOutside(model, latent, unit.weight, mask)
     radius = int(unit.a) * (2 if is_second else 1)
@@ -227,7 +247,7 @@ def finished(picture: Any, group: ControlNet, this_pass: Any) -> Any:
             continue
         if name.startswith("recolor_"):
             picture = finishing.recoloured(picture, found, name)
-        elif name == "inpaint_only" and not inpaints:
+        elif name in KEEPING and not inpaints:
             picture = finishing.kept_outside(picture, found)
     return picture
 

@@ -132,6 +132,8 @@ def results_of(picture, swapping, plan):
         return [picture]
     made = []
     for source in swapping.sources(plan.seeds[picture.index]):
+        if swapping.bench.job.interrupted:
+            break
         swapped = swapping.swap(picture.image, source)
         if swapped.exchanged:
             fields = {**picture.fields, KEY: told(swapping.options, source.told)}

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from .faces import Face
 from .geometry import Matrix, Pixels, template
+from .parsing import FaceParser
 
 SOFT = 12 / 512
 """The border's softness, in parts of a crop's side."""
@@ -23,16 +24,22 @@ Mask = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Masking:
-    """shape: only the face itself, not the whole square. covered: not where something lies before it."""
+    """shape: only the face itself, not the whole square. covered: not where something lies before it.
+
+    parser: tells which pixels of a crop are face, and so what covers it; None goes by landmarks and colours.
+    """
 
     shape: bool = False
     covered: bool = False
+    parser: FaceParser | None = None
 
     def mask(self, crop: Pixels, face: Face, matrix: Matrix) -> Mask | None:
         """(side, side) in 0 to 1, None for all of the crop. crop: the target's, upright by `matrix`."""
         if not (self.shape or self.covered):
             return None
         side = crop.shape[0]
+        if self.parser is not None:
+            return softened(self.parser.face(crop))
         mask = np.ones((side, side), np.float32)
         if self.shape:
             mask = face_shape(face, matrix, side)

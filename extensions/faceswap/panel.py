@@ -59,15 +59,14 @@ def upscale_tab(panel: Any) -> None:
 
 
 def note_on_consent(easel: Any, name: str) -> None:
-    with gr.Column(elem_id=f"{name}_note") as note:
-        gr.HTML(NOTE)
-        understood = gr.Button("Understood", size="sm", elem_id=f"{name}_understood")
+    note = gr.HTML(NOTE, elem_id=f"{name}_note")
+    understood = gr.Button("Understood", size="sm", elem_id=f"{name}_understood")
 
-    def hide() -> Any:
+    def hide() -> tuple[Any, Any]:
         easel.settings.update({"reactor_note": False})
-        return gr.Column(visible=False)
+        return gr.HTML(visible=False), gr.Button(visible=False)
 
-    understood.click(hide, None, note, show_progress="hidden")
+    understood.click(hide, None, [note, understood], show_progress="hidden")
 
 
 def main_tab(panel: Any, name: str) -> gr.Dropdown:

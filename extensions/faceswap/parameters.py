@@ -108,7 +108,8 @@ class Swap(Params):
     console_log_level: str = param("Minimum", label="Console Log Level", choices=LOG_LEVELS, kind="radio")
     source_hash_check: bool = param(True, label="Source Image Hash Check")
     target_hash_check: bool = param(False, label="Target Image Hash Check")
-    tab: str = param("", label="Selected tab", max_length=100)
+    tab: str = ""
+    """Which of the sources is meant where both are given: "tab_single" or "tab_multiple"."""
 
     @classmethod
     def from_api(cls, args: list[Any] | dict[str, Any]) -> Mapping[str, Any]:
@@ -162,6 +163,7 @@ class ReActor(Swap, title="ReActor"):
     save_original: bool = param(False, label="Save Original")
     swap_in_source: bool = param(False, label="Swap in source image")
     swap_in_generated: bool = param(True, label="Swap in generated image")
+    tab: str = param("", label="Selected tab", max_length=100)
 
     @classmethod
     def reads_key(cls, key: str) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from .faces import MALE, Face, chosen
 from .geometry import Pixels
 from .masks import Masking
 from .parameters import FACE_MODEL, FOLDER, SWAPPER, Swap
+from .parsing import FaceParser, parser_file
 from .sessions import CPU, KIND, Networks, offered
 from .swapper import Manner, Swapper, swap_face
 
@@ -84,6 +86,7 @@ class Swapping:
     options: Swap
     bench: Bench
     networks: Networks = field(init=False)
+    _known: dict[int, list[Source]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         device = self.options.device
@@ -120,6 +123,12 @@ class Swapping:
 
         Raises: WebuiError when there is none.
         """
+        key = seed if self.options.random_image else 0
+        if key not in self._known:
+            self._known[key] = self._found(seed)
+        return self._known[key]
+
+    def _found(self, seed: int) -> list[Source]:
         options = self.options
         if options.select_source == FACE_MODEL:
             name = options.face_model.removesuffix(face_models.ENDING)
@@ -209,9 +218,12 @@ class Swapping:
             self.bench.tell(f"ReActor found {what} in the picture; it is as it was.")
             return pixels, 0
         self._log_all(faces)
-        manner = Manner(int(options.side), options.match_colors, Masking(options.mask_face, options.keep_covered))
         count = 0
-        with self.networks.lent(swapper_file(self.bench.folder, options.model), Swapper.made_of) as swapper:
+        with (
+            self._masking() as masking,
+            self.networks.lent(swapper_file(self.bench.folder, options.model), Swapper.made_of) as swapper,
+        ):
+            manner = Manner(int(options.side), options.match_colors, masking)
             for place, number in enumerate(options.target_numbers):
                 index = options.source_numbers[place if len(options.source_numbers) > 1 else 0]
                 index = 0 if source.kept else index
@@ -226,6 +238,20 @@ class Swapping:
                 count += 1
                 self._note(number, target, index, giver)
         return pixels, count
+
+    @contextmanager
+    def _masking(self) -> Iterator[Masking]:
+        """What of a swapped face may be seen. Raises: BadModelFile."""
+        options = self.options
+        shape, covered = options.mask_face, options.keep_covered
+        file = parser_file(self.bench.folder) if shape or covered else None
+        if file is None:
+            yield Masking(shape, covered)
+            return
+        stat = file.stat()
+        key = (KIND, "parser", str(file), stat.st_size, stat.st_mtime_ns)
+        with self.bench.models.borrow(key, lambda: FaceParser.read(file), stat.st_size) as parser:
+            yield Masking(shape, covered, parser)
 
     def _note(self, number: int, target: Face, index: int, giver: Face) -> None:
         if self.options.console_log_level == "No log":

@@ -28,7 +28,7 @@ class FlippedCopies(Params, title="Create flipped copies"):
     )
 
 
-class Caption(Params, title="Caption"):
+class PictureCaption(Params, title="Caption"):
     """What the picture shows, in a text file beside it."""
 
     enabled: bool = param(False, label="Caption")
@@ -78,7 +78,12 @@ def register_choices(choices):
         ),
         ExtrasStep("Create flipped copies", 4030, FlippedCopies, f"{__name__}:add_flipped", frames=False),
         ExtrasStep(
-            "Caption", 4040, Caption, f"{__name__}:add_captions", frames=False, check=f"{__name__}:check_captioners"
+            "Caption",
+            4040,
+            PictureCaption,
+            f"{__name__}:add_captions",
+            frames=False,
+            check=f"{__name__}:check_captioners",
         ),
     )
 

@@ -51,7 +51,7 @@ def pixels(result: GenerationResult, number: int = 0) -> np.ndarray:
 
 def test_only_the_operations_named_are_there(engine: Engine) -> None:
     names = {group.__name__ for group in engine.host.params}
-    assert {"Upscaling", "FlippedCopies", "Caption"} <= names
+    assert {"Upscaling", "FlippedCopies", "PictureCaption"} <= names
     assert not {"GFPGANRestoring", "CodeFormerRestoring", "SplitOversized", "FocalCrop"} & names
 
 
@@ -79,7 +79,7 @@ def test_copies_are_further_pictures_in_the_settings_order(engine: Engine) -> No
 
 
 def test_what_cannot_be_done_is_told_and_the_picture_stays(engine: Engine) -> None:
-    caption = group_of(engine, "Caption")(enabled=True)
+    caption = group_of(engine, "PictureCaption")(enabled=True)
     result = made(engine, Upscaling(upscaler_1="LDSR"), caption)
     assert pixels(result).shape == (64, 64, 3)
     assert any(comment.startswith("Upscale was left out. LDSR isn't in this version") for comment in result.comments)

@@ -199,11 +199,11 @@ def test_captioners_that_are_not_there_are_told_before(engine: Engine) -> None:
     with pytest.raises(
         InvalidRequest, match=r"Deepbooru has no weights here yet\. Fetch them on the Extras tab \(about 614 MB"
     ):
-        operated(engine, noise(8, 8), Caption=on())
+        operated(engine, noise(8, 8), PictureCaption=on())
     with pytest.raises(InvalidRequest, match="BLIP has no weights here yet"):
-        operated(engine, noise(8, 8), Caption=on(option=("BLIP",)))
+        operated(engine, noise(8, 8), PictureCaption=on(option=("BLIP",)))
     with pytest.raises(NotFound, match='"Oracle"'):
-        operated(engine, noise(8, 8), Caption=on(option=("Oracle",)))
+        operated(engine, noise(8, 8), PictureCaption=on(option=("Oracle",)))
 
 
 def test_a_picture_of_one_pixel_goes_through_all(engine: Engine) -> None:

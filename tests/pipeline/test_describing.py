@@ -245,7 +245,7 @@ def test_captions_of_extras_stand_beside_the_results(engine: Engine, tmp_path: P
     def text(action: str, output: str, option: tuple[str, ...] = ("wd-small",)) -> str:
         settings = {"postprocessing_existing_caption_action": action}
         given = {"sources": (PictureSource("cat.png", path=path),), "save": True, "keep_names": True}
-        values = {**given, "output": tmp_path / output, "Caption": {"enabled": True, "option": option}}
+        values = {**given, "output": tmp_path / output, "PictureCaption": {"enabled": True, "option": option}}
         result = operated(engine, PICTURE, settings, **values)
         written = Path(str(result.images[0].path)).with_suffix(".txt").read_text()
         assert result.comments == (f"cat.png: described as {written}",)

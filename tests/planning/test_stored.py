@@ -138,9 +138,16 @@ def test_prompts_of_each_picture_come_back(services: Services, codec: Codec) -> 
 
 def test_other_payloads_come_back(services: Services, codec: Codec, tmp_path: Path) -> None:
     settings = services.settings.snapshot()
+    video = tmp_path / "c.mp4"
+    video.write_bytes(b"a video")
     sources = (PictureSource("a", b"picture"), PictureSource("b", path=tmp_path / "b.png"))
     extras = ExtrasPlan(ExtrasRequest(sources=sources, output=tmp_path), settings)
     assert back(codec, extras).request == extras.request
+    uploaded = ExtrasRequest(sources=(PictureSource("c.mp4", upload=KeptFile(video)), *sources))
+    (kept, *others) = back(codec, ExtrasPlan(uploaded, settings)).request.sources
+    assert kept.is_video
+    assert kept.read() == b"a video"
+    assert tuple(others) == sources
     assert BatchPlan.__dataclass_fields__.keys() == {"batch", "settings"}
 
 

@@ -202,9 +202,9 @@ def test_pictures_of_a_folder_are_described_beside_the_results(extras: Visit, se
     extras.page.click("#extras_batch_directory_tab-button")
     extras.page.fill("#extras_batch_input_dir textarea, #extras_batch_input_dir input", str(tmp_path))
     extras.page.fill("#extras_batch_output_dir textarea, #extras_batch_output_dir input", str(tmp_path / "out"))
-    enable(extras, "Caption")
-    extras.page.locator("#extras_Caption_option").get_by_label("Deepbooru").uncheck()
-    extras.page.locator("#extras_Caption_option").get_by_label("wd-page").check()
+    enable(extras, "PictureCaption")
+    extras.page.locator("#extras_PictureCaption_option").get_by_label("Deepbooru").uncheck()
+    extras.page.locator("#extras_PictureCaption_option").get_by_label("wd-page").check()
     run(extras)
     expect(extras.page.locator(LOG)).to_contain_text("one.png: described as")
     expect(extras.page.locator(LOG)).to_contain_text("bad.png")
@@ -215,7 +215,7 @@ def test_pictures_of_a_folder_are_described_beside_the_results(extras: Visit, se
 def test_a_captioner_without_weights_is_told(extras: Visit, tmp_path: Path) -> None:
     extras.page.set_input_files("#extras_image input[type=file]", picture(tmp_path))
     extras.page.wait_for_selector("#extras_image img")
-    enable(extras, "Caption")
+    enable(extras, "PictureCaption")
     extras.page.click("#extras_generate")
     expect(extras.page.locator(f"{LOG} .error")).to_contain_text("Deepbooru has no weights here yet. Fetch them")
 

@@ -185,6 +185,12 @@ TAKERS = {
     ("mov2mov_generate", "click"), ("mov2mov_stitch", "click"),
     # a job's id, or what is wrong with the picture
     ("txt2img_controlnet_preview_generate", "click"), ("img2img_controlnet_preview_generate", "click"),
+    # what a job says of the faces in pictures
+    *(
+        (f"{tab}_reactor_{button}", "click")
+        for tab in ("txt2img", "img2img")
+        for button in ("look", "model_build", "blend_build", "blend_check")
+    ),
     # a size in numbers
     ("img2img_update_resize_to", "click"), ("img2img_detected_size", "click"),
     ("img2img_describe_clip", "click"), ("img2img_describe_deepdanbooru", "click"),

@@ -1035,6 +1035,7 @@ SETTINGS: tuple[Setting, ...] = (
             (),
             "Enable postprocessing operations in txt2img and img2img tabs",
             choices="postprocessing",
+            help="After a restart.",
         ),
         Setting(
             "postprocessing_disable_in_extras",
@@ -1050,6 +1051,7 @@ SETTINGS: tuple[Setting, ...] = (
             "Action for existing captions",
             kind="radio",
             choices=("Ignore", "Keep", "Prepend", "Append"),
+            help="Prepend puts the old caption before the new one, Append behind it.",
         ),
     ),
     *in_section(

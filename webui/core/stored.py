@@ -161,6 +161,9 @@ class Codec:
 
     def _params(self, kind: type[Params], data: Mapping[str, Any]) -> Params:
         values = dict(self._with_bytes(data))
+        for name, field in kind.model_fields.items():
+            if name in data and _holds_dataclass(field.annotation):
+                values[name] = self._loaded(field.annotation, data[name])
         if GROUPS in kind.model_fields and isinstance(values.get(GROUPS), Mapping):
             values[GROUPS] = self._extension_groups(data[GROUPS])
         try:
@@ -184,6 +187,12 @@ class Codec:
                 return self._blobs.get(data[BLOB])
             return {key: self._with_bytes(item) for key, item in data.items()}
         return tuple(self._with_bytes(item) for item in data) if isinstance(data, list) else data
+
+
+def _holds_dataclass(annotation: Any) -> bool:
+    """Whether it is a dataclass or a sequence of such."""
+    kinds = (annotation, *get_args(annotation))
+    return any(isinstance(kind, type) and is_dataclass(kind) for kind in kinds)
 
 
 def digests_in(data: Any) -> set[str]:

@@ -16,7 +16,7 @@ from webui.core.infotext import render
 from webui.core.pictures import encode_image
 from webui.core.results import ResultFile
 from webui.models.stopping import Stopped
-from webui.pipeline.operations import operate, target_of
+from webui.pipeline.operations import EnlargedPictures, operate, target_of
 from webui.pipeline.saving.names import safe_part
 from webui.pipeline.saving.picture_files import free_path, next_number
 from webui.video import MIME, Encoding, Video, VideoFormat, open_video, read_texts, sound_of, write_video
@@ -75,7 +75,8 @@ def _operated(name: str, video: Video, work: Work, done: dict[str, object]) -> I
     steps = tuple(step for step in steps if step.frames)
     numbers = video.resampled(video.rate)
     target = target_of(steps, request, Image.new("1", (video.width, video.height)))
-    context = replace(work.context, counts=False, target=target)
+    settings = work.settings.replace(upscaling_max_images_in_cache=0)  # no frame comes twice
+    context = replace(work.context, settings=settings, enlarged=EnlargedPictures(), counts=False, target=target)
     for number, frame in zip(job.steps(numbers), video.selected(numbers), strict=False):
         job.text(f"{name}: frame {number + 1} of {len(numbers)}")
         made = operate(Image.fromarray(frame.picture), steps, request.values_of, context)[0]

@@ -55,6 +55,9 @@ class EnlargedPictures:
 
     def enlarge(self, image: Image.Image, enlarger: Enlarger, scale: float, most: int) -> Image.Image:
         """As `upscale`; what it made of an equal picture lately, if that is kept. most: how many are kept."""
+        if not most:
+            self._kept.clear()
+            return upscale(image, enlarger, scale)
         upscaler, network = enlarger.upscaler, enlarger.upscaler.network
         file = network.file if network is not None else None
         stat = file.stat() if file is not None and file.exists() else None
@@ -62,13 +65,13 @@ class EnlargedPictures:
         pixels = hashlib.sha256(image.tobytes()).digest()
         weights = (str(file), stat.st_size, stat.st_mtime_ns) if stat is not None else None
         key = (pixels, image.size, image.mode, upscaler.name, upscaler.function, weights, *tiles, scale)
-        found = self._kept.pop(key, None) if most else None
+        found = self._kept.pop(key, None)
         if found is None:
             found = upscale(image, enlarger, scale)
         self._kept[key] = found
         while len(self._kept) > most:
             self._kept.popitem(last=False)
-        return found.copy() if most else found
+        return found.copy()
 
 
 @dataclass

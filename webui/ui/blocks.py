@@ -19,8 +19,21 @@ USUAL = {
 }
 """What the page takes a component's property to be when it isn't told."""
 
-UNREAD = ("api_description", "batch", "collects_event_data", "max_batch_size", "scroll_to_output", "stream_every")
+USUAL_OF = {
+    ("row", "variant"): "default",
+    ("column", "variant"): "default",
+    ("button", "variant"): "secondary",
+    ("button", "link_target"): "_self",
+}
+"""The same of one kind of component."""
+
+UNREAD = (
+    *("api_description", "batch", "collects_event_data", "max_batch_size", "scroll_to_output", "stream_every"),
+    *("connection", "types"),
+)
 """What only clients read of an event."""
+OF_PARTS = ("rendered_in", "render_id", "trigger_after")
+"""What is null in an event of a page that isn't rendered in parts, and that follows no other."""
 OPTIONAL = (
     *("component_prop_inputs", "event_specific_args", "js_implementation", "show_progress_on", "time_limit"),
     *("trigger_only_on_failure", "trigger_only_on_success"),
@@ -58,14 +71,25 @@ class PageBlocks(gr.Blocks):
                 component["props"].pop("preserved_by_key", None)
             for name in unread:
                 component.pop(name, None)
-            for name, usual in USUAL.items():
-                if component["props"].get(name) == usual and type(component["props"][name]) is type(usual):
-                    del component["props"][name]
+            self._forget_usual(component, component["id"] in called)
         for event in config["dependencies"]:
             for name in OPTIONAL:
                 if not event[name]:
+                    del event[name]
+            for name in OF_PARTS:
+                if event[name] is None:
                     del event[name]
             if event not in public:
                 for name in UNREAD:
                     del event[name]
         return config
+
+    def _forget_usual(self, component: dict[str, Any], is_called: bool) -> None:
+        kind, properties = component["type"], component["props"]
+        usual_here = USUAL | {name: usual for (type_, name), usual in USUAL_OF.items() if type_ == kind}
+        for name, usual in usual_here.items():
+            if properties.get(name) == usual and type(properties[name]) is type(usual):
+                del properties[name]
+        own_code = not type(self.blocks[component["id"]]).__module__.startswith("gradio.")
+        if not (is_called or own_code) and properties.get("name") == kind:
+            del properties["name"]  # its type is told already

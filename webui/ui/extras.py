@@ -72,8 +72,13 @@ class Extras:
 
     @property
     def changing_lists(self) -> list[ChangingList]:
-        """Upscalers may come and go while the server runs."""
-        return [(self.fields[name], SPECS[name], ()) for name in ("upscaler_1", "upscaler_2")]
+        """Upscalers, captioners and what else has a list of its own may come and go while the server runs."""
+        found: list[ChangingList] = [(self.fields[name], SPECS[name], ()) for name in ("upscaler_1", "upscaler_2")]
+        for group in step_groups(self.services):
+            for spec in group.specs():
+                if spec.choices is not None and not isinstance(spec.choices, tuple):
+                    found.append((self.steps[f"{EXTENSIONS}.{group.__name__}.{spec.dotted}"], spec, ()))
+        return found
 
     def _sources(self) -> None:
         with gr.Tabs(elem_id=f"mode_{TAB}") as self.tabs:

@@ -204,7 +204,7 @@ def _fresh(services: Services, config: UiConfig, forms: int, lists: Sequence[Cha
     """What may have changed since the page was built: every visitor gets it anew."""
     styles = gr.Dropdown(choices=[style.name for style in services.styles.all()])
     page_settings = _settings_for_page(services.settings.snapshot())
-    offered = [gr.Dropdown(choices=[*same, *choices_of(services, spec)]) for _, spec, same in lists]
+    offered = [type(shown)(choices=[*same, *choices_of(services, spec)]) for shown, spec, same in lists]  # type: ignore[call-arg]
     return *_current(services, forms), page_settings, *[styles] * forms, *_starting_values(services, config), *offered
 
 

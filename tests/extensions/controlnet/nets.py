@@ -110,9 +110,9 @@ def lllite_shapes(layout: Layout, narrow: int = 8, width: int = 8) -> Shapes:
 
 
 def t2i_shapes(layout: Layout) -> Shapes:
-    """A T2I-Adapter of SD 1.x in its original layout."""
+    """A T2I-Adapter in its original layout."""
     shapes: Shapes = {}
-    conv(shapes, "conv_in", 192, layout.unet_widths[0])
+    conv(shapes, "conv_in", 768 if layout.vector else 192, layout.unet_widths[0])
     taken = layout.unet_widths[0]
     for level, width in enumerate(layout.unet_widths):
         for block in range(2):

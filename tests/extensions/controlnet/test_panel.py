@@ -306,11 +306,14 @@ def test_a_mask_is_drawn_and_sizes_are_sent(visit: Visit) -> None:
 def test_a_batch_takes_the_pictures_of_a_folder_in_turn(visit: Visit, controlled: Server) -> None:
     page = visit.page
     open_unit(page, 0)
+    page.locator(part(0, "controlnet_type_filter_radio")).get_by_label("Canny", exact=True).check()
+    expect(page.locator(f"{part(0, 'controlnet_model_dropdown')} input")).to_have_value(called("canny"))
+    page.locator(part(0, "controlnet_enable_checkbox") + " input").check()
     page.locator(part(0, "controlnet_input_mode")).get_by_label("Batch").check()
     page.fill(part(0, "controlnet_batch_input_dir") + " textarea, " + part(0, "controlnet_batch_input_dir") + " input",
               str(controlled.data / "batch"))  # fmt: skip
     photograph(page, "batch")
-    generate(visit, 6)  # three pictures, three maps
+    generate(visit, 7)  # three pictures, their grid, three maps
     page.locator(part(0, "controlnet_input_mode")).get_by_label("Multi-Inputs").check()
     page.click("#txt2img_generate")
     expect(page.locator("#html_log_txt2img")).to_contain_text("no pictures under Multi-Inputs")
@@ -356,10 +359,10 @@ def test_a_pasted_text_sets_the_units(visit: Visit) -> None:
         "Threshold B: 40, Guidance Start: 0.1, Guidance End: 0.9, Pixel Perfect: False, Control Mode: My prompt is "
         'more important"'
     )
-    page.locator(part(0, "controlnet_enable_checkbox") + " input").uncheck(force=True)
+    open_unit(page, 0)
+    page.locator(part(0, "controlnet_enable_checkbox") + " input").uncheck()
     page.fill("#txt2img_prompt textarea", told)
     page.click("#paste")
-    open_unit(page, 0)
     expect(page.locator(part(0, "controlnet_enable_checkbox") + " input")).to_be_checked()
     expect(page.locator(part(0, "controlnet_threshold_A_slider"))).to_contain_text("Low Threshold")
     visit.expect_numbers(

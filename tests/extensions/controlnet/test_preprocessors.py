@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,13 @@ from fastapi import FastAPI
 from PIL import Image
 
 from tests.api.server import serving
+from tests.fileserver import Reply, file_server
 from webui.api.errors import add_error_handlers
 from webui.app import build_services
 from webui.core.flags import parse_flags
+from webui.core.packaged import Fetchable, find_fetchable
+from webui.net.egress import Unreachable
+from webui.services.packaged import install_weights
 from webui.services.services import Services
 
 torch = pytest.importorskip("torch")
@@ -25,6 +31,8 @@ pytest.importorskip("controlnet_aux")
 
 from extensions.controlnet import maps  # noqa: E402
 from extensions.controlnet.preprocessors import palettes, poses  # noqa: E402
+from extensions.controlnet.preprocessors.detectors import segmentation  # noqa: E402
+from extensions.controlnet.preprocessors.registry import PREPROCESSORS  # noqa: E402
 from extensions.controlnet.preprocessors.weights import with_weights  # noqa: E402
 from extensions.controlnet.units import Unit  # noqa: E402
 from tests.extensions.controlnet import annotators  # noqa: E402
@@ -109,6 +117,7 @@ NETWORKS = [
     ("lineart_anime", ["netG.pth"]),
     pytest.param("depth_midas", ["dpt_hybrid-midas-501f0c75.pt"], marks=pytest.mark.slow),
     pytest.param("depth_leres", ["res101.pth"], marks=pytest.mark.slow),
+    pytest.param("depth_leres++", ["res101.pth", "latest_net_G.pth"], marks=pytest.mark.slow),
     pytest.param("normal_bae", ["scannet.pt"], marks=pytest.mark.slow),
 ]  # fmt: skip
 
@@ -173,6 +182,12 @@ def test_segmentations_have_the_palette_s_colours(ask: Ask, folder: Path, module
     found = map_of(ask(module, scene(150, 100), **sized()))
     assert found.shape == (64, 96, 3)
     assert {tuple(colour) for colour in found.reshape(-1, 3)} <= {tuple(colour) for colour in palettes.ADE20K}
+
+
+def test_mobile_sam_is_read(folder: Path) -> None:
+    file = annotators.written(folder, "mobile_sam.pt")
+    found = segmentation.load_sam((file,), "cpu", points=1)(scene(96, 64), 0, 0)
+    assert (found.shape, found.dtype) == ((64, 96, 3), np.uint8)
 
 
 def test_palettes_are_complete() -> None:
@@ -253,12 +268,61 @@ def test_missing_files_are_told_with_size_licence_and_what_to_do(ask: Ask) -> No
 
 
 def test_everything_with_files_can_be_fetched(services: Services) -> None:
-    from webui.core.packaged import Fetchable
-
     names = [known.name for known in services.choices.all(Fetchable) if known.name.startswith("ControlNet: ")]
     for label in ("softedge_hed, ", "depth_zoe", "openpose_full", "dw_openpose_full", "seg_ofcoco", "by its authors"):
         assert any(label in name for name in names)
     assert len(set(names)) == len(names)
+
+
+def test_the_manual_s_table_is_the_registry_s() -> None:
+    manual = (Path(__file__).parents[3] / "docs" / "controlnet.md").read_text(encoding="utf-8")
+    rows = [line for line in manual.splitlines() if line.startswith("|") and "`" in line]
+    told = {row.split("|")[2].strip(" `"): [cell.strip() for cell in row.split("|")] for row in rows}
+    users: dict[str, set[str]] = {}
+    for preprocessor in PREPROCESSORS:
+        for file in preprocessor.needs:
+            users.setdefault(file.name, set()).add(preprocessor.label)
+            assert told[file.name][3:5] == [f"{file.megabytes:,.1f} MB", file.licence]
+    assert {name: set(cells[1].split(", ")) for name, cells in told.items()} == users
+
+
+def test_what_is_fetched_from_the_hub_is_used(services: Services, ask: Ask, folder: Path, tmp_path: Path) -> None:
+    known = find_fetchable("ControlNet: softedge_anyline", services.choices.all(Fetchable))
+    own = annotators.written(folder, "MTEED.pth")
+    expected = map_of(ask("softedge_anyline", scene(150, 100), **sized()))
+    content = own.read_bytes()
+    own.unlink()
+    assert "MTEED.pth (0.3 MB from huggingface.co, OpenRAIL++)" in ask("softedge_anyline", scene(8, 8), 422)["detail"]
+    with file_server() as hub:
+        item = {"type": "file", "path": "Anyline/MTEED.pth", "size": len(content)}
+        tree = [item | {"lfs": {"oid": hashlib.sha256(content).hexdigest()}}]
+        hub.replies["/api/models/TheMistoAI/MistoLine/tree/main/Anyline"] = Reply(json.dumps(tree).encode())
+        hub.replies["/TheMistoAI/MistoLine/resolve/main/Anyline/MTEED.pth"] = Reply(content)
+        install_weights(known.files, services.paths.models, services.paths.tmp, hub.egress())
+    assert own.read_bytes() == content
+    assert (map_of(ask("softedge_anyline", scene(150, 100), **sized())) == expected).all()
+
+
+@pytest.mark.slow
+def test_edges_of_a_photograph_by_hed_s_own_weights(services: Services, ask: Ask, folder: Path) -> None:
+    astronaut = pytest.importorskip("skimage.data").astronaut()
+    known = find_fetchable("ControlNet: softedge_hed, by its authors", services.choices.all(Fetchable))
+    kept = folder / "ControlNetHED.pth"
+    if kept.exists():
+        kept.rename(folder / "kept")
+    try:
+        install_weights(known.files, services.paths.models, services.paths.tmp)
+        found = map_of(ask("hed", astronaut, controlnet_processor_res=512))[:, :, 0]
+        levels = set(np.unique(map_of(ask("hed_safe", astronaut, controlnet_processor_res=512))))
+    except Unreachable as error:
+        pytest.skip(str(error))
+    finally:
+        if (folder / "kept").exists():
+            (folder / "kept").rename(kept)
+    assert found[10:50, 300:370].mean() < 20  # the wall
+    assert found[345:365, 300:450].max(axis=0).mean() > 200  # the helmet's upper edge
+    assert found[100:300, 395:400].mean() > 5 * found[150:250, 330:360].mean()  # the rocket's right edge, and the wall
+    assert levels == {0, 127, 255}
 
 
 def test_files_of_another_install_are_found(ask: Ask, folder: Path, elsewhere: Path) -> None:

@@ -23,6 +23,7 @@ from webui.api.schema import ImageToImageBody, TextToImageBody, request_of
 from webui.app import build_services
 from webui.core.errors import InvalidRequest, NotFound
 from webui.core.flags import parse_flags
+from webui.core.pictures import encode_image
 from webui.core.request import GenerationResult
 from webui.jobs.context import JobContext
 from webui.pipeline.engine import Engine, build
@@ -110,6 +111,38 @@ def test_pictures_maps_and_texts_are_those_of_the_original(engine: Engine, cases
         assert apart.passes, index
     texts = [without_version(text) for text in result.info["infotexts"]]
     assert texts[: len(case.infotexts)] == [without_version(text) for text in case.infotexts]
+
+
+def test_a_unit_s_preprocessor_may_be_a_network(engine: Engine, recorded: Path) -> None:
+    picture = base64.b64encode((recorded / "inputs" / "scene.png").read_bytes()).decode()
+    unit = {"enabled": True, "module": "openpose", "model": "tinyControl", "image": picture, "processor_res": 64}
+    body = {"prompt": "a", "steps": 1, "width": 64, "height": 64, "alwayson_scripts": {"ControlNet": {"args": [unit]}}}
+    result = made(engine, "txt2img", body)
+    assert [image.width for image in result.images] == [64, 64]
+    assert any("MoveNet" in comment for comment in result.comments)
+    unit["module"] = "depth_zoe"
+    with pytest.raises(InvalidRequest, match="ZoeD_M12_N.pt"):
+        made(engine, "txt2img", body)
+
+
+def test_lama_fills_what_is_then_painted(engine: Engine, recorded: Path) -> None:
+    pytest.importorskip("controlnet_aux")
+    from tests.extensions.controlnet import annotators
+
+    annotators.written(engine.paths.models / "ControlNet" / "preprocessors", "ControlNetLama.pth")
+    picture, mask = annotators.scene(64, 64), np.zeros((64, 64, 3), np.uint8)
+    mask[24:40, 24:40] = 255
+    image, mask_of = (base64.b64encode(encode_image(Image.fromarray(p), "png", None)).decode() for p in (picture, mask))
+    unit = {"enabled": True, "model": "tinyControl", "image": image, "mask": mask_of}
+    body = {"prompt": "a", "steps": 2, "width": 64, "height": 64, "seed": 1, "batch_size": 2}
+    results = {}
+    for module in ("inpaint_only", "inpaint_only+lama"):
+        scripts = {"ControlNet": {"args": [unit | {"module": module}]}}
+        made_images = made(engine, "txt2img", body | {"alwayson_scripts": scripts}).images
+        results[module] = [np.asarray(Image.open(io.BytesIO(image.data)).convert("RGB")) for image in made_images[:2]]
+    for picture_made in results["inpaint_only+lama"]:
+        assert (picture_made[:12] == picture[:12]).all()  # what isn't masked stays
+    assert (results["inpaint_only"][1][28:36, 28:36] != results["inpaint_only+lama"][1][28:36, 28:36]).any()
 
 
 @pytest.fixture(scope="module")

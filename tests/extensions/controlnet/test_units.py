@@ -26,7 +26,7 @@ PICTURE = base64.b64encode(b"picture").decode()
         ({"resize_mode": "Scale to Fit (Inner Fit)"}, {"resize_mode": "Crop and Resize"}),
         ({"control_mode": 2}, {"control_mode": "ControlNet is more important"}),
         ({"advanced_weighting": [0, 0.5]}, {"advanced_weighting": "0, 0.5"}),
-        ({"mask": None, "file": "/etc/passwd"}, {}),
+        ({"mask": None, "file": "/etc/passwd", "weights_at": "/etc/passwd"}, {}),
     ],
 )  # fmt: skip
 def test_old_forms_are_read(given: dict[str, Any], wanted: dict[str, Any]) -> None:

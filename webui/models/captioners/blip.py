@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from webui.catalog.captioners import VOCABULARIES, WEIGHTS
 from webui.core.errors import BadModelFile
@@ -109,15 +109,15 @@ def _config(folder: Path, kind: Any, model_type: str) -> Any:
         raise BadModelFile(f"{folder.name}/config.json describes no {model_type}.") from error
 
 
-def _filled(folder: Path, kind: Any, config: Any, device: torch.device) -> nn.Module:
+def _filled(folder: Path, kind: Any, config: Any, device: torch.device) -> Any:
     """The network with its weights. Raises: BadModelFile when they don't fit it."""
     path = next(folder / name for name in WEIGHTS if (folder / name).is_file())
     file = open_weights(path)
     try:
-        model: nn.Module = kind(config)
+        model = kind(config)
         weights = {name: file.tensor(name).float().clone() for name in file.shapes}
         missing, _ = model.load_state_dict(weights, strict=False)
-        model.tie_weights()  # type: ignore[operator]
+        model.tie_weights()
     except (RuntimeError, ValueError, TypeError, AttributeError) as error:
         words = " ".join(str(error).split())[:200]
         raise BadModelFile(f"{folder.name}/{path.name} doesn't fit its config.json: {words}") from error

@@ -49,7 +49,7 @@ class Tagger:
 
 
 def _session(path: Path) -> Any:
-    import onnxruntime
+    import onnxruntime  # type: ignore[import-untyped]
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4

@@ -22,7 +22,7 @@ def written_tags(scored: Iterable[tuple[str, float]], settings: Mapping[str, Any
         for tag, score in scored
         if score >= threshold and not tag.startswith("rating:") and tag not in unwanted
     ]
-    kept.sort(key=(lambda item: item[0]) if settings["deepbooru_sort_alpha"] else (lambda item: -item[1]))  # type: ignore[arg-type,return-value]
+    kept.sort(key=(lambda item: item[0]) if settings["deepbooru_sort_alpha"] else (lambda item: -item[1]))
     return ", ".join(_written(tag, score, settings) for tag, score in kept)
 
 

@@ -85,11 +85,14 @@ def load_leres(files: Sequence[Path], device: Any, *, boosts: bool = False) -> D
     def detect(picture: Picture, near: float, far: float) -> Picture:
         size = min(picture.shape[:2])
         options = {"detect_resolution": size, "image_resolution": size, "output_type": "np"}
-        return detector(picture, thr_a=near, thr_b=far, boost=boosts, **options)
+        large = max(picture.shape[:2]) >= SMALLEST_BOOSTED
+        return detector(picture, thr_a=near, thr_b=far, boost=boosts and large, **options)
 
     return detect
 
 
+SMALLEST_BOOSTED = 192
+"""Long side in pixels of the smallest picture that has details to be merged in."""
 load_boosted_leres = partial(load_leres, boosts=True)
 
 ANYTHING_SIDE, ANYTHING_PATCH = 518, 14

@@ -16,7 +16,7 @@ from webui.extensions.api import BadModelFile, read_weights
 
 T = TypeVar("T", bound=nn.Module)
 
-COMPUTED = ("relative_position_index", "num_batches_tracked", "position_ids", "attn_mask")
+COMPUTED = ("relative_position_index", "num_batches_tracked", "position_ids", "attn_mask", "attention_bias_idxs")
 """What the names of buffers end in that a network works out by itself."""
 
 

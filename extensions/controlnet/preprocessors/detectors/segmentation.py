@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -16,7 +17,7 @@ from torch.nn import functional as F
 from webui.extensions.api import BadModelFile, read_weights
 
 from ..palettes import ADE20K, COCO
-from .loading import of_transformers, tensor_of
+from .loading import filled, of_transformers, quietly, tensor_of
 
 Picture = Any
 Detect = Callable[[Picture, float, float], Picture]
@@ -125,3 +126,25 @@ def _upernet() -> Any:
     stages = ["stage1", "stage2", "stage3", "stage4"]
     backbone = ConvNextConfig(depths=[3, 3, 27, 3], hidden_sizes=[96, 192, 384, 768], out_features=stages)
     return UperNetConfig(backbone_config=backbone, num_labels=150, auxiliary_in_channels=384)
+
+
+def load_sam(files: Sequence[Path], device: Any, *, points: int = 32) -> Detect:
+    """MobileSAM (Zhang et al. 2023): all that can be told apart, each in a colour of its own, always the same.
+
+    points: of a grid along each side, at which it is asked what is there.
+    """
+    with quietly():
+        from controlnet_aux.segment_anything import SamAutomaticMaskGenerator, sam_model_registry
+
+        network = filled(sam_model_registry["vit_t"](), files[0], device)
+    generator = SamAutomaticMaskGenerator(network, points_per_side=points)
+
+    def detect(picture: Picture, _a: float, _b: float) -> Picture:
+        with torch.inference_mode():
+            found = generator.generate(picture)
+        random, drawn = np.random.RandomState(0), np.zeros_like(picture)
+        for part in sorted(found, key=lambda part: part["area"], reverse=True):
+            drawn[part["segmentation"]] = random.randint(255, size=3)
+        return drawn
+
+    return detect
