@@ -15,6 +15,8 @@ from .values import texts_in
 
 TITLE = "X/Y/Z plot"
 MOST_TEXT = 200_000
+FIXED = tuple(f"Fixed {letter} Values" for letter in "XYZ")
+"""Keys of the seeds that were drawn for values of -1."""
 
 
 class XYZPlot(Params, title=TITLE):
@@ -58,6 +60,11 @@ class XYZPlot(Params, title=TITLE):
             text = found.setdefault(f"{letter}_values", "")
             found[f"{letter}_values_dropdown"] = tuple(texts_in(text))
         return found
+
+    @classmethod
+    def reads_key(cls, key: str) -> bool:
+        """Those that tell of the plot, too, and change nothing when they are read again."""
+        return super().reads_key(key) or key == "Script" or key in FIXED
 
 
 @hookimpl

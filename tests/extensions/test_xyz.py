@@ -339,6 +339,22 @@ def test_grids_and_cells_come_in_the_order_of_the_original_and_are_saved_as_the_
     assert result.index_of_first_image == result.info["index_of_first_image"] == 1
 
 
+def test_a_grids_text_is_read_as_the_plot(engine: Engine) -> None:
+    params = engine.choices.find_script(TITLE, "txt2img").params
+    assert params is not None
+    told = {"Script": TITLE, "X Type": "Sampler", "X Values": "Euler,LMS", "Z Type": "Size", "Z Values-1": "64"}
+    told |= {"Z Values-2": "72", "Fixed Y Values": "1, 2"}
+    found = params.from_infotext(told)
+    assert (found["x_type"], found["y_type"], found["z_type"]) == ("Sampler", "Nothing", "Size")
+    assert (found["x_values"], found["x_values_dropdown"], found["z_values"]) == (
+        "Euler,LMS",
+        ("Euler", "LMS"),
+        "64x72",
+    )
+    assert all(params.reads_key(key.removesuffix("-1").removesuffix("-2")) for key in told)
+    assert params.from_infotext({"Steps": "4"}) == {}
+
+
 def test_only_the_grid_is_shown_and_saved_unless_more_is_wished(engine: Engine) -> None:
     values = {"x_type": "Steps", "x_values": "1,2", "z_type": "CFG Scale", "z_values": "1,2"}
     before = saved_grids(engine)
