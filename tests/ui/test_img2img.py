@@ -353,7 +353,7 @@ def test_describing_without_weights_or_picture_is_told_in_a_sentence(shown: Visi
     for button, name, size in (("interrogate", "BLIP", 990), ("deepbooru", "Deepbooru", 614)):
         shown.page.click(f"#{button}")
         told = toast(shown).filter(has_text=f"{name} has no weights here yet")
-        expect(told.first).to_contain_text(f"Fetch them on the Extras tab (about {size} MB")
+        expect(told.first).to_contain_text(f"Fetch them on the Extras tab ({size}.0 MB")
 
 
 @pytest.fixture

@@ -118,20 +118,25 @@ def test_mistakes_are_one_sentence(easel: Running, args: dict[str, Any], words: 
 
 
 def test_webuiapi_needs_no_change(easel: Running) -> None:
+    """alwayson_scripts: the client keeps what it added to its own default, also of other tests."""
     parts = urlsplit(easel.url)
     api = webuiapi.WebUIApi(host=parts.hostname, port=parts.port, steps=1)
-    plain = api.txt2img(prompt="a cat", seed=1, width=128, height=128)
+    plain = api.txt2img(prompt="a cat", seed=1, width=128, height=128, alwayson_scripts={})
     face = Image.open(io.BytesIO(BOTH))
-    result = api.txt2img(prompt="a cat", seed=1, width=128, height=128, reactor=webuiapi.ReActor(img=face))
+    result = api.txt2img(
+        prompt="a cat", seed=1, width=128, height=128, reactor=webuiapi.ReActor(img=face), alwayson_scripts={}
+    )
     assert result.image.size == (256, 256) or any("not upscaled" in told for told in result.info["comments"])
     bare = webuiapi.ReActor(
         img=face, face_restorer_name="None", upscaler_name="None", upscaler_scale=1, device="CPU", mask_face=False
     )
-    swapped = api.txt2img(prompt="a cat", seed=1, width=128, height=128, reactor=bare)
+    swapped = api.txt2img(prompt="a cat", seed=1, width=128, height=128, reactor=bare, alwayson_scripts={})
     assert swapped.image.tobytes() != plain.image.tobytes()
     assert 'ReActor: "source: picture' in swapped.image.info["parameters"]
     start = Image.new("RGB", (128, 128), "grey")
-    assert api.img2img(images=[start], prompt="a cat", width=128, height=128, reactor=bare).image.size == (128, 128)
+    assert api.img2img(
+        images=[start], prompt="a cat", width=128, height=128, reactor=bare, alwayson_scripts={}
+    ).image.size == (128, 128)
 
 
 def test_the_picture_route_gives_a_picture_with_its_mark(easel: Running) -> None:
