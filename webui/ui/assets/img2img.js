@@ -95,9 +95,11 @@ export function drawnFiles(value) {
 // A file of the server for an editor to show.
 export const intoEditor = (file) => (file ? { background: file, layers: [], composite: null } : null);
 
-// A picture from one sub-tab for another: with what is drawn on it, unless that is a mask.
+// A picture from one sub-tab for another: with what is drawn on it, unless that is a mask. Where nothing is drawn yet an
+// editor has no composite.
 export function copied(value, from, to) {
-  const file = from === "img2img" ? value : from === "inpaint" ? value?.background : value?.composite;
+  const drawn = from === "inpaint" ? value?.background : (value?.composite ?? value?.background);
+  const file = from === "img2img" ? value : drawn;
   return to === "img2img" ? (file ?? null) : intoEditor(file);
 }
 
