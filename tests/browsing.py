@@ -84,6 +84,16 @@ class Visit:
                 self.page.locator(box).blur()
         raise AssertionError(f"{box} offers no {name}")
 
+    def choose(self, box: str, name: str | re.Pattern[str]) -> None:
+        """Choose from a dropdown: as often as its list goes away under the hand, because another one has just come."""
+        for _ in range(60):
+            try:
+                self.open_list(box, name).click(timeout=2000)
+                return
+            except TooLate:
+                self.page.locator(box).blur()
+        raise AssertionError(f"{box} doesn't take {name}")
+
     def generate(self, prompt: str, *, tab: str = "txt2img", **numbers: object) -> None:
         """Make pictures and wait until they are on the page. numbers: fields of the tab by the end of their id."""
         self.fill_in(prompt, tab, **numbers)

@@ -130,7 +130,7 @@ def test_files_of_every_kind_and_what_can_be_chosen(browser: Browser, tmp_path: 
             if tab == "txt2img":
                 page.locator("#txt2img_hr-checkbox input").check()
             for box in boxes:
-                visit.open_list(f"#{box} input", "Tardy").click()
+                visit.choose(f"#{box} input", "Tardy")
                 expect(page.locator(f"#{box} input")).to_have_value("Tardy")
         assert set(visit.complaints) <= {"Method not implemented."}  # Gradio's own, after every upload
     finally:

@@ -141,7 +141,7 @@ def test_a_face_model_is_built_and_used(visit: Visit, swapping: Server) -> None:
     expect(said).to_contain_text("Face model Ruby.safetensors is saved (male, 31).")
     shoot(visit, "tools")
     tabs.get_by_role("tab", name="Main").click()
-    visit.open_list("#txt2img_reactor_face_model input", "Ruby").click()
+    visit.choose("#txt2img_reactor_face_model input", "Ruby")
     choose(visit, "txt2img_ReActor_select_source", "Face Model")
     visit.generate("a fish", **SIZE, seed=1)
     expect(visit.page.locator("#html_info_txt2img")).to_contain_text("source: face model Ruby")

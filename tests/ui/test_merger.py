@@ -50,7 +50,7 @@ def merger(visit: Visit, server: Any) -> Iterator[Visit]:
 
 
 def choose(visit: Visit, model: str, name: str) -> None:
-    visit.open_list(list_of(model), named(name)).click()
+    visit.choose(list_of(model), named(name))
 
 
 def test_elements_have_a1111s_ids(merger: Visit) -> None:

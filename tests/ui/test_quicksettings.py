@@ -36,7 +36,7 @@ def models(server: Any) -> Iterator[None]:
 
 
 def choose(visit: Visit, name: str) -> None:
-    visit.open_list(LIST, re.compile(f"^{name}")).click()
+    visit.choose(LIST, re.compile(f"^{name}"))
 
 
 def test_a_new_file_appears_after_refresh_and_loads_at_once(visit: Visit, models: None) -> None:

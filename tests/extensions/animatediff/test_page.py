@@ -112,7 +112,7 @@ def test_clips_of_a_later_file_are_listed_after_a_refresh(browser: Browser, serv
         page.locator("#txt2img-ad > button").click()
         write_motion(server.data / "models" / "AnimateDiff", "AnimateDiff v2", name="mm_late")
         page.click("#txt2img-ad-refresh-motion-module")
-        visit.open_list("#txt2img-ad-motion-module input", "mm_late.safetensors").click()
+        visit.choose("#txt2img-ad-motion-module input", "mm_late.safetensors")
         expect(page.locator("#txt2img-ad-motion-module input")).to_have_value("mm_late.safetensors")
     finally:
         visit.context.close()

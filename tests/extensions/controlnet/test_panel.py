@@ -90,7 +90,7 @@ def part(unit: int, name: str, form: str = "txt2img") -> str:
 def choose(visit: Visit, unit: int, name: str) -> None:
     """A preprocessor from the list."""
     exactly = re.compile(rf"(^|\s){re.escape(name)}$")
-    visit.open_list(f"{part(unit, 'controlnet_preprocessor_dropdown')} input", exactly).click()
+    visit.choose(f"{part(unit, 'controlnet_preprocessor_dropdown')} input", exactly)
 
 
 def open_unit(page: Page, unit: int, form: str = "txt2img") -> None:
