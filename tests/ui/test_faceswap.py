@@ -99,10 +99,10 @@ def test_one_picture_is_the_source(visit: Visit, swapping: Server) -> None:
     enable(visit)
     load(visit, "txt2img_ReActor_img", people(swapping, "red"))
     visit.generate("a cat", **SIZE, seed=1)
+    expect(visit.page.locator("#html_info_txt2img")).to_contain_text("ReActor: ")
     swapped = results(visit)[0]
     assert (swapped[64, 32] != plain[64, 32]).any()
     assert (swapped[:25] == plain[:25]).all()
-    expect(visit.page.locator("#html_info_txt2img")).to_contain_text("ReActor: ")
     expect(visit.page.locator("#html_log_txt2img")).to_contain_text("became source face 0 (male, 31)")
     shoot(visit, "single")
 
