@@ -75,13 +75,20 @@ def open_mode(visit: Visit, mode: str) -> None:
 
 def upload(visit: Visit, image_id: str, path: Path) -> None:
     """Choose a file in a plain picture field, in place of what it shows."""
+    clear(visit, image_id)
     box = visit.page.locator(f"#{image_id}")
-    clear = box.get_by_role("button", name="Clear")
-    box.locator("input[type=file], img").first.wait_for(state="attached")
-    if clear.count():
-        clear.click()
     box.locator("input[type=file]").set_input_files(path)
     expect(box.locator("img")).to_be_visible()
+
+
+def clear(visit: Visit, image_id: str) -> None:
+    """Take the picture out of a plain picture field, if it shows one."""
+    box = visit.page.locator(f"#{image_id}")
+    box.locator("input[type=file], img").first.wait_for(state="attached")
+    button = box.get_by_role("button", name="Remove Image")
+    if button.count():
+        button.click()
+    expect(box.locator("img")).to_have_count(0)
 
 
 def load_into_editor(visit: Visit, editor_id: str, path: Path) -> None:
@@ -347,6 +354,7 @@ def test_elements_have_a1111s_ids(shown: Visit) -> None:
 
 def test_describing_without_weights_or_picture_is_told_in_a_sentence(shown: Visit, file: Path) -> None:
     open_mode(shown, "img2img")
+    clear(shown, "img2img_image")
     shown.page.click("#deepbooru")
     expect(toast(shown).first).to_contain_text("There is no picture to start from")
     upload(shown, "img2img_image", file)
@@ -386,6 +394,7 @@ def test_a_folder_is_described_into_text_files(shown: Visit, tmp_path: Path, dee
     open_mode(shown, "batch")
     shown.page.click("#img2img_batch_from_dir_tab-button")
     shown.page.fill("#img2img_batch_input_dir textarea, #img2img_batch_input_dir input", str(tmp_path))
+    shown.page.fill("#img2img_batch_output_dir textarea, #img2img_batch_output_dir input", "")
     shown.page.click("#deepbooru")
     expect(toast(shown).first).to_contain_text("2 of 2 pictures are described")
     assert {name: (tmp_path / f"{name}.txt").read_text() for name in ("one", "two")} == {
