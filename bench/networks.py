@@ -22,7 +22,6 @@ from PIL import Image
 from torch import Tensor, nn
 
 from bench.measure import Sample, Stopwatch
-from webui.app import build_services
 from webui.core.flags import parse_flags
 from webui.core.params import title_of
 from webui.core.request import GenerationRequest
@@ -31,6 +30,7 @@ from webui.models.families.base import LoadedModel
 from webui.pipeline.engine import build
 from webui.pipeline.generate import Job, Report, run_pass
 from webui.pipeline.saving.saver import Saver
+from webui.services.building import build_services
 
 T = TypeVar("T")
 CFG_SCALE = 7.0

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from webui.app import build_services
 from webui.core.choices import SAMPLERS
 from webui.core.flags import parse_flags
 from webui.core.request import GenerationRequest
@@ -30,6 +29,7 @@ from webui.pipeline.latents import noise_table
 from webui.pipeline.passes import Pass, PassParts
 from webui.pipeline.sampling import sample
 from webui.planning.plan import GenerationPlan
+from webui.services.building import build_services
 
 CHANNELS, TOKENS, WIDTH = 4, 77, 768
 SEED = 1

@@ -20,13 +20,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from webui.app import build_services
 from webui.core.flags import parse_flags
 from webui.core.request import GenerationRequest
 from webui.jobs.context import JobContext
 from webui.pipeline.engine import Engine, build
 from webui.pipeline.generate import run
 from webui.pipeline.postprocess import to_tensor
+from webui.services.building import build_services
 
 COLOURS = Path(__file__).resolve().parents[1] / "extensions" / "live-preview" / "colours.json"
 NOUNS = ("cat", "apple", "car", "tree", "house", "fish", "ball", "flower", "bird", "star", "dog", "heart")

@@ -18,8 +18,9 @@ from PIL import Image
 from tests.api.server import serving
 from tests.tiny import tiny_checkpoint
 from webui.api.guard import Guard
-from webui.app import build_app, build_services
+from webui.app import build_app
 from webui.core.flags import parse_flags
+from webui.services.building import build_services
 from webui.services.services import Services
 
 FLAGS = ["--no-half", "--precision", "full", "--device", "cpu"]

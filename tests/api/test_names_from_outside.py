@@ -16,9 +16,10 @@ from tests.api.conftest import FLAGS, Running
 from tests.api.server import serving
 from tests.tiny import tiny_checkpoint
 from webui.api.guard import Guard
-from webui.app import build_app, build_services
+from webui.app import build_app
 from webui.core.flags import parse_flags
 from webui.core.texts import shown_name
+from webui.services.building import build_services
 
 ODD = [
     bytes.fromhex("c3a8c4ef"),  # GBK, of the report

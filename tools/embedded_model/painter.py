@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 from typing_extensions import Self
 
-from webui.app import build_services
 from webui.core.flags import parse_flags
 from webui.core.request import FromImage, GenerationRequest, Inpaint
 from webui.jobs.context import JobContext
 from webui.pipeline.engine import build
 from webui.pipeline.generate import run
+from webui.services.building import build_services
 
 from .config import CFG_SCALE
 

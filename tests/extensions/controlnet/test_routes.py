@@ -21,9 +21,10 @@ from tests.running import EXACT
 from tests.tiny import tiny_checkpoint
 from tools.random_checkpoint import TINY
 from webui.api.guard import Guard
-from webui.app import build_app, build_services
+from webui.app import build_app
 from webui.core.errors import InvalidRequest
 from webui.core.flags import parse_flags
+from webui.services.building import build_services
 
 MODEL = "control_v11p_sd15_canny"
 SMALL = {"prompt": "a cat", "steps": 1, "width": 64, "height": 64, "seed": 1, "save_images": False}

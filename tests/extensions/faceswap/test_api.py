@@ -24,10 +24,11 @@ from tests.extensions.faceswap.conftest import LEFT, RIGHT
 from tests.extensions.faceswap.test_generating import BOTH
 from tests.tiny import tiny_checkpoint
 from webui.api.guard import Guard
-from webui.app import build_app, build_services
+from webui.app import build_app
 from webui.core.errors import InvalidRequest
 from webui.core.flags import parse_flags
 from webui.core.pictures import read_infotext
+from webui.services.building import build_services
 
 PICTURE = base64.b64encode(BOTH).decode()
 SMALL = {"prompt": "a cat", "steps": 1, "width": 128, "height": 128, "seed": 1, "sampler_name": "Euler"}
