@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.engines import build_engine
 from webui.core.choices import SAMPLERS
-from webui.core.flags import parse_flags
 from webui.core.request import GenerationRequest
 from webui.diffusion.denoiser import Cond
 from webui.diffusion.guidance import (
@@ -23,13 +23,11 @@ from webui.diffusion.guidance import (
 from webui.diffusion.noise import ImageNoise, RandomSource
 from webui.diffusion.schedules import ConsistencyTable, NoiseTable, scaled_linear_alphas_cumprod
 from webui.jobs.context import JobContext
-from webui.pipeline.engine import build
 from webui.pipeline.job import Report
 from webui.pipeline.latents import noise_table
 from webui.pipeline.passes import Pass, PassParts
 from webui.pipeline.sampling import sample
 from webui.planning.plan import GenerationPlan
-from webui.services.building import build_services
 
 CHANNELS, TOKENS, WIDTH = 4, 77, 768
 SEED = 1
@@ -38,8 +36,7 @@ SEED = 1
 def free_passes(checkpoint: Path, pixels: int, steps: int, source: str) -> list[FreePass]:
     """A pass by each sampler. checkpoint: any file, which is not loaded. source: where random numbers come from."""
     with tempfile.TemporaryDirectory(prefix="easel-bench-") as data:
-        flags, _ = parse_flags(["--data-dir", data, "--ckpt", str(checkpoint), "--no-hashing"], {})
-        engine = build(build_services(flags))
+        _, engine = build_engine(Path(data), "--ckpt", str(checkpoint))
     asked = GenerationRequest(width=pixels, height=pixels, steps=steps, seed=SEED)
     return [FreePass(engine.plan(asked.replace(sampler=row.name)), source) for row in SAMPLERS]
 

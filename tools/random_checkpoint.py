@@ -16,6 +16,7 @@ import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -368,7 +369,13 @@ def _vae_middle(shapes: Shapes, name: str, width: int) -> None:
     _vae_resnet(shapes, f"{name}.block_2", width, width)
 
 
-def random_weights(name: str, shape: tuple[int, ...], random: np.random.Generator) -> np.ndarray:
+class NormalNumbers(Protocol):
+    """What draws the weights; numpy's generators do."""
+
+    def standard_normal(self, shape: tuple[int, ...], dtype: type[np.float32]) -> np.ndarray: ...
+
+
+def random_weights(name: str, shape: tuple[int, ...], random: NormalNumbers) -> np.ndarray:
     """fp32 values for one tensor: norms 1, biases 0, the rest normal with std 1/sqrt(fan in)."""
     if len(shape) < 2:
         values = np.full(shape, 1.0 if name.endswith("weight") else 0.0, np.float32)
@@ -408,8 +415,12 @@ def write_checkpoint(
     seed: int = 0,
     metadata: Mapping[str, str] | None = None,
     sidecar: bool = True,
+    random: NormalNumbers | None = None,
 ) -> None:
-    """Write `path`, tensor by tensor, and beside it the .yaml sidecar. dtype: "F16", "BF16" or "F32"."""
+    """Write `path`, tensor by tensor, and beside it the .yaml sidecar.
+
+    dtype: "F16", "BF16" or "F32". random: draws the weights; None for numpy's generator with that seed.
+    """
     item, convert = DTYPES[dtype]
     shapes = dict(sorted(checkpoint_shapes(layout).items()))
     header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
@@ -420,7 +431,8 @@ def write_checkpoint(
         at += size
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    random = np.random.default_rng(seed)
+    if random is None:
+        random = np.random.default_rng(seed)
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for name, shape in shapes.items():

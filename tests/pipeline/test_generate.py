@@ -234,6 +234,26 @@ def test_a_batch_that_ran_out_of_memory_is_made_again_with_less(engine: Engine) 
     assert job.progress.job_no == job.progress.job_count == 1
 
 
+def test_a_batch_takes_ever_cheaper_plans_until_it_fits(engine: Engine) -> None:
+    plain = made(engine)
+    engine.settings.update({"sd_checkpoints_limit": 2})
+    try:
+        for name in ("other", "tiny"):
+            engine.models.preload(engine.checkpoints.find(name))
+        with engine.models.borrow(("a network beside them",), lambda: torch.nn.Linear(4, 4), 80):
+            pass
+        again = made(engine, **short_of_memory(engine, 2))
+    finally:
+        engine.settings.update({"sd_checkpoints_limit": 1})
+    assert again.images[0].data == plain.images[0].data
+    assert [
+        comment.split(", so ")[1].split(" were ")[0] for comment in again.comments if "Memory ran out" in comment
+    ] == [
+        "auxiliary networks",
+        "other models",
+    ]
+
+
 def test_memory_that_stays_short_ends_the_job(engine: Engine) -> None:
     with pytest.raises(ExtensionFailed, match="out of memory"):
         made(engine, **short_of_memory(engine, 1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import psutil
 import torch
@@ -102,21 +102,30 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     said = str(error).lower()
     return isinstance(error, RuntimeError) and any(
-        words in said for words in ("out of memory", "can't allocate memory", "not enough memory")
+        words in said
+        for words in ("out of memory", "can't allocate memory", "not enough memory", "status_alloc_failed")
     )
 
 
 def free_bytes(device: torch.device) -> int:
-    """What can be allocated there beside what is loaded."""
-    if device.type in ("cuda", "xpu"):
-        module: Any = getattr(torch, device.type)
-        return int(module.mem_get_info(device)[0])
+    """What can be allocated there beside what is loaded.
+
+    On a CUDA device with what torch holds back for tensors to come, and within the share that this process was given
+    (`torch.cuda.set_per_process_memory_fraction`).
+    """
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        taken = torch.cuda.memory_allocated(device)
+        held_back = torch.cuda.memory_reserved(device) - taken
+        return int(min(free + held_back, total * torch.cuda.get_per_process_memory_fraction(device) - taken))
+    if device.type == "xpu":
+        return int(torch.xpu.mem_get_info(device)[0])
     return int(psutil.virtual_memory().available)
 
 
 def total_bytes(device: torch.device) -> int:
-    """All the memory of a CUDA device."""
-    return int(torch.cuda.mem_get_info(device)[1])
+    """All the memory of a CUDA device that this process may have."""
+    return int(torch.cuda.mem_get_info(device)[1] * torch.cuda.get_per_process_memory_fraction(device))
 
 
 def placement_on_cpu(dtype: torch.dtype) -> Placement:

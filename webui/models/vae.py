@@ -114,7 +114,7 @@ class Vae:
                 raise
             failure = error.with_traceback(None)  # its frames hold the memory
         for edge in TILES:
-            with _tiled(self.module, edge):
+            with in_tiles(self.module, edge):
                 try:
                     return compute(x)
                 except Exception as error:
@@ -135,7 +135,7 @@ def _valid(pictures: Tensor) -> Tensor:
 
 
 @contextmanager
-def _tiled(module: AutoencoderKL, edge: int) -> Iterator[None]:
+def in_tiles(module: AutoencoderKL, edge: int) -> Iterator[None]:
     """diffusers' tiling with pieces of `edge` pixels; off again afterwards."""
     if module.device.type == "cuda":
         torch.cuda.empty_cache()
