@@ -26,6 +26,7 @@ BATCH_OPTIONS = (
     "All ControlNet units for all images in a batch", "Each ControlNet unit for each image in a batch",
 )  # fmt: skip
 FOR_ALL, FOR_EACH = BATCH_OPTIONS
+BATCH_OPTION_KEY, STYLE_ALIGN_KEY = "ControlNet batch option", "ControlNet StyleAlign"
 INPUT_MODES = ("simple", "batch", "merge")
 SIMPLE, BATCH, MERGE = INPUT_MODES
 """One picture; one for each turn of a batch; several at once."""
@@ -181,8 +182,9 @@ class ControlNet(Params, title="ControlNet"):
 
     units: tuple[Unit, ...] = group_list(Unit, count=3, count_setting="control_net_unit_count")
     batch_option: str = param(
-        FOR_ALL, label="Batch Option", infotext="ControlNet batch option", choices=BATCH_OPTIONS, kind="radio"
+        FOR_ALL, label="Batch Option", infotext=BATCH_OPTION_KEY, choices=BATCH_OPTIONS, kind="radio"
     )
+    style_align: bool = param(False, label="[StyleAlign] Align image style in the batch.", infotext=STYLE_ALIGN_KEY)
     turns: int = 0
     """How many pictures the units of a batch have, one after the other; written when the job is submitted."""
 
@@ -208,6 +210,8 @@ class ControlNet(Params, title="ControlNet"):
         texts: dict[str, object] = {f"ControlNet {number}": told(unit) for number, unit in enumerate(self.enabled)}
         if len(texts) > 1 and self.batch_option != FOR_ALL:
             texts[BATCH_OPTION_KEY] = self.batch_option
+        if self.style_align:
+            texts[STYLE_ALIGN_KEY] = True
         return texts
 
     @classmethod
@@ -217,6 +221,8 @@ class ControlNet(Params, title="ControlNet"):
             if match := KEY.fullmatch(key):
                 values = read(str(text))
                 found |= {f"units.{match[1]}.{name}": value for name, value in values.items()}
+        if STYLE_ALIGN_KEY in fields:
+            found["style_align"] = str(fields[STYLE_ALIGN_KEY]) == "True"
         if found:
             option = fields.get(BATCH_OPTION_KEY)
             found["batch_option"] = option if option in BATCH_OPTIONS else FOR_ALL
@@ -226,11 +232,10 @@ class ControlNet(Params, title="ControlNet"):
 
     @classmethod
     def reads_key(cls, key: str) -> bool:
-        return key == BATCH_OPTION_KEY or KEY.fullmatch(key) is not None
+        return key in (BATCH_OPTION_KEY, STYLE_ALIGN_KEY) or KEY.fullmatch(key) is not None
 
 
 KEY = re.compile(r"ControlNet (\d)")
-BATCH_OPTION_KEY = "ControlNet batch option"
 SHOWN = {
     "Module": "module", "Model": "model", "Weight": "weight", "Resize Mode": "resize_mode",
     "Processor Res": "processor_res", "Threshold A": "threshold_a", "Threshold B": "threshold_b",
