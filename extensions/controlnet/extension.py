@@ -118,11 +118,11 @@ def checked(unit: Unit, number: int, request, easel) -> Unit:
         raise InvalidRequest(
             f"ControlNet unit {number} starts at {unit.guidance_start:g} and ends before, at {unit.guidance_end:g}."
         )
+    _ = unit.weights, unit.curves
     if preprocessor.model_free:
         return unit
     if unit.model in ("", NO_MODEL):
         raise InvalidRequest(f"ControlNet unit {number} has no model; choose one, or disable the unit.")
-    _ = unit.weights
     if unit.is_image_prompt:
         unit = unit.replace(encoders=tuple(map(str, image_encoders(easel))))
     return with_weights(unit, easel).replace(file=str(find_model(unit.model, easel)))
@@ -141,7 +141,9 @@ def revise_pass(parts, this_pass):
     if not group.enabled and not aligns:
         return None
     if not this_pass.model.capabilities.unet:
-        raise InvalidRequest("ControlNet needs a checkpoint with a U-Net; disable its units and StyleAlign for this one.")
+        raise InvalidRequest(
+            "ControlNet needs a checkpoint with a U-Net; disable its units for this one, and StyleAlign."
+        )
     from .preparing import hooks_for, start_of
     from .style_align import StyleAlign
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from webui.extensions.api import Easel, GenerationRequest, InvalidRequest, encode_image
 
+from .curves import divided, is_curve
 from .units import BATCH, MERGE, SIMPLE, ControlNet, Unit
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
@@ -30,7 +31,10 @@ def unfolded(unit: Unit, number: int) -> tuple[Unit, ...]:
             f"ControlNet unit {number} has no pictures under Multi-Inputs; upload some, or choose Single Image."
         )
     count = len(unit.images)
-    weights = ", ".join(f"{weight / count:g}" for weight in unit.weights)
+    if is_curve(unit.advanced_weighting):
+        weights = divided(unit.advanced_weighting, count)
+    else:
+        weights = ", ".join(f"{weight / count:g}" for weight in unit.weights)
     same = {"input_mode": SIMPLE, "images": (), "mask": None, "weight": unit.weight / count}
     return tuple(unit.replace(**same, advanced_weighting=weights, image=image) for image in unit.images)
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from webui.extensions.api import InvalidRequest, Params, group_list, param, picture
 
+from .curves import Curve, is_curve, read_curves, weight_at
 from .preprocessors.registry import PREPROCESSORS, Preprocessor
 
 RESIZE_MODES = ("Just Resize", "Crop and Resize", "Resize and Fill")
@@ -74,7 +75,9 @@ class Unit(Params):
     hr_option: str = param("Both", label="Hires-Fix Option", choices=HIRES_OPTIONS, kind="radio")
     inpaint_crop_input_image: bool = param(True, label="Crop input image based on A1111 mask")
     save_detected_map: bool = param(True, label="Show the detected map")
-    advanced_weighting: str = param("", label="Weights of each injection", max_length=1000)
+    advanced_weighting: str = param(
+        "", label="Weights of each injection, or over the steps (0.2@0.1, 0.5@0.3)", max_length=1000
+    )
     union_control_type: str = param(UNKNOWN, label="Union control type", choices=UNION_TYPES)
     weight_type: str = param(WEIGHT_TYPES[0], label="Weight Type", choices=WEIGHT_TYPES)
     composition_weight: float = param(1.0, label="Composition Weight", ge=0, le=2, step=0.05)
@@ -142,6 +145,19 @@ class Unit(Params):
         slider = self.preprocessor.b
         return HIDDEN if slider is None else slider.admitted(self.threshold_b)
 
+    @property
+    def curves(self) -> tuple[Curve, Curve] | None:
+        """The weight over the steps in the first pass and in the second, if it has any. Raises: InvalidRequest."""
+        return read_curves(self.advanced_weighting) if is_curve(self.advanced_weighting) else None
+
+    def at(self, share: float, *, is_second_pass: bool) -> Unit:
+        """With the weight that its curve has there, in place of weight, start and end; itself without a curve."""
+        curves = self.curves
+        if curves is None:
+            return self
+        weight = weight_at(curves[is_second_pass], share)
+        return self.model_copy(update={"weight": weight, "guidance_start": 0.0, "guidance_end": 1.0})
+
     def is_active(self, share: float) -> bool:
         """share: of the steps that are behind."""
         return self.weight > 0 and self.guidance_start <= share <= self.guidance_end
@@ -149,6 +165,8 @@ class Unit(Params):
     @property
     def weights(self) -> tuple[float, ...]:
         """Of each injection point in turn, () for those of the control mode. Raises: InvalidRequest."""
+        if is_curve(self.advanced_weighting):
+            return ()
         try:
             return tuple(float(part) for part in self.advanced_weighting.split(",") if part.strip())
         except ValueError as error:
@@ -242,6 +260,9 @@ SHOWN = {
     "Guidance Start": "guidance_start", "Guidance End": "guidance_end", "Pixel Perfect": "pixel_perfect",
     "Control Mode": "control_mode",
 }  # fmt: skip
+CURVE = "advanced_weighting"
+READ = {**SHOWN, "Weight Curve": CURVE}
+"""What is told of every unit, and of those that have it."""
 
 
 def told(unit: Unit) -> str:
@@ -255,7 +276,9 @@ def told(unit: Unit) -> str:
         values[name] = float(value) if name != "processor_res" and value == asked[name] else value
     if values["processor_res"] != HIDDEN:
         values["processor_res"] = round(unit.resolution)
-    return ", ".join(f"{label}: {_quoted(values[name])}" for label, name in SHOWN.items())
+    if is_curve(unit.advanced_weighting):
+        values[CURVE] = unit.advanced_weighting
+    return ", ".join(f"{label}: {_quoted(values[name])}" for label, name in READ.items() if name in values)
 
 
 def _quoted(value: object) -> str:
@@ -270,7 +293,7 @@ def read(text: str) -> dict[str, Any]:
     """
     values: dict[str, Any] = {"enabled": True}
     for label, quoted, plain in re.findall(r"([A-Z][\w ]*): (?:'([^']*)'|([^,]*))(?:,|$)", text):
-        name = SHOWN.get(label.strip())
+        name = READ.get(label.strip())
         if name is None:
             continue
         value: Any = (quoted or plain).strip()
