@@ -22,7 +22,7 @@ from .catalog import find_model, image_encoders
 from .preprocessors import hed_package
 from .preprocessors.registry import PREPROCESSORS
 from .preprocessors.weights import BODY, offers, with_weights
-from .units import NO_MODEL, SIMPLE, ControlNet, Unit
+from .units import BATCH, NO_MODEL, SIMPLE, ControlNet, Unit
 
 SECTION = Section("control_net", "ControlNet", "controlnet")
 
@@ -96,6 +96,11 @@ def revise_request(request, easel):
         f"ControlNet unit {number}: {BODY.name} isn't there, so people are found by MoveNet, which ships."
         for number, unit in enumerate(units)
         if unit.enabled and unit.weights_at.endswith(".json")
+    ]
+    unheeded += [
+        f"ControlNet unit {number}: [Batch Loopback] has no effect beside img2img's Batch tab."
+        for number, unit in enumerate(group.units)
+        if in_batch and unit.enabled and unit.loopback and unit.input_mode == BATCH
     ]
     request = request.replace(remarks=(*request.remarks, *unheeded))
     return turns.with_turns(request, group.replace(units=tuple(units)))

@@ -46,9 +46,9 @@ def with_files(unit: Unit, number: int, easel: Easel, *, beside_batch: bool = Fa
     """
     if not unit.enabled or unit.input_mode != BATCH or unit.images:
         return unit
-    if not unit.batch_dir.strip() and beside_batch:
-        return unit
     if not unit.batch_dir.strip():
+        if beside_batch:
+            return unit
         raise InvalidRequest(
             f"ControlNet unit {number} has no pictures under Batch; name the input directory, or upload some."
         )

@@ -75,9 +75,7 @@ class Unit(Params):
     hr_option: str = param("Both", label="Hires-Fix Option", choices=HIRES_OPTIONS, kind="radio")
     inpaint_crop_input_image: bool = param(True, label="Crop input image based on A1111 mask")
     save_detected_map: bool = param(True, label="Show the detected map")
-    advanced_weighting: str = param(
-        "", label="Weights of each injection, or over the steps (0.2@0.1, 0.5@0.3)", max_length=1000
-    )
+    advanced_weighting: str = param("", label="Weights by injection, or by step (0.2@0.1)", max_length=1000)
     union_control_type: str = param(UNKNOWN, label="Union control type", choices=UNION_TYPES)
     weight_type: str = param(WEIGHT_TYPES[0], label="Weight Type", choices=WEIGHT_TYPES)
     composition_weight: float = param(1.0, label="Composition Weight", ge=0, le=2, step=0.05)

@@ -85,6 +85,11 @@ def test_a_unit_without_a_folder_takes_img2img_s_pictures(bench: Bench, folder: 
     )
 
 
+def test_loopback_beside_a_batch_of_img2img_is_said_to_have_no_effect(bench: Bench, folder: Path) -> None:
+    result = of_batch(bench, folder, input_mode="batch", loopback=True)
+    assert sum("[Batch Loopback] has no effect" in comment for comment in result.comments) == 1
+
+
 def test_a_folder_that_is_not_there_is_one_sentence(bench: Bench, folder: Path) -> None:
     with pytest.raises(InvalidRequest, match="there is no folder"):
         of_batch(bench, folder, input_mode="batch", batch_images=str(folder / "none"))

@@ -13,13 +13,11 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from fastapi import FastAPI
 from PIL import Image
 
-from tests.api.server import serving
+from tests.api.server import serving_extensions
 from tests.extensions.recorded import made, one_thread, recorded_folder, recorded_services, unpack_models
 from tests.recordings import Case, difference, lay_out, load_cases, without_version
-from webui.api.errors import add_error_handlers
 from webui.core.errors import InvalidRequest, NotFound
 from webui.core.pictures import encode_image
 from webui.pipeline.engine import Engine
@@ -116,10 +114,7 @@ def test_lama_fills_what_is_then_painted(engine: Engine, recorded: Path) -> None
 
 @pytest.fixture(scope="module")
 def url(services: Services) -> Iterator[str]:
-    app = FastAPI()
-    add_error_handlers(app)
-    services.host.api_routes(app)
-    with serving(app) as address:
+    with serving_extensions(services) as address:
         yield address
 
 
