@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from webui.catalog.captioners import categories_in
 from webui.core.choices import ATTENTIONS, ExtrasStep, FaceRestorer, Sampler, Scheduler, Upscaler
+from webui.core.request import GenerationRequest
 from webui.core.settings import Setting
 from webui.core.values import ParamSpec
 from webui.services.localization import locale_files
@@ -17,14 +18,18 @@ LISTS: Mapping[str, Callable[[Services], Sequence[str]]] = {
     "embeddings": lambda services: [file.stem for file in services.networks.embeddings],
     "face_restorers": lambda services: services.choices.names(FaceRestorer),
     "hires_upscalers": lambda services: services.choices.hires_upscalers,
+    "extensions": lambda services: [extension.name for extension in services.host.extensions],
     "hypernetworks": lambda services: [file.stem for file in services.networks.hypernetworks],
+    "infotext_labels": lambda services: _infotext_labels(services),
     "interrogate_categories": lambda services: [file.stem for file in categories_in(services.paths.categories)],
     "localizations": lambda services: ["None", *sorted(locale_files(services))],
     "loras": lambda services: [file.stem for file in services.networks.loras],
     "postprocessing": lambda services: services.choices.names(ExtrasStep),
     "samplers": lambda services: services.choices.names(Sampler),
+    "settings": lambda services: list(services.settings.snapshot()),
     "schedulers": lambda services: [schedule.label for schedule in services.choices.all(Scheduler)],
     "styles": lambda services: [style.name for style in services.styles.all()],
+    "unets": lambda services: ["Automatic", "None"],
     "upscalers": lambda services: services.choices.names(Upscaler),
     "vaes": lambda services: services.vaes.names(),
 }
@@ -37,3 +42,11 @@ def choices_of(services: Services, declared: Setting | ParamSpec) -> tuple[str, 
         found = LISTS.get(choices)
         return tuple(found(services)) if found else ()
     return tuple(choices() if callable(choices) else choices or ())
+
+
+def _infotext_labels(services: Services) -> list[str]:
+    """What a picture's text may say, of our own parameters, of settings and of extensions."""
+    groups = (GenerationRequest, *services.host.params)
+    settings = services.settings.snapshot().table.values()
+    labels = [*(key for group in groups for key in group.infotext_keys()), *(setting.infotext for setting in settings)]
+    return list(dict.fromkeys(label for label in labels if label and "{index}" not in label))

@@ -43,6 +43,8 @@ from webui.ui.pnginfo import build_pnginfo
 from webui.ui.queue import build_queue
 from webui.ui.quicksettings import FOLLOWING, build_quicksettings, current_title, wire_checkpoint
 from webui.ui.sending import wire_gallery, wire_result
+from webui.ui.settings_routes import settings_routes
+from webui.ui.settings_tab import build_settings
 from webui.ui.theme import easel_theme
 from webui.ui.txt2img import Txt2Img
 from webui.ui.ui_config import UiConfig
@@ -80,6 +82,7 @@ ON_PAGE = (
     "show_progressbar",
     "prevent_screen_sleep_during_generation",
     "localization",
+    "quicksettings_list",
     "js_modal_lightbox",
     "js_modal_lightbox_initially_zoomed",
     "js_modal_lightbox_gamepad",
@@ -108,7 +111,7 @@ def build(services: Services, app: FastAPI) -> PageBlocks:
             build_pnginfo(services, txt2img, img2img, extras)
             Merger(services)
             build_later("train")
-            build_later("settings")
+            build_settings()
             build_extensions(services)
             build_queue(services)
             kit = PageKit(services, services.host.easel)
@@ -144,6 +147,12 @@ def build(services: Services, app: FastAPI) -> PageBlocks:
     return page
 
 
+def tab_titles(page: gr.Blocks) -> list[str]:
+    """Of the page's tabs, in their order."""
+    tabs = next(block for block in page.blocks.values() if block.elem_id == "tabs")
+    return [str(tab.label) for tab in tabs.children]  # type: ignore[attr-defined]
+
+
 def mount(app: FastAPI, services: Services, downloads: Downloads | None = None) -> FastAPI:
     """Show the page at "/". To be called after every other route is added: what comes later is hidden by it."""
     flags, paths = services.flags, services.paths
@@ -156,12 +165,17 @@ def mount(app: FastAPI, services: Services, downloads: Downloads | None = None) 
     app.mount(assets, StaticFiles(directory=ASSETS))
     offered = extension_assets.mount(app, services.host)
     login = PageLogin(flags.credentials, visitors.sessions)
-    own_routes = (card_routes(services), download_routes(services, downloads), extension_assets.routes(services))
+    page = build(services, app)
+    own_routes = (
+        card_routes(services),
+        download_routes(services, downloads),
+        settings_routes(services, tab_titles(page)),
+        extension_assets.routes(services),
+    )
     for router in (*own_routes, visitors.routes()):
         app.include_router(router, dependencies=[Depends(login)])
     if flags.credentials:
         app.include_router(login.routes())
-    page = build(services, app)
     gr.mount_gradio_app(
         app,
         page,

@@ -12,6 +12,7 @@ import * as progress from "./progress.js";
 import * as scripts from "./scripts.js";
 import { queueWish } from "./queue.js";
 import { settings } from "./settings.js";
+import * as settingsForm from "./settings_form.js";
 import { addTooltips } from "./tooltips.js";
 
 const TABS = ["txt2img", "img2img"];
@@ -101,6 +102,8 @@ function ready(json) {
   addTooltips();
   extraNetworks.start();
   downloads.start();
+  settingsForm.start();
+  settingsForm.showQuickSettings(settings.quicksettings_list);
   document.documentElement.dataset.easel = "ready";
   if (settings.disable_token_counters) document.documentElement.dataset.counters = "off";
   for (const tab of TABS) takeUp(tab);

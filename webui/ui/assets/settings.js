@@ -9,6 +9,7 @@ export const settings = {
   disable_token_counters: false,
   live_preview_refresh_period: 1000,
   live_previews_enable: true,
+  quicksettings_list: ["sd_model_checkpoint"],
   show_progress_in_title: true,
   show_progressbar: true,
 };
