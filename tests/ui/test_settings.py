@@ -3,19 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
+from tests.api.server import serving
 from tests.browsing import Visit
+from webui.api.guard import Guard
+from webui.app import build_app, build_services
+from webui.core.flags import parse_flags
 from webui.core.settings_table import SETTINGS
 
 
 def options(server: Any) -> dict[str, Any]:
     found: dict[str, Any] = httpx.get(f"{server.url}/sdapi/v1/options", timeout=60).json()
     return found
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A server without a model: nothing here makes pictures."""
+    data = tmp_path_factory.mktemp("settings")
+    services = build_services(parse_flags(["--data-dir", str(data)], {})[0])
+    with serving(Guard(build_app(services))) as url:
+        yield SimpleNamespace(url=url, data=data, services=services)
+    services.checkpoints.close()
+
+
+@pytest.fixture
+def visit(browser: Browser, server: Any) -> Iterator[Visit]:
+    visitor = Visit(browser, server.url)
+    visitor.open()
+    yield visitor
+    visitor.context.close()
 
 
 @pytest.fixture
@@ -88,7 +111,9 @@ def test_a_bad_value_is_told_at_its_field_and_the_others_are_saved(page: Page, s
     page.locator("#setting_webp_lossless input").check()
     result = apply(page)
     expect(result).to_contain_text("2 settings changed")
-    expect(page.locator("#setting_jpeg_quality .setting-error")).to_contain_text("900; it must be a whole number from 1")
+    expect(page.locator("#setting_jpeg_quality .setting-error")).to_contain_text(
+        "900; it must be a whole number from 1"
+    )
     now = options(server)
     assert (now["jpeg_quality"], now["samples_filename_pattern"], now["webp_lossless"]) == (80, "[seed]", True)
 

@@ -12,6 +12,10 @@ from webui.core.values import ParamSpec
 from webui.services.localization import locale_files
 from webui.services.services import Services
 
+DEFAULT_THEME = "Default"
+THEMES = (DEFAULT_THEME, "gradio/base", "gradio/glass", "gradio/monochrome", "gradio/soft")
+"""What setting gradio_theme may be: Easel's own and those that come with Gradio."""
+
 LISTS: Mapping[str, Callable[[Services], Sequence[str]]] = {
     "attention": lambda services: list(ATTENTIONS),
     "checkpoints": lambda services: services.checkpoints.titles(),
@@ -29,6 +33,7 @@ LISTS: Mapping[str, Callable[[Services], Sequence[str]]] = {
     "settings": lambda services: list(services.settings.snapshot()),
     "schedulers": lambda services: [schedule.label for schedule in services.choices.all(Scheduler)],
     "styles": lambda services: [style.name for style in services.styles.all()],
+    "themes": lambda services: list(THEMES),
     "unets": lambda services: ["Automatic", "None"],
     "upscalers": lambda services: services.choices.names(Upscaler),
     "vaes": lambda services: services.vaes.names(),

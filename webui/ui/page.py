@@ -45,7 +45,7 @@ from webui.ui.quicksettings import FOLLOWING, build_quicksettings, current_title
 from webui.ui.sending import wire_gallery, wire_result
 from webui.ui.settings_routes import settings_routes
 from webui.ui.settings_tab import build_settings
-from webui.ui.theme import easel_theme
+from webui.ui.theme import theme_of
 from webui.ui.txt2img import Txt2Img
 from webui.ui.ui_config import UiConfig
 from webui.ui.visitors.tables import PUBLIC
@@ -83,6 +83,18 @@ ON_PAGE = (
     "prevent_screen_sleep_during_generation",
     "localization",
     "quicksettings_list",
+    "hide_samplers",
+    "hidden_tabs",
+    "ui_tab_order",
+    "ui_reorder_list",
+    "gallery_height",
+    "dimensions_and_batch_together",
+    "hires_fix_show_sampler",
+    "hires_fix_show_prompts",
+    "txt2img_settings_accordion",
+    "img2img_settings_accordion",
+    "notification_audio",
+    "notification_volume",
     "js_modal_lightbox",
     "js_modal_lightbox_initially_zoomed",
     "js_modal_lightbox_gamepad",
@@ -184,7 +196,7 @@ def mount(app: FastAPI, services: Services, downloads: Downloads | None = None) 
         auth=list(flags.credentials) or None,
         auth_message=AFTER_WRONG_PASSWORDS,
         allowed_paths=[str(path) for path in (paths.outputs, paths.log, *flags.gradio_allowed_path)],
-        theme=easel_theme(),
+        theme=theme_of(services.settings.snapshot()["gradio_theme"]),
         css_paths=[ASSETS / "style.css", ASSETS / "extra_networks.css"],
         head=_head(flags.subpath + assets, flags.theme) + offered.head(flags.subpath),
         footer_links=[],

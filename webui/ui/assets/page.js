@@ -8,6 +8,7 @@ import * as extraNetworks from "./extra_networks.js";
 import * as img2img from "./img2img.js";
 import { chosenPicture, newlyChosenPicture } from "./lightbox.js";
 import { translate } from "./localization.js";
+import { arrange } from "./layout.js";
 import * as progress from "./progress.js";
 import * as scripts from "./scripts.js";
 import { queueWish } from "./queue.js";
@@ -99,6 +100,7 @@ function hiresSize(width, height, scale, resizeWidth, resizeHeight) {
 // Called by Gradio once the page has its fresh values.
 function ready(json) {
   Object.assign(settings, JSON.parse(json || "{}"));
+  arrange(settings);
   addTooltips();
   extraNetworks.start();
   downloads.start();
