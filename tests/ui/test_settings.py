@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -182,3 +184,98 @@ def test_any_setting_can_stand_at_the_top(visit: Visit, server: Any) -> None:
         assert visit.page.locator("#settings #setting_CLIP_stop_at_last_layers").count() == 0
     finally:
         ask(server, {"quicksettings_list": keys[:1], "CLIP_stop_at_last_layers": 1, "randn_source": "GPU"})
+
+
+def test_the_forms_become_the_defaults_and_back(page: Page, visit: Visit, server: Any) -> None:
+    page.click("#tab_txt2img-button")
+    visit.set_number("txt2img_steps", 33)
+    page.fill("#txt2img_prompt textarea", "a lighthouse")
+    page.click("#tab_settings-button")
+    page.get_by_role("button", name="Defaults", exact=True).click()
+    page.click("#ui_defaults_view")
+    review = page.locator("#ui_defaults_review")
+    expect(review.locator("tbody tr")).to_have_count(2)
+    expect(review).to_contain_text("customscript/sampler.py/txt2img/Sampling steps/value")
+    page.click("#ui_defaults_apply")
+    expect(review).to_contain_text("The defaults are saved.")
+    kept = json.loads((server.data / "ui-config.json").read_text())
+    assert kept == {"customscript/sampler.py/txt2img/Sampling steps/value": 33, "txt2img/Prompt/value": "a lighthouse"}
+    other = Visit(visit.context.browser, server.url)  # type: ignore[arg-type]
+    other.open()
+    other.expect_numbers("txt2img", steps=33)
+    expect(other.page.locator("#txt2img_prompt textarea")).to_have_value("a lighthouse")
+    other.context.close()
+    page.click("#ui_defaults_reset")
+    expect(review).to_contain_text("Easel's own defaults again")
+    assert json.loads((server.data / "ui-config.json").read_text()) == {}
+
+
+def test_the_last_pages(page: Page) -> None:
+    page.get_by_role("button", name="Licenses", exact=True).click()
+    expect(page.locator("#licenses")).to_contain_text("Apache License")
+    expect(page.locator("#licenses")).to_contain_text("gradio")
+    page.get_by_role("button", name="Actions", exact=True).click()
+    page.click("#calculate_all_checkpoint_hash")
+    expect(page.locator("#settings_action_result")).to_contain_text("while no job runs")
+    page.get_by_role("button", name="Sysinfo", exact=True).click()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download system info").click()
+    assert "Config" in json.loads(Path(download.value.path()).read_text())
+
+
+def test_settings_arrange_the_page(visit: Visit, server: Any) -> None:
+    before = server_settings(server)
+    arranged = {
+        "hidden_tabs": ["Train", "txt2img"],
+        "ui_tab_order": ["Extras"],
+        "ui_reorder_list": ["seed", "cfg"],
+        "hide_samplers": ["DPM++ 2M SDE Heun"],
+        "gallery_height": "321px",
+        "txt2img_settings_accordion": True,
+        "hires_fix_show_prompts": True,
+    }
+    assert ask(server, arranged)["refused"] == {}
+    try:
+        visit.reload()
+        page = visit.page
+        shown = page.locator("#tabs > .tab-wrapper > .tab-container:not(.visually-hidden) > button[role=tab]:visible")
+        titles = sorted(shown.all(), key=lambda button: (button.bounding_box() or {"x": 0})["x"])
+        assert [button.inner_text().strip() for button in titles][:2] == ["Extras", "img2img"]
+        expect(page.locator("#tab_extras-button")).to_have_attribute("aria-selected", "true")
+        page.click("#tab_img2img-button")
+        tops = {part: page.locator(f"#img2img_{part}").bounding_box() for part in ("seed_row", "cfg_scale", "width")}
+        heights = {part: box["y"] for part, box in tops.items() if box}
+        assert heights["seed_row"] < heights["cfg_scale"] < heights["width"]
+        assert (page.locator("#img2img_gallery").bounding_box() or {})["height"] == 321
+        page.click("#img2img_sampling input")
+        expect(page.get_by_role("option", name="DPM++ 2M SDE", exact=True)).to_be_visible()
+        expect(page.get_by_role("option", name="DPM++ 2M SDE Heun", exact=True)).to_be_hidden()
+    finally:
+        ask(server, {key: before[key] for key in arranged})
+    visit.reload()
+    ask(server, {"txt2img_settings_accordion": True})
+    visit.reload()
+    expect(visit.page.locator("#txt2img_steps")).to_be_hidden()
+    visit.page.locator("#txt2img_settings > .settings-accordion").click()
+    expect(visit.page.locator("#txt2img_steps")).to_be_visible()
+    ask(server, {"txt2img_settings_accordion": False})
+
+
+def test_axe_tmp(page: Page) -> None:
+    page.click("#settings_show_all_pages")
+    page.add_script_tag(path="/work/tmp/settings/axe/package/axe.min.js")
+    found = page.evaluate("axe.run('#tab_settings')")
+    for v in found["violations"]:
+        print(v["id"], v["impact"], len(v["nodes"]), [n["html"][:200] for n in v["nodes"][:3]], v["nodes"][0]["failureSummary"][:300])
+    page.screenshot(path="/work/tmp/settings/all.png")
+    page.click("#settings_show_one_page")
+    page.screenshot(path="/work/tmp/settings/one.png")
+    page.get_by_role("button", name="Infotext", exact=True).click()
+    page.screenshot(path="/work/tmp/settings/infotext.png")
+    page.emulate_media(color_scheme="dark")
+    page.evaluate("document.body.classList.add('dark')")
+    page.screenshot(path="/work/tmp/settings/dark.png")
+    found = page.evaluate("axe.run('#tab_settings')")
+    for v in found["violations"]:
+        print("dark", v["id"], v["impact"], len(v["nodes"]), [n["html"][:200] for n in v["nodes"][:3]], v["nodes"][0]["failureSummary"][:300])
+    assert 0

@@ -28,6 +28,7 @@ from webui.ui import extension_assets, extra_networks, html
 from webui.ui.blocks import PageBlocks
 from webui.ui.capabilities import wire_capabilities
 from webui.ui.card_routes import card_routes
+from webui.ui.defaults import Defaults
 from webui.ui.download_routes import download_routes
 from webui.ui.endpoints import offer_endpoints
 from webui.ui.extensions_tab import build_extensions
@@ -137,11 +138,16 @@ def build(services: Services, app: FastAPI) -> PageBlocks:
         foot = gr.HTML(elem_id="footer")
         facts = gr.Textbox(elem_id="easel_settings", visible="hidden")
         config = UiConfig(services.paths.ui_config)
+        defaults = Defaults(services, config, {tab.name: tab.fields for tab in tabs})
         for tab in tabs:
             config.apply(tab.name, tab.fields)
         followers = [tab.fields[path] for tab in tabs for path in FOLLOWING]
         for component, value in zip(followers, _starting_values(services, config), strict=True):
             component.value = value  # for who is quicker than the page's load event
+        defaults.build(
+            lambda: setattr(page, "config", page.get_config_file()),
+            lambda: dict(zip(followers, _starting_values(services, config), strict=True)),
+        )
         forms = [*(tab.fields for tab in tabs), *(form.fields for form in kit.forms)]
         current = [checkpoint, hint, foot, *(form["refiner.checkpoint"] for form in forms)]
         switched = wire_checkpoint(services, checkpoint, refresh, [tab.fields for tab in tabs])

@@ -14,6 +14,7 @@ import * as scripts from "./scripts.js";
 import { queueWish } from "./queue.js";
 import { settings } from "./settings.js";
 import * as settingsForm from "./settings_form.js";
+import { defaultsTold } from "./settings_pages.js";
 import { addTooltips } from "./tooltips.js";
 
 const TABS = ["txt2img", "img2img"];
@@ -33,6 +34,7 @@ window.easel = {
   chosenPicture,
   newlyChosenPicture,
   currentJob: progress.currentJob,
+  defaultsTold,
   queueWish,
   shownJob: progress.shownJob,
   submitted: progress.submitted,

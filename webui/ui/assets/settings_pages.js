@@ -1,15 +1,45 @@
 // The last pages of the Settings tab: what isn't a setting.
 
 import { element, questions } from "./card_api.js";
-import { route } from "./dom.js";
+import { byId, click, route } from "./dom.js";
 
 const { ask, tell } = questions("easel/v1/settings");
 
 export const extraPages = () => [
+  { title: "Defaults", id: "settings_tab_defaults", content: defaults() },
   { title: "Sysinfo", id: "settings_tab_sysinfo", content: sysinfo() },
   { title: "Actions", id: "settings_tab_actions", content: actions() },
   { title: "Licenses", id: "settings_tab_licenses", content: licenses() },
 ];
+
+function defaults() {
+  const button = (id, textContent, act) => {
+    const made = element("button", { id, type: "button", className: "secondary", textContent });
+    made.addEventListener("click", () => click(act));
+    return made;
+  };
+  const text = "What the forms of txt2img and img2img hold now can become what a fresh page has. View changes shows what "
+    + "that would change, Apply saves it to ui-config.json, Reset takes it all out again.";
+  const told = element("div", { id: "ui_defaults_review" });
+  told.setAttribute("role", "status");
+  return element("div", { className: "settings-actions" },
+    element("p", { textContent: text }),
+    button("ui_defaults_view", "View changes", "easel_defaults_view"),
+    button("ui_defaults_apply", "Apply", "easel_defaults_apply"),
+    button("ui_defaults_reset", "Reset", "easel_defaults_reset"),
+    told);
+}
+
+// Called by Gradio with what the server says of the forms.
+export function defaultsTold(json) {
+  const { sentence, changes } = JSON.parse(json || "{}");
+  const rows = (changes ?? []).map(({ key, before, now }) => element("tr", {},
+    ...[key, JSON.stringify(before), JSON.stringify(now)].map((textContent) => element("td", { textContent }))));
+  const head = element("tr", {}, ...["Field", "Default", "Now"].map((textContent) => element("th", { textContent })));
+  const words = sentence || (rows.length ? "" : "Nothing has changed.");
+  byId("ui_defaults_review")?.replaceChildren(
+    element("p", { textContent: words }), ...(rows.length ? [element("table", {}, element("thead", {}, head), element("tbody", {}, ...rows))] : []));
+}
 
 function sysinfo() {
   const download = element("a", { href: route("internal/sysinfo-download"), textContent: "Download system info" });
