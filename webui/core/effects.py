@@ -37,7 +37,7 @@ _REASONS: Final[Mapping[str, str]] = {
     "LoRAs are always merged in full precision, in one way": "lora_functional cache_fp16_weight",
     "descriptions are always shown as plain text": "extra_networks_card_description_is_html",
     "Easel's log has lines of its own": """
-        textual_inversion_print_at_load lora_not_found_warning_console show_warnings
+        textual_inversion_print_at_load show_warnings
         show_gradio_deprecation_warnings multiple_tqdm print_hypernet_extra hide_ldm_prints
         dump_stacks_on_signal memmon_poll_rate""",
     "what is missing is told beside the picture": "lora_not_found_gradio_warning",

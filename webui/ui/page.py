@@ -17,7 +17,6 @@ from gradio.components import Component
 from gradio.routes import App
 
 from webui.core.choices import SAME_CHECKPOINT, SAME_SAMPLER, SAME_SCHEDULER, Script
-from webui.core.settings import Settings
 from webui.services.checkpoint_defaults import current_defaults
 from webui.services.choices import choices_of
 from webui.services.downloads import Downloads, downloads_folders
@@ -44,7 +43,7 @@ from webui.ui.pnginfo import build_pnginfo
 from webui.ui.queue import build_queue
 from webui.ui.quicksettings import FOLLOWING, build_quicksettings, current_title, wire_checkpoint
 from webui.ui.sending import wire_gallery, wire_result
-from webui.ui.settings_routes import settings_routes
+from webui.ui.settings_routes import SOUND, settings_routes
 from webui.ui.settings_tab import build_settings
 from webui.ui.theme import theme_of
 from webui.ui.txt2img import Txt2Img
@@ -235,7 +234,7 @@ def _head(assets: str, theme: str | None) -> str:
 def _fresh(services: Services, config: UiConfig, forms: int, lists: Sequence[ChangingList]) -> tuple[Any, ...]:
     """What may have changed since the page was built: every visitor gets it anew."""
     styles = gr.Dropdown(choices=[style.name for style in services.styles.all()])
-    page_settings = _settings_for_page(services.settings.snapshot())
+    page_settings = _settings_for_page(services)
     offered = [type(shown)(choices=[*same, *choices_of(services, spec)]) for shown, spec, same in lists]
     return *_current(services, forms), page_settings, *[styles] * forms, *_starting_values(services, config), *offered
 
@@ -259,8 +258,11 @@ def _current(services: Services, forms: int) -> tuple[Any, ...]:
     return chosen, _notes(services), footer(services), *[refiners] * forms
 
 
-def _settings_for_page(settings: Settings) -> str:
-    return json.dumps({key: settings[key] for key in ON_PAGE})
+def _settings_for_page(services: Services) -> str:
+    """The settings `ON_PAGE` as JSON, and whether there is a sound to be played."""
+    settings = services.settings.snapshot()
+    sound = {"notification_sound": (services.paths.data / SOUND).is_file()}
+    return json.dumps({key: settings[key] for key in ON_PAGE} | sound)
 
 
 def build_extension_tabs(services: Services, kit: PageKit) -> None:

@@ -16,6 +16,9 @@ from webui.services.options import change_each
 from webui.services.services import Services
 from webui.services.settings_form import settings_form, values_of
 
+SOUND = "notification.mp3"
+"""A file that users may put into the data folder: it is played when pictures are done."""
+
 
 def settings_routes(services: Services, tabs: Sequence[str]) -> APIRouter:
     """tabs: the titles of the page's tabs."""
@@ -41,12 +44,12 @@ def settings_routes(services: Services, tabs: Sequence[str]) -> APIRouter:
         """Easel's own licence and those of the packages it runs on."""
         return [{"name": name, "text": text} for name, text in all_licenses(services.paths.code)]
 
-    @router.get("/notification.mp3", response_class=FileResponse)
+    @router.get(f"/{SOUND}", response_class=FileResponse)
     def sound() -> Path:
-        """What is played when pictures are done, if the user has put it into the data folder."""
-        path = services.paths.data / "notification.mp3"
+        """What is played when pictures are done."""
+        path = services.paths.data / SOUND
         if not path.is_file():
-            raise NotFound("There is no notification.mp3 in the data folder.")
+            raise NotFound(f"There is no {SOUND} in the data folder.")
         return path
 
     return router

@@ -212,10 +212,10 @@ async function serverBack() {
 
 // By the sound in the data folder, if there is one, and to who looks elsewhere by a notification, if they allowed it.
 function tellOfEnd() {
-  if (settings.notification_audio) {
+  if (settings.notification_audio && settings.notification_sound) {
     const sound = new Audio(route("easel/v1/settings/notification.mp3"));
     sound.volume = settings.notification_volume / 100;
-    sound.play().catch(() => {}); // there is none, or the browser allows none
+    sound.play().catch(() => {}); // the browser may allow none
   }
   if (document.hidden && window.Notification?.permission === "granted") new Notification(TITLE, { body: "The pictures are done." });
 }

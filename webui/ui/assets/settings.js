@@ -17,6 +17,7 @@ export const settings = {
   hires_fix_show_sampler: false,
   img2img_settings_accordion: false,
   notification_audio: true,
+  notification_sound: false,
   notification_volume: 100,
   quicksettings_list: ["sd_model_checkpoint"],
   show_progress_in_title: true,
