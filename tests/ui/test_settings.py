@@ -35,8 +35,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     services.checkpoints.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def visit(browser: Browser, server: Any) -> Iterator[Visit]:
+    """One page for all: to load it anew for each test would take most of their time."""
     visitor = Visit(browser, server.url)
     visitor.open()
     yield visitor
@@ -45,12 +46,16 @@ def visit(browser: Browser, server: Any) -> Iterator[Visit]:
 
 @pytest.fixture
 def page(visit: Visit, server: Any) -> Iterator[Page]:
-    """The tab, opened; the settings are put back afterwards."""
+    """The tab, opened anew with one section; the settings are put back afterwards, and nothing is left unsaved."""
     before = server_settings(server)
+    visit.page.click("#tab_extras-button")
     visit.page.click("#tab_settings-button")
     visit.page.wait_for_selector("#settings_submit")
+    visit.page.get_by_role("button", name="Paths for saving", exact=True).click()
     yield visit.page
-    ask(server, {key: value for key, value in before.items() if value != server_settings(server)[key]})
+    now = server_settings(server)
+    ask(server, {key: value for key, value in before.items() if value != now[key]})
+    assert visit.page.locator(".setting[data-edited]").count() == 0
 
 
 def server_settings(server: Any) -> dict[str, Any]:
@@ -118,6 +123,8 @@ def test_a_bad_value_is_told_at_its_field_and_the_others_are_saved(page: Page, s
     )
     now = options(server)
     assert (now["jpeg_quality"], now["samples_filename_pattern"], now["webp_lossless"]) == (80, "[seed]", True)
+    page.get_by_role("button", name="Back to the default: Quality for saved jpeg and avif images").click()
+    expect(error).to_be_hidden()
 
 
 def test_what_was_changed_elsewhere_is_not_overwritten(page: Page, server: Any) -> None:

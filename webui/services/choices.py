@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from webui.catalog.captioners import categories_in
 from webui.core.choices import ATTENTIONS, ExtrasStep, FaceRestorer, Sampler, Scheduler, Upscaler
+from webui.core.params import Params
 from webui.core.request import GenerationRequest
 from webui.core.settings import Setting
 from webui.core.values import ParamSpec
@@ -51,7 +52,7 @@ def choices_of(services: Services, declared: Setting | ParamSpec) -> tuple[str, 
 
 def _infotext_labels(services: Services) -> list[str]:
     """What a picture's text may say, of our own parameters, of settings and of extensions."""
-    groups = (GenerationRequest, *services.host.params)
+    groups: tuple[type[Params], ...] = (GenerationRequest, *services.host.params)
     settings = services.settings.snapshot().table.values()
     labels = [*(key for group in groups for key in group.infotext_keys()), *(setting.infotext for setting in settings)]
     return list(dict.fromkeys(label for label in labels if label and "{index}" not in label))

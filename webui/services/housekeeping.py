@@ -45,9 +45,8 @@ def all_licenses(code: Path) -> Iterator[tuple[str, str]]:
         if (code / name).is_file():
             yield f"Easel: {name}", (code / name).read_text(encoding="utf-8")
     for package in sorted(distributions(), key=lambda found: (found.name or "").lower()):
-        told = package.metadata
-        named = [
-            line.rpartition(" :: ")[2] for line in told.get_all("Classifier") or () if line.startswith("License ::")
-        ]
-        text = told.get("License-Expression") or ", ".join(named) or (told.get("License") or "").partition("\n")[0]
+        told = {name: package.metadata.get_all(name) or [] for name in ("License-Expression", "Classifier", "License")}
+        classes = [line.split(" :: ") for line in told["Classifier"]]
+        named = [parts[-1] for parts in classes if parts[0] == "License"]
+        text = "".join(told["License-Expression"]) or ", ".join(named) or "".join(told["License"]).partition("\n")[0]
         yield f"{package.name} {package.version}", text or "see the package's own files"

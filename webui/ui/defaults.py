@@ -76,7 +76,7 @@ class Defaults:
             return _told(str(error), changes)
         by_key = {field.key: field.component for field in self.fields}
         for key, _, now in changes:
-            by_key[key].value = now  # type: ignore[attr-defined]
+            by_key[key].value = now
         self._changed()
         return _told("The defaults are saved." if changes else "Nothing has changed.", [])
 
@@ -88,7 +88,7 @@ class Defaults:
         except WebuiError as error:
             return _told(str(error), [])
         for field in self.fields:
-            field.component.value = field.usual  # type: ignore[attr-defined]
+            field.component.value = field.usual
         self._changed()
         return _told("A fresh page has Easel's own defaults again.", [])
 
@@ -96,7 +96,7 @@ class Defaults:
         """(key in ui-config.json, value on a fresh page, value now) of what differs."""
         found, following = [], self._following()
         for field in self.fields:
-            usual = following.get(field.component, field.component.value)  # type: ignore[attr-defined]
+            usual = following.get(field.component, field.component.value)
             before, now = _plain(usual), _plain(values[field.component])
             if now != before:
                 found.append((field.key, before, now))

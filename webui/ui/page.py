@@ -167,7 +167,7 @@ def build(services: Services, app: FastAPI) -> PageBlocks:
 def tab_titles(page: gr.Blocks) -> list[str]:
     """Of the page's tabs, in their order."""
     tabs = next(block for block in page.blocks.values() if block.elem_id == "tabs")
-    return [str(tab.label) for tab in tabs.children]  # type: ignore[attr-defined]
+    return [str(tab.label) for tab in tabs.children]
 
 
 def mount(app: FastAPI, services: Services, downloads: Downloads | None = None) -> FastAPI:
