@@ -87,6 +87,7 @@ class SettingsForm {
     this.search.value = "";
     this.changedOnly.checked = false;
     this.filter();
+    if (this.root.getBoundingClientRect().top < 0) this.root.scrollIntoView();
   }
 
   // While something is looked for, all pages are looked through.
