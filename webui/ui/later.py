@@ -4,12 +4,6 @@ import gradio as gr
 
 LATER = {
     "train": ("Train", "train", "Training embeddings, hypernetworks and LoRAs comes in a later version of Easel."),
-    "settings": (
-        "Settings",
-        "settings",
-        "This tab comes in a later version of Easel; until then every setting can be changed in config.json "
-        "(while Easel is stopped) or through /sdapi/v1/options.",
-    ),
 }
 
 

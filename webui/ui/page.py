@@ -17,7 +17,6 @@ from gradio.components import Component
 from gradio.routes import App
 
 from webui.core.choices import SAME_CHECKPOINT, SAME_SAMPLER, SAME_SCHEDULER, Script
-from webui.core.settings import Settings
 from webui.services.checkpoint_defaults import current_defaults
 from webui.services.choices import choices_of
 from webui.services.downloads import Downloads, downloads_folders
@@ -28,6 +27,7 @@ from webui.ui import extension_assets, extra_networks, html
 from webui.ui.blocks import PageBlocks
 from webui.ui.capabilities import wire_capabilities
 from webui.ui.card_routes import card_routes
+from webui.ui.defaults import Defaults
 from webui.ui.download_routes import download_routes
 from webui.ui.endpoints import offer_endpoints
 from webui.ui.extensions_tab import build_extensions
@@ -43,7 +43,9 @@ from webui.ui.pnginfo import build_pnginfo
 from webui.ui.queue import build_queue
 from webui.ui.quicksettings import FOLLOWING, build_quicksettings, current_title, wire_checkpoint
 from webui.ui.sending import wire_gallery, wire_result
-from webui.ui.theme import easel_theme
+from webui.ui.settings_routes import SOUND, settings_routes
+from webui.ui.settings_tab import build_settings
+from webui.ui.theme import theme_of
 from webui.ui.txt2img import Txt2Img
 from webui.ui.ui_config import UiConfig
 from webui.ui.visitors.tables import PUBLIC
@@ -80,6 +82,19 @@ ON_PAGE = (
     "show_progressbar",
     "prevent_screen_sleep_during_generation",
     "localization",
+    "quicksettings_list",
+    "hide_samplers",
+    "hidden_tabs",
+    "ui_tab_order",
+    "ui_reorder_list",
+    "gallery_height",
+    "dimensions_and_batch_together",
+    "hires_fix_show_sampler",
+    "hires_fix_show_prompts",
+    "txt2img_settings_accordion",
+    "img2img_settings_accordion",
+    "notification_audio",
+    "notification_volume",
     "js_modal_lightbox",
     "js_modal_lightbox_initially_zoomed",
     "js_modal_lightbox_gamepad",
@@ -108,7 +123,7 @@ def build(services: Services, app: FastAPI) -> PageBlocks:
             build_pnginfo(services, txt2img, img2img, extras)
             Merger(services)
             build_later("train")
-            build_later("settings")
+            build_settings()
             build_extensions(services)
             build_queue(services)
             kit = PageKit(services, services.host.easel)
@@ -122,11 +137,16 @@ def build(services: Services, app: FastAPI) -> PageBlocks:
         foot = gr.HTML(elem_id="footer")
         facts = gr.Textbox(elem_id="easel_settings", visible="hidden")
         config = UiConfig(services.paths.ui_config)
+        defaults = Defaults(services, config, {tab.name: tab.fields for tab in tabs})
         for tab in tabs:
             config.apply(tab.name, tab.fields)
         followers = [tab.fields[path] for tab in tabs for path in FOLLOWING]
         for component, value in zip(followers, _starting_values(services, config), strict=True):
             component.value = value  # for who is quicker than the page's load event
+        defaults.build(
+            lambda: setattr(page, "config", page.get_config_file()),
+            lambda: dict(zip(followers, _starting_values(services, config), strict=True)),
+        )
         forms = [*(tab.fields for tab in tabs), *(form.fields for form in kit.forms)]
         current = [checkpoint, hint, foot, *(form["refiner.checkpoint"] for form in forms)]
         switched = wire_checkpoint(services, checkpoint, refresh, [tab.fields for tab in tabs])
@@ -144,6 +164,12 @@ def build(services: Services, app: FastAPI) -> PageBlocks:
     return page
 
 
+def tab_titles(page: gr.Blocks) -> list[str]:
+    """Of the page's tabs, in their order."""
+    tabs = next(block for block in page.blocks.values() if block.elem_id == "tabs")
+    return [str(tab.label) for tab in tabs.children]
+
+
 def mount(app: FastAPI, services: Services, downloads: Downloads | None = None) -> FastAPI:
     """Show the page at "/". To be called after every other route is added: what comes later is hidden by it."""
     flags, paths = services.flags, services.paths
@@ -156,12 +182,17 @@ def mount(app: FastAPI, services: Services, downloads: Downloads | None = None) 
     app.mount(assets, StaticFiles(directory=ASSETS))
     offered = extension_assets.mount(app, services.host)
     login = PageLogin(flags.credentials, visitors.sessions)
-    own_routes = (card_routes(services), download_routes(services, downloads), extension_assets.routes(services))
+    page = build(services, app)
+    own_routes = (
+        card_routes(services),
+        download_routes(services, downloads),
+        settings_routes(services, tab_titles(page)),
+        extension_assets.routes(services),
+    )
     for router in (*own_routes, visitors.routes()):
         app.include_router(router, dependencies=[Depends(login)])
     if flags.credentials:
         app.include_router(login.routes())
-    page = build(services, app)
     gr.mount_gradio_app(
         app,
         page,
@@ -170,7 +201,7 @@ def mount(app: FastAPI, services: Services, downloads: Downloads | None = None) 
         auth=list(flags.credentials) or None,
         auth_message=AFTER_WRONG_PASSWORDS,
         allowed_paths=[str(path) for path in (paths.outputs, paths.log, *flags.gradio_allowed_path)],
-        theme=easel_theme(),
+        theme=theme_of(services.settings.snapshot()["gradio_theme"]),
         css_paths=[ASSETS / "style.css", ASSETS / "extra_networks.css"],
         head=_head(flags.subpath + assets, flags.theme) + offered.head(flags.subpath),
         footer_links=[],
@@ -203,7 +234,7 @@ def _head(assets: str, theme: str | None) -> str:
 def _fresh(services: Services, config: UiConfig, forms: int, lists: Sequence[ChangingList]) -> tuple[Any, ...]:
     """What may have changed since the page was built: every visitor gets it anew."""
     styles = gr.Dropdown(choices=[style.name for style in services.styles.all()])
-    page_settings = _settings_for_page(services.settings.snapshot())
+    page_settings = _settings_for_page(services)
     offered = [type(shown)(choices=[*same, *choices_of(services, spec)]) for shown, spec, same in lists]
     return *_current(services, forms), page_settings, *[styles] * forms, *_starting_values(services, config), *offered
 
@@ -227,8 +258,11 @@ def _current(services: Services, forms: int) -> tuple[Any, ...]:
     return chosen, _notes(services), footer(services), *[refiners] * forms
 
 
-def _settings_for_page(settings: Settings) -> str:
-    return json.dumps({key: settings[key] for key in ON_PAGE})
+def _settings_for_page(services: Services) -> str:
+    """The settings `ON_PAGE` as JSON, and whether there is a sound to be played."""
+    settings = services.settings.snapshot()
+    sound = {"notification_sound": (services.paths.data / SOUND).is_file()}
+    return json.dumps({key: settings[key] for key in ON_PAGE} | sound)
 
 
 def build_extension_tabs(services: Services, kit: PageKit) -> None:

@@ -8,10 +8,13 @@ import * as extraNetworks from "./extra_networks.js";
 import * as img2img from "./img2img.js";
 import { chosenPicture, newlyChosenPicture } from "./lightbox.js";
 import { translate } from "./localization.js";
+import { arrange } from "./layout.js";
 import * as progress from "./progress.js";
 import * as scripts from "./scripts.js";
 import { queueWish } from "./queue.js";
 import { settings } from "./settings.js";
+import * as settingsForm from "./settings_form.js";
+import { defaultsTold } from "./settings_pages.js";
 import { addTooltips } from "./tooltips.js";
 
 const TABS = ["txt2img", "img2img"];
@@ -31,6 +34,7 @@ window.easel = {
   chosenPicture,
   newlyChosenPicture,
   currentJob: progress.currentJob,
+  defaultsTold,
   queueWish,
   shownJob: progress.shownJob,
   submitted: progress.submitted,
@@ -98,9 +102,12 @@ function hiresSize(width, height, scale, resizeWidth, resizeHeight) {
 // Called by Gradio once the page has its fresh values.
 function ready(json) {
   Object.assign(settings, JSON.parse(json || "{}"));
+  arrange(settings);
   addTooltips();
   extraNetworks.start();
   downloads.start();
+  settingsForm.start();
+  settingsForm.showQuickSettings(settings.quicksettings_list);
   document.documentElement.dataset.easel = "ready";
   if (settings.disable_token_counters) document.documentElement.dataset.counters = "off";
   for (const tab of TABS) takeUp(tab);
