@@ -21,6 +21,7 @@ from webui.core.settings import Settings
 from webui.services.checkpoint_defaults import current_defaults
 from webui.services.choices import choices_of
 from webui.services.downloads import Downloads, downloads_folders
+from webui.services.extension_manager import ExtensionManager
 from webui.services.forms import EXTENSIONS
 from webui.services.hints import first_run_hint
 from webui.services.services import Services
@@ -30,6 +31,7 @@ from webui.ui.capabilities import wire_capabilities
 from webui.ui.card_routes import card_routes
 from webui.ui.download_routes import download_routes
 from webui.ui.endpoints import offer_endpoints
+from webui.ui.extension_routes import extension_routes
 from webui.ui.extensions_tab import build_extensions
 from webui.ui.extras import Extras
 from webui.ui.footer import footer
@@ -109,7 +111,7 @@ def build(services: Services, app: FastAPI) -> PageBlocks:
             Merger(services)
             build_later("train")
             build_later("settings")
-            build_extensions(services)
+            build_extensions()
             build_queue(services)
             kit = PageKit(services, services.host.easel)
             build_extension_tabs(services, kit)
@@ -144,8 +146,16 @@ def build(services: Services, app: FastAPI) -> PageBlocks:
     return page
 
 
-def mount(app: FastAPI, services: Services, downloads: Downloads | None = None) -> FastAPI:
-    """Show the page at "/". To be called after every other route is added: what comes later is hidden by it."""
+def mount(
+    app: FastAPI,
+    services: Services,
+    downloads: Downloads | None = None,
+    extensions: ExtensionManager | None = None,
+) -> FastAPI:
+    """Show the page at "/". To be called after every other route is added: what comes later is hidden by it.
+
+    downloads, extensions: those that reach elsewhere than the usual ones.
+    """
     flags, paths = services.flags, services.paths
     downloads = downloads or Downloads(downloads_folders(paths))
     # Gradio empties its folder of uploads when a server ends: two of them must not share one.
@@ -156,7 +166,12 @@ def mount(app: FastAPI, services: Services, downloads: Downloads | None = None) 
     app.mount(assets, StaticFiles(directory=ASSETS))
     offered = extension_assets.mount(app, services.host)
     login = PageLogin(flags.credentials, visitors.sessions)
-    own_routes = (card_routes(services), download_routes(services, downloads), extension_assets.routes(services))
+    own_routes = (
+        card_routes(services),
+        download_routes(services, downloads),
+        extension_assets.routes(services),
+        extension_routes(services, extensions),
+    )
     for router in (*own_routes, visitors.routes()):
         app.include_router(router, dependencies=[Depends(login)])
     if flags.credentials:

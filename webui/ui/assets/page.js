@@ -4,6 +4,7 @@ import { editWeight, moveItems } from "./attention.js";
 import { appears, buttonOf, byId, click, isShown, recall, remember, setText, sleep, textareaOf } from "./dom.js";
 import * as drop from "./drop.js";
 import * as downloads from "./downloads.js";
+import * as extensions from "./extensions.js";
 import * as extraNetworks from "./extra_networks.js";
 import * as img2img from "./img2img.js";
 import { chosenPicture, newlyChosenPicture } from "./lightbox.js";
@@ -101,6 +102,7 @@ function ready(json) {
   addTooltips();
   extraNetworks.start();
   downloads.start();
+  extensions.start();
   document.documentElement.dataset.easel = "ready";
   if (settings.disable_token_counters) document.documentElement.dataset.counters = "off";
   for (const tab of TABS) takeUp(tab);
