@@ -15,7 +15,7 @@ from webui.process.supervision import FAILED_START
 class Search:
     """The state of a search. suspects: names of which one is at fault. tried: those of them that are on in this start.
 
-    One suspect that isn't tried any more is the one at fault.
+    One suspect that isn't tried any more is the one at fault. Without suspects it is none of them alone.
     """
 
     suspects: tuple[str, ...]
@@ -37,14 +37,14 @@ class Search:
     @property
     def steps_left(self) -> int:
         """How many more starts are needed at most."""
-        return 0 if self.found else max(1, (len(self.suspects) - 1).bit_length())
+        return 1 + (len(self.suspects) - 1).bit_length() if self.tried else 0
 
     def answered(self, faulty: bool) -> Search:
         """The next step. faulty: whether the fault showed while `tried` were on."""
         left = self.tried if faulty else tuple(name for name in self.suspects if name not in self.tried)
-        if len(left) == 1 and (faulty or len(self.suspects) > 1):
+        if not left or (faulty and len(left) == 1):
             return Search(left, ())
-        return Search.among(left) if left else Search((), ())
+        return Search.among(left)
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ class SafeMode:
         if self.cause:
             while_loading = f' while the extension "{self.culprit}" was loading' if self.culprit else ""
             return (
-                f"The last start failed: {self.cause}{while_loading}. Easel runs in safe mode, without your extensions; "
-                "the Extensions tab finds the one at fault."
+                f"The last start failed: {self.cause}{while_loading}. Easel runs in safe mode, without your "
+                "extensions; the Extensions tab finds the one at fault."
             )
         if self.on:
             return "Easel runs in safe mode, without your extensions; the Extensions tab finds the one at fault."
@@ -100,7 +100,7 @@ class SafeModeFiles:
         if cause and search.tried:
             search = search.answered(faulty=True)
             self.keep(search)
-        return SafeMode(bool(cause) or bool(search.found), cause, culprit if cause else "", search)
+        return SafeMode(bool(cause) or not search.tried, cause, culprit if cause else "", search)
 
     def loading(self, name: str) -> None:
         """Note which extension is being loaded; "" for none."""

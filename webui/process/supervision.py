@@ -170,9 +170,9 @@ class Supervisor:
 
     A crash is any end of a server that had answered, except exit statuses 0 and EXIT_FAILED_START, SIGINT and
     SIGTERM. A start that fails before the server answers is tried once more with `retry_with`, further arguments.
-    before_restart is called before a start that the server asked for. delay: seconds before the first restart, doubled for each further one up to longest_delay; a run longer
-    than `within` seconds starts the count anew. After `crashes` in `within` seconds it gives up. stop_grace: seconds
-    that a server has to end after SIGINT or SIGTERM.
+    before_restart is called before a start that the server asked for. delay: seconds before the first restart,
+    doubled for each further one up to longest_delay; a run longer than `within` seconds starts the count anew. After
+    `crashes` in `within` seconds it gives up. stop_grace: seconds that a server has to end after SIGINT or SIGTERM.
     """
 
     def __init__(

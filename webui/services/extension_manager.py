@@ -1,4 +1,4 @@
-"""What the Extensions tab does: install, update, enable and disable, keep and restore the set, find the one at fault."""
+"""What the Extensions tab does: install, update, enable, keep and restore the set, find the one at fault."""
 
 from __future__ import annotations
 
@@ -228,7 +228,7 @@ class ExtensionManager:
         return [file.name for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True)]
 
     def save_state(self, name: str) -> str:
-        """Write which extensions there are, from where, at which commit, and whether enabled. Returns: the file's name."""
+        """Write which extensions there are, from where, which commit, whether enabled. Returns: the file's name."""
         check_access(self._services.flags)
         now = time.time()
         content = {

@@ -183,6 +183,8 @@ class Installed extends Part {
     } else if (asked) {
       parts.push(element("p", { textContent: `In use in this start: ${tried.join(", ")}. Try what went wrong. At most ${steps} more starts.` }),
         primary("The fault is still there", act("faulty")), button("The fault is gone", act("fine")));
+    } else if (searching && !suspects.length) {
+      parts.push(element("p", { textContent: "The fault comes with none of your extensions alone." }));
     } else if (searching) {
       parts.push(primary("Go on with the search", act("next")));
     } else if (suspects.length) {
