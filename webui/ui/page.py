@@ -35,6 +35,8 @@ from webui.ui.extension_routes import extension_routes
 from webui.ui.extensions_tab import build_extensions
 from webui.ui.extras import Extras
 from webui.ui.footer import footer
+from webui.ui.gallery_routes import gallery_routes
+from webui.ui.gallery_tab import build_gallery
 from webui.ui.generation import SPECS
 from webui.ui.img2img import Img2Img
 from webui.ui.kit import PageKit
@@ -112,6 +114,7 @@ def build(services: Services, app: FastAPI) -> PageBlocks:
             build_later("train")
             build_later("settings")
             build_extensions()
+            build_gallery()
             build_queue(services)
             kit = PageKit(services, services.host.easel)
             build_extension_tabs(services, kit)
@@ -171,6 +174,7 @@ def mount(
         download_routes(services, downloads),
         extension_assets.routes(services),
         extension_routes(services, extensions),
+        gallery_routes(services, visitors),
     )
     for router in (*own_routes, visitors.routes()):
         app.include_router(router, dependencies=[Depends(login)])

@@ -5,6 +5,7 @@ import { appears, buttonOf, byId, click, isShown, recall, remember, setText, sle
 import * as drop from "./drop.js";
 import * as downloads from "./downloads.js";
 import * as extensions from "./extensions.js";
+import * as gallery from "./gallery.js";
 import * as extraNetworks from "./extra_networks.js";
 import * as img2img from "./img2img.js";
 import { chosenPicture, newlyChosenPicture } from "./lightbox.js";
@@ -103,6 +104,7 @@ function ready(json) {
   extraNetworks.start();
   downloads.start();
   extensions.start();
+  gallery.start();
   document.documentElement.dataset.easel = "ready";
   if (settings.disable_token_counters) document.documentElement.dataset.counters = "off";
   for (const tab of TABS) takeUp(tab);
