@@ -2,7 +2,7 @@
 // Names and texts come from files: they go into the page as text only.
 
 import { element, questions } from "./card_api.js";
-import { byId, click, isShown, route, sleep } from "./dom.js";
+import { appears, byId, click, isShown, route, sleep } from "./dom.js";
 import { handFile } from "./drop.js";
 
 const ROOT = "easel/v1/gallery";
@@ -10,6 +10,7 @@ const TYPING_PAUSE = 300; // milliseconds
 const PERIOD = 1500; // milliseconds between looks while files are being read
 const PATIENCE = 200; // tries, 100 ms apart, until PNG Info has read a file
 const SEND = { "Send to txt2img": "txt2img_tab", "Send to img2img": "img2img_tab", "Send to inpaint": "inpaint_tab", "Send to extras": "extras_tab" };
+const CLEAR = "button[aria-label='Remove Image'], button[aria-label='Clear']";
 const { ask, tell } = questions(ROOT);
 
 const address = (what, file) => `${route(ROOT)}/${what}?${new URLSearchParams({ id: file.id, v: file.mtime })}`;
@@ -21,6 +22,11 @@ const button = (textContent, act, more = {}) => {
 };
 
 const labelled = (text, input) => element("label", {}, element("span", { textContent: text }), input);
+
+// Until something is so, or patience has ended.
+async function until(condition) {
+  for (let tries = 0; tries < PATIENCE && !condition(); tries += 1) await sleep(100);
+}
 
 class Gallery {
   constructor(root) {
@@ -169,7 +175,7 @@ class Gallery {
       const rows = Object.entries(texts).map(([key, text]) => element("tr", {}, element("th", { textContent: key }), element("td", { textContent: text })));
       const sends = file.trashed ? [] : Object.entries(SEND)
         .filter(([, id]) => file.kind === "image" || id === "txt2img_tab")
-        .map(([label, id]) => button(label, () => this.send(file, id, infotext)));
+        .map(([label, id]) => button(label, () => this.send(file, id)));
       this.detail.replaceChildren(
         shown(file),
         element("div", {},
@@ -183,19 +189,18 @@ class Gallery {
   }
 
   // The file goes through PNG Info, which reads all that made it and has a button for each tab.
-  send(file, id, infotext) {
+  send(file, id) {
     return this.try(async () => {
       const content = await (await fetch(address("file", file))).blob();
       click("tab_pnginfo-button");
-      const info = () => byId("pnginfo_generation_info")?.querySelector("textarea");
-      const before = byId("html_info_pnginfo")?.textContent;
+      await appears("pnginfo_image");
+      const shown = () => byId("html_info_pnginfo")?.textContent.trim() ?? "";
+      byId("pnginfo_image").querySelector(CLEAR)?.click();
+      byId("pnginfo_video")?.querySelector(CLEAR)?.click();
+      await until(() => !shown() && !byId("pnginfo_image").querySelector("img"));
       const box = file.kind === "video" ? "pnginfo_video" : "pnginfo_image";
       await handFile(box, new File([content], file.name, { type: content.type }));
-      for (let tries = 0; tries < PATIENCE; tries += 1) {
-        const read = infotext ? info()?.value.trim() === infotext.trim() : byId("html_info_pnginfo")?.textContent !== before;
-        if (read && (file.kind === "video" || byId(box)?.querySelector("img"))) break;
-        await sleep(100);
-      }
+      await until(() => shown() && (file.kind === "video" || byId(box)?.querySelector("img")));
       click(id);
     });
   }
