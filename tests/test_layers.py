@@ -26,7 +26,7 @@ LAYERS = {
     "models": ("core", "catalog", "diffusion"),
     "planning": ("core", "catalog", "prompts", "extensions"),
     "pipeline": ("core", "catalog", "prompts", "diffusion", "models", "extensions", "jobs", "planning", "video"),
-    "services": ("core", "catalog", "prompts", "jobs", "extensions", "net", "planning", "video"),
+    "services": ("core", "catalog", "prompts", "jobs", "extensions", "net", "planning", "process", "video"),
     "ui": ("core", "catalog", "jobs", "extensions", "services"),
     "api": ("core", "catalog", "jobs", "extensions", "services"),
 }

@@ -50,7 +50,7 @@ _REASONS: Final[Mapping[str, str]] = {
     "folders named with a dot are searched for networks and passed over for checkpoints": "list_hidden_files",
     "safetensors files are always mapped into memory": "disable_mmap_load_safetensors",
     "the flag --autolaunch opens the browser": "auto_launch_browser",
-    "states of extensions can't be restored in this version": "restore_config_state_file",
+    "sets of extensions are restored from the Extensions tab, not at a start": "restore_config_state_file",
     "it follows from the checkpoint": "sd_checkpoint_hash",
     "pictures are drawn in Gradio's editor, which has keys of its own": """
         canvas_hotkey_zoom canvas_hotkey_adjust canvas_hotkey_shrink_brush canvas_hotkey_grow_brush canvas_hotkey_move

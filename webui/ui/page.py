@@ -20,6 +20,7 @@ from webui.core.choices import SAME_CHECKPOINT, SAME_SAMPLER, SAME_SCHEDULER, Sc
 from webui.services.checkpoint_defaults import current_defaults
 from webui.services.choices import choices_of
 from webui.services.downloads import Downloads, downloads_folders
+from webui.services.extension_manager import ExtensionManager
 from webui.services.forms import EXTENSIONS
 from webui.services.hints import first_run_hint
 from webui.services.services import Services
@@ -30,9 +31,12 @@ from webui.ui.card_routes import card_routes
 from webui.ui.defaults import Defaults
 from webui.ui.download_routes import download_routes
 from webui.ui.endpoints import offer_endpoints
+from webui.ui.extension_routes import extension_routes
 from webui.ui.extensions_tab import build_extensions
 from webui.ui.extras import Extras
 from webui.ui.footer import footer
+from webui.ui.gallery_routes import gallery_routes
+from webui.ui.gallery_tab import build_gallery
 from webui.ui.generation import SPECS
 from webui.ui.img2img import Img2Img
 from webui.ui.kit import PageKit
@@ -124,7 +128,8 @@ def build(services: Services, app: FastAPI) -> PageBlocks:
             Merger(services)
             build_later("train")
             build_settings()
-            build_extensions(services)
+            build_extensions()
+            build_gallery()
             build_queue(services)
             kit = PageKit(services, services.host.easel)
             build_extension_tabs(services, kit)
@@ -170,8 +175,16 @@ def tab_titles(page: gr.Blocks) -> list[str]:
     return [str(tab.label) for tab in tabs.children]
 
 
-def mount(app: FastAPI, services: Services, downloads: Downloads | None = None) -> FastAPI:
-    """Show the page at "/". To be called after every other route is added: what comes later is hidden by it."""
+def mount(
+    app: FastAPI,
+    services: Services,
+    downloads: Downloads | None = None,
+    extensions: ExtensionManager | None = None,
+) -> FastAPI:
+    """Show the page at "/". To be called after every other route is added: what comes later is hidden by it.
+
+    downloads, extensions: those that reach elsewhere than the usual ones.
+    """
     flags, paths = services.flags, services.paths
     downloads = downloads or Downloads(downloads_folders(paths))
     # Gradio empties its folder of uploads when a server ends: two of them must not share one.
@@ -188,6 +201,8 @@ def mount(app: FastAPI, services: Services, downloads: Downloads | None = None) 
         download_routes(services, downloads),
         settings_routes(services, tab_titles(page)),
         extension_assets.routes(services),
+        extension_routes(services, extensions),
+        gallery_routes(services, visitors),
     )
     for router in (*own_routes, visitors.routes()):
         app.include_router(router, dependencies=[Depends(login)])

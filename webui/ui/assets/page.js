@@ -4,6 +4,8 @@ import { editWeight, moveItems } from "./attention.js";
 import { appears, buttonOf, byId, click, isShown, recall, remember, setText, sleep, textareaOf } from "./dom.js";
 import * as drop from "./drop.js";
 import * as downloads from "./downloads.js";
+import * as extensions from "./extensions.js";
+import * as gallery from "./gallery.js";
 import * as extraNetworks from "./extra_networks.js";
 import * as img2img from "./img2img.js";
 import { chosenPicture, newlyChosenPicture } from "./lightbox.js";
@@ -108,6 +110,8 @@ function ready(json) {
   downloads.start();
   settingsForm.start();
   settingsForm.showQuickSettings(settings.quicksettings_list);
+  extensions.start();
+  gallery.start();
   document.documentElement.dataset.easel = "ready";
   if (settings.disable_token_counters) document.documentElement.dataset.counters = "off";
   for (const tab of TABS) takeUp(tab);
