@@ -134,7 +134,7 @@ class UnitsPanel:
                 **marked("type"),
             )
             with gr.Row(elem_classes=["cnet-choice"]):
-                options: dict[str, Any] = {"allow_custom_value": True, "interactive": True}
+                options: dict[str, Any] = {"allow_custom_value": True, "interactive": True, "elem_classes": ["names"]}
                 name = f"{prefix}_controlnet_preprocessor_dropdown"
                 use("module", gr.Dropdown(["none"], value="none", label="Preprocessor", elem_id=name, **options))
                 name = f"{prefix}_controlnet_model_dropdown"

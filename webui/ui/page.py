@@ -17,12 +17,12 @@ from gradio.components import Component
 from gradio.routes import App
 
 from webui.core.choices import SAME_CHECKPOINT, SAME_SAMPLER, SAME_SCHEDULER, Script
-from webui.core.settings import Settings
 from webui.services.checkpoint_defaults import current_defaults
 from webui.services.choices import choices_of
 from webui.services.downloads import Downloads, downloads_folders
 from webui.services.forms import EXTENSIONS
 from webui.services.hints import first_run_hint
+from webui.services.localization import locale_files
 from webui.services.services import Services
 from webui.ui import extension_assets, extra_networks, html
 from webui.ui.blocks import PageBlocks
@@ -203,7 +203,7 @@ def _head(assets: str, theme: str | None) -> str:
 def _fresh(services: Services, config: UiConfig, forms: int, lists: Sequence[ChangingList]) -> tuple[Any, ...]:
     """What may have changed since the page was built: every visitor gets it anew."""
     styles = gr.Dropdown(choices=[style.name for style in services.styles.all()])
-    page_settings = _settings_for_page(services.settings.snapshot())
+    page_settings = _settings_for_page(services)
     offered = [type(shown)(choices=[*same, *choices_of(services, spec)]) for shown, spec, same in lists]
     return *_current(services, forms), page_settings, *[styles] * forms, *_starting_values(services, config), *offered
 
@@ -227,8 +227,13 @@ def _current(services: Services, forms: int) -> tuple[Any, ...]:
     return chosen, _notes(services), footer(services), *[refiners] * forms
 
 
-def _settings_for_page(settings: Settings) -> str:
-    return json.dumps({key: settings[key] for key in ON_PAGE})
+def _settings_for_page(services: Services) -> str:
+    settings = services.settings.snapshot()
+    languages = {
+        "localizations": sorted(locale_files(services)),
+        "localization_chosen": services.settings.is_chosen("localization"),
+    }
+    return json.dumps({key: settings[key] for key in ON_PAGE} | languages)
 
 
 def build_extension_tabs(services: Services, kit: PageKit) -> None:

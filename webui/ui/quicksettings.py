@@ -22,7 +22,7 @@ from webui.services.choices import choices_of
 from webui.services.generation import choose_checkpoint
 from webui.services.services import Services
 from webui.ui import html
-from webui.ui.widgets import QUIET, tool
+from webui.ui.widgets import NAMES, QUIET, tool
 
 CHECKPOINT = "sd_model_checkpoint"
 FOLLOWING = ("width", "height", "cfg_scale")
@@ -49,6 +49,7 @@ def build_quicksettings(services: Services) -> tuple[gr.Dropdown, gr.Button]:
             value=current_title(services),
             label="Stable Diffusion checkpoint",
             elem_id=f"setting_{CHECKPOINT}",
+            elem_classes=[NAMES],
             allow_custom_value=True,
             scale=0,
             min_width=330,
@@ -153,6 +154,7 @@ def _quick_setting(services: Services, setting: Setting, value: Any) -> None:
             [*choices, *({value} - set(choices) if not several else ())],
             value=list(value) if several else value,
             multiselect=several,
+            elem_classes=[NAMES] if isinstance(setting.choices, str) else None,
             **options,
         )
     else:
