@@ -18,7 +18,7 @@ const WORD = /\p{L}{2}/u;
 const KEPT = 5000; // texts whose translations are remembered
 
 let texts = new Map(); // text -> translation
-let sentences = []; // of the keys with {}: {start, pattern, translation}
+let sentences = []; // of the keys with {}: {start, own, pattern, translation}
 let found = new Map(); // text -> translation or null, as looked up
 let observer = null;
 const nodes = new WeakMap(); // text node -> {original, shown}
@@ -89,11 +89,12 @@ function tagOf(name) {
   }
 }
 
-// "Saved {} of {}" -> a pattern. The longest beginnings are tried first, the more particular sentences.
+// "Saved {} of {}" -> a pattern. Of several that a text fits, the one with the most words of its own is meant.
 function compiled([key, translation]) {
   const parts = key.split("{}");
   const escaped = parts.map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
-  return { start: parts[0], pattern: new RegExp(`^${escaped.join("(.*?)")}$`, "su"), translation };
+  const pattern = new RegExp(`^${escaped.join("(.*?)")}$`, "su");
+  return { start: parts[0], own: parts.join("").length, pattern, translation };
 }
 
 function lookUp(text) {
@@ -107,7 +108,7 @@ function lookUp(text) {
 function filledSentence(text) {
   let best = null;
   for (const sentence of sentences) {
-    if (!text.startsWith(sentence.start) || sentence.start.length < (best?.start.length ?? 0)) continue;
+    if (!text.startsWith(sentence.start) || sentence.own < (best?.own ?? 0)) continue;
     const values = text.match(sentence.pattern);
     if (values) best = { ...sentence, values };
   }
