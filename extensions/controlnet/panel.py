@@ -84,7 +84,9 @@ class UnitsPanel:
         units = []
         with gr.Tabs(elem_id=f"{name}_tabs", elem_classes=["cnet-tabs"]):
             for index in range(count):
-                with gr.Tab(f"ControlNet Unit {index}", elem_classes=["cnet-unit-tab"], render_children=True):
+                with gr.Tab(
+                    f"ControlNet Unit {index}", id=f"unit_{index}", elem_classes=["cnet-unit-tab"], render_children=True
+                ):
                     units.append(self._unit(index))
         return units
 

@@ -10,11 +10,13 @@ const LEFT_ALONE = "textarea, script, style, [contenteditable], [translate=no], 
 // In lists of files and other names only the words for "no file" are words.
 const NAMES = ".names .options, .names .token, .names ul";
 const WORDS_AMONG_NAMES = /^(None|Automatic|All|Use same \w+|Default)$/i;
-const ATTRIBUTES = ["placeholder", "title", "aria-label"];
+const ATTRIBUTES = ["placeholder", "title", "aria-label", "alt"];
 const ENGLISH = "None"; // what the setting "Localization" calls the page as it is
 const CHOSEN = "easel_language"; // this browser's choice
 const COMPLETE = "ko_KR"; // a file that has every text of the page
+const SENTENCE = /^\S+ .*[.!?…]$/su;
 const WORD = /\p{L}{2}/u;
+const OF_SLIDERS = /^(number input for|range slider for) (.+)$/; // Gradio names its parts after their label
 const KEPT = 5000; // texts whose translations are remembered
 
 let texts = new Map(); // text -> translation
@@ -114,8 +116,11 @@ function filledSentence(text) {
   }
   if (!best) return null;
   let next = 0;
-  return best.translation.replace(/\{(\d*)\}/g, (_, number) => best.values[number || (next += 1)] ?? "");
+  return best.translation.replace(/\{(\d*)\}/g, (_, number) => inserted(best.values[number || (next += 1)] ?? ""));
 }
+
+// A value stays as it is, for users wrote most of them; one that is a whole sentence of ours is translated.
+const inserted = (value) => (SENTENCE.test(value) && lookUp(value)) || value;
 
 // Changes come together, and before the browser paints: nobody sees the English first.
 function watch() {
@@ -136,7 +141,7 @@ function watch() {
 function translateBelow(root) {
   if (root.nodeType === Node.TEXT_NODE) translateText(root);
   if (root.nodeType !== Node.ELEMENT_NODE) return;
-  for (const element of [root, ...root.querySelectorAll("[placeholder], [title], [aria-label]")]) {
+  for (const element of [root, ...root.querySelectorAll("[placeholder], [title], [aria-label], [alt]")]) {
     for (const name of ATTRIBUTES) translateAttribute(element, name);
   }
   const walker = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
@@ -159,11 +164,15 @@ function translateAttribute(element, name) {
   const records = attributes.get(element) ?? {};
   const original = records[name]?.shown === shown ? records[name].original : shown;
   const place = element.matches("textarea") ? element.parentElement : element;
-  const translation = translationOf(original, place);
+  const label = name === "aria-label" && original.match(OF_SLIDERS);
+  const translation = label ? labelOf(...label) : translationOf(original, place);
   if (translation === shown) return;
   attributes.set(element, { ...records, [name]: { original, shown: translation } });
   element.setAttribute(name, translation);
 }
+
+const labelOf = (_, part, label) =>
+  (lookUp(`${part} {}`) ?? `${part} {}`).replace("{}", () => lookUp(label) ?? label);
 
 // The text as it is to be shown at that place, with the blanks around it.
 function translationOf(original, place) {
