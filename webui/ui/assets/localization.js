@@ -6,7 +6,7 @@
 import { byId, recall, remember, route } from "./dom.js";
 import { settings } from "./settings.js";
 
-const LEFT_ALONE = "textarea, script, style, [contenteditable], [translate=no], .notranslate, .gallery, .infotext";
+const LEFT_ALONE = "textarea, script, style, code, pre, [contenteditable], [translate=no], .notranslate, .gallery, .infotext";
 // In lists of files and other names only the words for "no file" are words.
 const NAMES = ".names .options, .names .token, .names ul";
 const WORDS_AMONG_NAMES = /^(None|Automatic|All|Use same \w+|Default)$/i;
@@ -76,7 +76,7 @@ async function use(name) {
   sentences = Object.entries(given).filter(([key]) => key.includes("{}")).map(compiled);
   found = new Map();
   document.documentElement.lang = tagOf(name);
-  document.documentElement.dir = rtl ? "rtl" : "ltr";
+  document.documentElement.dir = rtl === true ? "rtl" : "ltr";
   if (byId("easel_language")) byId("easel_language").value = name;
   if (!observer && !texts.size) return; // nothing to do, and nothing to be taken back
   translateBelow(document.body);
