@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
 from webui.app import build_services
+from webui.core.choices import ExtrasStep, Script
 from webui.core.flags import parse_flags
+from webui.core.merging import MergeRequest
+from webui.core.params import Params
+from webui.core.request import GenerationRequest
+from webui.core.settings import Setting
+from webui.core.values import ParamSpec
 from webui.services.localization import SHIPPED, locale_files, translations
 from webui.services.services import Services
 
@@ -81,3 +89,39 @@ def test_nobody_has_chosen_until_the_file_says_so(services: Services) -> None:
     assert not services.settings.is_chosen("localization")
     services.settings.update({"localization": "None"})
     assert services.settings.is_chosen("localization")
+
+
+def words(declared: Iterable[Setting | ParamSpec]) -> Iterator[str]:
+    """What a widget shows of each: label, hint, and choices that are words; sections of settings, too."""
+    for one in declared:
+        yield one.label
+        yield one.help or ""
+        if isinstance(one.choices, tuple):
+            yield from map(str, one.choices)
+        if isinstance(one, Setting):
+            yield from (one.section.title, one.section.category or "")
+
+
+def lacking(texts: Iterable[str]) -> list[str]:
+    """Those with words in them that Korean lacks."""
+    korean = json.loads((SHIPPED / "ko_KR.json").read_text(encoding="utf-8"))
+    return [text for text in dict.fromkeys(texts) if re.search(r"[^\W\d_]{2}", text) and text.strip() not in korean]
+
+
+def test_korean_has_every_setting(services: Services) -> None:
+    assert lacking(words(services.settings.snapshot().table.values())) == []
+
+
+def test_korean_has_every_parameter(services: Services) -> None:
+    groups: list[type[Params]] = [GenerationRequest, MergeRequest, *services.host.params]
+    groups += [script.params for script in services.choices.all(Script) if script.params is not None]
+    groups += [step.params for step in services.choices.all(ExtrasStep) if step.params is not None]
+    assert lacking(words(spec for group in groups for spec in group.specs())) == []
+
+
+def test_translations_use_the_values_that_there_are() -> None:
+    for key, translation in json.loads((SHIPPED / "ko_KR.json").read_text(encoding="utf-8")).items():
+        numbers = [int(number) for number in re.findall(r"\{(\d+)\}", translation)]
+        assert len(re.findall(r"\{\}", translation)) <= key.count("{}"), key
+        assert all(1 <= number <= key.count("{}") for number in numbers), key
+        assert translation.strip() == translation, key
