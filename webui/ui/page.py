@@ -23,6 +23,7 @@ from webui.services.downloads import Downloads, downloads_folders
 from webui.services.extension_manager import ExtensionManager
 from webui.services.forms import EXTENSIONS
 from webui.services.hints import first_run_hint
+from webui.services.localization import locale_files
 from webui.services.services import Services
 from webui.ui import extension_assets, extra_networks, html
 from webui.ui.blocks import PageBlocks
@@ -274,10 +275,14 @@ def _current(services: Services, forms: int) -> tuple[Any, ...]:
 
 
 def _settings_for_page(services: Services) -> str:
-    """The settings `ON_PAGE` as JSON, and whether there is a sound to be played."""
+    """The settings `ON_PAGE` as JSON, what languages there are, and whether there is a sound to be played."""
     settings = services.settings.snapshot()
-    sound = {"notification_sound": (services.paths.data / SOUND).is_file()}
-    return json.dumps({key: settings[key] for key in ON_PAGE} | sound)
+    more = {
+        "notification_sound": (services.paths.data / SOUND).is_file(),
+        "localizations": sorted(locale_files(services)),
+        "localization_chosen": services.settings.is_chosen("localization"),
+    }
+    return json.dumps({key: settings[key] for key in ON_PAGE} | more)
 
 
 def build_extension_tabs(services: Services, kit: PageKit) -> None:

@@ -9,8 +9,8 @@ import * as gallery from "./gallery.js";
 import * as extraNetworks from "./extra_networks.js";
 import * as img2img from "./img2img.js";
 import { chosenPicture, newlyChosenPicture } from "./lightbox.js";
-import { translate } from "./localization.js";
 import { arrange } from "./layout.js";
+import * as localization from "./localization.js";
 import * as progress from "./progress.js";
 import * as scripts from "./scripts.js";
 import { queueWish } from "./queue.js";
@@ -39,6 +39,8 @@ window.easel = {
   defaultsTold,
   queueWish,
   shownJob: progress.shownJob,
+  translated: localization.translated,
+  untranslated: localization.untranslated,
   submitted: progress.submitted,
   notSubmitted: progress.notSubmitted,
   openDialog: (id) => byId(id)?.setAttribute("data-open", ""),
@@ -75,7 +77,7 @@ window.easel = {
 
   clearedPrompts(tab) {
     const areas = promptIds(tab).map(textareaOf);
-    return confirm("Delete both prompts?") ? ["", ""] : areas.map((area) => area.value);
+    return confirm(localization.translated("Delete both prompts?")) ? ["", ""] : areas.map((area) => area.value);
   },
 
   promptChanged(tab, id, text) {
@@ -116,7 +118,7 @@ function ready(json) {
   if (settings.disable_token_counters) document.documentElement.dataset.counters = "off";
   for (const tab of TABS) takeUp(tab);
   for (const tab of progress.rememberedPlaces()) if (!TABS.includes(tab)) takeUpJob(tab);
-  translate(settings.localization);
+  localization.start();
 }
 
 // A place that starts jobs but has no form to be restored: the job that ran when the page was left.
