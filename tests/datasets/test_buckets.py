@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from webui.core.errors import InvalidRequest
-from webui.datasets.buckets import BucketRules, Size, bucket_sizes
+from webui.core.training_data import DataRequest
+from webui.datasets.buckets import BucketRules, Size, bucket_sizes, resolution_of
 
 SD1, SD1_AS_IS = BucketRules(), BucketRules(no_upscale=True)
 SDXL = BucketRules((1024, 1024), min_side=512, max_side=2048)
@@ -121,6 +122,35 @@ def test_a_picture_below_one_step_is_told() -> None:
 def test_contradictions_are_told(rules: BucketRules, told: str) -> None:
     with pytest.raises(InvalidRequest, match=told):
         rules.check()
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("512", (512, 512)), ("640,384", (640, 384)), (" 640 , 384 ", (640, 384)), ("768x512", (768, 512))],
+)
+def test_what_a_resolution_may_be(text: str, size: Size) -> None:
+    assert resolution_of(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "big", "512,", "512,512,512", "-512", "5e2"])
+def test_what_it_may_not_be(text: str) -> None:
+    with pytest.raises(InvalidRequest, match="neither a number nor"):
+        resolution_of(text)
+
+
+def test_pictures_keep_their_size_where_that_is_wished() -> None:
+    rules = BucketRules.of(DataRequest(enable_bucket=False, crop="none"))
+    placement = rules.place((333, 1001))
+    assert (placement.bucket, placement.resized, placement.crop) == ((328, 1000), (333, 1001), (2, 0))
+    with pytest.raises(InvalidRequest, match="switch one of them off"):
+        BucketRules.of(DataRequest(crop="none"))
+
+
+def test_sdxl_wants_steps_of_32() -> None:
+    request = DataRequest(bucket_reso_steps=8, resolution="512")
+    assert BucketRules.of(request).step == 8
+    with pytest.raises(InvalidRequest, match="multiple of 32, not 8"):
+        BucketRules.of(request, sdxl=True)
 
 
 def test_limits_are_rounded_to_whole_steps() -> None:

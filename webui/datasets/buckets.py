@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
 
 from webui.core.errors import InvalidRequest
+from webui.core.training_data import DataRequest
 
 Size: TypeAlias = tuple[int, int]
 """(width, height) in pixels."""
@@ -33,7 +35,8 @@ class BucketRules:
     """resolution: (width, height), whose area no bucket exceeds. enabled: off, that is the only bucket.
 
     min_side, max_side: rounded down and up to whole steps. no_upscale: a picture smaller than the resolution keeps its
-    size, cut to whole steps; min_side and max_side don't count then.
+    size, cut to whole steps; min_side and max_side don't count then. own_sizes: without buckets every picture keeps its
+    size, cut to multiples of 8, and the resolution doesn't count.
     """
 
     resolution: Size = (512, 512)
@@ -42,6 +45,24 @@ class BucketRules:
     max_side: int = 1024
     step: int = 64
     no_upscale: bool = False
+    own_sizes: bool = False
+
+    @classmethod
+    def of(cls, request: DataRequest, *, sdxl: bool = False) -> BucketRules:
+        """As a request has them. Raises: InvalidRequest for a resolution that is none, and for contradictions."""
+        size = resolution_of(request.resolution)
+        own = request.crop == "none"
+        if own and request.enable_bucket:
+            raise InvalidRequest(
+                'Pictures are either sorted into buckets or keep their own size (crop "none"); switch one of them off.'
+            )
+        step = request.bucket_reso_steps
+        if sdxl and request.enable_bucket and step % 32:
+            raise InvalidRequest(f"SDXL's bucket sizes go in steps of a multiple of 32, not {step}.")
+        sides = request.min_bucket_reso, request.max_bucket_reso
+        rules = cls(size, request.enable_bucket, *sides, step, request.bucket_no_upscale, own)
+        rules.check()
+        return rules
 
     def check(self) -> None:
         """Raises: InvalidRequest for limits that contradict one another."""
@@ -49,6 +70,10 @@ class BucketRules:
             raise InvalidRequest(f"Bucket sizes go in steps of a multiple of 8, not {self.step}.")
         if min(self.resolution) < 64:
             raise InvalidRequest(f"The resolution {self.resolution[0]}x{self.resolution[1]} is below 64 pixels.")
+        if not self.enabled and any(side % 8 for side in self.resolution):
+            raise InvalidRequest(
+                f"The resolution {self.resolution[0]}x{self.resolution[1]} must be in multiples of 8 pixels."
+            )
         if not self.enabled or self.no_upscale:
             return
         low, high = self._limits
@@ -69,7 +94,9 @@ class BucketRules:
 
     def place(self, size: Size) -> Placement:
         """The bucket for a picture of this size. Raises: InvalidRequest for a picture too small for any."""
-        if self.enabled and self.no_upscale:
+        if self.own_sizes:
+            resized, bucket = size, (size[0] // 8 * 8, size[1] // 8 * 8)
+        elif self.enabled and self.no_upscale:
             resized = _without_upscaling(size, self.resolution, self.step)
             bucket = (resized[0] // self.step * self.step, resized[1] // self.step * self.step)
             if not all(bucket):
@@ -78,9 +105,25 @@ class BucketRules:
                     "enlarged; allow upscaling or leave it out"
                 )
         else:
-            bucket = nearest_bucket(size, self.sizes)
-            resized = covering(size, bucket)
-        return Placement(bucket, resized, ((resized[0] - bucket[0]) // 2, (resized[1] - bucket[1]) // 2))
+            return place_into(nearest_bucket(size, self.sizes), size)
+        return _centred(bucket, resized)
+
+
+def resolution_of(text: str) -> Size:
+    """(width, height) of "512" or "512,768" or "512x768". Raises: InvalidRequest."""
+    match = re.fullmatch(r"\s*(\d{1,5})\s*(?:[,x]\s*(\d{1,5})\s*)?", text)
+    if match is None:
+        raise InvalidRequest(f'The resolution "{text}" is neither a number nor "width,height"; write 512 or 512,768.')
+    return int(match[1]), int(match[2] or match[1])
+
+
+def place_into(bucket: Size, size: Size) -> Placement:
+    """A picture of this size scaled to cover the bucket, and its middle."""
+    return _centred(bucket, covering(size, bucket))
+
+
+def _centred(bucket: Size, resized: Size) -> Placement:
+    return Placement(bucket, resized, ((resized[0] - bucket[0]) // 2, (resized[1] - bucket[1]) // 2))
 
 
 def bucket_sizes(resolution: Size, min_side: int, max_side: int, step: int) -> tuple[Size, ...]:

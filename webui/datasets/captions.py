@@ -4,98 +4,75 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+
+from webui.core.training_data import DataFolder
 
 _CHOICE = re.compile(r"\{([^{}]*)\}")
 _OPEN, _CLOSE = "\ue000", "\ue001"
 """Stand for escaped braces while choices are made; of Unicode's private use area."""
 
 
-@dataclass(frozen=True)
-class CaptionRules:
-    """separator: of tags. secondary_separator: becomes the separator at the end, so that what it joins moves together.
+def draw_caption(
+    text: str, rules: DataFolder, rng: random.Random, *, epoch: int = 0, step: int = 0, steps: int = 1
+) -> str:
+    """The caption for one drawing of a picture.
 
-    shuffle: of all tags but the kept ones: the first `keep_tokens`, or all before `keep_separator` (and all after a
-    second one). dropout: probability of an empty caption, 0 to 1. dropout_every: in each so-manieth epoch all captions
-    are empty, 0 for none. tag_dropout: probability for each tag that isn't kept. wildcards: `{a|b}` becomes one of its
-    parts and a caption of several lines one of these. warmup_min, warmup_steps: the tags grow from that many to all
-    within so many steps; below 1 a share of all steps.
+    text: as its file has it. epoch: counted from 0. step: how many were done. steps: of the whole training.
     """
+    text = " ".join(part for part in (rules.caption_prefix, text, rules.caption_suffix) if part)
+    every = rules.caption_dropout_every_n_epochs
+    drawn = rules.caption_dropout_rate > 0 and rng.random() < rules.caption_dropout_rate
+    if drawn or (every > 0 and (epoch + 1) % every == 0):
+        text = ""
+    else:
+        text = _one_of(text, rng) if rules.enable_wildcard else first_line(text)
+        if rules.shuffle_caption or rules.caption_tag_dropout_rate > 0 or rules.token_warmup_step > 0:
+            text = ", ".join(_tags(text, rules, rng, step, steps))
+        elif rules.keep_tokens_separator:
+            text = ", ".join(filter(None, (part.strip() for part in _parts(text, rules))))
+    if rules.secondary_separator:
+        text = text.replace(rules.secondary_separator, rules.caption_separator)
+    return text
 
-    prefix: str = ""
-    suffix: str = ""
-    separator: str = ","
-    secondary_separator: str = ""
-    shuffle: bool = False
-    keep_tokens: int = 0
-    keep_separator: str = ""
-    wildcards: bool = False
-    dropout: float = 0.0
-    dropout_every: int = 0
-    tag_dropout: float = 0.0
-    warmup_min: int = 1
-    warmup_steps: float = 0.0
-    replacements: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def changes(self) -> bool:
-        """Whether a caption may be another one the next time, so that nothing can be computed of it beforehand."""
-        drops = self.dropout or self.dropout_every or self.tag_dropout
-        return bool(self.shuffle or self.wildcards or drops or self.warmup_steps)
+def caption_varies(rules: DataFolder) -> bool:
+    """Whether a caption may be another one the next time, so that nothing can be computed of it beforehand."""
+    drops = rules.caption_dropout_rate or rules.caption_dropout_every_n_epochs or rules.caption_tag_dropout_rate
+    return bool(rules.shuffle_caption or rules.enable_wildcard or drops or rules.token_warmup_step)
 
-    def caption(self, text: str, rng: random.Random, *, epoch: int = 1, step: int = 0, steps: int = 1) -> str:
-        """The caption for one drawing of a picture.
 
-        epoch: counted from 1. step: how many were done. steps: of the whole training.
-        """
-        text = " ".join(part for part in (self.prefix, text, self.suffix) if part)
-        if self.dropout > 0 and rng.random() < self.dropout:
-            text = ""
-        elif self.dropout_every > 0 and epoch % self.dropout_every == 0:
-            text = ""
-        else:
-            text = _one_of(text, rng) if self.wildcards else first_line(text)
-            if self.shuffle or self.tag_dropout > 0 or self.warmup_steps > 0:
-                text = ", ".join(self._tags(text, rng, step, steps))
-            elif self.keep_separator:
-                text = ", ".join(filter(None, (part.strip() for part in self._parts(text))))
-        if self.secondary_separator:
-            text = text.replace(self.secondary_separator, self.separator)
-        for old, new in self.replacements.items():
-            text = text.replace(old, new)
-        return text
+def split_tags(text: str, separator: str) -> list[str]:
+    """The tags of a caption; separator: "" for none."""
+    return [tag.strip() for tag in (text.split(separator) if separator else [text]) if tag.strip()]
 
-    def _parts(self, text: str) -> Sequence[str]:
-        return text.split(self.keep_separator, 2) if self.keep_separator else [text]
 
-    def _tags(self, text: str, rng: random.Random, step: int, steps: int) -> list[str]:
-        first: list[str] = []
-        last: list[str] = []
-        if self.keep_separator and self.keep_separator in text:
-            before, moving, *after = self._parts(text)
-            first, flexible = self._split(before), self._split(moving)
-            last = self._split(after[0]) if after else []
-        else:
-            tags = self._split(text)
-            first, flexible = tags[: self.keep_tokens], tags[self.keep_tokens :]
-        if self.warmup_steps > 0:
-            flexible = flexible[: self._warm(len(flexible), step, steps)]
-        if self.shuffle:
-            rng.shuffle(flexible)
-        if self.tag_dropout > 0:
-            flexible = [tag for tag in flexible if rng.random() >= self.tag_dropout]
-        return [*first, *flexible, *last]
+def _parts(text: str, rules: DataFolder) -> list[str]:
+    return text.split(rules.keep_tokens_separator, 2) if rules.keep_tokens_separator else [text]
 
-    def _warm(self, count: int, step: int, steps: int) -> int:
-        """How many of `count` tags are in use after `step` of `steps`."""
-        length = max(1, int(self.warmup_steps * steps) if self.warmup_steps < 1 else int(self.warmup_steps))
-        if step >= length:
-            return count
-        return int(step * (count - self.warmup_min) / length) + self.warmup_min
 
-    def _split(self, text: str) -> list[str]:
-        return [tag.strip() for tag in text.strip().split(self.separator) if tag.strip()]
+def _tags(text: str, rules: DataFolder, rng: random.Random, step: int, steps: int) -> list[str]:
+    """Those that stay in front, those that move, those that stay behind."""
+    separator = rules.caption_separator
+    before, *after = _parts(text, rules)
+    first, last = split_tags(before, separator), [split_tags(part, separator) for part in after[1:]]
+    if after:
+        flexible = split_tags(after[0], separator)
+    else:
+        first, flexible = first[: rules.keep_tokens], first[rules.keep_tokens :]
+    if rules.token_warmup_step > 0:
+        flexible = flexible[: _warm(len(flexible), rules, step, steps)]
+    if rules.shuffle_caption:
+        rng.shuffle(flexible)
+    if rules.caption_tag_dropout_rate > 0:
+        flexible = [tag for tag in flexible if rng.random() >= rules.caption_tag_dropout_rate]
+    return [*first, *flexible, *(tag for part in last for tag in part)]
+
+
+def _warm(count: int, rules: DataFolder, step: int, steps: int) -> int:
+    """How many of `count` tags are in use after `step` of `steps`."""
+    warmup, least = rules.token_warmup_step, rules.token_warmup_min
+    length = max(1, int(warmup * steps) if warmup < 1 else int(warmup))
+    return count if step >= length else int(step * (count - least) / length) + least
 
 
 def first_line(text: str) -> str:

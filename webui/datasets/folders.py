@@ -8,77 +8,75 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from enum import Enum
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from webui.core.errors import InvalidRequest
+from webui.core.training_data import DataFolder
 from webui.datasets.buckets import Size
-from webui.datasets.captions import CaptionRules, caption_of_name
+from webui.datasets.captions import caption_of_name
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".avif")
-CAPTION_SUFFIXES = (".txt", ".caption")
-"""Looked for in this order where nobody says which."""
 MOST_PICTURES = 100_000
+MOST_REPEATS = 10_000
 _REPEATED = re.compile(r"(\d+)_(.*)", re.DOTALL)
-
-
-class CaptionSource(str, Enum):
-    """Where the captions come from."""
-
-    FILES = "files"
-    NAMES = "file names"
-    WORDS = "words"
 
 
 @dataclass(frozen=True)
 class Subset:
-    """A folder of pictures that are treated alike.
+    """A folder of pictures that are treated alike. options: what is done with them; its own folder doesn't count.
 
-    repeats: how often each is drawn in an epoch. words: the caption of pictures without one. is_class: pictures of the
-    class, which keep the model from forgetting it. caption_suffix: "" for any of CAPTION_SUFFIXES. flip: half of the
-    drawings are mirrored. colour: hue or gamma vary a little. random_crop: the crop is moved. alpha_mask: what is
-    transparent counts less.
+    by_name: captions are made of the files' names; and_file: with the caption file's text after it.
     """
 
     folder: Path
-    repeats: int = 1
-    words: str = ""
-    is_class: bool = False
-    caption_source: CaptionSource = CaptionSource.FILES
-    caption_suffix: str = ""
-    captions: CaptionRules = field(default_factory=CaptionRules)
-    flip: bool = False
-    colour: bool = False
-    random_crop: bool = False
-    alpha_mask: bool = False
+    options: DataFolder = DataFolder()
+    by_name: bool = False
+    and_file: bool = False
 
     @property
     def varies(self) -> bool:
         """Whether the pixels of a picture may be others the next time, so that latents can't be kept."""
-        return self.colour or self.random_crop
+        return self.options.color_aug or self.options.random_crop
+
+
+class Subsets(NamedTuple):
+    """The parts of a training folder, and sentences about what of it is left out."""
+
+    found: list[Subset]
+    left_out: list[str]
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture of a subset. size: as it is shown. caption: before the rules are applied to it."""
+    """A picture of a subset. size: as it is shown. caption: before the options are applied to it.
+
+    digest: of the file's content.
+    """
 
     path: Path
     size: Size
     caption: str
     subset: Subset
+    digest: str = ""
 
 
-def subsets_in(folder: Path, *, words: str = "", is_class: bool = False) -> tuple[list[Subset], list[str]]:
-    """The parts of a training folder, by name, and sentences about what is left out.
+def subsets_in(folder: Path, every: DataFolder, *, by_name: bool = False, and_file: bool = False) -> Subsets:
+    """The parts of a training folder, by name.
 
-    words: the caption of pictures without one, where no folder's name tells it.
+    every: the options of all; the repeats, and the caption of pictures without one, are those of a folder's name.
     Raises: InvalidRequest when there is no such folder, or no picture in it.
     """
     if not folder.is_dir():
         raise InvalidRequest(f'There is no folder "{folder}" on the machine that runs Easel.')
     found: list[Subset] = []
     left_out: list[str] = []
+
+    def take(place: Path, repeats: int, words: str) -> None:
+        options = every.replace(num_repeats=repeats, class_tokens=words or every.class_tokens)
+        found.append(Subset(place, options, by_name, and_file))
+
     for below in _folders(folder):
         match = _REPEATED.fullmatch(below.name)
         if match is None:
@@ -87,10 +85,12 @@ def subsets_in(folder: Path, *, words: str = "", is_class: bool = False) -> tupl
                     f'The folder "{below.name}" is left out: only folders called like "10_name" are trained on, where '
                     "the number says how often each picture is used in an epoch."
                 )
-        elif int(match[1]) < 1:
-            left_out.append(f'The folder "{below.name}" is left out, since its pictures are to be used 0 times.')
+        elif not 1 <= int(match[1]) <= MOST_REPEATS:
+            left_out.append(
+                f'The folder "{below.name}" is left out: its name says to use each picture {int(match[1])} times.'
+            )
         elif pictures_in(below):
-            found.append(Subset(below, int(match[1]), match[2].strip() or words, is_class))
+            take(below, int(match[1]), match[2].strip())
         else:
             left_out.append(f'The folder "{below.name}" holds no pictures.')
     own = pictures_in(folder)
@@ -101,13 +101,15 @@ def subsets_in(folder: Path, *, words: str = "", is_class: bool = False) -> tupl
         )
     elif own:
         match = _REPEATED.fullmatch(folder.name)
-        repeats = max(1, int(match[1])) if match else 1
-        found.append(Subset(folder, repeats, (match[2].strip() if match else "") or words, is_class))
+        if match and 1 <= int(match[1]) <= MOST_REPEATS:
+            take(folder, int(match[1]), match[2].strip())
+        else:
+            take(folder, every.num_repeats, "")
     if not found:
         reasons = " ".join(left_out)
         kinds = ", ".join(suffix.lstrip(".") for suffix in SUFFIXES)
         raise InvalidRequest(f"The folder {folder} holds no pictures to train on ({kinds}). {reasons}".strip())
-    return found, left_out
+    return Subsets(found, left_out)
 
 
 def pictures_in(folder: Path) -> list[Path]:
@@ -118,14 +120,15 @@ def pictures_in(folder: Path) -> list[Path]:
         raise InvalidRequest(f"The folder {folder} can't be read: {error.strerror}.") from error
 
 
-def caption_file(picture: Path, suffix: str = "") -> Path | None:
-    """The file with the caption of a picture, None where there is none. suffix: "" for any of CAPTION_SUFFIXES."""
-    wanted = (with_dot(suffix),) if suffix else CAPTION_SUFFIXES
-    return next((file for end in wanted if (file := picture.with_suffix(end)).is_file()), None)
+def caption_suffixes(told: str) -> tuple[str, ...]:
+    """The endings that a text such as ".caption, txt" names."""
+    words = (word.strip() for word in told.split(","))
+    return tuple(word if word.startswith(".") else f".{word}" for word in words if word.strip("."))
 
 
-def with_dot(suffix: str) -> str:
-    return suffix if suffix.startswith(".") else f".{suffix}"
+def caption_file(picture: Path, suffixes: Sequence[str]) -> Path | None:
+    """The first file with one of these endings that stands beside a picture, None where there is none."""
+    return next((file for end in suffixes if (file := picture.with_suffix(end)).is_file()), None)
 
 
 def read_caption(file: Path) -> str:
@@ -144,11 +147,13 @@ def read_caption(file: Path) -> str:
 
 
 def caption_of(picture: Path, subset: Subset) -> str:
-    """The caption of a picture of the subset, before its rules are applied. Raises: as `read_caption`."""
-    if subset.caption_source is CaptionSource.NAMES:
-        return caption_of_name(picture.stem) or subset.words
-    file = caption_file(picture, subset.caption_suffix) if subset.caption_source is CaptionSource.FILES else None
-    return read_caption(file) if file is not None else subset.words
+    """The caption of a picture of the subset, before its options are applied. Raises: as `read_caption`."""
+    words = subset.options.class_tokens
+    file = caption_file(picture, caption_suffixes(subset.options.caption_extension))
+    if not subset.by_name:
+        return read_caption(file) if file is not None else words
+    name = caption_of_name(picture.stem) or words
+    return " ".join(filter(None, (name, read_caption(file)))) if subset.and_file and file is not None else name
 
 
 def repeated_to(count: int, pictures: Sequence[Picture]) -> Iterator[tuple[Picture, int]]:
