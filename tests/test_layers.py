@@ -21,6 +21,7 @@ LAYERS = {
     "diffusion": ("core",),
     "jobs": ("core",),
     "video": ("core",),
+    "datasets": ("core",),
     "extensions": ("core", "catalog", "jobs", "video"),
     "net": ("core",),
     "process": ("core",),

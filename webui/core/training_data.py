@@ -145,9 +145,9 @@ class DataFacts:
 class TrainingData(Protocol):
     """A dataset as the loop walks it: the same seed gives the same batches, whenever and wherever it begins.
 
-    Made by `webui.training.data.open_data(request: DataRequest, *, batch_size: int, seed: int, sdxl: bool,
-    prior_loss_weight: float, total_batches: int) -> TrainingData`, without torch. It raises InvalidRequest with one
-    sentence for what can't be trained on (no pictures, a folder that isn't there, contradicting options).
+    Made by `webui.datasets.opening.open_data(request: DataRequest, *, batch_size: int, seed: int, sdxl: bool,
+    prior_loss_weight: float, total_batches: int, focus) -> TrainingData`, without torch. It raises InvalidRequest with
+    sentences for what can't be trained on (no pictures, a folder that isn't there, contradicting options).
     """
 
     @property
