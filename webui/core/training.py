@@ -23,7 +23,7 @@ OPTIMIZERS = (
 )
 SCHEDULERS = (
     *("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"),
-    *("inverse_sqrt", "cosine_with_min_lr", "warmup_stable_decay", "piecewise_constant"),
+    *("inverse_sqrt", "cosine_with_min_lr", "warmup_stable_decay"),
 )
 ALGORITHMS = ("lora", "locon", "loha", "lokr")
 PRECISIONS = ("no", "fp16", "bf16")
