@@ -25,7 +25,9 @@ OURS: Mapping[str, str] = {
     "hypernetwork.txt": _lines("{} picture of [filewords]", "{} photo of [filewords]"),
     "none.txt": "picture",
     "style.txt": _lines("{} picture in the style of [name]", "{} artwork in the style of [name]"),
-    "style_filewords.txt": _lines("{} picture of [filewords] in the style of [name]", "[filewords], {} artwork by [name]"),
+    "style_filewords.txt": _lines(
+        "{} picture of [filewords] in the style of [name]", "[filewords], {} artwork by [name]"
+    ),
     "subject.txt": _lines("{} photo of [name]", "{} picture of a [name]"),
     "subject_filewords.txt": _lines("{} photo of [name], [filewords]", "{} picture of a [name], [filewords]"),
 }

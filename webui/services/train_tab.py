@@ -21,7 +21,7 @@ from webui.core.training import (
 from webui.core.training_data import DataFolder, DataRequest
 from webui.services.folders import folder_of
 from webui.services.services import Services
-from webui.services.templates import template_names, template_text
+from webui.services.templates import template_text
 
 ACTIVATIONS = (
     *("linear", "relu", "leakyrelu", "elu", "swish", "tanh", "sigmoid", "celu", "gelu", "glu", "hardshrink"),
@@ -267,7 +267,3 @@ def _preview(tab: TrainTab) -> str:
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())
-
-
-def templates_of(services: Services) -> list[str]:
-    return template_names(services.paths.data)

@@ -1,17 +1,18 @@
-"""What the page shows of a training's parameters: drawn from their declarations, so that a new one appears by itself."""
+"""What the page shows of a training's parameters: made from their declarations, so that a new one shows itself."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from webui.core.errors import InvalidRequest
 from webui.core.params import Params
-from webui.core.training import Kind, TrainingRequest
+from webui.core.training import TrainingRequest
 from webui.core.values import ParamSpec
 from webui.services.choices import choices_of
 from webui.services.services import Services
+from webui.services.train_tab import ELEM_IDS, GROUPS
 
 LONG_TEXT = 5000
 """Characters from which on a text has more than a line to be typed in."""
@@ -39,7 +40,14 @@ _HOW = (Section("Loss and noise", "loss"), Section("Precision and speed", "numer
 _OUTPUT = (Section("Saving", "saving"), Section("Sample pictures", "samples"))
 _OPTIMIZATION = Section("Steps and learning rates", "optimization", without=("gradient_clipping", "gradient_clip"))
 SECTIONS: Mapping[str, tuple[Section, ...]] = {
-    "lora": (Section("", "", ("checkpoint", "vae")), *_DATA, Section("Network", "lora"), _OPTIMIZATION, *_HOW, *_OUTPUT),
+    "lora": (
+        Section("", "", ("checkpoint", "vae")),
+        *_DATA,
+        Section("Network", "lora"),
+        _OPTIMIZATION,
+        *_HOW,
+        *_OUTPUT,
+    ),
     "dreambooth": (
         Section("", "", ("checkpoint",)),
         Section("DreamBooth", "dreambooth"),
@@ -52,12 +60,9 @@ SECTIONS: Mapping[str, tuple[Section, ...]] = {
 """What the sub-tabs with a long form show, in order."""
 
 
-def form_of(services: Services, kind: Kind) -> list[dict[str, Any]]:
+def form_of(services: Services, kind: str) -> list[dict[str, Any]]:
     """The sections of a sub-tab as JSON: title, and of each field path, label, kind, default, limits, choices, help."""
-    return [
-        {"title": section.title, "fields": [_field(services, spec, bounds) for spec, bounds in _specs(section)]}
-        for section in SECTIONS[kind]
-    ]
+    return [{"title": section.title, "fields": list(_fields(services, section))} for section in SECTIONS[kind]]
 
 
 def request_of(values: Mapping[str, Any]) -> TrainingRequest:
@@ -82,27 +87,32 @@ Bounds = tuple[float | None, float | None]
 
 def _specs(section: Section) -> Iterator[tuple[ParamSpec, Bounds]]:
     """Of the group's own parameters, not those of groups in it."""
-    group, prefix = _group_at(section.path)
-    by_path = {spec.dotted: spec for spec in TrainingRequest.specs()}
-    for name, field in group.model_fields.items():
-        spec = by_path.get(f"{prefix}{name}")
-        if spec is None or name in section.without or (section.only and name not in section.only):
-            continue
-        limits = {type(limit).__name__: limit for limit in field.metadata}
-        yield spec, (getattr(limits.get("Ge"), "ge", None), getattr(limits.get("Le"), "le", None))
+    prefix = tuple(filter(None, section.path.split(".")))
+    for spec, bounds in _specs_of(_group_at(prefix)):
+        if spec.name not in section.without and (not section.only or spec.name in section.only):
+            yield replace(spec, path=(*prefix, *spec.path)), bounds
 
 
-def _group_at(path: str) -> tuple[type[Params], str]:
-    """The group at a dotted path, and what the paths of its parameters begin with."""
+def _specs_of(group: type[Params]) -> Iterator[tuple[ParamSpec, Bounds]]:
+    """The group's own parameters, with the limits of what is accepted."""
+    for spec in group.specs():
+        if len(spec.path) == 1:
+            limits = {type(limit).__name__: limit for limit in group.model_fields[spec.name].metadata}
+            yield spec, (getattr(limits.get("Ge"), "ge", None), getattr(limits.get("Le"), "le", None))
+
+
+def _group_at(path: tuple[str, ...]) -> type[Params]:
     group: Params = TrainingRequest()
-    for part in filter(None, path.split(".")):
+    for part in path:
         group = getattr(group, part)
-    return type(group), f"{path}." if path else ""
+    return type(group)
 
 
-def _field(services: Services, spec: ParamSpec, bounds: Bounds) -> dict[str, Any]:
+def _field(services: Services, spec: ParamSpec, bounds: Bounds, group: type[Params]) -> dict[str, Any]:
+    """group: which declares it."""
     kind = spec.shown_as
-    long = kind == "textbox" and next((limit for limit in _longest(spec) if limit), 0) >= LONG_TEXT
+    longest = max((getattr(limit, "max_length", 0) for limit in group.model_fields[spec.name].metadata), default=0)
+    long = kind == "textbox" and longest >= LONG_TEXT
     field: dict[str, Any] = {
         "path": spec.dotted,
         "label": spec.label,
@@ -123,7 +133,13 @@ def _field(services: Services, spec: ParamSpec, bounds: Bounds) -> dict[str, Any
     return field | {key: value for key, value in facts.items() if value is not None}
 
 
-def _longest(spec: ParamSpec) -> Iterator[int]:
-    group, _ = _group_at(".".join(spec.path[:-1]))
-    for limit in group.model_fields[spec.name].metadata:
-        yield getattr(limit, "max_length", 0) or 0
+def _fields(services: Services, section: Section) -> Iterator[dict[str, Any]]:
+    group = _group_at(tuple(filter(None, section.path.split("."))))
+    for spec, bounds in _specs(section):
+        yield _field(services, spec, bounds, group)
+
+
+def tab_fields(services: Services, name: str) -> list[dict[str, Any]]:
+    """Of one of A1111's sub-tabs, under its element ids."""
+    group, ids = GROUPS[name], ELEM_IDS[name]
+    return [{**_field(services, spec, bounds, group), "elem_id": ids[spec.name]} for spec, bounds in _specs_of(group)]

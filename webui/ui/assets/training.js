@@ -32,7 +32,10 @@ class TrainTab {
     this.pane("Train", (body) => this.simple(body, "train", [["Train Embedding", "train_embedding"], ["Train Hypernetwork", "train_hypernetwork"]]));
     this.pane("LoRA", (body) => new Run(this, body, "lora"));
     this.pane("DreamBooth", (body) => new Run(this, body, "dreambooth"));
-    this.pane("Captions", (body) => new CaptionEditor(body));
+    this.pane("Captions", (body) => new CaptionEditor(body, (submit, then) => {
+      this.after = then;
+      return this.start(() => submit(this.draw()));
+    }));
     const last = recall(localStorage, "easel_train_tab");
     this.show(this.panes.has(last) ? last : "Create embedding");
   }
@@ -122,6 +125,9 @@ class TrainTab {
   // The job that was started last has ended.
   async ended() {
     const id = progress.shownJob(PLACE);
+    const then = this.after;
+    this.after = null;
+    then?.();
     try {
       const result = await ask("/result", { id });
       this.say(result.message);
@@ -198,10 +204,11 @@ class Run {
       const [file] = chosen.files;
       if (!file) return;
       await this.attempt(async () => {
-        const { values, trigger, folder, comments } = await tell("/import", { kind: this.kind, text: await file.text() });
+        const { values, name, folder, comments } = await tell("/import", { text: await file.text() });
         this.form.write(values);
+        this.extra = values["data.folders"] ? { "data.folders": values["data.folders"] } : {};
         if (folder) this.folder.value = folder;
-        if (trigger) this.trigger.value = trigger;
+        if (name) this.name.value = name;
         this.preset.value = "";
         this.tellFacts(comments);
       });
@@ -209,23 +216,25 @@ class Run {
     });
     const load = button("Load kohya's TOML", { id: id("toml_import") }, () => chosen.click());
     const save = button("Save as kohya's TOML", { id: id("toml_export") }, () => this.attempt(async () => {
-      const { text, name } = await tell("/export", this.wanted());
-      const link = element("a", { download: name, href: URL.createObjectURL(new Blob([text], { type: "application/toml" })) });
-      link.click();
-      URL.revokeObjectURL(link.href);
+      for (const { text, name } of await tell("/export", this.wanted())) {
+        const link = element("a", { download: name, href: URL.createObjectURL(new Blob([text], { type: "application/toml" })) });
+        link.click();
+        URL.revokeObjectURL(link.href);
+      }
     }));
     return element("div", { className: "train-buttons" }, load, save, chosen);
   }
 
   choosePreset() {
     const { values = {}, notes = [] } = this.presets[this.preset.value] ?? {};
+    this.extra = {}; // folders of a file that was loaded
     this.form.write(values);
     this.tellFacts(notes);
     this.lookSoon();
   }
 
   wanted() {
-    const values = { ...this.form.read(), "data.train_data_dir": this.folder.value, name: this.name.value };
+    const values = { ...this.form.read(), ...this.extra, "data.train_data_dir": this.folder.value, name: this.name.value };
     return { kind: this.kind, values, trigger: this.trigger.value };
   }
 
