@@ -12,8 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# A package may import itself and these. `webui.app`, the composition root, may import anything. A package inside
-# another one with a row of its own is a layer by itself.
+# A package may import itself and these. `webui.app`, the composition root, may import anything.
 LAYERS = {
     "core": (),
     "catalog": ("core",),
@@ -26,14 +25,13 @@ LAYERS = {
     "net": ("core",),
     "process": ("core",),
     "models": ("core", "catalog", "diffusion"),
-    "training.data": ("core", "catalog", "prompts", "video"),
-    "planning": ("core", "catalog", "prompts", "extensions", "training.data"),
+    "planning": ("core", "catalog", "prompts", "extensions", "datasets"),
     "pipeline": ("core", "catalog", "prompts", "diffusion", "models", "extensions", "jobs", "planning", "video"),
     "training": (
         *("core", "catalog", "prompts", "diffusion", "models", "extensions", "jobs", "planning", "pipeline", "video"),
-        "training.data",
+        "datasets",
     ),
-    "services": ("core", "catalog", "prompts", "jobs", "extensions", "net", "planning", "video", "training.data"),
+    "services": ("core", "catalog", "prompts", "jobs", "extensions", "net", "planning", "video", "datasets"),
     "ui": ("core", "catalog", "jobs", "extensions", "services"),
     "api": ("core", "catalog", "jobs", "extensions", "services"),
 }
@@ -86,16 +84,10 @@ def imports_of(source: str, module: str, is_package: bool = False) -> Iterator[I
             yield Import(node.lineno, name, id(node) in guarded)
 
 
-def _layer_of(name: str) -> str:
-    """Of a dotted name below `webui`: the innermost package with a row."""
-    inner = ".".join(name.split(".")[:2])
-    return inner if inner in LAYERS else name.partition(".")[0]
-
-
 def violations(source: str, module: str, is_package: bool = False) -> list[str]:
     """Sentences about the imports in `source` that its place in the table forbids."""
     _, _, rest = module.partition(".")
-    layer = _layer_of(rest)
+    layer = rest.partition(".")[0]
     if layer in ("", "app"):
         return []
     if layer not in LAYERS:
@@ -103,7 +95,7 @@ def violations(source: str, module: str, is_package: bool = False) -> list[str]:
     found = []
     for line, name, types_only in imports_of(source, module, is_package):
         top, _, below = name.partition(".")
-        target = _layer_of(below)
+        target = below.partition(".")[0]
         if top == "webui" and target != layer and target not in LAYERS[layer]:
             found.append(f"{module}:{line} imports {name}: {layer} may import {', '.join(LAYERS[layer]) or 'nothing'}")
         if top in HEAVY and layer not in HEAVY[top] and not types_only:
@@ -157,8 +149,8 @@ def test_built_in_extensions_import_the_extension_api_only(path: Path) -> None:
         ("webui.core.hooks", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import webui.models.manager"),
         ("webui.core.hooks", "if TYPE_CHECKING:\n    import json\nelse:\n    import torch"),
         ("webui.newcomer.thing", "import os"),
-        ("webui.training.data.folders", "import torch"),
-        ("webui.training.data.folders", "from webui.training import loop"),
+        ("webui.datasets.folders", "import torch"),
+        ("webui.planning.training", "from webui.training import loop"),
         ("webui.services.training", "from webui.training import loop"),
     ],
 )

@@ -8,7 +8,7 @@ import math
 import random
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from webui.core.provenance import Machine
 from webui.core.settings import Settings
 from webui.core.training import KINDS, OPTIMIZERS, DreamBoothOptions, Kind, LoraOptions, TrainingRequest
 from webui.core.training_data import DataFolder, DataRequest, TrainingData
+from webui.datasets.opening import open_data
 from webui.planning.learning_rates import Rates, Schedule, read_rates, require_scheduler, steps_of
 from webui.planning.training_samples import SamplePrompt, read_sample_prompts
 
@@ -42,9 +43,6 @@ PACKAGES = {
 SPARE = 100_000_000
 """Bytes that stay free on the disk."""
 NONE = ("", "None", "Automatic")
-
-OpenData = Callable[..., TrainingData]
-"""`webui.training.data.open_data`."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,8 @@ class TrainingPlan:
     """family: id in the catalog of families. folder: of the log, the samples and the state. target: the last file.
 
     native_size: edge in pixels of the model's pictures. epochs: how many the data is walked through. data: which data,
-    class pictures included. continued: the LoRA that is gone on from. comments: sentences for the user. settings: as they were when it was asked for.
+    class pictures included. continued: the LoRA that is gone on from. comments: sentences for the user. settings: as they were when
+    it was asked for.
     """
 
     request: TrainingRequest
@@ -102,7 +101,7 @@ class TrainingPlan:
 
 @dataclass(frozen=True)
 class TrainingPlanner:
-    """All that a training's plan is made from. open_data: how a dataset is opened."""
+    """All that a training's plan is made from."""
 
     paths: Paths
     checkpoints: CheckpointCatalog
@@ -110,7 +109,6 @@ class TrainingPlanner:
     vaes: VaeCatalog
     choices: Choices
     machine: Machine
-    open_data: OpenData
 
     def plan(self, request: TrainingRequest, settings: Settings) -> TrainingPlan:
         """Reads headers and lists folders, loads nothing. Raises: InvalidRequest, NotFound, Refused, BadModelFile."""
@@ -129,7 +127,7 @@ class TrainingPlanner:
         if request.kind == "lora" and request.lora.network_weights:
             continued = self._lora(request.lora.network_weights)
         seed = request.optimization.seed if request.optimization.seed >= 0 else random.randrange(2**32)
-        data = open_training_data(self.open_data, request, seed, sdxl=family.id == "sdxl")
+        data = open_training_data(request, seed, sdxl=family.id == "sdxl")
         phases, epochs = _phases(request, data)
         target = self._target(request, name)
         _require_space(target.parent, request)
@@ -187,7 +185,6 @@ class TrainingPlanner:
 
 
 def open_training_data(
-    open_data: OpenData,
     request: TrainingRequest,
     seed: int,
     *,

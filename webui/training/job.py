@@ -14,7 +14,7 @@ from webui.core.training_data import TrainingData
 from webui.jobs.context import JobContext
 from webui.models.families.base import LoadedModel
 from webui.pipeline.engine import Engine
-from webui.planning.training import OpenData, TrainingPlan, open_training_data, require_precision
+from webui.planning.training import TrainingPlan, open_training_data, require_precision
 from webui.training.latents import LatentShelf
 from webui.training.loop import LOG_NAME, STATE_NAME, Loop
 from webui.training.loss import Objective
@@ -31,7 +31,7 @@ CLASS_SHARE = 0.3
 """Of the job's progress, for class pictures that are to be made first."""
 
 
-def train(engine: Engine, plan: TrainingPlan, job: JobContext, open_data: OpenData) -> TrainingResult:
+def run(engine: Engine, plan: TrainingPlan, job: JobContext) -> TrainingResult:
     """Train, and save what was learned, also of a training that is stopped on the way.
 
     Raises: WebuiError; what was saved stays, and so does the state that the job goes on from.
@@ -44,7 +44,7 @@ def train(engine: Engine, plan: TrainingPlan, job: JobContext, open_data: OpenDa
         work = job.child(1 - CLASS_SHARE)
         if job.interrupted or job.stopping:
             return TrainingResult((), 0, plan.steps, None, "The training was stopped before its first step.")
-    data = open_training_data(open_data, request, plan.seed, sdxl=plan.family == "sdxl", data=plan.data)
+    data = open_training_data(request, plan.seed, sdxl=plan.family == "sdxl", data=plan.data)
     kind = _trainee_class(request.kind)
     with ExitStack() as open_things:
         job.text("Loading the checkpoint")

@@ -69,7 +69,7 @@ class LatentShelf:
             return moments
 
     def _encode(self, item: Item) -> Tensor:
-        pixels = torch.from_numpy(np.ascontiguousarray(item.read())).permute(2, 0, 1).unsqueeze(0)
+        pixels = torch.from_numpy(np.array(item.read())).permute(2, 0, 1).unsqueeze(0)
         with torch.no_grad():
             mean, spread = self.vae.moments(pixels.float() / 127.5 - 1)
         return torch.stack([mean[0], spread[0]]).cpu()

@@ -159,7 +159,7 @@ class Loop:
             mask = masks_of(batch.items, (latents.shape[2], latents.shape[3]))
             with torch.autocast(self.model.device.type, enabled=False):
                 loss = self._together(self.objective.losses(answer, noised, mask), batch)
-        value = float(loss)
+        value = float(loss.detach())
         if math.isfinite(value):
             self._scaler.scale(loss / count).backward()  # type: ignore[no-untyped-call]
         return value
@@ -393,7 +393,7 @@ class Loop:
 
 
 class _Shares:
-    """How the job's progress is shared out. step, sample: of one step, of one round of sample pictures. done: behind."""
+    """How the job's progress is shared out. step, sample: of a step, of a round of sample pictures. done: behind."""
 
     def __init__(self, plan: TrainingPlan, done: int, points: frozenset[int]) -> None:
         weight = sum(prompt.steps for prompt in plan.samples) * 2 / 3  # a step forwards and back is about three calls

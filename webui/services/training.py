@@ -1,0 +1,28 @@
+"""Starting a training."""
+
+from __future__ import annotations
+
+from webui.core.training import TITLES, TrainingRequest
+from webui.planning.training import TrainingPlan, TrainingPlanner
+from webui.services.kinds import TRAINING
+from webui.services.services import Services
+
+
+def submit_training(services: Services, request: TrainingRequest, job_id: str | None = None) -> str:
+    """Queue a training; returns the job's id. Its result is a `TrainingResult`.
+
+    Raises: InvalidRequest, NotFound, Refused, BadModelFile for what can't be trained, TooManyJobs.
+    """
+    plan = plan_training(services, request)
+    return services.jobs.submit(TRAINING, plan, job_id=job_id, title=f"{TITLES[request.kind]} {request.name}")
+
+
+def plan_training(services: Services, request: TrainingRequest) -> TrainingPlan:
+    """What a training will be, without beginning it. Raises: as `submit_training`."""
+    return training_planner(services).plan(request, services.settings.snapshot())
+
+
+def training_planner(services: Services) -> TrainingPlanner:
+    return TrainingPlanner(
+        services.paths, services.checkpoints, services.networks, services.vaes, services.choices, services.machine
+    )
