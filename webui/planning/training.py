@@ -27,6 +27,7 @@ from webui.core.settings import Settings
 from webui.core.training import KINDS, OPTIMIZERS, DreamBoothOptions, Kind, LoraOptions, TrainingRequest
 from webui.core.training_data import DataFolder, DataRequest, TrainingData
 from webui.datasets.opening import open_data
+from webui.datasets.pixels import Focus
 from webui.planning.learning_rates import Rates, Schedule, read_rates, require_scheduler, steps_of
 from webui.planning.training_samples import SamplePrompt, read_sample_prompts
 
@@ -191,8 +192,12 @@ def open_training_data(
     sdxl: bool,
     data: DataRequest | None = None,
     total_batches: int | None = None,
+    focus: Focus | None = None,
 ) -> TrainingData:
-    """The request's data; class pictures that are still to be made are left out. data: with those."""
+    """The request's data; class pictures that are still to be made are left out. data: with those.
+
+    focus: crops where there is most to see; without it such data can only be counted.
+    """
     optimization = request.optimization
     return open_data(
         data or request.data,
@@ -201,6 +206,7 @@ def open_training_data(
         sdxl=sdxl,
         prior_loss_weight=request.loss.prior_loss_weight,
         total_batches=total_batches or optimization.max_train_steps * optimization.gradient_accumulation_steps,
+        focus=focus,
     )
 
 

@@ -14,6 +14,7 @@ from webui.core.training_data import TrainingData
 from webui.jobs.context import JobContext
 from webui.models.families.base import LoadedModel
 from webui.pipeline.engine import Engine
+from webui.pipeline.focal_crop import focal_crop
 from webui.planning.training import TrainingPlan, open_training_data, require_precision
 from webui.training.latents import LatentShelf
 from webui.training.loop import LOG_NAME, STATE_NAME, Loop
@@ -44,7 +45,11 @@ def run(engine: Engine, plan: TrainingPlan, job: JobContext) -> TrainingResult:
         work = job.child(1 - CLASS_SHARE)
         if job.interrupted or job.stopping:
             return TrainingResult((), 0, plan.steps, None, "The training was stopped before its first step.")
-    data = open_training_data(request, plan.seed, sdxl=plan.family == "sdxl", data=plan.data)
+    crop_comments: dict[str, None] = {}
+    focus = (
+        focal_crop(engine, plan.settings, job, crop_comments.setdefault) if plan.data.crop == "focal" else None
+    )
+    data = open_training_data(request, plan.seed, sdxl=plan.family == "sdxl", data=plan.data, focus=focus)
     kind = _trainee_class(request.kind)
     with ExitStack() as open_things:
         job.text("Loading the checkpoint")
@@ -73,7 +78,7 @@ def run(engine: Engine, plan: TrainingPlan, job: JobContext) -> TrainingResult:
         loop.write_state()
         loop.save(plan.target)
     (plan.folder / STATE_NAME).unlink(missing_ok=True)
-    return _result(loop, plan, _message(loop, plan, data, finished, sampler.comments))
+    return _result(loop, plan, _message(loop, plan, data, finished, [*sampler.comments, *crop_comments]))
 
 
 def _trainee_class(kind: str) -> type[Trainee]:
