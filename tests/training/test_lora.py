@@ -144,14 +144,15 @@ def test_files_have_kohyas_names_and_metadata(engine: Engine, plan: Plan, ask: A
     assert metadata["ss_base_model_version"] == "sd_v1"
     assert metadata["ss_optimizer"] == "torch.optim.adamw.AdamW"
     assert json.loads(metadata["ss_tag_frequency"])
-    assert set(KOHYA) <= {key.removeprefix("ss_") for key in metadata}
+    assert set(KOHYA.split()) <= {key.removeprefix("ss_") for key in metadata}
     content = plain.target.read_bytes()
     begin = 8 + int.from_bytes(content[:8], "little")
     assert metadata["sshs_model_hash"] == hashlib.sha256(content[begin:]).hexdigest()
     assert len(metadata["sshs_legacy_hash"]) == 8
 
 
-KOHYA = """session_id training_started_at training_finished_at output_name learning_rate text_encoder_lr unet_lr
+KOHYA = """
+session_id training_started_at training_finished_at output_name learning_rate text_encoder_lr unet_lr
 num_train_images num_validation_images num_reg_images num_batches_per_epoch num_epochs epoch steps max_train_steps
 batch_size_per_device total_batch_size gradient_checkpointing gradient_accumulation_steps lr_warmup_steps lr_scheduler
 optimizer max_grad_norm network_module network_dim network_alpha network_dropout network_args mixed_precision full_fp16
@@ -163,4 +164,5 @@ caption_tag_dropout_rate face_crop_aug_range resize_interpolation validation_see
 validate_every_n_epochs validate_every_n_steps resolution color_aug flip_aug random_crop shuffle_caption keep_tokens
 enable_bucket bucket_no_upscale min_bucket_reso max_bucket_reso bucket_info dataset_dirs reg_dataset_dirs tag_frequency
 sd_model_name sd_model_hash new_sd_model_hash vae_name vae_hash new_vae_hash sd_scripts_commit_hash
-training_comment""".split()
+training_comment
+"""

@@ -26,6 +26,11 @@ SCHEDULERS = (
     *("inverse_sqrt", "cosine_with_min_lr", "warmup_stable_decay"),
 )
 ALGORITHMS = ("lora", "locon", "loha", "lokr")
+ACTIVATIONS = (
+    *("linear", "relu", "leakyrelu", "elu", "swish", "tanh", "sigmoid", "celu", "gelu", "hardshrink", "hardsigmoid"),
+    *("hardswish", "hardtanh", "logsigmoid", "mish", "relu6", "rrelu", "selu", "silu", "softplus", "softshrink"),
+    *("softsign", "tanhshrink"),
+)
 PRECISIONS = ("no", "fp16", "bf16")
 SAVE_PRECISIONS = ("float", "fp16", "bf16")
 LOSSES = ("l2", "l1", "huber", "smooth_l1")
@@ -235,10 +240,13 @@ class Templates(Params):
 
 
 class EmbeddingOptions(Templates):
-    """init_text: whose token vectors it begins with; "" for zeros. An embedding of that name that is there goes on
-    from its step unless `overwrite_old` is on. save_image_with_embedding: sample pictures carry the embedding.
+    """template: each of its lines has [name] in it. init_text: whose token vectors it begins with; "" for zeros.
+
+    An embedding of that name that is there goes on from its step unless `overwrite_old` is on.
+    save_image_with_stored_embedding: sample pictures carry the embedding.
     """
 
+    template: str = param("a photo of a [name]\n[filewords], [name]", label="Prompt template", max_length=20_000)
     init_text: str = param("*", label="Initialization text", max_length=1000)
     num_vectors_per_token: int = param(1, label="Number of vectors per token", ge=1, le=75)
     overwrite_old: bool = param(False, label="Overwrite Old Embedding")
@@ -253,7 +261,9 @@ class HypernetworkOptions(Templates):
 
     modules: tuple[str, ...] = param(("768", "320", "640", "1280"), label="Modules", kind="multiselect")
     layer_structure: str = param("1, 2, 1", label="Enter hypernetwork layer structure", max_length=200)
-    activation_func: str = param("linear", label="Select activation function of hypernetwork", max_length=40)
+    activation_func: str = param(
+        "linear", label="Select activation function of hypernetwork", choices=ACTIVATIONS, max_length=40
+    )
     weight_init: Literal["Normal", "KaimingUniform", "KaimingNormal", "XavierUniform", "XavierNormal"] = param(
         "Normal",
         label="Select Layer weights initialization",

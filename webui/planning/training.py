@@ -24,7 +24,16 @@ from webui.core.file_names import safe_name
 from webui.core.paths import Paths
 from webui.core.provenance import Machine
 from webui.core.settings import Settings
-from webui.core.training import KINDS, OPTIMIZERS, DreamBoothOptions, Kind, LoraOptions, TrainingRequest
+from webui.core.training import (
+    ACTIVATIONS,
+    KINDS,
+    OPTIMIZERS,
+    DreamBoothOptions,
+    HypernetworkOptions,
+    Kind,
+    LoraOptions,
+    TrainingRequest,
+)
 from webui.core.training_data import DataFolder, DataRequest, TrainingData
 from webui.datasets.opening import open_data
 from webui.datasets.pixels import Focus
@@ -68,8 +77,8 @@ class TrainingPlan:
     """family: id in the catalog of families. folder: of the log, the samples and the state. target: the last file.
 
     native_size: edge in pixels of the model's pictures. epochs: how many the data is walked through. data: which data,
-    class pictures included. continued: the LoRA that is gone on from. comments: sentences for the user. settings: as they were when
-    it was asked for.
+    class pictures included. continued: the LoRA that is gone on from. comments: sentences for the user.
+    settings: as they were when it was asked for.
     """
 
     request: TrainingRequest
@@ -322,6 +331,15 @@ def _check_combinations(request: TrainingRequest, family: str) -> list[str]:
             )
     if request.kind == "dreambooth" and request.dreambooth.class_dir and not request.dreambooth.class_prompt:
         raise InvalidRequest('Class pictures need a class prompt, such as "photo of a dog".')
+    if request.kind == "embedding":
+        bare = [line for line in request.embedding.template.splitlines() if line.strip() and "[name]" not in line]
+        if bare or not request.embedding.template.strip():
+            raise InvalidRequest(
+                f'The prompt template "{(bare or [""])[0][:60]}" lacks [name]; write it where the '
+                "embedding should stand."
+            )
+    if request.kind == "hypernetwork":
+        check_hypernetwork(request.hypernetwork)
     if request.kind == "embedding" and loss.prior_loss_weight != 1.0:
         comments.append("The weight of class pictures has no effect: embeddings are trained without them.")
     return comments
@@ -339,6 +357,33 @@ def _check_lora(options: LoraOptions) -> None:
         raise InvalidRequest("A LoCon needs a dim of convolutions; give one, or choose LoRA.")
     if options.use_tucker and options.algo != "locon":
         raise InvalidRequest("The Tucker decomposition is for LoCon; turn it off.")
+
+
+def check_hypernetwork(options: HypernetworkOptions) -> tuple[list[float], list[float]]:
+    """The widths of its layers, and a dropout for each. Raises: InvalidRequest."""
+    widths = _listed(options.layer_structure, "The layer structure")
+    if len(widths) < 2 or widths[0] != 1 or widths[-1] != 1 or min(widths) <= 0:
+        raise InvalidRequest(f"The layer structure {options.layer_structure!r} must begin and end with 1: 1, 2, 1.")
+    if options.activation_func.lower() not in ACTIVATIONS:
+        known = nearest(options.activation_func, ACTIVATIONS)
+        raise InvalidRequest(f'There is no activation function "{options.activation_func}"{known}.')
+    dropouts = _listed(options.dropout_structure or "0", "The dropout structure")
+    if options.use_dropout and (len(dropouts) != len(widths) or not all(0 <= each < 1 for each in dropouts)):
+        raise InvalidRequest(
+            f"The dropout structure {options.dropout_structure!r} must have {len(widths)} numbers from 0 to below 1."
+        )
+    if options.use_dropout and (dropouts[0] or dropouts[-1]):
+        raise InvalidRequest("The first and the last number of the dropout structure must be 0.")
+    if not options.modules or not all(module.isdecimal() and int(module) > 0 for module in options.modules):
+        raise InvalidRequest("Choose the widths of context that the hypernetwork is for, such as 768 and 320.")
+    return widths, dropouts if options.use_dropout else [0.0] * len(widths)
+
+
+def _listed(text: str, what: str) -> list[float]:
+    try:
+        return [float(piece) for piece in text.split(",")]
+    except ValueError:
+        raise InvalidRequest(f"{what} {text[:60]!r} can't be read; write numbers with commas between them.") from None
 
 
 def lora_rates(request: TrainingRequest) -> tuple[float, float]:
@@ -395,6 +440,9 @@ def _sequential(options: DreamBoothOptions) -> tuple[Phase, ...]:
         Phase("U-Net", second, Schedule("linear", second), options.unet_learning_rate),
     )
     phases = tuple(phase for phase in phases if phase.steps)
+    for phase in phases:
+        if not phase.unet_lr + phase.text_lr:
+            raise InvalidRequest(f"The learning rate of the {phase.title} is 0; give it one, or no steps.")
     if not phases:
         raise InvalidRequest("Both phases have 0 steps: nothing would be trained. Give one of them steps.")
     return phases

@@ -235,9 +235,8 @@ class Loop:
 
     def _begin_phase(self, number: int, phase: Phase, state: State | None) -> None:
         plan = self.plan
-        if number != self.place.phase or state is None:
-            self.place.phase = number
-            self.place.step = max(self.place.step, self.trainee.first_step)
+        if state is None and self.trainee.first_step > self.place.step:
+            self.place.step = self.place.total = self.trainee.first_step
         groups = self.trainee.begin(phase)
         self._peaks = [group["lr"] for group in groups]
         optimization = plan.request.optimization

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,16 @@ class LoraTrainee(Trainee):
         }
         write_lora(target, tensors, self.plan, done, self.model)
         return [target]
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        for adapter in self.adapters.values():
+            adapter.eval()
+        try:
+            yield
+        finally:
+            for adapter in self.adapters.values():
+                adapter.train()
 
     def close(self) -> None:
         for handle in self._handles:

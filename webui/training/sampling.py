@@ -7,15 +7,17 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+from PIL.PngImagePlugin import PngInfo
+
 from webui.core.errors import InvalidRequest, WebuiError, not_saved
 from webui.core.files import write_atomic
 from webui.core.request import GenerationRequest
 from webui.jobs.context import JobContext
 from webui.models.devices import is_out_of_memory
-from webui.models.families.base import LoadedModel
 from webui.models.manager import ModelManager
 from webui.planning.training import TrainingPlan
 from webui.planning.training_samples import SamplePrompt
+from webui.training.trainee import Trainee
 
 log = logging.getLogger(__name__)
 
@@ -25,16 +27,16 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".avif")
 class SampleMaker:
     """Makes a plan's sample pictures with the model in training. comments: why some weren't made."""
 
-    def __init__(self, plan: TrainingPlan, model: LoadedModel, models: ModelManager) -> None:
+    def __init__(self, plan: TrainingPlan, trainee: Trainee, models: ModelManager) -> None:
         self.plan = plan
-        self.model = model
+        self.trainee = trainee
         self.models = models
         self.comments: list[str] = []
 
     def __call__(self, job: JobContext, step: int) -> list[str]:
         """Returns: the files. What fails is told in `comments` and leaves the training alone."""
         made: list[str] = []
-        with self.models.standing_in(self.model):
+        with self.models.standing_in(self.trainee.model):
             for number, prompt in enumerate(self.plan.samples):
                 part = job.child(1 / len(self.plan.samples))
                 if job.interrupted:
@@ -62,9 +64,19 @@ class SampleMaker:
         )
         result = job.generate(request, save=False, settings=self.plan.settings)
         path = self.plan.folder / "samples" / f"{self.plan.request.name}-{step:06d}-{number:02d}.png"
-        write_atomic(path, result.images[result.index_of_first_image].data)
+        data = io.BytesIO()
+        result.pictures[0].save(
+            data, "PNG", pnginfo=_with_infotext(result.images[result.index_of_first_image].infotext)
+        )
+        write_atomic(path, self.trainee.marked(data.getvalue()))
         job.artifact(path)
         return path
+
+
+def _with_infotext(text: str) -> PngInfo:
+    info = PngInfo()
+    info.add_text("parameters", text)
+    return info
 
 
 def make_class_pictures(plan: TrainingPlan, job: JobContext, text: Callable[[str], None]) -> None:

@@ -16,6 +16,8 @@ from webui.prompts.chunks import EmbeddingNames, chunk
 from webui.prompts.tokenizer import ClipTokenizer, Tokenizer
 
 WINDOW = 75
+MOST_KEPT = 1000
+"""Captions whose vectors are remembered: of SD 1.x, 230 MB."""
 
 
 @dataclass
@@ -47,7 +49,7 @@ class CaptionEncoder:
         if caption in self._kept:
             return self._kept[caption]
         encoded = [self._encode(encoder, caption) for encoder in self.model.text_encoders]
-        if self.keep:
+        if self.keep and len(self._kept) < MOST_KEPT:
             self._kept[caption] = [_detached(part) for part in encoded]
             return self._kept[caption]
         return encoded

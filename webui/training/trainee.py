@@ -77,6 +77,10 @@ class Trainee(ABC):
     def save(self, target: Path, done: Done) -> list[Path]:
         """Write the file, atomically. Returns: what was written. Raises: OSError."""
 
+    def marked(self, picture: bytes) -> bytes:
+        """A sample picture with what it shall carry. picture: as PNG."""
+        return picture
+
     @contextmanager
     def shown(self) -> Iterator[None]:
         """While inside, pictures are made with what has been learned."""
