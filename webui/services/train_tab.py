@@ -24,10 +24,11 @@ from webui.services.services import Services
 from webui.services.templates import template_text
 
 ACTIVATIONS = (
-    *("linear", "relu", "leakyrelu", "elu", "swish", "tanh", "sigmoid", "celu", "gelu", "glu", "hardshrink"),
-    *("hardsigmoid", "hardtanh", "logsigmoid", "logsoftmax", "mish", "prelu", "rrelu", "relu6", "selu", "silu"),
-    *("softmax", "softmax2d", "softmin", "softplus", "softshrink", "softsign", "tanhshrink", "threshold"),
+    *("linear", "relu", "leakyrelu", "elu", "swish", "tanh", "sigmoid", "celu", "gelu", "hardshrink"),
+    *("hardsigmoid", "hardtanh", "logsigmoid", "mish", "rrelu", "relu6", "selu", "silu", "softplus"),
+    *("softshrink", "softsign", "tanhshrink"),
 )
+"""A1111's, without those that change a layer's width, need an argument, or learn weights that no file keeps."""
 INITIALIZATIONS = ("Normal", "KaimingUniform", "KaimingNormal", "XavierUniform", "XavierNormal")
 WIDTHS = ("768", "1024", "320", "640", "1280")
 
@@ -187,6 +188,7 @@ def training_of(services: Services, kind: Kind, tab: TrainTab) -> TrainingReques
         raise InvalidRequest(f'There is no {kind} "{name}"{nearest(name, known)}. Create it first.')
     if not tab.data_root.strip():
         raise InvalidRequest("Name the dataset directory: the folder with the pictures to train on.")
+    logs = str(folder_of(services, tab.log_directory)) if tab.log_directory.strip() else ""
     settings = services.settings.snapshot()
     machine = services.machine.provenance
     words = {
@@ -225,11 +227,39 @@ def training_of(services: Services, kind: Kind, tab: TrainTab) -> TrainingReques
             clip_skip=settings["CLIP_stop_at_last_layers"] if settings["CLIP_stop_at_last_layers"] > 1 else 0,
             cache_latents=tab.latent_sampling_method != "random",
         ),
-        saving=Saving.checked(save_every_n_steps=tab.save_every),
-        samples=Samples.checked(prompts=_preview(tab), every_n_steps=tab.create_image_every),
+        saving=Saving.checked(save_every_n_steps=tab.save_every, log_dir=logs),
+        samples=Samples.checked(prompts=_preview(tab, words["template"], name), every_n_steps=tab.create_image_every),
         embedding=embedding,
-        hypernetwork=HypernetworkOptions(**words),
+        hypernetwork=HypernetworkOptions(**words, modules=()),
     )
+
+
+def new_network(kind: Kind, tab: CreateEmbedding | CreateHypernetwork) -> TrainingRequest:
+    """The embedding or hypernetwork that a tab describes. A1111 keeps of its name what a file can be called.
+
+    Raises: InvalidRequest for a name of which nothing is left.
+    """
+    name = "".join(letter for letter in tab.name if letter.isalnum() or letter in "._- ").strip(" .")
+    if not name:
+        raise InvalidRequest(f'"{tab.name[:80]}" can\'t be the name of a file; give it a name of letters and digits.')
+    if isinstance(tab, CreateEmbedding):
+        embedding = EmbeddingOptions(
+            init_text=tab.init_text,
+            num_vectors_per_token=tab.num_vectors_per_token,
+            overwrite_old=tab.overwrite_old,
+        )
+        return TrainingRequest(kind=kind, name=name, embedding=embedding)
+    hypernetwork = HypernetworkOptions.checked(
+        modules=tab.enable_sizes,
+        layer_structure=tab.layer_structure,
+        activation_func=tab.activation_func,
+        weight_init=tab.weight_init,
+        add_layer_norm=tab.add_layer_norm,
+        use_dropout=tab.use_dropout,
+        dropout_structure=tab.dropout_structure,
+        overwrite_old=tab.overwrite_old,
+    )
+    return TrainingRequest(kind=kind, name=name, hypernetwork=hypernetwork)
 
 
 def from_api(kind: Kind, args: Mapping[str, Any]) -> TrainTab:
@@ -248,21 +278,28 @@ def from_api(kind: Kind, args: Mapping[str, Any]) -> TrainTab:
     return TrainTab.checked(**named)
 
 
-def _preview(tab: TrainTab) -> str:
-    """The sample prompt in kohya's syntax, "" for the text that was trained on last."""
-    if not tab.create_image_every or not tab.preview_from_txt2img:
+def _preview(tab: TrainTab, template: str, name: str) -> str:
+    """The sample prompt in kohya's syntax: txt2img's, or the template's first line. "" where none is wanted."""
+    if not tab.create_image_every:
         return ""
-    options = {
-        "n": tab.preview_negative_prompt,
-        "s": tab.preview_steps,
-        "l": tab.preview_cfg_scale,
-        "w": tab.preview_width or tab.training_width,
-        "h": tab.preview_height or tab.training_height,
-        "ss": tab.preview_sampler_name,
-        **({"d": int(tab.preview_seed)} if tab.preview_seed >= 0 else {}),
-    }
+    size = {"w": tab.training_width, "h": tab.training_height}
+    if tab.preview_from_txt2img:
+        prompt, seed = tab.preview_prompt, int(tab.preview_seed)
+        options: dict[str, object] = {
+            "n": tab.preview_negative_prompt,
+            "s": tab.preview_steps,
+            "l": tab.preview_cfg_scale,
+            "w": tab.preview_width or size["w"],
+            "h": tab.preview_height or size["h"],
+            "ss": tab.preview_sampler_name,
+            "d": seed if seed >= 0 else "",
+        }
+    else:
+        first = next((line for line in template.splitlines() if line.strip()), "")
+        prompt = first.replace("[name]", name).replace("[filewords]", "picture")
+        options = {"s": 20, **size}
     told = " ".join(f"--{key} {_one_line(str(value))}" for key, value in options.items() if value != "")
-    return f"{_one_line(tab.preview_prompt)} {told}"
+    return f"{_one_line(prompt)} {told}"
 
 
 def _one_line(text: str) -> str:

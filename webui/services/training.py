@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from webui.core.training import TITLES, TrainingRequest
 from webui.planning.training import TrainingPlan, TrainingPlanner
-from webui.services.kinds import TRAINING
+from webui.services.kinds import NEW_NETWORK, TRAINING
 from webui.services.services import Services
 
 
@@ -15,6 +15,15 @@ def submit_training(services: Services, request: TrainingRequest, job_id: str | 
     """
     plan = plan_training(services, request)
     return services.jobs.submit(TRAINING, plan, job_id=job_id, title=f"{TITLES[request.kind]} {request.name}")
+
+
+def submit_new_network(services: Services, request: TrainingRequest, job_id: str | None = None) -> str:
+    """Queue the making of an embedding or a hypernetwork that isn't trained yet; its result is a `TrainingResult`.
+
+    Raises: InvalidRequest, Refused for one that is there, TooManyJobs.
+    """
+    plan = training_planner(services).plan_untrained(request, services.settings.snapshot())
+    return services.jobs.submit(NEW_NETWORK, plan, job_id=job_id, title=f"{TITLES[request.kind]} {request.name}")
 
 
 def plan_training(services: Services, request: TrainingRequest) -> TrainingPlan:

@@ -19,8 +19,17 @@ from webui.planning.training import TrainingPlan
 from webui.services.folders import folder_of
 from webui.services.kohya_config import export_config, import_config
 from webui.services.services import Services
-from webui.services.train_tab import GROUPS, INTROS, TrainTab, training_of
-from webui.services.training import plan_training, submit_training
+from webui.services.train_tab import (
+    GROUPS,
+    INTROS,
+    CreateEmbedding,
+    CreateHypernetwork,
+    TrainTab,
+    from_api,
+    new_network,
+    training_of,
+)
+from webui.services.training import plan_training, submit_new_network, submit_training
 from webui.services.training_form import SECTIONS, form_of, request_of, tab_fields
 from webui.services.training_presets import presets_here
 
@@ -42,6 +51,9 @@ def wanted_run(services: Services, kind: str, values: Mapping[str, Any], trigger
         for folder in data.folders
     )
     request = request.replace(data=data.replace(**places, folders=folders))
+    if request.saving.log_dir.strip():
+        logs = str(folder_of(services, request.saving.log_dir))
+        request = request.replace(saving=request.saving.replace(log_dir=logs))
     if request.dreambooth.class_dir.strip():
         place = folder_of(services, request.dreambooth.class_dir)
         request = request.replace(dreambooth=request.dreambooth.replace(class_dir=str(place)))
@@ -128,6 +140,24 @@ class Trainings:
     def train(self, kind: Kind, values: Mapping[str, Any], job_id: str | None = None) -> dict[str, Any]:
         """Train an embedding or a hypernetwork that is there."""
         return self._submit(training_of(self._services, kind, TrainTab.checked(**values)), job_id)
+
+    def train_by_api(self, kind: Kind, args: Mapping[str, Any]) -> dict[str, Any]:
+        """As `train`, with the arguments of A1111's route."""
+        return self._submit(training_of(self._services, kind, from_api(kind, args)), None)
+
+    def wait(self, started: Mapping[str, Any]) -> TrainingResult:
+        """What came of a job, once it has ended. Raises: the job's own WebuiError."""
+        self._services.jobs.wait(started["job"])
+        result = self._services.jobs.result(started["job"])
+        assert isinstance(result, TrainingResult)
+        return result
+
+    def create(self, kind: Kind, values: Mapping[str, Any], job_id: str | None = None) -> dict[str, Any]:
+        """Make an embedding or a hypernetwork to be trained."""
+        group = CreateEmbedding if kind == "embedding" else CreateHypernetwork
+        request = new_network(kind, group.checked(**values))
+        started = submit_new_network(self._services, request, job_id)
+        return {"job": started, "message": f"{TITLES[kind]} {request.name} waits for its turn."}
 
     # kohya's files
 

@@ -46,11 +46,9 @@ def run(engine: Engine, plan: TrainingPlan, job: JobContext) -> TrainingResult:
         if job.interrupted or job.stopping:
             return TrainingResult((), 0, plan.steps, None, "The training was stopped before its first step.")
     crop_comments: dict[str, None] = {}
-    focus = (
-        focal_crop(engine, plan.settings, job, crop_comments.setdefault) if plan.data.crop == "focal" else None
-    )
+    focus = focal_crop(engine, plan.settings, job, crop_comments.setdefault) if plan.data.crop == "focal" else None
     data = open_training_data(request, plan.seed, sdxl=plan.family == "sdxl", data=plan.data, focus=focus)
-    kind = _trainee_class(request.kind)
+    kind = trainee_class(request.kind)
     with ExitStack() as open_things:
         job.text("Loading the checkpoint")
         dtype = _dtype(plan) if kind.halves else torch.float32
@@ -81,7 +79,7 @@ def run(engine: Engine, plan: TrainingPlan, job: JobContext) -> TrainingResult:
     return _result(loop, plan, _message(loop, plan, data, finished, [*sampler.comments, *crop_comments]))
 
 
-def _trainee_class(kind: str) -> type[Trainee]:
+def trainee_class(kind: str) -> type[Trainee]:
     module, _, name = TRAINEES[kind].partition(":")
     found: type[Trainee] = getattr(importlib.import_module(module), name)
     return found
