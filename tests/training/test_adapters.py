@@ -11,8 +11,8 @@ from torch import nn
 from webui.core.training import LoraOptions
 from webui.models.networks.deltas import read_delta
 from webui.models.networks.files import split_key
+from webui.planning.blocks import BlockNumbers
 from webui.training.adapters import LoRA, Shape, make_adapter, split
-from webui.training.blocks import BlockNumbers
 
 LAYERS = {
     "linear": (lambda: nn.Linear(12, 18), (2, 5, 12)),

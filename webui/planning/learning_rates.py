@@ -89,6 +89,9 @@ _SHAPES: dict[str, Callable[[Schedule, int, float], float]] = {
 }
 
 
+SCHEDULE_NAMES = tuple(_SHAPES)
+
+
 def require_scheduler(name: str, warmup: float) -> None:
     """Raises: InvalidRequest for a name that isn't one, and for a warm-up that "constant" would pass over."""
     if name not in _SHAPES:

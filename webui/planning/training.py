@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from webui.catalog.checkpoints import Checkpoint, CheckpointCatalog
-from webui.catalog.inspection import inspect
+from webui.catalog.inspection import inspect, shapes_of
 from webui.catalog.networks import Networks
 from webui.catalog.vaes import VaeCatalog, VaeFile
 from webui.core.capabilities import Capabilities
@@ -37,7 +37,9 @@ from webui.core.training import (
 from webui.core.training_data import DataFolder, DataRequest, TrainingData
 from webui.datasets.opening import open_data
 from webui.datasets.pixels import Focus
+from webui.planning.blocks import BlockNumbers
 from webui.planning.learning_rates import Rates, Schedule, read_rates, require_scheduler, steps_of
+from webui.planning.training_memory import MemoryEstimate, estimate_memory
 from webui.planning.training_samples import SamplePrompt, read_sample_prompts
 
 FAMILIES = {"sd1": "sd_v1", "sd2": "sd_v2", "sdxl": "sdxl_base_v1-0"}
@@ -77,8 +79,8 @@ class TrainingPlan:
     """family: id in the catalog of families. folder: of the log, the samples and the state. target: the last file.
 
     native_size: edge in pixels of the model's pictures. epochs: how many the data is walked through. data: which data,
-    class pictures included. continued: the LoRA that is gone on from. comments: sentences for the user.
-    settings: as they were when it was asked for.
+    class pictures included. memory: what it will take. continued: the LoRA that is gone on from.
+    comments: sentences for the user. settings: as they were when it was asked for.
     """
 
     request: TrainingRequest
@@ -96,6 +98,7 @@ class TrainingPlan:
     optimizer_args: Mapping[str, Any]
     settings: Settings
     started_at: float
+    memory: MemoryEstimate
     continued: Path | None = None
     comments: tuple[str, ...] = ()
 
@@ -131,6 +134,8 @@ class TrainingPlanner:
         family, capabilities = inspect(checkpoint)
         _require_trainable(request, family.id, family.title, capabilities, checkpoint)
         _check_optimizer(request, self.machine)
+        if request.kind == "lora":
+            BlockNumbers.read(request.lora, sdxl=family.id == "sdxl")  # raises where they can't be read
         vae = None if request.vae in NONE else self.vaes.find(request.vae)
         comments = _check_combinations(request, family.id)
         continued = None
@@ -158,6 +163,13 @@ class TrainingPlanner:
             optimizer_args=read_arguments(request.optimization.optimizer_args),
             settings=settings,
             started_at=now,
+            memory=estimate_memory(
+                request,
+                shapes_of(checkpoint.identity),
+                data.facts.largest,
+                unet=any(phase.unet_lr for phase in phases),
+                text=any(phase.text_lr for phase in phases),
+            ),
             continued=continued,
             comments=(*comments, *data.facts.comments),
         )
@@ -192,6 +204,7 @@ class TrainingPlanner:
             optimizer_args={},
             settings=settings,
             started_at=now,
+            memory=MemoryEstimate(0, 0, 0),
             continued=None,
         )
 

@@ -29,7 +29,7 @@ from webui.services.train_tab import (
     new_network,
     training_of,
 )
-from webui.services.training import plan_training, submit_new_network, submit_training
+from webui.services.training import check_training_allowed, plan_training, submit_new_network, submit_training
 from webui.services.training_form import SECTIONS, form_of, request_of, tab_fields
 from webui.services.training_presets import presets_here
 
@@ -143,6 +143,7 @@ class Trainings:
 
     def train_by_api(self, kind: Kind, args: Mapping[str, Any]) -> dict[str, Any]:
         """As `train`, with the arguments of A1111's route."""
+        check_training_allowed(self._services.flags)
         return self._submit(training_of(self._services, kind, from_api(kind, args)), None)
 
     def wait(self, started: Mapping[str, Any]) -> TrainingResult:
@@ -154,6 +155,7 @@ class Trainings:
 
     def create(self, kind: Kind, values: Mapping[str, Any], job_id: str | None = None) -> dict[str, Any]:
         """Make an embedding or a hypernetwork to be trained."""
+        check_training_allowed(self._services.flags)
         group = CreateEmbedding if kind == "embedding" else CreateHypernetwork
         request = new_network(kind, group.checked(**values))
         started = submit_new_network(self._services, request, job_id)
@@ -221,6 +223,7 @@ def _facts(plan: TrainingPlan, findings: Findings) -> list[tuple[str, str]]:
         ("Each picture is seen", f"about {drawn:.0f} times"),
         ("Sizes", ", ".join(f"{size} ({count})" for size, count in buckets.most_common())),
         ("Checkpoint", plan.checkpoint.name),
+        ("Memory", f"about {plan.memory.total / 1e9:.1f} GB"),
         ("Saved as", plan.target.name),
     ]
     return [*rows, ("Class pictures", str(classes))] if classes else rows

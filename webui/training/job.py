@@ -9,9 +9,11 @@ from typing import Any
 import torch
 
 from webui.catalog.vaes import VaeUse
+from webui.core.errors import InvalidRequest
 from webui.core.training import TrainingResult
 from webui.core.training_data import TrainingData
 from webui.jobs.context import JobContext
+from webui.models.devices import is_out_of_memory
 from webui.models.families.base import LoadedModel
 from webui.pipeline.engine import Engine
 from webui.pipeline.focal_crop import focal_crop
@@ -68,7 +70,12 @@ def run(engine: Engine, plan: TrainingPlan, job: JobContext) -> TrainingResult:
             objective=Objective(request.loss, model.alphas_cumprod, model.capabilities.prediction or "eps"),
             sample=sampler if plan.samples else None,
         )
-        finished = loop.run(work)
+        try:
+            finished = loop.run(work)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise InvalidRequest(_out_of_memory(plan)) from error
         if job.server_stops:
             loop.write_state()
             return _result(loop, plan, "")
@@ -77,6 +84,13 @@ def run(engine: Engine, plan: TrainingPlan, job: JobContext) -> TrainingResult:
         loop.save(plan.target)
     (plan.folder / STATE_NAME).unlink(missing_ok=True)
     return _result(loop, plan, _message(loop, plan, data, finished, [*sampler.comments, *crop_comments]))
+
+
+def _out_of_memory(plan: TrainingPlan) -> str:
+    return (
+        f"The training ran out of memory: it needs about {plan.memory.total / 1e9:.1f} GB. Turn gradient checkpointing "
+        "on, lower the batch size or the resolution, or take mixed precision or an 8-bit optimizer."
+    )
 
 
 def trainee_class(kind: str) -> type[Trainee]:

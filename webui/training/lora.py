@@ -18,9 +18,9 @@ from webui.diffusion.denoiser import Cond
 from webui.models.families.base import LoadedModel
 from webui.models.networks.names import ldm_paths
 from webui.models.weights import open_weights
+from webui.planning.blocks import BlockNumbers
 from webui.planning.training import Phase, TrainingPlan, lora_rates
 from webui.training.adapters import Adapter, LoRA, Shape, make_adapter
-from webui.training.blocks import BlockNumbers
 from webui.training.lora_file import write_lora
 from webui.training.texts import CaptionEncoder
 from webui.training.trainee import Done, Trainee
