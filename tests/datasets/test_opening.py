@@ -182,6 +182,29 @@ def test_captions_of_file_names(tmp_path: Path) -> None:
     assert items(opened(by_name.replace(name_and_file=True)))[0].caption == "sks man on a beach"
 
 
+@pytest.mark.parametrize(
+    ("name", "told", "options", "caption"),
+    [
+        ("00012-0-a red_hat", None, {}, "a red_hat"),
+        ("12 cat", None, {}, "cat"),
+        ("7-a red hat", None, {"word_regex": "[a-z]{2,}", "word_join": ", "}, "red, hat"),
+        ("7-a red hat", "a cat\non a mat", {}, "a cat on a mat"),
+    ],
+)
+def test_words_of_file_names(tmp_path: Path, name: str, told: str | None, options: Any, caption: str) -> None:
+    picture(tmp_path / "pictures" / f"{name}.jpg")
+    if told:
+        (tmp_path / "pictures" / f"{name}.txt").write_text(told)
+    assert items(opened(request(tmp_path / "pictures", caption_from="words", **options)))[0].caption == caption
+
+
+def test_a_broken_expression_for_words_is_told(tmp_path: Path) -> None:
+    picture(tmp_path / "pictures" / "a.jpg")
+    assert '"[" is no regular expression' in refusal(
+        request(tmp_path / "pictures", caption_from="words", word_regex="[")
+    )
+
+
 def test_a_plain_folder_is_a_training_set(tmp_path: Path) -> None:
     picture(tmp_path / "a.png"), picture(tmp_path / "b.png", seed=1)
     data = opened(request(tmp_path, DataFolder(num_repeats=10, class_tokens="sks")))
@@ -215,9 +238,12 @@ def test_facts_are_what_a_lora_tells_of_its_data(folder: Path) -> None:
 def test_focal_crops_are_asked_for(tmp_path: Path) -> None:
     picture(tmp_path / "1_x" / "a.png", (128, 64))
     wanted = request(tmp_path, enable_bucket=False, crop="focal")
+    assert opened(wanted).facts.pictures == 1
     with pytest.raises(InvalidRequest, match="choose the middle"):
-        opened(wanted)
-    (item,) = items(opened(wanted, focus=lambda image, size: (image.width - size[0], 0)))
+        items(opened(wanted))
+    (item,) = items(
+        opened(wanted, focus=lambda image, size: image.crop((image.width - size[0], 0, image.width, size[1])))
+    )
     plain = np.asarray(Image.open(tmp_path / "1_x" / "a.png"))
     assert (item.read() == plain[:, 64:]).all()
 
@@ -291,6 +317,7 @@ def test_pictures_without_any_words_are_told(tmp_path: Path) -> None:
 
 def test_options_that_have_no_effect_are_refused(folder: Path) -> None:
     assert "aren't made here" in refusal(request(folder, DataFolder(face_crop_aug_range="2.0,4.0")))
+    assert "neither with random crops" in refusal(request(folder, DataFolder(random_crop=True), crop="focal"))
     assert "only be shuffled" in refusal(request(folder, DataFolder(shuffle_caption=True, caption_separator="")))
     assert "only class pictures" in refusal(DataRequest(reg_data_dir=str(folder)))
 

@@ -51,7 +51,7 @@ def test_every_button_with_a_symbol_says_what_it_does(visit: Visit) -> None:
     assert "Set width and height" in str(sized)
 
 
-@pytest.mark.parametrize("tab", ["Train", "Settings"])
+@pytest.mark.parametrize("tab", ["Settings"])
 def test_tabs_not_built_say_so_in_a_sentence(visit: Visit, tab: str) -> None:
     visit.page.click(f"#tabs > .tab-wrapper .tab-container:not(.visually-hidden) button:has-text('{tab}')")
     sentence = visit.page.locator(".prose.not-yet:visible")

@@ -125,7 +125,8 @@ class Saving(Params):
     """save_every_n_epochs, _steps: 0 for only at the end. save_last_n: how many of those to keep, 0 for all.
 
     save_state_every: steps between the states that a killed training goes on from. training_comment: for the file.
-    no_metadata: only what is needed to load it. overwrite: replace files of that name.
+    no_metadata: only what is needed to load it. overwrite: replace files of that name. log_dir: where logs, states and
+    sample pictures go, in a folder of the day; "" for the outputs.
     """
 
     save_precision: Literal["float", "fp16", "bf16"] = param("fp16", label="Save precision", choices=SAVE_PRECISIONS)
@@ -136,6 +137,7 @@ class Saving(Params):
     training_comment: str = param("", label="Comment", max_length=2000)
     no_metadata: bool = param(False, label="No metadata")
     overwrite: bool = param(False, label="Replace the file that is there")
+    log_dir: str = param("", label="Log directory", max_length=4096)
 
 
 class Samples(Params):
@@ -255,7 +257,8 @@ class EmbeddingOptions(Templates):
 
 
 class HypernetworkOptions(Templates):
-    """modules: widths of context that get networks. layer_structure: widths of the layers as multiples, beginning and
+    """modules: widths of context that get networks; () for all that the file which is gone on from has, as it has them.
+    layer_structure: widths of the layers as multiples, beginning and
     ending with 1. dropout_structure: a probability for each of those, "" for none.
     """
 

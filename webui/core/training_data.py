@@ -61,14 +61,15 @@ class DataRequest(Params):
     pictures without one; each is read with the options of `every`. folders: further folders with options of their own.
     resolution: "512" or "width,height"; of the pictures, or, with buckets, the area of each. bucket_reso_steps: a
     multiple of 8, of 32 for SDXL. bucket_no_upscale: small pictures stay small; the limits don't hold then.
-    crop: where buckets are off, how a picture comes to its size: "center" scales to cover and cuts, "focal" cuts where
-    there is most to see, "none" takes the picture's own size rounded down to 8 pixels (A1111's "Do not resize
+    crop: how a picture comes to its size: "center" scales to cover and cuts, "focal" cuts where there is most to see,
+    "none", for which buckets must be off, takes the picture's own size rounded down to 8 pixels (A1111's "Do not resize
     images"), and only pictures of one size go into a batch.
     prior: how class pictures come in: "mixed" are items of the dataset like others, repeated to match the train
     pictures (kohya); "paired" puts as many class pictures beside the train pictures of every batch (DreamBooth's
     original: the dataset is as long as the longer of the two, each counted round).
     caption_from: "file", or "name": the picture's name without digits, brackets and dashes, "_" as a space
-    (fast-DreamBooth); "name" appends the caption file's text when `name_and_file` is on.
+    (fast-DreamBooth); "name" appends the caption file's text when `name_and_file` is on. "words" is A1111's: the whole
+    file, else the name without the digits and dashes in front, or what `word_regex` finds in it, joined by `word_join`.
     """
 
     train_data_dir: str = param("", label="Folder of training folders")
@@ -89,8 +90,12 @@ class DataRequest(Params):
         help='"" takes the area when shrinking and Lanczos when growing.',
     )
     prior: Literal["mixed", "paired"] = param("mixed", label="Class pictures", choices=("mixed", "paired"))
-    caption_from: Literal["file", "name"] = param("file", label="Captions from", choices=("file", "name"))
+    caption_from: Literal["file", "name", "words"] = param(
+        "file", label="Captions from", choices=("file", "name", "words")
+    )
     name_and_file: bool = param(False, label="Append the caption file to the name")
+    word_regex: str = param("", label="Words of a name (regular expression)", max_length=1000)
+    word_join: str = param(" ", label="Between words of a name", max_length=100)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from webui.core.errors import InvalidRequest
-from webui.core.training_data import DataFolder
+from webui.core.training_data import DataFolder, DataRequest
 from webui.datasets.buckets import Size
 from webui.datasets.captions import caption_of_name
 
@@ -27,13 +27,12 @@ _REPEATED = re.compile(r"(\d+)_(.*)", re.DOTALL)
 class Subset:
     """A folder of pictures that are treated alike. options: what is done with them; its own folder doesn't count.
 
-    by_name: captions are made of the files' names; and_file: with the caption file's text after it.
+    naming: where captions come from.
     """
 
     folder: Path
     options: DataFolder = DataFolder()
-    by_name: bool = False
-    and_file: bool = False
+    naming: DataRequest = DataRequest()
 
     @property
     def varies(self) -> bool:
@@ -62,7 +61,7 @@ class Picture:
     digest: str = ""
 
 
-def subsets_in(folder: Path, every: DataFolder, *, by_name: bool = False, and_file: bool = False) -> Subsets:
+def subsets_in(folder: Path, every: DataFolder, naming: DataRequest) -> Subsets:
     """The parts of a training folder, by name.
 
     every: the options of all; the repeats, and the caption of pictures without one, are those of a folder's name.
@@ -75,7 +74,7 @@ def subsets_in(folder: Path, every: DataFolder, *, by_name: bool = False, and_fi
 
     def take(place: Path, repeats: int, words: str) -> None:
         options = every.replace(num_repeats=repeats, class_tokens=words or every.class_tokens)
-        found.append(Subset(place, options, by_name, and_file))
+        found.append(Subset(place, options, naming))
 
     for below in _folders(folder):
         match = _REPEATED.fullmatch(below.name)
@@ -148,12 +147,30 @@ def read_caption(file: Path) -> str:
 
 def caption_of(picture: Path, subset: Subset) -> str:
     """The caption of a picture of the subset, before its options are applied. Raises: as `read_caption`."""
-    words = subset.options.class_tokens
+    naming, words = subset.naming, subset.options.class_tokens
     file = caption_file(picture, caption_suffixes(subset.options.caption_extension))
-    if not subset.by_name:
+    if naming.caption_from == "file":
         return read_caption(file) if file is not None else words
+    if naming.caption_from == "words":
+        told = read_caption(file) if file is not None else words_of_name(picture.stem, naming)
+        return " ".join(told.split())
     name = caption_of_name(picture.stem) or words
-    return " ".join(filter(None, (name, read_caption(file)))) if subset.and_file and file is not None else name
+    return " ".join(filter(None, (name, read_caption(file)))) if naming.name_and_file and file is not None else name
+
+
+def words_of_name(stem: str, naming: DataRequest) -> str:
+    """What A1111 makes of a file's name: without digits and dashes in front; of the rest what the expression finds.
+
+    Raises: InvalidRequest for what is no regular expression.
+    """
+    text = re.sub(r"^[-\d]+\s*", "", stem)
+    if not naming.word_regex:
+        return text
+    try:
+        found = re.findall(naming.word_regex, text)
+    except re.error as error:
+        raise InvalidRequest(f'"{naming.word_regex}" is no regular expression: {error}') from error
+    return naming.word_join.join(word if isinstance(word, str) else "".join(word) for word in found)
 
 
 def repeated_to(count: int, pictures: Sequence[Picture]) -> Iterator[tuple[Picture, int]]:

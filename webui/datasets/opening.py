@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from webui.datasets.captions import draw_caption, first_line, split_tags
 from webui.datasets.epochs import Order, Placed, mixed_order, paired_order
 from webui.datasets.folders import Picture
 from webui.datasets.pixels import Focus, Prepared, Variation, prepare, vary
-from webui.datasets.reading import Findings, look_at
+from webui.datasets.reading import look_at
 
 
 def open_data(
@@ -34,17 +34,23 @@ def open_data(
 ) -> FolderData:
     """The training set of a request, whose folders are absolute.
 
-    total_batches: of the whole training, for what grows with it. focus: finds the place of crops, for "focal" ones.
+    total_batches: of the whole training, for what grows with it. focus: finds the place of crops, for "focal" ones;
+    without it nothing but the facts can be asked of them.
     Raises: InvalidRequest with a sentence about each thing that can't be trained on.
     """
-    if request.crop == "focal" and focus is None:
-        raise InvalidRequest("Crops where there is most to see can't be made here; choose the middle.")
     findings = look_at(request, sdxl=sdxl)
     findings.require()
-    order_of = paired_order if request.prior == "paired" and _has_classes(findings) else mixed_order
-    rules = BucketRules.of(request, sdxl=sdxl)
-    order = order_of(findings.pictures, rules, batch_size, seed)
+    order = order_of(request, findings.pictures, batch_size, seed, sdxl=sdxl)
     return FolderData(request, order, findings.warnings, prior_loss_weight, total_batches, focus)
+
+
+def order_of(
+    request: DataRequest, pictures: Sequence[Picture], batch_size: int, seed: int = 0, *, sdxl: bool = False
+) -> Order:
+    """In which batches the pictures come. Raises: InvalidRequest."""
+    rules = BucketRules.of(request, sdxl=sdxl)
+    paired = request.prior == "paired" and any(picture.subset.options.is_reg for picture in pictures)
+    return (paired_order if paired else mixed_order)(pictures, rules, batch_size, seed)
 
 
 class FolderData:
@@ -86,6 +92,8 @@ class FolderData:
         rng = random.Random(f"{self.order.seed} {epoch} {place} {index}")
         picture, placement = placed.picture, placed.placement
         options = picture.subset.options
+        if self._request.crop == "focal" and self._focus is None:
+            raise InvalidRequest("Crops where there is most to see can't be made here; choose the middle.")
         variation = vary(options, placement, rng, self._focus)
         step = epoch * self.order.batches_per_epoch + place
         caption = draw_caption(picture.caption, options, rng, epoch=epoch, step=step, steps=self._total_batches)
@@ -178,10 +186,6 @@ class FolderData:
                 tags = split_tags(first_line(placed.picture.caption), options.caption_separator)
                 found.setdefault(placed.picture.subset.folder.name, Counter()).update(tag.lower() for tag in tags)
         return {folder: dict(tags.most_common()) for folder, tags in found.items()}
-
-
-def _has_classes(findings: Findings) -> bool:
-    return any(picture.subset.options.is_reg for picture in findings.pictures)
 
 
 def _content(picture: Picture) -> bytes:

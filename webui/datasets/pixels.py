@@ -17,8 +17,8 @@ from webui.datasets.buckets import Placement, Size
 
 Pixels: TypeAlias = "NDArray[np.uint8]"
 """(height, width) or (height, width, 3)."""
-Focus: TypeAlias = Callable[[Image.Image, Size], Size]
-"""`(scaled RGB picture, size of the crop) -> (left, top)` of the part that matters most."""
+Focus: TypeAlias = Callable[[Image.Image, Size], Image.Image]
+"""`(RGB picture, size) -> the part that matters most`, scaled and cut to that size."""
 
 COLOUR_CHANCE = 0.33
 HUE_SHIFT = 8 / 180
@@ -37,7 +37,7 @@ FILTERS = {
 class Variation:
     """What was drawn for one use of a picture. hue: share of the circle; gamma: 1 leaves the colours alone.
 
-    focus: looks for the place of the crop in place of `crop`.
+    focus: crops in place of `crop`.
     """
 
     crop: Size
@@ -79,11 +79,12 @@ def prepare(
     """
     image = decoded_picture(data, name)
     alpha = np.asarray(image.getchannel("A")) if image.mode == "RGBA" else None
-    pixels = resize(np.asarray(image.convert("RGB")), placement.resized, interpolation)
     (x, y), (width, height) = variation.crop, placement.bucket
     if variation.focus is not None:
-        x, y = variation.focus(Image.fromarray(pixels), placement.bucket)
-    pixels = pixels[y : y + height, x : x + width]
+        pixels, alpha = np.asarray(variation.focus(image.convert("RGB"), placement.bucket)), None
+    else:
+        scaled = resize(np.asarray(image.convert("RGB")), placement.resized, interpolation)
+        pixels = scaled[y : y + height, x : x + width]
     if alpha is not None:
         alpha = resize(alpha, placement.resized, interpolation)[y : y + height, x : x + width]
     if variation.hue:

@@ -71,13 +71,12 @@ def look_at(request: DataRequest, *, sdxl: bool = False, decode: bool = False) -
 
 def subsets_of(request: DataRequest) -> Subsets:
     """All folders of a request. Raises: InvalidRequest for one that isn't there, is empty, or for none at all."""
-    by_name, and_file = request.caption_from == "name", request.name_and_file
     found: list[Subset] = []
     left_out: list[str] = []
     for name, is_reg in ((request.train_data_dir, False), (request.reg_data_dir, True)):
         if name.strip():
             every = request.every.replace(is_reg=is_reg)
-            parts = subsets_in(Path(name.strip()), every, by_name=by_name, and_file=and_file)
+            parts = subsets_in(Path(name.strip()), every, request)
             found += parts.found
             left_out += parts.left_out
     for options in request.folders:
@@ -88,7 +87,7 @@ def subsets_of(request: DataRequest) -> Subsets:
             raise InvalidRequest(f'There is no folder "{folder}" on the machine that runs Easel.')
         if not pictures_in(folder):
             raise InvalidRequest(f"The folder {folder} holds no pictures to train on.")
-        found.append(Subset(folder, options, by_name, and_file))
+        found.append(Subset(folder, options, request))
     if not found:
         raise InvalidRequest("Name the folder with the pictures to train on.")
     for subset in found:
@@ -102,6 +101,11 @@ def _check_options(subset: Subset) -> None:
         raise InvalidRequest(
             f'Crops around faces ("{options.face_crop_aug_range}") aren\'t made here; crop the pictures in Extras with '
             '"Auto focal point crop", and leave this empty.'
+        )
+    if subset.naming.crop == "focal" and (options.random_crop or options.alpha_mask):
+        raise InvalidRequest(
+            "Crops where there is most to see go neither with random crops nor with the alpha channel as weight; "
+            "choose the middle."
         )
     if not options.caption_separator and (options.shuffle_caption or options.caption_tag_dropout_rate):
         raise InvalidRequest("Tags can only be shuffled or left out with a separator between them, such as a comma.")
@@ -127,7 +131,7 @@ def _about_captions(subset: Subset, files: Sequence[Path]) -> Iterator[str]:
         if len(names) > 1:
             yield f"{' and '.join(names)} in {subset.folder.name} share one caption, since only their endings differ."
     options = subset.options
-    if subset.by_name or options.is_reg:
+    if subset.naming.caption_from != "file" or options.is_reg:
         return
     suffixes = caption_suffixes(options.caption_extension)
     without = [file for file in files if caption_file(file, suffixes) is None]

@@ -36,6 +36,7 @@ from webui.core.training import (
 )
 from webui.core.training_data import DataFolder, DataRequest, TrainingData
 from webui.datasets.opening import open_data
+from webui.datasets.pixels import Focus
 from webui.planning.blocks import BlockNumbers
 from webui.planning.learning_rates import Rates, Schedule, read_rates, require_scheduler, steps_of
 from webui.planning.training_memory import MemoryEstimate, estimate_memory
@@ -157,7 +158,7 @@ class TrainingPlanner:
             epochs=epochs,
             data=with_class_folder(request),
             target=target,
-            folder=self._folder(name, now),
+            folder=self._folder(name, now, request.saving.log_dir),
             samples=read_sample_prompts(request.samples, self.choices, _size_of(data)),
             optimizer_args=read_arguments(request.optimization.optimizer_args),
             settings=settings,
@@ -171,6 +172,40 @@ class TrainingPlanner:
             ),
             continued=continued,
             comments=(*comments, *data.facts.comments),
+        )
+
+    def plan_untrained(self, request: TrainingRequest, settings: Settings) -> TrainingPlan:
+        """An embedding or hypernetwork that is only made. Raises: as `plan`, Refused for one that is there."""
+        name = _checked_name(request)
+        checkpoint = self.checkpoints.default(settings["sd_model_checkpoint"] or "")
+        family, capabilities = inspect(checkpoint)
+        _require_trainable(request, family.id, family.title, capabilities, checkpoint)
+        if request.kind == "hypernetwork":
+            check_hypernetwork(request.hypernetwork)
+        target = self._target(request, name)
+        options = request.embedding if request.kind == "embedding" else request.hypernetwork
+        if target.exists() and not options.overwrite_old:
+            label = type(options).model_fields["overwrite_old"].json_schema_extra["label"]  # type: ignore[index]
+            raise Refused(f'There is a {target.name} already; choose another name, or tick "{label}".')
+        now = time.time()
+        return TrainingPlan(
+            request=request,
+            checkpoint=checkpoint,
+            family=family.id,
+            native_size=capabilities.native_size,
+            vae=None,
+            seed=random.randrange(2**32),
+            phases=(),
+            epochs=0,
+            data=request.data,
+            target=target,
+            folder=self._folder(name, now, ""),
+            samples=(),
+            optimizer_args={},
+            settings=settings,
+            started_at=now,
+            memory=MemoryEstimate(0, 0, 0),
+            continued=None,
         )
 
     def _lora(self, name: str) -> Path:
@@ -199,9 +234,10 @@ class TrainingPlanner:
             )
         return target
 
-    def _folder(self, name: str, now: float) -> Path:
+    def _folder(self, name: str, now: float, log_dir: str) -> Path:
         """A folder of this run's own."""
-        parent = self.paths.outputs / "training" / time.strftime("%Y-%m-%d", time.localtime(now))
+        logs = Path(log_dir) if log_dir else self.paths.outputs / "training"
+        parent = logs / time.strftime("%Y-%m-%d", time.localtime(now))
         return parent / f"{name}-{time.strftime('%H%M%S', time.localtime(now))}-{random.randrange(16**4):04x}"
 
 
@@ -212,8 +248,12 @@ def open_training_data(
     sdxl: bool,
     data: DataRequest | None = None,
     total_batches: int | None = None,
+    focus: Focus | None = None,
 ) -> TrainingData:
-    """The request's data; class pictures that are still to be made are left out. data: with those."""
+    """The request's data; class pictures that are still to be made are left out. data: with those.
+
+    focus: crops where there is most to see; without it such data can only be counted.
+    """
     optimization = request.optimization
     return open_data(
         data or request.data,
@@ -222,6 +262,7 @@ def open_training_data(
         sdxl=sdxl,
         prior_loss_weight=request.loss.prior_loss_weight,
         total_batches=total_batches or optimization.max_train_steps * optimization.gradient_accumulation_steps,
+        focus=focus,
     )
 
 
@@ -344,7 +385,7 @@ def _check_combinations(request: TrainingRequest, family: str) -> list[str]:
                 f'The prompt template "{(bare or [""])[0][:60]}" lacks [name]; write it where the '
                 "embedding should stand."
             )
-    if request.kind == "hypernetwork":
+    if request.kind == "hypernetwork" and request.hypernetwork.modules:  # else the file that is there tells
         check_hypernetwork(request.hypernetwork)
     if request.kind == "embedding" and loss.prior_loss_weight != 1.0:
         comments.append("The weight of class pictures has no effect: embeddings are trained without them.")

@@ -10,6 +10,7 @@ from webui.core.settings import Setting
 from webui.core.values import ParamSpec
 from webui.services.localization import locale_files
 from webui.services.services import Services
+from webui.services.templates import template_names
 
 LISTS: Mapping[str, Callable[[Services], Sequence[str]]] = {
     "attention": lambda services: list(ATTENTIONS),
@@ -25,6 +26,7 @@ LISTS: Mapping[str, Callable[[Services], Sequence[str]]] = {
     "samplers": lambda services: services.choices.names(Sampler),
     "schedulers": lambda services: [schedule.label for schedule in services.choices.all(Scheduler)],
     "styles": lambda services: [style.name for style in services.styles.all()],
+    "templates": lambda services: template_names(services.paths.data),
     "upscalers": lambda services: services.choices.names(Upscaler),
     "vaes": lambda services: services.vaes.names(),
 }

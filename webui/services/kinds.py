@@ -20,7 +20,8 @@ EXTRAS = JobKind("extras", "webui.pipeline.extras:run", ExtrasPlan, GenerationRe
 DESCRIBE = JobKind("describe", "webui.pipeline.describing:run", DescribePlan, Description, "interrogate", kept=False)
 MERGE = JobKind("merge", "webui.pipeline.merging.job:run", MergeRequest, MergeResult, "merge")
 TRAINING = JobKind("training", "webui.training.job:run", TrainingPlan, TrainingResult, "Training", resumable=True)
+NEW_NETWORK = JobKind("new-network", "webui.training.creating:run", TrainingPlan, TrainingResult, "Create")
 LOAD = JobKind("load", "webui.pipeline.load:run", str, str, "load", kept=False)
 UNLOAD = JobKind("unload", "webui.pipeline.load:unload", title="Unloading the checkpoint", kept=False)
 
-OWN_KINDS = (GENERATE, SCRIPT, BATCH, EXTRAS, DESCRIBE, MERGE, TRAINING, LOAD, UNLOAD)
+OWN_KINDS = (GENERATE, SCRIPT, BATCH, EXTRAS, DESCRIBE, MERGE, TRAINING, NEW_NETWORK, LOAD, UNLOAD)

@@ -17,6 +17,7 @@ from webui.core.training_data import Item
 from webui.diffusion.denoiser import Cond
 from webui.models.families.base import LoadedModel
 from webui.models.networks.hypernetworks import Hypernetwork, Structure, read_hypernetwork
+from webui.models.pickle_file import PickleFile
 from webui.planning.training import Phase, TrainingPlan, check_hypernetwork
 from webui.training.embedding import step_of
 from webui.training.prompts import is_varied, prompts_of
@@ -31,13 +32,14 @@ class HypernetworkTrainee(Trainee):
 
     def __init__(self, plan: TrainingPlan, model: LoadedModel) -> None:
         super().__init__(plan, model)
-        options = plan.request.hypernetwork
+        goes_on = plan.target.exists() and not plan.request.hypernetwork.overwrite_old
+        options = self.options = _options_of(plan, goes_on=goes_on)
         self._widths, self._dropouts = check_hypernetwork(options)
         self._step = 0
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(plan.seed)
             self.pairs = {int(width): self._new_pair(int(width), options) for width in options.modules}
-        if plan.target.exists() and not options.overwrite_old:
+        if goes_on:
             self._go_on_from(plan.target)
         for pair in self.pairs.values():
             for network in pair:
@@ -80,7 +82,7 @@ class HypernetworkTrainee(Trainee):
         }
 
     def save(self, target: Path, done: Done) -> list[Path]:
-        options = self.plan.request.hypernetwork
+        options = self.options
         content: dict[Any, Any] = {
             width: tuple(
                 {f"linear.{name}": weight.detach().cpu().clone() for name, weight in network.state_dict().items()}
@@ -148,6 +150,25 @@ class HypernetworkTrainee(Trainee):
                         'made with, or tick "Overwrite Old Hypernetwork".'
                     ) from None
         self._step = step_of(path)
+
+
+def _options_of(plan: TrainingPlan, *, goes_on: bool) -> HypernetworkOptions:
+    """Those of the request, or of the file that is gone on from where the request leaves them to it."""
+    options = plan.request.hypernetwork
+    if options.modules or not goes_on:
+        return options
+    content = PickleFile(plan.target).content
+    assert isinstance(content, dict), "only dicts are taken for hypernetworks"
+    dropouts = content.get("dropout_structure")
+    return options.replace(
+        modules=tuple(str(key) for key in content if isinstance(key, int)),
+        layer_structure=", ".join(map(str, content.get("layer_structure") or (1, 2, 1))),
+        activation_func=content.get("activation_func") or "linear",
+        weight_init=content.get("weight_initialization") or "Normal",
+        add_layer_norm=bool(content.get("is_layer_norm")),
+        use_dropout=bool(content.get("use_dropout") and dropouts),
+        dropout_structure=", ".join(map(str, dropouts or (0,))),
+    )
 
 
 def initialise(layer: nn.Module, how: str, *, leaky: bool) -> None:

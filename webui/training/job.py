@@ -16,6 +16,7 @@ from webui.jobs.context import JobContext
 from webui.models.devices import is_out_of_memory
 from webui.models.families.base import LoadedModel
 from webui.pipeline.engine import Engine
+from webui.pipeline.focal_crop import focal_crop
 from webui.planning.training import TrainingPlan, open_training_data, require_precision
 from webui.training.latents import LatentShelf
 from webui.training.loop import LOG_NAME, STATE_NAME, Loop
@@ -46,8 +47,10 @@ def run(engine: Engine, plan: TrainingPlan, job: JobContext) -> TrainingResult:
         work = job.child(1 - CLASS_SHARE)
         if job.interrupted or job.stopping:
             return TrainingResult((), 0, plan.steps, None, "The training was stopped before its first step.")
-    data = open_training_data(request, plan.seed, sdxl=plan.family == "sdxl", data=plan.data)
-    kind = _trainee_class(request.kind)
+    crop_comments: dict[str, None] = {}
+    focus = focal_crop(engine, plan.settings, job, crop_comments.setdefault) if plan.data.crop == "focal" else None
+    data = open_training_data(request, plan.seed, sdxl=plan.family == "sdxl", data=plan.data, focus=focus)
+    kind = trainee_class(request.kind)
     with ExitStack() as open_things:
         job.text("Loading the checkpoint")
         dtype = _dtype(plan) if kind.halves else torch.float32
@@ -80,7 +83,7 @@ def run(engine: Engine, plan: TrainingPlan, job: JobContext) -> TrainingResult:
         loop.write_state()
         loop.save(plan.target)
     (plan.folder / STATE_NAME).unlink(missing_ok=True)
-    return _result(loop, plan, _message(loop, plan, data, finished, sampler.comments))
+    return _result(loop, plan, _message(loop, plan, data, finished, [*sampler.comments, *crop_comments]))
 
 
 def _out_of_memory(plan: TrainingPlan) -> str:
@@ -90,7 +93,7 @@ def _out_of_memory(plan: TrainingPlan) -> str:
     )
 
 
-def _trainee_class(kind: str) -> type[Trainee]:
+def trainee_class(kind: str) -> type[Trainee]:
     module, _, name = TRAINEES[kind].partition(":")
     found: type[Trainee] = getattr(importlib.import_module(module), name)
     return found

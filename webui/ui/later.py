@@ -3,7 +3,6 @@
 import gradio as gr
 
 LATER = {
-    "train": ("Train", "train", "Training embeddings, hypernetworks and LoRAs comes in a later version of Easel."),
     "settings": (
         "Settings",
         "settings",

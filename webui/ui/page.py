@@ -44,6 +44,8 @@ from webui.ui.queue import build_queue
 from webui.ui.quicksettings import FOLLOWING, build_quicksettings, current_title, wire_checkpoint
 from webui.ui.sending import wire_gallery, wire_result
 from webui.ui.theme import easel_theme
+from webui.ui.training import build_training
+from webui.ui.training_routes import training_routes
 from webui.ui.txt2img import Txt2Img
 from webui.ui.ui_config import UiConfig
 from webui.ui.visitors.tables import PUBLIC
@@ -107,7 +109,7 @@ def build(services: Services, app: FastAPI) -> PageBlocks:
             extras = Extras(services)
             build_pnginfo(services, txt2img, img2img, extras)
             Merger(services)
-            build_later("train")
+            build_training()
             build_later("settings")
             build_extensions(services)
             build_queue(services)
@@ -156,7 +158,10 @@ def mount(app: FastAPI, services: Services, downloads: Downloads | None = None) 
     app.mount(assets, StaticFiles(directory=ASSETS))
     offered = extension_assets.mount(app, services.host)
     login = PageLogin(flags.credentials, visitors.sessions)
-    own_routes = (card_routes(services), download_routes(services, downloads), extension_assets.routes(services))
+    own_routes = (
+        *(card_routes(services), download_routes(services, downloads), training_routes(services)),
+        extension_assets.routes(services),
+    )
     for router in (*own_routes, visitors.routes()):
         app.include_router(router, dependencies=[Depends(login)])
     if flags.credentials:

@@ -13,6 +13,7 @@ import * as scripts from "./scripts.js";
 import { queueWish } from "./queue.js";
 import { settings } from "./settings.js";
 import { addTooltips } from "./tooltips.js";
+import * as training from "./training.js";
 
 const TABS = ["txt2img", "img2img"];
 const TYPING_PAUSE = 800; // milliseconds before tokens are counted anew
@@ -101,6 +102,7 @@ function ready(json) {
   addTooltips();
   extraNetworks.start();
   downloads.start();
+  training.start();
   document.documentElement.dataset.easel = "ready";
   if (settings.disable_token_counters) document.documentElement.dataset.counters = "off";
   for (const tab of TABS) takeUp(tab);
