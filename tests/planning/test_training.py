@@ -38,7 +38,7 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Services:
     pictures(folder / "train" / "3_sks thing", 4)
     built = build_services(parse_flags(["--data-dir", str(folder), "--device", "cpu"], {})[0])
     built.settings.update({"sd_model_checkpoint": "tiny"})
-    (folder / "models" / "Lora" / "there.safetensors").write_bytes(b"")
+    (folder / "models" / "Lora" / "there.safetensors").write_bytes(b"not read")
     return built
 
 

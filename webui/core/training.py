@@ -114,7 +114,7 @@ class Numerics(Params):
     mixed_precision: Literal["no", "fp16", "bf16"] = param("no", label="Mixed precision", choices=PRECISIONS)
     gradient_checkpointing: bool = param(False, label="Gradient checkpointing")
     clip_skip: int = param(0, label="Clip skip", ge=0, le=12)
-    max_token_length: Literal[75, 150, 225] = param(75, label="Longest caption", choices=(75, 150, 225))
+    max_token_length: Literal[75, 150, 225] = param(75, label="Longest caption", kind="dropdown")
     cache_latents: bool = param(True, label="Keep latents")
     cache_latents_to_disk: bool = param(False, label="Keep latents on the disk")
     cache_text_encoder_outputs: bool = param(False, label="Keep captions' vectors")
