@@ -91,7 +91,7 @@ class Adapter(nn.Module):
         tensors = {name: value.detach() for name, value in self.named_parameters() if name != "dora_scale"}
         if self.dora_scale is not None:
             tensors["dora_scale"] = self.dora_scale.detach()
-        return {**tensors, "alpha": torch.tensor(self.alpha)}
+        return {**tensors, "alpha": torch.tensor(self.scale * self.shape.dim)}  # readers divide by the dim
 
     def up_parameters(self) -> list[nn.Parameter]:
         """Those whose rate LoRA+ multiplies."""
@@ -101,7 +101,7 @@ class Adapter(nn.Module):
         """Norm of each row of outputs, [out, 1, ...], or of each column of inputs, [1, in, ...]."""
         kept = 0 if self.shape.wd_on_output else 1
         others = [axis for axis in range(weight.ndim) if axis != kept]
-        return weight.norm(dim=others, keepdim=True)
+        return weight.square().sum(dim=others, keepdim=True).sqrt()
 
 
 class LoRA(Adapter):
@@ -208,8 +208,6 @@ class LoKr(Adapter):
             self.lokr_w2_b = nn.Parameter(torch.zeros(dim, large_in * inner))
         else:
             self.lokr_w2 = nn.Parameter(torch.zeros(self._large))
-        if not decomposed and not low:
-            self.alpha = float(dim)  # two full factors aren't scaled
 
     @property
     def scale(self) -> float:
