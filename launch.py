@@ -42,6 +42,8 @@ OLDEST, NEWEST = (3, 10), (3, 13)
 SUPPORTED = "3.10 to 3.13"
 REQUIREMENTS = ROOT / "requirements.txt"
 TEST_REQUIREMENTS = ROOT / "requirements-test.txt"
+TEST_MEMORY = 8 * 2**30
+"""Bytes that a process of tests may need with all that it starts."""
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 OWN_SWITCHES = (
     "--skip-venv",
@@ -501,12 +503,30 @@ def dotted(version: Sequence[int]) -> str:
 
 
 def run_tests(python: Path, arguments: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Run pytest. Returns: its exit status."""
+    """Run pytest: all tests in as many processes as the machine has room for, a part in one. Returns: its status."""
     browser = ensure_browser(environ)
     clean = {name: value for name, value in environ.items() if name != "COMMANDLINE_ARGS"}
     if browser:
         clean["EASEL_BROWSER"] = browser
+    cores = os.cpu_count() or 1
+    count = 1 if arguments else test_processes(cores, installed_memory())
+    if count > 1:  # a file's tests stay together, since they share a server
+        arguments = ["--numprocesses", str(count), "--dist", "loadfile"]
+        clean.setdefault("OMP_NUM_THREADS", str(max(1, cores // count)))
     return subprocess.run([python, "-m", "pytest", *arguments], cwd=ROOT, env=clean).returncode
+
+
+def test_processes(cores: int, memory: int) -> int:
+    """How many processes run tests beside each other: each has a server, a browser and models. memory: bytes."""
+    return max(1, min(cores, memory // TEST_MEMORY))
+
+
+def installed_memory() -> int:
+    """Bytes; 0 where the system doesn't say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 0
 
 
 def ensure_browser(environ: Mapping[str, str]) -> str | None:

@@ -83,6 +83,11 @@ def test_the_test_command_passes_arguments_and_status_on(tmp_path: Path) -> None
     assert run_launch(*arguments, "-k", "good", **environ).returncode == 0
 
 
+@pytest.mark.parametrize(("cores", "memory", "count"), [(2, 24, 2), (16, 32, 4), (8, 6, 1), (8, 0, 1), (1, 64, 1)])
+def test_all_tests_run_beside_each_other_where_there_is_room(cores: int, memory: int, count: int) -> None:
+    assert launch.test_processes(cores, memory * 2**30) == count
+
+
 def test_a_folder_named_test_is_no_command(tmp_path: Path) -> None:
     run = run_launch("--data-dir", "test", "--skip-prepare-environment", VENV_DIR=str(tmp_path / "none"))
     assert "start once without" in run.stderr

@@ -180,6 +180,7 @@ def training_of(services: Services, kind: Kind, tab: TrainTab) -> TrainingReques
     Raises: InvalidRequest, NotFound for a template, Refused for a folder that this visitor may not name.
     """
     name = tab.embedding_name if kind == "embedding" else tab.hypernetwork_name
+    services.networks.refresh()  # it may have been made a moment ago
     networks = services.networks.embeddings if kind == "embedding" else services.networks.hypernetworks
     known = [file.stem for file in networks]
     if not name:

@@ -12,7 +12,7 @@ from webui.core.errors import InvalidRequest, NotFound, WebuiError
 from webui.core.file_names import safe_name
 from webui.core.training import TITLES, Kind, TrainingRequest, TrainingResult
 from webui.core.training_data import DataRequest
-from webui.datasets.folders import caption_file, caption_suffixes, pictures_in, read_caption, subsets_in
+from webui.datasets.folders import Picture, caption_file, caption_suffixes, pictures_in, read_caption, subsets_in
 from webui.datasets.opening import order_of
 from webui.datasets.reading import Findings, look_at
 from webui.planning.training import TrainingPlan
@@ -90,7 +90,7 @@ def _captions_lack(data: DataRequest, word: str) -> bool:
 def _name_for(request: TrainingRequest, trigger: str) -> str:
     """The trigger word, else the folder's name, as a file can be called."""
     folder = Path(request.data.train_data_dir).name if request.data.train_data_dir else ""
-    return safe_name(trigger or folder, 100).replace("[", "_").replace(":", "_")
+    return safe_name(" ".join(trigger.split()) or folder, 100).replace("[", "_").replace(":", "_")
 
 
 class Trainings:
@@ -103,6 +103,7 @@ class Trainings:
 
     def form(self, name: str) -> dict[str, Any]:
         """Of a sub-tab. Raises: NotFound."""
+        self._services.networks.refresh()
         if name in GROUPS:
             sections = [{"title": "", "fields": tab_fields(self._services, name)}]
             return {"sections": sections, "intro": INTROS.get(name, ""), "presets": {}}
@@ -204,6 +205,11 @@ class Trainings:
             raise NotFound(f"The sample picture can't be read any more: {error.strerror}.") from error
 
 
+def _has_words(picture: Picture) -> bool:
+    """Whether anything is said of it."""
+    return bool(picture.caption or picture.subset.options.caption_prefix)
+
+
 def _facts(plan: TrainingPlan, findings: Findings) -> list[tuple[str, str]]:
     """Rows for the page: what is said, and its value."""
     request = plan.request
@@ -212,7 +218,7 @@ def _facts(plan: TrainingPlan, findings: Findings) -> list[tuple[str, str]]:
     pictures = [placed for placed in order.pictures if not placed.is_class]
     classes = len(order.pictures) - len(pictures)
     buckets = Counter("x".join(map(str, placed.placement.bucket)) for placed in pictures)
-    captioned = sum(bool(placed.picture.caption) for placed in pictures)
+    captioned = sum(_has_words(placed.picture) for placed in pictures)
     phases = [phase for phase in plan.phases if phase.unet_lr] or list(plan.phases)
     a_step = optimization.train_batch_size * optimization.gradient_accumulation_steps
     drawn = phases[-1].steps * a_step / max(1, len(pictures))

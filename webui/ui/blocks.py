@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping, Set
 from typing import Any
 
 import gradio as gr
@@ -19,17 +21,37 @@ USUAL = {
 }
 """What the page takes a component's property to be when it isn't told."""
 
-USUAL_OF = {
-    ("row", "variant"): "default",
-    ("column", "variant"): "default",
-    ("button", "variant"): "secondary",
-    ("button", "link_target"): "_self",
+BOXED = ("slider", "checkbox", "radio")
+FIELDS = (*BOXED, "number", "dropdown", "textbox")
+USUAL_OF: Mapping[str, Mapping[str, Any]] = {
+    "row": {"variant": "default"},
+    "column": {"variant": "default"},
+    "form": {"min_width": 0},
+    "dropdown": {"allow_custom_value": False, "multiselect": False},
+    "image": {"streamable": False, "streaming": False, "container": True},
+    "button": {"variant": "secondary", "link_target": "_self"},
+    "html": {
+        "html_template": "${value}",
+        "css_template": "",
+        "apply_default_css": True,
+        "component_class_name": "HTML",
+        **dict.fromkeys(("autoscroll", "likeable", "_undoable", "_retryable", "streamable"), False),
+    },
 }
 """The same of one kind of component."""
 
+FOR_PYTHON = {
+    "image": ("type", "format", "watermark"),
+    **dict.fromkeys(("dropdown", "radio", "checkboxgroup", "file", "gallery"), ("type",)),
+}
+"""What says how a kind of component's value is handed to a function of the server, and nothing to the page."""
+
+CLICKABLE = inspect.signature(gr.HTML).parameters["js_on_load"].default
+"""The script by which HTML tells of clicks, for nothing where no event waits for them."""
+
 UNREAD = (
     *("api_description", "batch", "collects_event_data", "max_batch_size", "scroll_to_output", "stream_every"),
-    *("connection", "types"),
+    *("connection", "types", "api_visibility"),
 )
 """What only clients read of an event."""
 OF_PARTS = ("rendered_in", "render_id", "trigger_after")
@@ -62,6 +84,7 @@ class PageBlocks(gr.Blocks):
         config = super().get_config_file()
         public = [event for event in config["dependencies"] if event["api_visibility"] != "private"]
         called = {number for event in public for number in (*event["inputs"], *event["outputs"])}
+        clicked = {target for event in config["dependencies"] for target, what in event["targets"] if what == "click"}
         for component in config["components"]:
             unread = set() if component["id"] in called else {*FOR_CLIENTS}
             if type(self.blocks[component["id"]]).__module__.startswith("gradio."):
@@ -71,7 +94,7 @@ class PageBlocks(gr.Blocks):
                 component["props"].pop("preserved_by_key", None)
             for name in unread:
                 component.pop(name, None)
-            self._forget_usual(component, component["id"] in called)
+            self._forget_usual(component, component["id"] in called, clicked)
         for event in config["dependencies"]:
             for name in OPTIONAL:
                 if not event[name]:
@@ -80,16 +103,28 @@ class PageBlocks(gr.Blocks):
                 if event[name] is None:
                     del event[name]
             if event not in public:
+                event["api_name"] = False  # what is private has none
                 for name in UNREAD:
                     del event[name]
         return config
 
-    def _forget_usual(self, component: dict[str, Any], is_called: bool) -> None:
+    def _forget_usual(self, component: dict[str, Any], is_called: bool, clicked: Set[int]) -> None:
         kind, properties = component["type"], component["props"]
-        usual_here = USUAL | {name: usual for (type_, name), usual in USUAL_OF.items() if type_ == kind}
+        usual_here: dict[str, Any] = {**USUAL, **USUAL_OF.get(kind, {})}
+        if kind in FIELDS:
+            usual_here["show_label"] = True
+        if kind in BOXED:
+            usual_here["container"] = True
+        if kind in FIELDS[1:]:  # a slider that isn't told of none has a button
+            usual_here["buttons"] = []
+        if kind == "html" and component["id"] not in clicked:
+            usual_here["js_on_load"] = CLICKABLE
         for name, usual in usual_here.items():
             if properties.get(name) == usual and type(properties[name]) is type(usual):
                 del properties[name]
         own_code = not type(self.blocks[component["id"]]).__module__.startswith("gradio.")
-        if not (is_called or own_code) and properties.get("name") == kind:
-            del properties["name"]  # its type is told already
+        if not (is_called or own_code):
+            for name in FOR_PYTHON.get(kind, ()):
+                properties.pop(name, None)
+            if properties.get("name") == kind:
+                del properties["name"]  # its type is told already
