@@ -359,6 +359,8 @@ def _check_combinations(request: TrainingRequest, family: str) -> list[str]:
         raise InvalidRequest('Latents that are drawn anew ("random") can\'t be kept on the disk; choose "once".')
     if optimization.gradient_clipping != "disabled":
         read_rates(optimization.gradient_clip, "Gradient clip")
+    if numerics.vae_batch_size != 1:
+        comments.append("VAE batch size has no effect: pictures are encoded one at a time, and kept.")
     if numerics.clip_skip and family != "sd1":
         comments.append("Clip skip has no effect on this model: its text encoders are always read at the same layer.")
     if request.vae not in NONE and request.kind == "dreambooth":

@@ -96,6 +96,7 @@ def _metadata(plan: TrainingPlan, base: Mapping[str, str]) -> dict[str, str]:
         **base,
         "modelspec.title": plan.request.name,
         "modelspec.date": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()),
+        **({"modelspec.description": comment} if (comment := plan.request.saving.training_comment) else {}),
         "easel_training": json.dumps({"version": VERSION, **told}),
         "format": "pt",
     }

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import json
 from contextlib import ExitStack
 from typing import Any
 
 import torch
 
 from webui.catalog.vaes import VaeUse
-from webui.core.errors import InvalidRequest
+from webui.core.errors import InvalidRequest, not_saved
+from webui.core.files import write_atomic
 from webui.core.training import TrainingResult
 from webui.core.training_data import TrainingData
 from webui.jobs.context import JobContext
@@ -30,6 +32,7 @@ TRAINEES = {
     "embedding": "webui.training.embedding:EmbeddingTrainee",
     "hypernetwork": "webui.training.hypernetwork:HypernetworkTrainee",
 }
+SETTINGS_NAME = "settings.txt"
 CLASS_SHARE = 0.3
 """Of the job's progress, for class pictures that are to be made first."""
 
@@ -51,6 +54,8 @@ def run(engine: Engine, plan: TrainingPlan, job: JobContext) -> TrainingResult:
     focus = focal_crop(engine, plan.settings, job, crop_comments.setdefault) if plan.data.crop == "focal" else None
     data = open_training_data(request, plan.seed, sdxl=plan.family == "sdxl", data=plan.data, focus=focus)
     kind = trainee_class(request.kind)
+    if plan.settings["save_training_settings_to_txt"]:
+        _write_settings(plan)
     with ExitStack() as open_things:
         job.text("Loading the checkpoint")
         dtype = _dtype(plan) if kind.halves else torch.float32
@@ -84,6 +89,15 @@ def run(engine: Engine, plan: TrainingPlan, job: JobContext) -> TrainingResult:
         loop.save(plan.target)
     (plan.folder / STATE_NAME).unlink(missing_ok=True)
     return _result(loop, plan, _message(loop, plan, data, finished, [*sampler.comments, *crop_comments]))
+
+
+def _write_settings(plan: TrainingPlan) -> None:
+    """What was asked for, beside the log. Raises: NotSaved."""
+    told = {"checkpoint": plan.checkpoint.title, "seed": plan.seed, **plan.request.model_dump(mode="json")}
+    try:
+        write_atomic(plan.folder / SETTINGS_NAME, json.dumps(told, indent=2, ensure_ascii=False).encode())
+    except OSError as error:
+        raise not_saved(f"The training's settings can't be written in {plan.folder}", error) from error
 
 
 def _out_of_memory(plan: TrainingPlan) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,7 +23,7 @@ from webui.planning.blocks import BlockNumbers
 from webui.planning.training import Phase, TrainingPlan, lora_rates
 from webui.training.adapters import Adapter, LoRA, Shape, make_adapter
 from webui.training.lora_file import write_lora
-from webui.training.texts import CaptionEncoder
+from webui.training.texts import MOST_KEPT, CaptionEncoder
 from webui.training.trainee import Done, Trainee
 
 TRANSFORMERS = ("Transformer2DModel",)
@@ -54,7 +55,10 @@ class LoraTrainee(Trainee):
                     self._add_unet(name, path, layer, options)
         if options.network_weights:
             self._go_on_from(options.network_weights)
-        self.encoder = CaptionEncoder(model, max(numerics.clip_skip, 1), numerics.max_token_length, keep=not text_rate)
+        most = sys.maxsize if numerics.cache_text_encoder_outputs else MOST_KEPT
+        self.encoder = CaptionEncoder(
+            model, max(numerics.clip_skip, 1), numerics.max_token_length, keep=not text_rate, most=most
+        )
 
     def begin(self, phase: Phase) -> list[dict[str, Any]]:
         peaks = {"unet": phase.unet_lr, "text": phase.text_lr}

@@ -25,13 +25,14 @@ class CaptionEncoder:
     """Encodes captions as kohya's trainers do: no weights in brackets, windows of 75 tokens stitched together.
 
     clip_skip: 1 is the last layer. longest: tokens of a caption, 75, 150 or 225. keep: remember each caption's vectors,
-    which is right only while the text encoder stays as it is.
+    which is right only while the text encoder stays as it is; of `most` captions.
     """
 
     model: LoadedModel
     clip_skip: int = 1
     longest: int = 75
     keep: bool = False
+    most: int = MOST_KEPT
     _kept: dict[str, list[Encoded]] = field(default_factory=dict)
 
     def conds(self, items: Sequence[Item]) -> Cond:
@@ -49,7 +50,7 @@ class CaptionEncoder:
         if caption in self._kept:
             return self._kept[caption]
         encoded = [self._encode(encoder, caption) for encoder in self.model.text_encoders]
-        if self.keep and len(self._kept) < MOST_KEPT:
+        if self.keep and len(self._kept) < self.most:
             self._kept[caption] = [_detached(part) for part in encoded]
             return self._kept[caption]
         return encoded
