@@ -41,7 +41,6 @@ from webui.ui.gallery_tab import build_gallery
 from webui.ui.generation import SPECS
 from webui.ui.img2img import Img2Img
 from webui.ui.kit import PageKit
-from webui.ui.later import build_later
 from webui.ui.merger import Merger
 from webui.ui.page_login import PageLogin
 from webui.ui.pnginfo import build_pnginfo
@@ -51,6 +50,8 @@ from webui.ui.sending import wire_gallery, wire_result
 from webui.ui.settings_routes import SOUND, settings_routes
 from webui.ui.settings_tab import build_settings
 from webui.ui.theme import theme_of
+from webui.ui.training import build_training
+from webui.ui.training_routes import training_routes
 from webui.ui.txt2img import Txt2Img
 from webui.ui.ui_config import UiConfig
 from webui.ui.visitors.tables import PUBLIC
@@ -127,7 +128,7 @@ def build(services: Services, app: FastAPI) -> PageBlocks:
             extras = Extras(services)
             build_pnginfo(services, txt2img, img2img, extras)
             Merger(services)
-            build_later("train")
+            build_training()
             build_settings()
             build_extensions()
             build_gallery()
@@ -200,6 +201,7 @@ def mount(
     own_routes = (
         card_routes(services),
         download_routes(services, downloads),
+        training_routes(services),
         settings_routes(services, tab_titles(page)),
         extension_assets.routes(services),
         extension_routes(services, extensions),

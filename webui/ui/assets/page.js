@@ -18,6 +18,7 @@ import { settings } from "./settings.js";
 import * as settingsForm from "./settings_form.js";
 import { defaultsTold } from "./settings_pages.js";
 import { addTooltips } from "./tooltips.js";
+import * as training from "./training.js";
 
 const TABS = ["txt2img", "img2img"];
 const TYPING_PAUSE = 800; // milliseconds before tokens are counted anew
@@ -114,6 +115,7 @@ function ready(json) {
   settingsForm.showQuickSettings(settings.quicksettings_list);
   extensions.start();
   gallery.start();
+  training.start();
   document.documentElement.dataset.easel = "ready";
   if (settings.disable_token_counters) document.documentElement.dataset.counters = "off";
   for (const tab of TABS) takeUp(tab);
