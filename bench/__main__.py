@@ -23,6 +23,7 @@ BENCHMARKS = {
     "cards": "bench.cards",
     "clips": "bench.clips",
     "device": "bench.device",
+    "training": "bench.training",
 }
 
 

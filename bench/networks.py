@@ -6,7 +6,7 @@ import itertools
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,7 +24,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from bench.engines import build_engine
-from bench.measure import Sample
+from bench.measure import Sample, Series, alternating
 from webui.core.params import title_of
 from webui.core.request import GenerationRequest
 from webui.jobs.context import JobContext
@@ -126,6 +126,21 @@ class Arm:
 
     def _laps(self, steps: int) -> Laps:
         raise NotImplementedError
+
+
+def sample_in_turn(arms: Mapping[str, Arm], rounds: int, steps: int, warm: int = 1) -> dict[str, Series]:
+    """Steps of each arm, `rounds` times in turn, by title; the first `warm` steps of each are not counted."""
+    series = {title: Series(title) for title in arms}
+    for arm in arms.values():
+        arm.sample(warm)
+        arm.outside.clear()
+    titles = list(arms)
+    for order in alternating(len(titles), rounds):
+        for title in (titles[index] for index in order):
+            series[title].samples.append(arms[title].sample(steps))
+    for title, arm in arms.items():
+        series[title].facts = arm.facts
+    return series
 
 
 class TimedJob(JobContext):

@@ -31,6 +31,7 @@ from webui.core.paths import Paths
 from webui.process.data_lock import lock_data_folder
 from webui.process.supervision import (
     EXIT_FAILED_START,
+    EXIT_RESTART,
     announce_ready,
     restart_count,
     watch_supervisor,
@@ -172,10 +173,12 @@ def serve(services: Services, listener: socket.socket) -> int:
         if flags.autolaunch and restart_count() == 0:
             webbrowser.open(url)
 
-    Server(config, started, services.jobs.close_queue).run(sockets=[listener])
+    server = Server(config, started, services.jobs.close_queue)
+    services.restart.stops_by(partial(setattr, server, "should_exit", True))
+    server.run(sockets=[listener])
     services.jobs.close(timeout=10)
     services.checkpoints.close()
-    return 0
+    return EXIT_RESTART if services.restart.asked and services.restart.starts_again else 0
 
 
 def exposure_warning(flags: Flags) -> str:

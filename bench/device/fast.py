@@ -18,8 +18,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from bench.device.part import Setup
 from bench.device.rows import Found, Rows
 from bench.loras import write_lora
-from bench.measure import Series, alternating
-from bench.networks import DiffusersArm, EaselArm, mark, seconds_between, wait_for
+from bench.measure import Series
+from bench.networks import DiffusersArm, EaselArm, mark, sample_in_turn, seconds_between, wait_for
 from tools.random_checkpoint import FULL_SIZES, TINY_SIZES, Layout, write_checkpoint
 from webui.core.request import GenerationRequest
 from webui.jobs.context import JobContext
@@ -176,17 +176,12 @@ def beside_diffusers(setup: Setup, rows: Rows, size: Size, checkpoint: Path, dty
 
 def steps_of_all(setup: Setup, rows: Rows, size: Size, arms: Arms, dtype: torch.dtype, batch: int) -> None:
     name = f"{size.title}, {size.pixels} px, batch {batch}, {dtype_name(dtype)}"
-    series = {title: Series(title) for title in arms.all}
+    series: dict[str, Series] = {}
 
     def measured() -> Found:
         for arm in arms.all.values():
             arm.batch = batch
-            arm.sample(size.warm)
-            arm.outside.clear()
-        titles = list(series)
-        for order in alternating(len(titles), size.rounds):
-            for index in order:
-                series[titles[index]].samples.append(arms.all[titles[index]].sample(size.steps))
+        series.update(sample_in_turn(arms.all, size.rounds, size.steps, size.warm))
         best = min((one for title, one in series.items() if "diffusers" in title), key=lambda one: one.wall)
         bar = 1.0 if setup.on_card else None
         return Found(1 / series["Easel"].ratio(best).wall, "x", least=bar, facts={"its best": best.title})
@@ -196,7 +191,7 @@ def steps_of_all(setup: Setup, rows: Rows, size: Size, arms: Arms, dtype: torch.
     anchored = setup.on_card and not setup.small and batch == 1 and dtype == torch.float16
     for title, one in series.items():
         least = ANCHORS[size.title] if anchored and title == "Easel" else None
-        facts = {**arms.all[title].facts, "spread": spread(one)}
+        facts = {**one.facts, "spread": spread(one)}
         rows.measure(f"{name}: {title}", partial(Found, 1 / one.wall, "it/s", least=least, facts=facts))
 
 

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from tests.api.conftest import Running
+from webui.app import build_services
 from webui.core.flags import parse_flags
-from webui.services.building import build_services
 from webui.services.installed import installed_from_git
 from webui.services.services import Services
 
@@ -47,10 +47,6 @@ def test_every_query_parameter_of_a1111_is_there(easel: Running, parity: Path) -
 @pytest.mark.parametrize(
     ("path", "body"),
     [
-        ("/sdapi/v1/create/embedding", {"name": "x"}),
-        ("/sdapi/v1/create/hypernetwork", {}),
-        ("/sdapi/v1/train/embedding", {}),
-        ("/sdapi/v1/train/hypernetwork", {}),
         ("/internal/profile-startup", None),
         ("/sd_extra_networks/cover-images", None),
         ("/sd_extra_networks/get-single-card", None),

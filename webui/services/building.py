@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -33,6 +34,7 @@ from webui.jobs.outcomes import Disk
 from webui.jobs.runner import JobRunner
 from webui.jobs.store import JobStore
 from webui.planning.planner import Planner
+from webui.process.safe_mode import SafeModeFiles
 from webui.prompts.styles import StyleStore
 from webui.prompts.tokenizer import ClipTokenizer
 from webui.services.choices import choices_of
@@ -47,7 +49,12 @@ def build_services(flags: Flags) -> Services:
     """Everything but the web server. Raises: OSError for folders that can't be written, WebuiError."""
     paths = Paths.of(flags)
     paths.make_folders()
-    frozen = frozen_keys(SETTINGS, everything=flags.freeze_settings)
+    frozen = frozen_keys(
+        SETTINGS,
+        everything=flags.freeze_settings,
+        sections=flags.freeze_settings_in_sections,
+        keys=flags.freeze_specific_settings,
+    )
     settings = SettingsStore(paths.config, SETTINGS, frozen)
     disable_all = settings.snapshot()["disable_all_extensions"]
     if flags.disable_all_extensions:
@@ -55,7 +62,10 @@ def build_services(flags: Flags) -> Services:
     elif flags.disable_extra_extensions:
         disable_all = "extra"
     disabled = settings.snapshot()["disabled_extensions"]
-    host = load_extensions((paths.builtin_extensions, paths.extensions), disabled, disable_all)
+    safe_files = SafeModeFiles(paths.tmp)
+    safe_mode = safe_files.start(flags.safe_mode, os.environ)
+    places = (paths.builtin_extensions, paths.extensions)
+    host = load_extensions(places, disabled, disable_all, left_out=safe_mode.left_out, loading=safe_files.loading)
     settings.declare(host.settings)
     choices = Choices()
     hashes = HashCache(paths.cache / "hashes.sqlite", enabled=not flags.no_hashing)
@@ -78,6 +88,7 @@ def build_services(flags: Flags) -> Services:
         log.warning(problem)
     styles = StyleStore(flags.styles_files or (paths.styles,))  # which says itself what it can't read
     problems += styles.problems
+    problems += [safe_mode.told()] if safe_mode.told() else []
     hasher = BackgroundHasher(hashes)
     checkpoints = CheckpointCatalog(roots, hashes, files, own, hasher)
     if flags.ckpt and not flags.freeze_settings:
@@ -98,7 +109,7 @@ def build_services(flags: Flags) -> Services:
     )
     jobs = _jobs(parts)
     hasher.rest_while(lambda: jobs.current() is not None)
-    services = Services(**vars(parts), jobs=jobs, problems=(*problems, *jobs.problems))
+    services = Services(**vars(parts), jobs=jobs, problems=(*problems, *jobs.problems), safe_mode=safe_mode)
     catalogs = Catalogs(checkpoints, parts.networks, vaes)
     lists, folder = partial(choices_of, services), partial(folder_of, services)
     host.started(Easel(paths, settings, jobs, catalogs, choices, lists, folder, hashes, extra))
