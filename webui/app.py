@@ -16,6 +16,7 @@ import time
 import webbrowser
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import uvicorn
 from fastapi import FastAPI
