@@ -167,7 +167,7 @@ def patches(setup: Setup, rows: Rows, half: Easel, cpu: Easel) -> None:
 
         def beside_cpu(title: str = title) -> Found:
             pictures = half.pictures("sd1", **asked[title](half))
-            return levels(pictures, cpu.pictures("sd1", **asked[title](cpu)), HALF_LEVELS, pictures=len(pictures))
+            return levels(pictures, cpu.pictures("sd1", **asked[title](cpu)), HALF_LEVELS, frames=len(pictures))
 
         rows.measure(f"{title}: put on and off, the weights and the picture are those before", on_and_off)
         if written:
