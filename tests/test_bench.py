@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from bench.device import PARTS, DeviceReport
+from bench.device.rows import Found, Row, Rows
 from bench.measure import Bar, Report, Sample, Series, alternating
 from bench.programs import ROOT
 from tests.tiny import NATIVE_SIZE, tiny_checkpoint
@@ -89,3 +92,51 @@ def test_the_embedded_model_learns_a_subject_that_it_does_not_know(kind: str) ->
     record = run("training", "--kinds", kind, "--steps", "80", "--batch", "3", "--pictures", "4", rounds=False)
     (series,) = record["series"]
     assert series["facts"]["sure after"] > series["facts"]["sure before"] + 0.3
+
+
+def device_rows(*words: str, tmp_path: Path) -> list[Row]:
+    command = [sys.executable, "-m", "bench", "device", "--small", "--device", "cpu", "--json", *words]
+    environ = {**os.environ, "OUT": str(tmp_path / "out")}
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, env=environ)
+    assert result.returncode == 0, result.stderr
+    record = json.loads(result.stdout)
+    assert json.loads((tmp_path / "out" / "device.json").read_text())["rows"] == record["rows"]
+    return [Row.of(row) for row in record["rows"]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", [part for part in PARTS if part != "b"])
+def test_every_row_of_the_device_benchmark_is_ok_on_a_cpu(part: str, tmp_path: Path) -> None:
+    rows = device_rows("--parts", part, tmp_path=tmp_path)
+    assert len(rows) >= 7
+    assert {row.part for row in rows} == {part}
+    assert not [row.line for row in rows if row.status != "ok"]
+
+
+@pytest.mark.slow
+def test_a_checkpoint_that_is_not_there_costs_only_its_own_rows(tmp_path: Path) -> None:
+    rows = device_rows("--parts", "b", "--checkpoint", str(tmp_path / "nowhere.safetensors"), tmp_path=tmp_path)
+    failed = [row for row in rows if row.status != "ok"]
+    assert [row.name for row in failed] == ["SD 1.5: the model"]
+    assert "nowhere" in failed[0].why
+    assert any(row.name == "SDXL, 64 px, batch 4, float32: Easel" for row in rows)
+
+
+def test_a_row_that_fails_costs_only_itself(tmp_path: Path) -> None:
+    def broken() -> Found:
+        raise RuntimeError("CUDA error: misaligned address")
+
+    rows = Rows("b", tmp_path / "rows", seconds=60)
+    assert rows.measure("broken", broken) is None
+    assert rows.measure("a step", lambda: Found(2.0, "it/s", least=1.0)) == Found(2.0, "it/s", least=1.0)
+    rows.measure("too slow", lambda: Found(0.5, "it/s", least=1.0))
+    rows.measure("no number", lambda: Found(float("nan"), "levels", most=1.0))
+    rows.until = 0.0
+    rows.measure("too late", broken)
+    read = [Row.of(json.loads(line)) for line in (tmp_path / "rows").read_text().splitlines()]
+    assert [row.status for row in read] == ["failed", "ok", "NOT held", "NOT held", "left out"]
+    assert "misaligned" in read[0].why
+    report = DeviceReport({}, {})
+    for row in read:
+        report.add(row)
+    assert report.lines()[-1] == "1 ok, 2 NOT held, 1 failed, 1 left out"

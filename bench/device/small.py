@@ -48,7 +48,9 @@ def run(setup: Setup, rows: Rows) -> None:
         path = checkpoints_folder(setup) / f"{name}.safetensors"
         rows.measure(f"{name}: random weights written", partial(written, setup, path, layout, numbers))
     for mode, flags in MODES.items():
-        easel = an_easel(setup, mode.replace(" ", "-"), *flags, *checkpoint_flags(setup))
+        easel = started(setup, rows, mode, *flags)
+        if easel is None:
+            continue
         if "fp8" in mode:
             easel.services.settings.update({"fp8_storage": "Enable"})
         for name, pixels in sizes.items():
@@ -62,7 +64,9 @@ def run(setup: Setup, rows: Rows) -> None:
                 rows.measure(f"{name}: a LoRA with {mode}", partial(with_lora, setup, easel, checkpoint, pixels))
             easel.engine.models.unload()
         easel.close()
-    easel = an_easel(setup, "plain", *checkpoint_flags(setup))
+    easel = started(setup, rows, "for large pictures and jobs")
+    if easel is None:
+        return
     checkpoint = setup.checkpoint.stem if setup.checkpoint else "sd1"
     rows.measure("VAE: a picture too large for a cap is decoded in pieces", partial(tiled, setup, easel, checkpoint))
     rows.measure("a job that the device can't hold, and the next one", partial(too_many, setup, easel, checkpoint))
@@ -71,7 +75,19 @@ def run(setup: Setup, rows: Rows) -> None:
         rows.measure("memory that is still taken after all that", partial(left_behind, setup))
 
 
-def checkpoint_flags(setup: Setup) -> tuple[str, ...]:
+def started(setup: Setup, rows: Rows, mode: str, *flags: str) -> Easel | None:
+    """An engine in that mode, None when it can't start, as its row then says."""
+    easels: list[Easel] = []
+
+    def start() -> Found:
+        name = mode.replace(" ", "-")
+        return Found(timed(setup.device, lambda: easels.append(an_easel(setup, name, *flags, *own_flags(setup)))), "s")
+
+    rows.measure(f"the engine, {mode}", start)
+    return easels[0] if easels else None
+
+
+def own_flags(setup: Setup) -> tuple[str, ...]:
     given = ("--ckpt", str(setup.checkpoint)) if setup.checkpoint else ()
     return (*given, *(() if setup.on_card else ("--no-half",)))
 
