@@ -77,21 +77,22 @@ def run(options: argparse.Namespace) -> DeviceReport:
     setup = {"parts": ",".join(asked), "small": options.small, "device": options.device}
     report = DeviceReport(setup, conditions(), out / "device.json" if out else None)
     until = time.monotonic() + 60 * options.budget_minutes
-    for number, part in enumerate(asked):
-        share = SHARES[part] / sum(SHARES[other] for other in asked[number:])
-        seconds = max(until - time.monotonic(), 0) * share
-        for row in part_rows(part, options, seconds):
-            report.add(row)
+    with tempfile.TemporaryDirectory(prefix="easel-device-") as folder:
+        for number, part in enumerate(asked):
+            share = SHARES[part] / sum(SHARES[other] for other in asked[number:])
+            seconds = max(until - time.monotonic(), 0) * share
+            for row in part_rows(part, options, seconds, Path(folder)):
+                report.add(row)
     return report
 
 
-def part_rows(part: str, options: argparse.Namespace, seconds: float) -> Iterator[Row]:
-    """What a part measures, as it goes. seconds: after which it begins nothing more."""
+def part_rows(part: str, options: argparse.Namespace, seconds: float, weights: Path) -> Iterator[Row]:
+    """What a part measures, as it goes. seconds: after which it begins nothing more. weights: all parts' folder."""
     with tempfile.TemporaryDirectory(prefix="easel-device-") as folder:
         path = Path(folder) / "rows"
         path.touch()
         command = [sys.executable, "-m", "bench.device.part", part, "--rows", str(path), "--seconds", str(seconds)]
-        command += ["--device", options.device, "--data", str(Path(folder) / "data")]
+        command += ["--device", options.device, "--data", str(Path(folder) / "data"), "--weights", str(weights)]
         command += ["--small"] if options.small else []
         command += ["--checkpoint", str(options.checkpoint.absolute())] if options.checkpoint else []
         began = time.monotonic()

@@ -39,7 +39,7 @@ class Size:
     """A model and how it is timed. steps: of each arm in a round, after one of `warm` steps that isn't counted."""
 
     title: str
-    layout: Layout
+    family: str
     pixels: int
     steps: int
     rounds: int
@@ -48,19 +48,28 @@ class Size:
 
 def sizes(setup: Setup) -> tuple[Size, ...]:
     if setup.small:
-        layouts = [replace(TINY_SIZES[name], native_size=64) for name in ("sd1", "sdxl")]
-        return tuple(Size(title, layout, 64, 2, 1, 1) for title, layout in zip(ANCHORS, layouts, strict=True))
-    return Size("SD 1.5", FULL_SIZES["sd1"], 512, 20, 4), Size("SDXL", FULL_SIZES["sdxl"], 1024, 10, 3)
+        return Size("SD 1.5", "sd1", 64, 2, 1, 1), Size("SDXL", "sdxl", 64, 2, 1, 1)
+    return Size("SD 1.5", "sd1", 512, 20, 4), Size("SDXL", "sdxl", 1024, 10, 3)
+
+
+def weights_of(setup: Setup, rows: Rows, family: str) -> Path:
+    """A checkpoint of that family for all parts, written by the first that wants it."""
+    if family == "sd1" and setup.checkpoint:
+        return setup.checkpoint
+    path = setup.weights / f"{family}.safetensors"
+    if not path.exists():
+        rows.measure(f"{family}: random weights written", partial(written, setup, path, layout_of(setup, family)))
+    return path
+
+
+def layout_of(setup: Setup, family: str) -> Layout:
+    return replace(TINY_SIZES[family], native_size=64) if setup.small else FULL_SIZES[family]
 
 
 def run(setup: Setup, rows: Rows) -> None:
     loaded: dict[Size, Path] = {}
     for size in sizes(setup):
-        checkpoint = setup.data / f"{size.title.replace(' ', '')}.safetensors"
-        if size.title == "SD 1.5" and setup.checkpoint:
-            checkpoint = setup.checkpoint
-        else:
-            rows.measure(f"{size.title}: random weights written", partial(written, setup, checkpoint, size.layout))
+        checkpoint = weights_of(setup, rows, size.family)
         if rows.measure(f"{size.title}: the model", partial(first_load, setup, size, checkpoint)) is None:
             continue
         loaded[size] = checkpoint
@@ -84,7 +93,9 @@ class DeviceNumbers:
 
 
 def written(setup: Setup, path: Path, layout: Layout, seed: int = 0) -> Found:
-    took = timed(setup.device, lambda: write_checkpoint(path, layout, random=DeviceNumbers(setup.device, seed)))
+    half_done = path.with_suffix(".part")
+    took = timed(setup.device, lambda: write_checkpoint(half_done, layout, random=DeviceNumbers(setup.device, seed)))
+    half_done.replace(path)
     return Found(took, "s", facts={"size": f"{path.stat().st_size / 1e9:.2f} GB"})
 
 
@@ -204,7 +215,7 @@ def services(setup: Setup, rows: Rows, size: Size, checkpoint: Path) -> None:
     """What a user waits for beside steps."""
     loras = setup.data / f"loras-{checkpoint.stem}"
     loras.mkdir()
-    other = checkpoint.with_name(f"{checkpoint.stem}-other.safetensors")
+    other = setup.weights / f"{size.family}-other.safetensors"
     arms: list[EaselArm] = []
 
     def opened() -> Found:
@@ -229,7 +240,7 @@ def services(setup: Setup, rows: Rows, size: Size, checkpoint: Path) -> None:
     if size.title == "SD 1.5" and not setup.checkpoint:
 
         def switched() -> Found:
-            written(setup, other, size.layout, seed=1)
+            written(setup, other, layout_of(setup, size.family), seed=1)
             easel = an_arm(setup, size, checkpoint, "--ckpt-dir", str(other.parent))
             easel.services.checkpoints.refresh()
             one, two = (easel.services.checkpoints.find(path.stem) for path in (checkpoint, other))

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import torch
 
-from bench.device.fast import DeviceNumbers, dtype_name, peak, reset_peak, timed
+from bench.device.fast import dtype_name, peak, reset_peak, timed, weights_of
 from bench.device.part import Setup
-from bench.device.pictures import Easel, Pictures, an_easel, checkpoints_folder, loras_folder
+from bench.device.pictures import Easel, Pictures, an_easel, loras_folder
 from bench.device.rows import Found, Rows
 from bench.loras import write_lora
-from tools.random_checkpoint import FULL_SIZES, TINY_SIZES, write_checkpoint
 from webui.core.errors import WebuiError
 from webui.models.devices import is_out_of_memory
 from webui.models.manager import release_memory
@@ -30,6 +27,7 @@ MODES = {
     "fp8 storage": (),
     "--medvram, fp8 storage": ("--medvram",),
 }
+ON_ANY_DEVICE = ("as it starts by itself", "fp8 storage")
 STEPS = 4
 TOO_MANY = 64
 """Pictures at once, which no cap has room for."""
@@ -38,23 +36,17 @@ LEFT_BEHIND = 64 / 1024
 
 
 def run(setup: Setup, rows: Rows) -> None:
-    layouts = TINY_SIZES if setup.small else FULL_SIZES
     sizes = {"sd1": 64 if setup.small else 512, "sdxl": 64 if setup.small else 1024}
-    for name in sizes:
-        if name == "sd1" and setup.checkpoint:
-            continue
-        layout = replace(layouts[name], native_size=sizes[name])
-        numbers = DeviceNumbers(setup.device, 0)
-        path = checkpoints_folder(setup) / f"{name}.safetensors"
-        rows.measure(f"{name}: random weights written", partial(written, setup, path, layout, numbers))
-    for mode, flags in MODES.items():
+    checkpoints = {name: weights_of(setup, rows, name).stem for name in sizes}
+    modes = MODES if setup.on_card else {mode: MODES[mode] for mode in ON_ANY_DEVICE}
+    for mode, flags in modes.items():
         easel = started(setup, rows, mode, *flags)
         if easel is None:
             continue
         if "fp8" in mode:
             easel.services.settings.update({"fp8_storage": "Enable"})
         for name, pixels in sizes.items():
-            checkpoint = setup.checkpoint.stem if name == "sd1" and setup.checkpoint else name
+            checkpoint = checkpoints[name]
             for cap in CAPS if setup.on_card else (None,):
                 told = "without a cap" if cap is None else f"{cap} GiB"
                 rows.measure(
@@ -67,7 +59,7 @@ def run(setup: Setup, rows: Rows) -> None:
     easel = started(setup, rows, "for large pictures and jobs")
     if easel is None:
         return
-    checkpoint = setup.checkpoint.stem if setup.checkpoint else "sd1"
+    checkpoint = checkpoints["sd1"]
     rows.measure("VAE: a picture too large for a cap is decoded in pieces", partial(tiled, setup, easel, checkpoint))
     rows.measure("a job that the device can't hold, and the next one", partial(too_many, setup, easel, checkpoint))
     easel.close()
@@ -89,11 +81,7 @@ def started(setup: Setup, rows: Rows, mode: str, *flags: str) -> Easel | None:
 
 def own_flags(setup: Setup) -> tuple[str, ...]:
     given = ("--ckpt", str(setup.checkpoint)) if setup.checkpoint else ()
-    return (*given, *(() if setup.on_card else ("--no-half",)))
-
-
-def written(setup: Setup, path: Path, layout: object, numbers: DeviceNumbers) -> Found:
-    return Found(timed(setup.device, lambda: write_checkpoint(path, layout, random=numbers)), "s")  # type: ignore[arg-type]
+    return (*given, "--ckpt-dir", str(setup.weights), *(() if setup.on_card else ("--no-half",)))
 
 
 @contextmanager
@@ -128,7 +116,8 @@ def steps_under(setup: Setup, easel: Easel, checkpoint: str, pixels: int, cap: i
         few = timed(setup.device, lambda: pictures(easel, checkpoint, pixels))
         many = timed(setup.device, lambda: pictures(easel, checkpoint, pixels, 2 * STEPS))
         with easel.model(checkpoint) as model:
-            facts = {"shares": model.placement.sharing, "in": dtype_name(model.dtype), "peak": peak(setup)}
+            stored = model.placement.storage or model.dtype
+            facts = {"shares": model.placement.sharing, "stored in": dtype_name(stored), "peak": peak(setup)}
     facts |= {"first picture": f"{loaded:.2f} s", "with all else": f"{few:.2f} s"}
     return Found((many - few) / STEPS, "s a step", facts=facts)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,11 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from PIL import Image
 from torch import Tensor, nn
 
-from bench.device.fast import peak, reset_peak, written
+from bench.device.fast import peak, reset_peak, weights_of
 from bench.device.part import Setup
-from bench.device.pictures import Easel, an_easel, checkpoints_folder
+from bench.device.pictures import Easel, an_easel
 from bench.device.rows import Found, Rows
 from bench.networks import wait_for
-from tools.random_checkpoint import FULL, TINY
 from webui.core.training import DreamBoothOptions, LoraOptions, Numerics, Optimization, Saving, TrainingRequest
 from webui.core.training_data import DataRequest
 from webui.jobs.context import Alone, JobContext, JobRecord
@@ -30,6 +29,7 @@ from webui.services.training import plan_training
 from webui.training.job import run as train
 
 AS_FAST_AS_PLAIN = 0.9
+BASE = "sd1"
 RANK = 16
 RATE = 1e-5
 PICTURES = 8
@@ -51,17 +51,16 @@ class StepClock(JobRecord):
 
 
 def run(setup: Setup, rows: Rows) -> None:
-    edge, steps, layout = (64, 4, TINY) if setup.small else (512, 100, FULL)
-    checkpoint = checkpoints_folder(setup) / "base.safetensors"
-    rows.measure("random weights written", partial(written, setup, checkpoint, layout))
+    edge, steps = (64, 4) if setup.small else (512, 100)
+    weights_of(replace(setup, checkpoint=None), rows, BASE)
     folder = setup.data / "train" / "1_thing"
     write_pictures(folder, edge)
-    easel = an_easel(setup, "trainer", *(() if setup.on_card else ("--no-half",)))
+    easel = an_easel(setup, "trainer", "--ckpt-dir", str(setup.weights), *(() if setup.on_card else ("--no-half",)))
     for kind, options in KINDS.items():
         request = TrainingRequest(
             kind=kind,
             name=kind,
-            checkpoint="base",
+            checkpoint=BASE,
             data=DataRequest(train_data_dir=str(folder.parent), resolution=str(edge), min_bucket_reso=64),
             numerics=Numerics(mixed_precision="bf16" if setup.on_card else "no", cache_text_encoder_outputs=True),
             saving=Saving(save_state_every=NEVER),
@@ -165,7 +164,7 @@ def plain_speed(setup: Setup, easel: Easel, kind: str, edge: int, steps: int) ->
 
 
 def plain_unet(easel: Easel, device: torch.device, dtype: torch.dtype) -> UNet2DConditionModel:
-    with easel.model("base") as model:
+    with easel.model(BASE) as model:
         unet = UNet2DConditionModel.from_config(model.unet.config)
         unet.load_state_dict(model.unet.state_dict())
     easel.engine.models.unload()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from webui.core.hooks import Step
 from webui.diffusion.denoiser import Cond
@@ -59,6 +60,30 @@ def test_guidance_goes_beyond_the_prompt() -> None:
     (result,) = guided(one(constant(3.0), constant(1.0)), network)
     assert result.tolist() == [1 + 7 * (3 - 1)]
     assert network.rows == [2]
+
+
+class FromPython(TorchDispatchMode):
+    """Counts the tensors made of Python's numbers: on a card each is a copy that the processor waits for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # noqa: ANN001, ANN204
+        self.count += function is torch.ops.aten.lift_fresh.default
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("weight", "waits"), [(1.0, 0), (0.5, 1)])
+def test_a_usual_prompt_is_guided_without_waiting_for_a_card(weight: float, waits: int) -> None:
+    conds = PromptConds(((WeightedSchedule(weight, constant(3.0)),),), (constant(1.0),))
+    denoise = ClassifierFreeGuidance(conds, GuidanceOptions(7.0, 10)).denoiser(Network())
+    x = torch.zeros(1, 4, 2, 2)
+    denoise(x, 1.0, STEP)
+    with FromPython() as made:
+        result = denoise(x, 1.0, STEP)
+    assert made.count == waits
+    assert result.flatten()[0] == 1 + 7 * weight * (3 - 1)
 
 
 def test_and_parts_add_up_by_weight_in_each_image() -> None:

@@ -167,6 +167,8 @@ class ClassifierFreeGuidance:
     def _combined(self, conditioned: Tensor, unconditioned: Tensor, parts: Sequence[int], scale: float) -> Tensor:
         if max(parts) == 1:
             weights = [image[0].weight for image in self.conds.positive]
+            if set(weights) == {1.0}:  # nothing is copied to a card, which the processor would have to wait for
+                return unconditioned + (conditioned - unconditioned) * scale
             factor = torch.tensor(weights, device=conditioned.device).view(-1, 1, 1, 1) * scale
             return unconditioned + (conditioned - unconditioned) * factor
         combined, row = [], 0
