@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from tests.training.conftest import Ask
 from webui.core.errors import WebuiError
 from webui.core.request import GenerationRequest
-from webui.core.training import LoraOptions, Saving, TrainingRequest
+from webui.core.training import LoraOptions, Samples, Saving, TrainingRequest
 from webui.jobs.context import JobContext
 from webui.pipeline.engine import Engine, build
 from webui.planning.training import TrainingPlan
@@ -166,3 +166,29 @@ enable_bucket bucket_no_upscale min_bucket_reso max_bucket_reso bucket_info data
 sd_model_name sd_model_hash new_sd_model_hash vae_name vae_hash new_vae_hash sd_scripts_commit_hash
 training_comment
 """
+
+
+def test_a_short_job_passes_a_training_which_is_then_stopped(services: Services, ask: Ask) -> None:
+    services.jobs.start()
+    long = submit_training(services, ask("passed", steps=5000))
+    short = submit_generation(services, GenerationRequest(prompt="sks", steps=1, width=64, height=64, seed=1))
+    assert services.jobs.wait(short, 300).state == "done"
+    running = services.jobs.progress(long)
+    assert (running.state, running.text.partition(",")[0][:4]) == ("running", "Step")
+    services.jobs.interrupt(long)
+    assert services.jobs.wait(long, 300).state == "done"
+    assert "stopped at step" in services.jobs.result(long).message
+
+
+def test_sample_pictures_are_made_by_the_model_in_training(engine: Engine, plan: Plan, ask: Ask) -> None:
+    samples = Samples(prompts="sks thing --s 2 --w 64 --h 64 --d 3", every_n_steps=2, at_first=True)
+    made = plan(ask("sampled", steps=4, rate=0.5, samples=samples))
+    train(engine, made)
+    files = sorted((made.folder / "samples").glob("*.png"))
+    assert [file.name for file in files] == [f"sampled-{step:06d}-00.png" for step in (0, 2, 4)]
+    assert len({file.read_bytes() for file in files}) == 3
+    # Samples leave no trace in the weights.
+    plain = plan(ask("unsampled", steps=4, rate=0.5))
+    train(engine, plain)
+    first, second = load_file(made.target), load_file(plain.target)
+    assert all(first[key].equal(second[key]) for key in first)
