@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from tests.training.conftest import Ask
 from webui.core.errors import WebuiError
 from webui.core.request import GenerationRequest
-from webui.core.training import LoraOptions, Samples, Saving, TrainingRequest
+from webui.core.training import LoraOptions, Numerics, Samples, Saving, TrainingRequest
 from webui.jobs.context import JobContext
 from webui.pipeline.engine import Engine, build
 from webui.planning.training import TrainingPlan
@@ -181,7 +181,11 @@ def test_a_short_job_passes_a_training_which_is_then_stopped(services: Services,
 
 
 def test_sample_pictures_are_made_by_the_model_in_training(engine: Engine, plan: Plan, ask: Ask) -> None:
-    samples = Samples(prompts="sks thing --s 2 --w 64 --h 64 --d 3", every_n_steps=2, at_first=True)
+    other = plan(ask("other", steps=1, rate=0.5))
+    train(engine, other)
+    engine.networks.catalogs.loras.refresh()
+    prompt = "sks thing <lora:other:1> --s 2 --w 64 --h 64 --d 3"  # the other one comes off again
+    samples = Samples(prompts=prompt, every_n_steps=2, at_first=True)
     made = plan(ask("sampled", steps=4, rate=0.5, samples=samples))
     train(engine, made)
     files = sorted((made.folder / "samples").glob("*.png"))
@@ -192,3 +196,25 @@ def test_sample_pictures_are_made_by_the_model_in_training(engine: Engine, plan:
     train(engine, plain)
     first, second = load_file(made.target), load_file(plain.target)
     assert all(first[key].equal(second[key]) for key in first)
+
+
+def test_options_of_memory_and_speed_change_no_weights_but_in_the_last_digits(
+    engine: Engine, plan: Plan, ask: Ask
+) -> None:
+    saving = Saving(save_precision="float")
+    made = {}
+    for name, options in (
+        ("usual", Numerics()),
+        ("checkpointed", Numerics(gradient_checkpointing=True)),
+        ("on-disk", Numerics(cache_latents_to_disk=True)),
+        ("from-disk", Numerics(cache_latents_to_disk=True)),
+        ("bf16", Numerics(mixed_precision="bf16")),
+    ):
+        one = plan(ask(name, steps=2, rate=1e-3, saving=saving, numerics=options))
+        train(engine, one)
+        made[name] = load_file(one.target)
+    for name in ("on-disk", "from-disk"):
+        assert all(made["usual"][key].equal(made[name][key]) for key in made["usual"])
+    for name, most in (("checkpointed", 1e-5), ("bf16", 3e-3)):
+        assert all(torch.allclose(made["usual"][key], made[name][key], atol=most) for key in made["usual"])
+    assert list((engine.paths.cache / "latents").rglob("*.safetensors"))
