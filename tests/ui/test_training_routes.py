@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shutil
 import time
@@ -21,6 +22,7 @@ class Asker:
     def __init__(self, server: Any) -> None:
         self.client = httpx.Client(base_url=server.url, timeout=300)
         self.drawn = 0
+        self.job = ""
 
     def get(self, path: str, **question: Any) -> Any:
         return self.client.get(path, params=question).raise_for_status().json()
@@ -38,11 +40,11 @@ class Asker:
     def done(self, path: str, **content: Any) -> Any:
         """A job of the page, once it has ended: what the page would be told."""
         self.drawn += 1
-        job = f"task(train{self.drawn}{time.monotonic_ns()})"
-        self.post(f"{ROUTE}/{path}", {**content, "job": job})
-        while not self.post("/internal/progress", {"id_task": job, "live_preview": False})["completed"]:
+        self.job = f"task(train{self.drawn}{time.monotonic_ns()})"
+        self.post(f"{ROUTE}/{path}", {**content, "job": self.job})
+        while not self.post("/internal/progress", {"id_task": self.job, "live_preview": False})["completed"]:
             time.sleep(0.1)
-        return self.get(f"{ROUTE}/result", id=job)
+        return self.get(f"{ROUTE}/result", id=self.job)
 
 
 @pytest.fixture(scope="module")
@@ -182,6 +184,43 @@ def test_a_hypernetwork_is_made_and_trained_as_it_was_made(asker: Asker, folder:
 )
 def test_a1111s_routes_answer_mistakes_in_sentences(asker: Asker, path: str, body: dict[str, Any], told: str) -> None:
     assert told in asker.refused(f"/sdapi/v1/{path}", body)
+
+
+def test_the_epochs_of_a_lora_are_compared_with_the_base(asker: Asker, folder: Path, server: Any) -> None:
+    values = {
+        **SMALL,
+        "name": "tried",
+        "data.train_data_dir": str(folder),
+        "optimization.max_train_epochs": 2,
+        "optimization.learning_rate": 0.05,
+        "saving.save_every_n_epochs": 1,
+    }
+    trained = asker.done("start", kind="lora", values=values, trigger="sks")
+    assert trained["compare"] == "tried"
+    assert (server.data / "models" / "Lora" / "tried-000001.safetensors").exists()
+    compared = asker.done("compare", trained=asker.job, prompt="sks")
+    assert compared["samples"] >= 1
+    assert compared["comments"] == []
+    id = asker.job
+    picture = asker.client.get(f"{ROUTE}/sample", params={"id": id, "index": 0})
+    grid = Image.open(io.BytesIO(picture.content))
+    assert grid.width > 2.5 * grid.height / 2
+    assert asker.client.get(f"{ROUTE}/sample", params={"id": id, "index": 99}).status_code == 404
+
+
+def test_dreambooth_crops_to_what_matters(asker: Asker, folder: Path, server: Any) -> None:
+    values = {
+        "data.train_data_dir": str(folder),
+        "data.resolution": "64",
+        "data.enable_bucket": False,
+        "data.crop": "focal",
+        "dreambooth.te_steps": 1,
+        "dreambooth.unet_steps": 1,
+        "name": "tried-dreambooth",
+    }
+    result = asker.done("start", kind="dreambooth", values=values, trigger="sks")
+    assert "tried-dreambooth.safetensors is trained: 2 steps" in result["message"]
+    (server.data / "models" / "Stable-diffusion" / "tried-dreambooth.safetensors").unlink()
 
 
 # Captions

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from webui.core.choices import Script
 from webui.core.describing import Description
 from webui.core.errors import InvalidRequest, NotFound, WebuiError
 from webui.core.file_names import safe_name
+from webui.core.request import GenerationRequest, GenerationResult
 from webui.core.training import TITLES, Kind, TrainingRequest, TrainingResult
 from webui.core.training_data import DataRequest
 from webui.datasets.folders import Picture, caption_file, caption_suffixes, pictures_in, read_caption, subsets_in
 from webui.datasets.opening import order_of
 from webui.datasets.reading import Findings, look_at
 from webui.planning.training import TrainingPlan
+from webui.services.checkpoint_defaults import current_defaults
 from webui.services.folders import folder_of
+from webui.services.generation import submit_generation
 from webui.services.kohya_config import export_config, import_config
 from webui.services.services import Services
 from webui.services.train_tab import (
@@ -32,6 +38,8 @@ from webui.services.train_tab import (
 from webui.services.training import check_training_allowed, plan_training, submit_new_network, submit_training
 from webui.services.training_form import SECTIONS, form_of, request_of, tab_fields
 from webui.services.training_presets import presets_here
+
+PLOT = "X/Y/Z plot"
 
 
 def wanted_run(services: Services, kind: str, values: Mapping[str, Any], trigger: str = "") -> TrainingRequest:
@@ -177,32 +185,68 @@ class Trainings:
     # What came of it
 
     def result(self, job_id: str) -> dict[str, Any]:
-        """Raises: WebuiError, the job's own failure among them."""
+        """How a job of the tab ended. Raises: WebuiError, the job's own failure among them."""
         result = self._services.jobs.result(job_id)
         if isinstance(result, Description):
-            return {"message": result.message, "comments": list(result.comments), "samples": []}
+            return {"message": result.message, "comments": list(result.comments), "samples": 0, "compare": ""}
+        if isinstance(result, GenerationResult):
+            message = "The pictures of this seed, without the LoRA and at each saved epoch."
+            return {"message": message, "comments": list(result.comments), "samples": len(result.images), "compare": ""}
         if not isinstance(result, TrainingResult):
             raise NotFound("This job was no training.")
-        files = [Path(file) for file in result.files]
-        loras = [file for file in files if file.is_relative_to(self._services.paths.lora)]
         last = f"The last loss was {result.loss:.4f}." if result.loss is not None else ""
         return {
             "message": result.message,
-            "comments": [text for text in (last, *(f"Saved: {file}" for file in files)) if text],
-            "samples": list(result.samples),
-            "prompt": f"<lora:{loras[-1].stem}:1>" if loras else "",
-            "values": [f"<lora:{file.stem}:1>" for file in loras],
+            "comments": [text for text in (last, *(f"Saved: {file}" for file in result.files)) if text],
+            "samples": len(result.samples),
+            "compare": self._loras(result)[-1].stem if self._loras(result) else "",
         }
 
-    def sample(self, job_id: str, index: int) -> bytes:
-        """The file of a sample picture. Raises: NotFound."""
+    def sample(self, job_id: str, index: int) -> tuple[bytes, str]:
+        """A sample picture, or one of a comparison, and its type. Raises: NotFound."""
         result = self._services.jobs.result(job_id)
+        if isinstance(result, GenerationResult) and 0 <= index < len(result.images):
+            return result.images[index].data, result.images[index].mime
         if not isinstance(result, TrainingResult) or not 0 <= index < len(result.samples):
             raise NotFound("This training has no such sample picture.")
         try:
-            return Path(result.samples[index]).read_bytes()
+            return Path(result.samples[index]).read_bytes(), "image/png"
         except OSError as error:
             raise NotFound(f"The sample picture can't be read any more: {error.strerror}.") from error
+
+    def compare(self, trained: str, prompt: str, job_id: str | None = None) -> dict[str, Any]:
+        """An X/Y/Z plot of what a training saved, beside the checkpoint without it: the same seed for all.
+
+        trained: the training's job. Raises: InvalidRequest when it made no LoRA or the script is off.
+        """
+        result = self._services.jobs.result(trained)
+        loras = self._loras(result) if isinstance(result, TrainingResult) else []
+        script = next((script for script in self._services.choices.all(Script) if script.title == PLOT), None)
+        if not loras:
+            raise InvalidRequest("This job made no LoRA to be compared.")
+        if script is None or script.params is None:
+            raise InvalidRequest(f'Comparisons are made by the script "{PLOT}", whose extension is off; enable it.')
+        self._services.networks.refresh()
+        without = f"<lora:{loras[0].stem}:0>"
+        values = io.StringIO()
+        csv.writer(values).writerow([without, *(f"<lora:{file.stem}:1>" for file in loras)])
+        plot = script.params.checked(x_type="Prompt S/R", x_values=values.getvalue().strip(), csv_mode=True)
+        native = current_defaults(self._services)
+        request = GenerationRequest.checked(
+            prompt=f"{prompt} {without}",
+            seed=1,
+            width=native.size[0],
+            height=native.size[1],
+            cfg_scale=native.cfg_scale,
+            script=PLOT,
+            extensions={script.params.__name__: plot},
+        )
+        return {"job": submit_generation(self._services, request, job_id), "message": "The pictures are being made."}
+
+    def _loras(self, result: TrainingResult) -> list[Path]:
+        """That it saved and that are still there, the last one last."""
+        files = [Path(file) for file in result.files]
+        return [file for file in files if file.is_relative_to(self._services.paths.lora) and file.exists()]
 
 
 def _has_words(picture: Picture) -> bool:

@@ -76,7 +76,15 @@ def training_routes(services: Services) -> APIRouter:
     @router.get("/sample")
     def sample(id: str, index: int) -> Response:
         """A sample picture of a training that has ended."""
-        return Response(trainings.sample(id, index), media_type="image/png", headers=PREVIEW_HEADERS)
+        data, mime = trainings.sample(id, index)
+        return Response(data, media_type=mime, headers=PREVIEW_HEADERS)
+
+    @router.post("/compare")
+    def compare(
+        trained: Annotated[str, Body(max_length=200)], prompt: Annotated[str, Body(max_length=10_000)], job: Job
+    ) -> dict[str, Any]:
+        """Pictures of the same seed without what was trained and at each saved epoch, in a job of an id drawn here."""
+        return trainings.compare(trained, prompt, job)
 
     @router.post("/import")
     def import_toml(text: Annotated[str, Body(embed=True, max_length=1_000_000)]) -> dict[str, Any]:

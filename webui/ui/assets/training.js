@@ -86,7 +86,8 @@ class TrainTab {
     const { sections, intro } = await ask("/form", { name });
     const form = new Form(sections, "train");
     const buttons = actions.map(([text, action]) =>
-      primary(text, `train_${action}`, () => this.start(() => tell(`/${action}`, { values: form.read(), job: this.draw() }))));
+      primary(text, `train_${action}`, () =>
+        this.start(() => tell(`/${action}`, { values: { ...form.read(), ...previewValues(form) }, job: this.draw() }))));
     if (name === "train") buttons.splice(1, 0, interrupt("train_interrupt_training"));
     const refresh = button("🔄", { className: "tool", id: `refresh_${name}`, title: "Look for new files" }, async () => {
       const fresh = await ask("/form", { name });
@@ -131,8 +132,8 @@ class TrainTab {
     try {
       const result = await ask("/result", { id });
       this.say(result.message);
-      this.told.replaceChildren(...result.comments.map((text) => element("p", { textContent: text })), ...this.trying(result));
-      const pictures = result.samples.map((_, index) =>
+      this.told.replaceChildren(...result.comments.map((text) => element("p", { textContent: text })), ...this.trying(result, id));
+      const pictures = Array.from({ length: result.samples }, (_, index) =>
         element("img", { alt: "Sample picture", src: `${route(ROUTE)}/sample?${new URLSearchParams({ id, index })}` }));
       this.gallery.replaceChildren(...pictures);
     } catch (error) {
@@ -140,17 +141,32 @@ class TrainTab {
     }
   }
 
-  // What to do with a network that was trained: beside none, at each of its saved epochs.
-  trying({ prompt, values }) {
-    if (!prompt) return [];
-    const put = button("Compare the epochs in txt2img (X/Y/Z plot)", { id: "train_compare" }, () => compare(prompt, values));
-    return [element("p", {}, "Try it: ", element("code", { textContent: prompt })), put];
+  // What to do with a LoRA that was trained: pictures without it and at each of its saved epochs, side by side.
+  trying({ compare }, trained) {
+    if (!compare) return [];
+    const prompt = element("input", { id: "train_compare_prompt", type: "text", value: this.trigger || compare });
+    prompt.setAttribute("aria-label", "Prompt");
+    const make = primary("Compare the epochs (X/Y/Z plot)", "train_compare", () =>
+      this.start(() => tell("/compare", { trained, prompt: prompt.value, job: this.draw() })));
+    return [element("p", {}, "In prompts: ", element("code", { textContent: `<lora:${compare}:1>` })), prompt, make];
   }
 }
 
-function compare(prompt, values) {
-  window.easel.showTab("txt2img");
-  window.easel.compareNetworks(prompt, values);
+// What txt2img's tab says, for sample pictures that are to be made by it.
+function previewValues(form) {
+  if (!form.fields.get("preview_from_txt2img")?.input.checked) return {};
+  const box = (name) => byId(`txt2img_${name}`)?.querySelector("textarea, input:not([type=range])")?.value ?? "";
+  const number = (name, otherwise) => Number(box(name) || otherwise);
+  return {
+    preview_prompt: box("prompt"),
+    preview_negative_prompt: box("neg_prompt"),
+    preview_steps: number("steps", 20),
+    preview_sampler_name: box("sampling"),
+    preview_cfg_scale: number("cfg_scale", 7),
+    preview_seed: number("seed", -1),
+    preview_width: number("width", 512),
+    preview_height: number("height", 512),
+  };
 }
 
 const interrupt = (id) => button("Interrupt", { id }, async () => {
@@ -239,6 +255,7 @@ class Run {
   }
 
   start() {
+    this.tab.trigger = this.trigger.value.trim();
     this.tab.start(() => tell("/start", { ...this.wanted(), job: this.tab.draw() }));
   }
 
