@@ -218,3 +218,18 @@ def test_options_of_memory_and_speed_change_no_weights_but_in_the_last_digits(
     for name, most in (("checkpointed", 1e-5), ("bf16", 3e-3)):
         assert all(torch.allclose(made["usual"][key], made[name][key], atol=most) for key in made["usual"])
     assert list((engine.paths.cache / "latents").rglob("*.safetensors"))
+
+
+def test_a_lora_is_gone_on_with(engine: Engine, plan: Plan, ask: Ask) -> None:
+    saving = Saving(save_precision="float")
+    first = plan(ask("first", steps=2, saving=saving))
+    train(engine, first)
+    engine.networks.catalogs.loras.refresh()
+    more = plan(ask("more", steps=1, rate=1e-9, saving=saving, lora=LoraOptions(network_weights="first")))
+    train(engine, more)
+    before, after = load_file(first.target), load_file(more.target)
+    assert all(torch.allclose(before[key], after[key], atol=1e-7) for key in before)
+    assert any(before[key].abs().max() > 0 for key in before if key.endswith("lora_up.weight"))
+    other = plan(ask("other-dim", steps=1, lora=LoraOptions(network_weights="first", network_dim=2)))
+    with pytest.raises(WebuiError, match="can't be gone on from"):
+        train(engine, other)
