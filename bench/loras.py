@@ -78,7 +78,8 @@ def run(options: argparse.Namespace) -> Report:
 def lora_layers(model: LoadedModel) -> Iterator[tuple[str, torch.nn.Module]]:
     """What kohya's trainer changes by default, by the names that it writes."""
     unet, text = model.unet, model.text_encoders[0].module
-    for prefix, part in (("lora_unet_", unet), ("lora_te_text_model_", text)):
+    first = "lora_te_text_model_" if len(model.text_encoders) == 1 else "lora_te1_text_model_"
+    for prefix, part in (("lora_unet_", unet), (first, text)):
         for name, module in part.named_modules():
             weight = getattr(module, "weight", None)
             inside = prefix != "lora_unet_" or "attentions" in name
