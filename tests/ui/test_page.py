@@ -50,13 +50,6 @@ def test_every_button_with_a_symbol_says_what_it_does(visit: Visit) -> None:
     assert "Set width and height" in str(sized)
 
 
-def test_a_tab_not_built_says_so_in_a_sentence(visit: Visit) -> None:
-    visit.page.click("#tabs > .tab-wrapper .tab-container:not(.visually-hidden) button:has-text('Train')")
-    sentence = visit.page.locator(".prose.not-yet:visible")
-    expect(sentence).to_contain_text("later version")
-    assert sentence.inner_text().count(". ") == 0
-
-
 def test_the_extensions_tab_lists_what_is_loaded(visit: Visit) -> None:
     visit.page.click("#tab_extensions-button")
     expect(visit.page.locator("#extensions_installed_html")).to_contain_text("seamless-tiling")

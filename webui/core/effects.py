@@ -17,11 +17,15 @@ _REASONS: Final[Mapping[str, str]] = {
     "the upscaler LDSR isn't in this version": "ldsr_steps ldsr_cached",
     "upscalers aren't compiled in this version": "SWIN_torch_compile",
     "the page shows the progress of upscaling, the console none": "enable_upscale_progressbar",
-    "there is no training in this version": """
-        unload_models_when_training pin_memory save_optimizer_state save_training_settings_to_txt
-        dataset_filename_word_regex dataset_filename_join_string training_image_repeats_per_epoch
-        training_write_csv_every training_xattention_optimizations training_enable_tensorboard
-        training_tensorboard_save_images training_tensorboard_flush_every""",
+    "latents are kept, so VAE and CLIP have little to do": "unload_models_when_training",
+    "pictures are read once and kept as latents": "pin_memory",
+    "a training that is gone on with begins its optimizer anew; one that was cut off has its own state": """
+        save_optimizer_state""",
+    "a training's log has every step": "training_write_csv_every",
+    "trainings always use torch's own efficient attention": "training_xattention_optimizations",
+    "a training's log is a CSV file, and there is no TensorBoard in this version": """
+        training_enable_tensorboard training_tensorboard_save_images training_tensorboard_flush_every""",
+    "an epoch has every picture once; a folder's name repeats it": "training_image_repeats_per_epoch",
     "there is no Hypertile in this version": """
         hypertile_enable_unet hypertile_enable_unet_secondpass hypertile_max_depth_unet hypertile_max_tile_unet
         hypertile_swap_size_unet hypertile_enable_vae hypertile_max_depth_vae hypertile_max_tile_vae
@@ -50,7 +54,7 @@ _REASONS: Final[Mapping[str, str]] = {
     "folders named with a dot are searched for networks and passed over for checkpoints": "list_hidden_files",
     "safetensors files are always mapped into memory": "disable_mmap_load_safetensors",
     "the flag --autolaunch opens the browser": "auto_launch_browser",
-    "states of extensions can't be restored in this version": "restore_config_state_file",
+    "sets of extensions are restored from the Extensions tab, not at a start": "restore_config_state_file",
     "it follows from the checkpoint": "sd_checkpoint_hash",
     "pictures are drawn in Gradio's editor, which has keys of its own": """
         canvas_hotkey_zoom canvas_hotkey_adjust canvas_hotkey_shrink_brush canvas_hotkey_grow_brush canvas_hotkey_move

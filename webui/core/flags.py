@@ -38,7 +38,7 @@ MOOT_VALUES = ("--max-batch-count", "--ngrok-region", "--gradio-img2img-tool", "
 IDLE_SWITCHES = (
     "--update-all-extensions", "--reinstall-xformers", "--update-check", "--test-server", "--log-startup",
     "--dump-sysinfo", "--no-progressbar-hiding", "--allow-code",
-    "--lowram", "--upcast-sampling", "--enable-insecure-extension-access", "--xformers", "--force-enable-xformers",
+    "--lowram", "--upcast-sampling", "--xformers", "--force-enable-xformers",
     "--xformers-flash-attention", "--opt-split-attention", "--opt-sub-quad-attention",
     "--opt-split-attention-invokeai", "--opt-split-attention-v1", "--opt-sdp-attention", "--opt-sdp-no-mem-attention",
     "--disable-opt-split-attention", "--disable-nan-check", "--disable-model-loading-ram-optimization",
@@ -99,6 +99,8 @@ class Flags:
     freeze_specific_settings: tuple[str, ...] = ()
     disable_all_extensions: bool = False
     disable_extra_extensions: bool = False
+    safe_mode: bool = False
+    enable_insecure_extension_access: bool = False
 
     device: str = "auto"
     no_half: bool = False
@@ -187,6 +189,8 @@ def parse_flags(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[Flags,
         freeze_specific_settings=_names(given.freeze_specific_settings),
         disable_all_extensions=given.disable_all_extensions,
         disable_extra_extensions=given.disable_extra_extensions,
+        safe_mode=given.safe_mode,
+        enable_insecure_extension_access=given.enable_insecure_extension_access,
         device=_device(given.device, given.device_id, use_cpu, given.use_ipex),
         no_half=given.no_half,
         no_half_vae=given.no_half_vae,
@@ -274,6 +278,10 @@ def _add_page_flags(page: Group) -> None:
     page.add_argument("--freeze-specific-settings", metavar="KEY[,...]", help="the same of single settings")
     page.add_argument("--disable-all-extensions", action="store_true", help="run without extensions")
     page.add_argument("--disable-extra-extensions", action="store_true", help="run with the built-in extensions only")
+    page.add_argument("--safe-mode", action="store_true",
+                      help="start without your extensions; the page then finds the one at fault")  # fmt: skip
+    page.add_argument("--enable-insecure-extension-access", action="store_true",
+                      help="change extensions on the page even where others can reach it")  # fmt: skip
 
 
 def _add_api_flags(api: Group) -> None:

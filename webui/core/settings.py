@@ -258,6 +258,10 @@ class SettingsStore:
         """The settings as they are now; later changes don't touch it."""
         return self._snapshot
 
+    def is_chosen(self, key: str) -> bool:
+        """Whether the file holds a value for the setting, be it the default."""
+        return key in self._written
+
     def update(self, changes: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
         """Check every change, save, then tell the listeners; returns {key: (old, new)} of what differs.
 

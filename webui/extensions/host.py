@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -82,11 +83,26 @@ class Host:
         self._easel: Easel | None = None
         self._panels: dict[type[Params], tuple[str, Panel]] = {}
         self._assets: dict[str, Assets] = {}
+        self._seconds: dict[str, float] = {}
 
     @property
     def extensions(self) -> tuple[Extension, ...]:
         """Every folder found, in load order, whatever became of it."""
         return tuple(self._extensions)
+
+    @property
+    def startup_seconds(self) -> Mapping[str, float]:
+        """How long each extension kept the start waiting, by its name."""
+        return MappingProxyType(self._seconds)
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """What runs inside counts as the extension's start."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - began
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -205,7 +221,8 @@ class Host:
         """Let every extension add what it offers. One that fails is reported, and the start goes on."""
         for name, hook in self._hooks("register_choices"):
             try:
-                hook(choices=choices)
+                with self.timed(name):
+                    hook(choices=choices)
             except (Exception, SystemExit) as error:
                 log.exception("Extension %s could not register its choices", name)
                 sentence = f'Extension "{name}" could not register its choices: {type(error).__name__}: {error}.'
@@ -329,7 +346,8 @@ class Host:
         """what: ends the sentence "Extension x could not ..."."""
         for name, hook in self._hooks(hook_name):
             try:
-                hook(**arguments)
+                with self.timed(name):
+                    hook(**arguments)
             except (Exception, SystemExit) as error:
                 log.exception("Extension %s could not %s", name, what)
                 sentence = f'Extension "{name}" could not {what}: {type(error).__name__}: {error}.'

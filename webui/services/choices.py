@@ -12,6 +12,7 @@ from webui.core.settings import Setting
 from webui.core.values import ParamSpec
 from webui.services.localization import locale_files
 from webui.services.services import Services
+from webui.services.templates import template_names
 
 DEFAULT_THEME = "Default"
 THEMES = (DEFAULT_THEME, "gradio/base", "gradio/glass", "gradio/monochrome", "gradio/soft")
@@ -36,6 +37,7 @@ LISTS: Mapping[str, Callable[[Services], Sequence[str]]] = {
     "styles": lambda services: [style.name for style in services.styles.all()],
     "themes": lambda services: list(THEMES),
     "unets": lambda services: ["Automatic", "None"],
+    "templates": lambda services: template_names(services.paths.data),
     "upscalers": lambda services: services.choices.names(Upscaler),
     "vaes": lambda services: services.vaes.names(),
 }

@@ -21,7 +21,7 @@ from webui.extensions.page import SLOTS, Slot
 from webui.services.forms import OVERRIDES, request_from_form
 from webui.services.services import Services
 from webui.ui.panels import build_panels
-from webui.ui.widgets import QUIET, InputAccordion, input_accordion, specs_by_path, tool, widget
+from webui.ui.widgets import NAMES, QUIET, InputAccordion, input_accordion, specs_by_path, tool, widget
 
 SPECS = specs_by_path(GenerationRequest)
 
@@ -159,6 +159,7 @@ class ParameterColumn:
                 multiselect=True,
                 allow_custom_value=True,
                 elem_id=f"{self.tab}_override_settings",
+                elem_classes=[NAMES],
                 visible="hidden",
             )
 

@@ -20,8 +20,10 @@ from webui.core.choices import SAME_CHECKPOINT, SAME_SAMPLER, SAME_SCHEDULER, Sc
 from webui.services.checkpoint_defaults import current_defaults
 from webui.services.choices import choices_of
 from webui.services.downloads import Downloads, downloads_folders
+from webui.services.extension_manager import ExtensionManager
 from webui.services.forms import EXTENSIONS
 from webui.services.hints import first_run_hint
+from webui.services.localization import locale_files
 from webui.services.services import Services
 from webui.ui import extension_assets, extra_networks, html
 from webui.ui.blocks import PageBlocks
@@ -30,13 +32,15 @@ from webui.ui.card_routes import card_routes
 from webui.ui.defaults import Defaults
 from webui.ui.download_routes import download_routes
 from webui.ui.endpoints import offer_endpoints
+from webui.ui.extension_routes import extension_routes
 from webui.ui.extensions_tab import build_extensions
 from webui.ui.extras import Extras
 from webui.ui.footer import footer
+from webui.ui.gallery_routes import gallery_routes
+from webui.ui.gallery_tab import build_gallery
 from webui.ui.generation import SPECS
 from webui.ui.img2img import Img2Img
 from webui.ui.kit import PageKit
-from webui.ui.later import build_later
 from webui.ui.merger import Merger
 from webui.ui.page_login import PageLogin
 from webui.ui.pnginfo import build_pnginfo
@@ -46,6 +50,8 @@ from webui.ui.sending import wire_gallery, wire_result
 from webui.ui.settings_routes import SOUND, settings_routes
 from webui.ui.settings_tab import build_settings
 from webui.ui.theme import theme_of
+from webui.ui.training import build_training
+from webui.ui.training_routes import training_routes
 from webui.ui.txt2img import Txt2Img
 from webui.ui.ui_config import UiConfig
 from webui.ui.visitors.tables import PUBLIC
@@ -122,9 +128,10 @@ def build(services: Services, app: FastAPI) -> PageBlocks:
             extras = Extras(services)
             build_pnginfo(services, txt2img, img2img, extras)
             Merger(services)
-            build_later("train")
+            build_training()
             build_settings()
-            build_extensions(services)
+            build_extensions()
+            build_gallery()
             build_queue(services)
             kit = PageKit(services, services.host.easel)
             build_extension_tabs(services, kit)
@@ -170,8 +177,16 @@ def tab_titles(page: gr.Blocks) -> list[str]:
     return [str(tab.label) for tab in tabs.children]
 
 
-def mount(app: FastAPI, services: Services, downloads: Downloads | None = None) -> FastAPI:
-    """Show the page at "/". To be called after every other route is added: what comes later is hidden by it."""
+def mount(
+    app: FastAPI,
+    services: Services,
+    downloads: Downloads | None = None,
+    extensions: ExtensionManager | None = None,
+) -> FastAPI:
+    """Show the page at "/". To be called after every other route is added: what comes later is hidden by it.
+
+    downloads, extensions: those that reach elsewhere than the usual ones.
+    """
     flags, paths = services.flags, services.paths
     downloads = downloads or Downloads(downloads_folders(paths))
     # Gradio empties its folder of uploads when a server ends: two of them must not share one.
@@ -186,8 +201,11 @@ def mount(app: FastAPI, services: Services, downloads: Downloads | None = None) 
     own_routes = (
         card_routes(services),
         download_routes(services, downloads),
+        training_routes(services),
         settings_routes(services, tab_titles(page)),
         extension_assets.routes(services),
+        extension_routes(services, extensions),
+        gallery_routes(services, visitors),
     )
     for router in (*own_routes, visitors.routes()):
         app.include_router(router, dependencies=[Depends(login)])
@@ -259,10 +277,14 @@ def _current(services: Services, forms: int) -> tuple[Any, ...]:
 
 
 def _settings_for_page(services: Services) -> str:
-    """The settings `ON_PAGE` as JSON, and whether there is a sound to be played."""
+    """The settings `ON_PAGE` as JSON, what languages there are, and whether there is a sound to be played."""
     settings = services.settings.snapshot()
-    sound = {"notification_sound": (services.paths.data / SOUND).is_file()}
-    return json.dumps({key: settings[key] for key in ON_PAGE} | sound)
+    more = {
+        "notification_sound": (services.paths.data / SOUND).is_file(),
+        "localizations": sorted(locale_files(services)),
+        "localization_chosen": services.settings.is_chosen("localization"),
+    }
+    return json.dumps({key: settings[key] for key in ON_PAGE} | more)
 
 
 def build_extension_tabs(services: Services, kit: PageKit) -> None:

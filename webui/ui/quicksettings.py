@@ -20,7 +20,7 @@ from webui.services.checkpoint_defaults import CheckpointDefaults, current_defau
 from webui.services.generation import choose_checkpoint
 from webui.services.services import Services
 from webui.ui import html
-from webui.ui.widgets import QUIET, tool
+from webui.ui.widgets import NAMES, QUIET, tool
 
 CHECKPOINT = "sd_model_checkpoint"
 FOLLOWING = ("width", "height", "cfg_scale")
@@ -46,6 +46,7 @@ def build_quicksettings(services: Services) -> tuple[gr.Dropdown, gr.Button]:
             value=current_title(services),
             label="Stable Diffusion checkpoint",
             elem_id=f"setting_{CHECKPOINT}",
+            elem_classes=[NAMES],
             allow_custom_value=True,
             scale=0,
             min_width=330,

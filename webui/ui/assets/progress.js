@@ -2,6 +2,7 @@
 
 import { byId, click, postJson, recall, remember, route, sleep } from "./dom.js";
 import * as lightbox from "./lightbox.js";
+import { translated } from "./localization.js";
 import { settings } from "./settings.js";
 
 const TITLE = document.title;
@@ -249,13 +250,13 @@ function draw(tab, state) {
     words.push(state.textinfo ?? "", `${percent}%`);
     if (state.eta) words.push(`ETA: ${duration(state.eta)}`);
   }
-  const text = words.filter(Boolean).join(" ");
+  const text = words.filter(Boolean).map(translated).join(" ");
   if (settings.show_progress_in_title !== false && state.active) document.title = `[${text}] ${TITLE}`;
   if (settings.show_progressbar !== false) {
     const bar = part(container, "progressDiv", () => {
       const div = document.createElement("div");
       div.append(Object.assign(document.createElement("div"), { className: "progress" }));
-      div.append(Object.assign(document.createElement("span"), { className: "progressText" }));
+      div.append(Object.assign(document.createElement("span"), { className: "progressText", translate: false }));
       return div;
     });
     bar.firstChild.style.width = `${percent}%`;
