@@ -106,7 +106,12 @@ def build_services(flags: Flags) -> Services:
     """Everything but the web server. Raises: OSError for folders that can't be written, WebuiError."""
     paths = Paths.of(flags)
     paths.make_folders()
-    frozen = frozen_keys(SETTINGS, everything=flags.freeze_settings)
+    frozen = frozen_keys(
+        SETTINGS,
+        everything=flags.freeze_settings,
+        sections=flags.freeze_settings_in_sections,
+        keys=flags.freeze_specific_settings,
+    )
     settings = SettingsStore(paths.config, SETTINGS, frozen)
     disable_all = settings.snapshot()["disable_all_extensions"]
     if flags.disable_all_extensions:

@@ -23,7 +23,7 @@ from webui.core.hooks import DenoiserHook
 from webui.core.params import Params, can_be_key
 from webui.core.request import GenerationRequest, GenerationResult
 from webui.core.results import Picture, ResultFile
-from webui.core.settings import Setting
+from webui.core.settings import Section, Setting
 from webui.core.settings_table import SETTINGS
 from webui.extensions import hookspecs
 from webui.extensions.errors import BadExtension, ExtensionFailed
@@ -181,7 +181,7 @@ class Host:
             self._plugins.register(plugin, name)
             self._check_hooks(plugin)
             params = self._checked_params(self._call_one(plugin, "register_params"))
-            settings = self._checked_settings(self._call_one(plugin, "register_settings"))
+            settings = self._checked_settings(name, self._call_one(plugin, "register_settings"))
             kinds = self._checked_kinds(name, self._call_one(plugin, "register_jobs"))
             panels = self._checked_panels(self._call_one(plugin, "register_panels"), params)
             assets = self._checked_assets(self._call_one(plugin, "register_assets"), folder)
@@ -417,7 +417,8 @@ class Host:
             keys |= set(group.infotext_keys())
         return groups
 
-    def _checked_settings(self, offered: Any) -> list[Setting]:
+    def _checked_settings(self, name: str, offered: Any) -> list[Setting]:
+        """The settings, those that name no section in one of the extension's own."""
         settings = list(offered or ())
         taken = {setting.key for setting in (*SETTINGS, *self._settings)}
         for setting in settings:
@@ -426,7 +427,8 @@ class Host:
             if setting.key in taken:
                 raise BadExtension(f'there is a setting "{setting.key}" already; choose another key')
             taken.add(setting.key)
-        return settings
+        own = Section(name, name, None)
+        return [setting if setting.section.id else replace(setting, section=own) for setting in settings]
 
     def _checked_kinds(self, name: str, offered: Any) -> list[JobKind]:
         """The kinds as the queue takes them: under the extension's name, called with its Easel."""
