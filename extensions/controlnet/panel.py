@@ -63,6 +63,7 @@ class UnitsPanel:
             if self.is_whole:
                 with gr.Accordion("Batch Options", open=False, elem_id=f"{name}_batch_options"):
                     panel.place("batch_option", elem_id=f"{name}_batch_option_radio", show_label=False)
+                    panel.place("style_align", elem_id=f"{name}_style_align_checkbox")
                 self.previewed = gr.File(elem_id=f"{name}_previewed", visible="hidden")
                 self.jobs = panel.jobs("controlnet_preview")
                 self.jobs.place_buttons("Run preprocessor", interrupt="Stop preprocessor")

@@ -115,6 +115,7 @@ async function watch(tab, id, accepted = false) {
     }
     if (state.completed) {
       finish(tab, job);
+      tellOfEnd();
       shown.set(tab, id);
       click(`${tab}_show_result`);
       break;
@@ -208,6 +209,16 @@ async function serverBack() {
     }
   }
   location.reload();
+}
+
+// By the sound in the data folder, if there is one, and to who looks elsewhere by a notification, if they allowed it.
+function tellOfEnd() {
+  if (settings.notification_audio && settings.notification_sound) {
+    const sound = new Audio(route("easel/v1/settings/notification.mp3"));
+    sound.volume = settings.notification_volume / 100;
+    sound.play().catch(() => {}); // the browser may allow none
+  }
+  if (document.hidden && window.Notification?.permission === "granted") new Notification(TITLE, { body: "The pictures are done." });
 }
 
 function setState(tab, state) {

@@ -1,0 +1,168 @@
+"""LoRAs: trained through the queue, stopped and resumed, in files as kohya writes them, which our engine reads."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from tests.training.conftest import Ask
+from webui.core.errors import WebuiError
+from webui.core.request import GenerationRequest
+from webui.core.training import LoraOptions, Saving, TrainingRequest
+from webui.jobs.context import JobContext
+from webui.pipeline.engine import Engine, build
+from webui.planning.training import TrainingPlan
+from webui.services.generation import submit_generation
+from webui.services.services import Services
+from webui.services.training import submit_training
+from webui.training import job as training
+
+Plan = Callable[[TrainingRequest], TrainingPlan]
+
+
+class Killed(BaseException):
+    """The server died here."""
+
+
+@pytest.fixture(scope="module")
+def engine(services: Services) -> Engine:
+    return build(services)
+
+
+def train(engine: Engine, plan: TrainingPlan, stop_after: int | None = None) -> None:
+    job = JobContext.alone(engine=engine)
+    if stop_after is None:
+        training.run(engine, plan, job)
+        return
+    pauses = 0
+
+    def pause_point() -> None:
+        nonlocal pauses
+        pauses += 1
+        if pauses == stop_after:
+            raise Killed
+
+    job.pause_point = pause_point  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        training.run(engine, plan, job)
+
+
+def test_a_lora_goes_through_the_queue_and_changes_pictures(services: Services, ask: Ask) -> None:
+    services.jobs.start()
+    request = ask("queued", steps=6, saving=Saving(save_every_n_steps=3))
+    progress = services.jobs.wait(submit_training(services, request), 300)
+    assert progress.state == "done", progress.error
+    result = services.jobs.result(progress.job_id)
+    assert (result.steps, result.planned) == (6, 6)
+    assert [Path(name).name for name in result.files] == ["queued-step00000003.safetensors", "queued.safetensors"]
+    assert math.isfinite(result.loss)
+    rows = Path(result.log).read_text(encoding="utf-8").splitlines()
+    assert rows[0] == "step,epoch,loss,lr,grad_norm"
+    assert [row.split(",")[0] for row in rows[1:]] == list("123456")
+    made = []
+    for prompt in ("sks thing", "sks thing <lora:queued:1>"):
+        job = submit_generation(services, GenerationRequest(prompt=prompt, steps=2, width=64, height=64, seed=1))
+        assert services.jobs.wait(job, 300).state == "done"
+        picture = services.jobs.result(job)
+        assert not any("queued" in comment for comment in picture.comments)
+        made.append(picture.images[0].data)
+    assert made[0] != made[1]
+
+
+def test_killed_at_a_step_and_resumed_the_weights_are_those_of_an_undisturbed_run(
+    engine: Engine, plan: Plan, ask: Ask
+) -> None:
+    saving = Saving(save_state_every=2, save_precision="float")
+    options = LoraOptions(network_dropout=0.3)
+    whole = plan(ask("whole", steps=7, saving=saving, lora=options))
+    train(engine, whole)
+    for killed_at in (1, 5):
+        name = f"killed-{killed_at}"
+        cut = plan(ask(name, steps=7, saving=saving, lora=options))
+        train(engine, cut, stop_after=killed_at)
+        assert not cut.target.exists()
+        train(engine, cut)
+        first, second = load_file(whole.target), load_file(cut.target)
+        assert all(first[key].equal(second[key]) for key in first)
+        assert len((cut.folder / "log.csv").read_text().splitlines()) == 8
+        assert not (cut.folder / "state.pt").exists()
+
+
+def test_a_training_that_is_stopped_saves_what_it_has(engine: Engine, plan: Plan, ask: Ask) -> None:
+    cut = plan(ask("stopped", steps=50))
+    job = JobContext.alone(engine=engine)
+    pauses = 0
+
+    def pause_point() -> None:
+        nonlocal pauses
+        pauses += 1
+        if pauses == 2:
+            job._record.publish(interrupted=True)
+
+    job.pause_point = pause_point  # type: ignore[method-assign]
+    result = training.run(engine, cut, job)
+    assert result.steps == 2
+    assert "stopped at step 2 of 50" in result.message
+    assert cut.target.exists()
+
+
+def test_a_loss_that_is_no_number_ends_the_training_in_a_sentence_and_saves_the_last_good_weights(
+    engine: Engine, plan: Plan, ask: Ask
+) -> None:
+    # A rate at which weights grow beyond all numbers; the state of the first steps is still good.
+    bad = plan(ask("bad", steps=60, rate=1000.0, saving=Saving(save_state_every=1)))
+    with pytest.raises(WebuiError, match=r"no number for 5 steps.*saved as bad-step\d+\.safetensors"):
+        train(engine, bad)
+    (saved,) = bad.target.parent.glob("bad-step*.safetensors")
+    assert all(torch.isfinite(tensor).all() for tensor in load_file(saved).values())
+
+
+def test_files_have_kohyas_names_and_metadata(engine: Engine, plan: Plan, ask: Ask) -> None:
+    plain = plan(ask("plain", steps=1, lora=LoraOptions(network_dim=3, network_alpha=1.5)))
+    train(engine, plain)
+    with safe_open(plain.target, "pt") as file:
+        keys, metadata = set(file.keys()), file.metadata()
+        assert file.get_tensor("lora_te_text_model_encoder_layers_0_mlp_fc1.alpha").item() == 1.5
+        down = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k.lora_down.weight"
+        assert file.get_tensor(down).shape == (3, 32)
+        assert file.get_tensor(down).dtype == torch.float16
+    modules = {key.split(".")[0] for key in keys}
+    assert {key.split(".", 1)[1] for key in keys} == {"lora_up.weight", "lora_down.weight", "alpha"}
+    unet = sorted(name for name in modules if name.startswith("lora_unet_"))
+    assert len(unet) == 192  # as of SD 1.5: 16 transformers of 12 layers
+    assert len(modules) - len(unet) == 6 * 2  # q, k, v, out, fc1, fc2 of two layers
+    assert metadata["ss_network_module"] == "networks.lora"
+    assert (metadata["ss_network_dim"], metadata["ss_network_alpha"]) == ("3", "1.5")
+    assert metadata["ss_base_model_version"] == "sd_v1"
+    assert metadata["ss_optimizer"] == "torch.optim.adamw.AdamW"
+    assert json.loads(metadata["ss_tag_frequency"])
+    assert set(KOHYA.split()) <= {key.removeprefix("ss_") for key in metadata}
+    content = plain.target.read_bytes()
+    begin = 8 + int.from_bytes(content[:8], "little")
+    assert metadata["sshs_model_hash"] == hashlib.sha256(content[begin:]).hexdigest()
+    assert len(metadata["sshs_legacy_hash"]) == 8
+
+
+KOHYA = """
+session_id training_started_at training_finished_at output_name learning_rate text_encoder_lr unet_lr
+num_train_images num_validation_images num_reg_images num_batches_per_epoch num_epochs epoch steps max_train_steps
+batch_size_per_device total_batch_size gradient_checkpointing gradient_accumulation_steps lr_warmup_steps lr_scheduler
+optimizer max_grad_norm network_module network_dim network_alpha network_dropout network_args mixed_precision full_fp16
+fp8_base fp8_base_unet v2 base_model_version clip_skip max_token_length cache_latents seed lowram noise_offset
+noise_offset_random_strength multires_noise_iterations multires_noise_discount adaptive_noise_scale zero_terminal_snr
+ip_noise_gamma ip_noise_gamma_random_strength min_snr_gamma debiased_estimation loss_type huber_schedule huber_scale
+huber_c scale_weight_norms prior_loss_weight caption_dropout_rate caption_dropout_every_n_epochs
+caption_tag_dropout_rate face_crop_aug_range resize_interpolation validation_seed validation_split
+validate_every_n_epochs validate_every_n_steps resolution color_aug flip_aug random_crop shuffle_caption keep_tokens
+enable_bucket bucket_no_upscale min_bucket_reso max_bucket_reso bucket_info dataset_dirs reg_dataset_dirs tag_frequency
+sd_model_name sd_model_hash new_sd_model_hash vae_name vae_hash new_vae_hash sd_scripts_commit_hash
+training_comment
+"""
