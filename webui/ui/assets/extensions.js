@@ -3,6 +3,7 @@
 
 import { element, questions } from "./card_api.js";
 import { route, sleep } from "./dom.js";
+import { translated } from "./localization.js";
 
 const { ask, tell } = questions("easel/v1/extensions");
 const ORDERS = ["newest first", "oldest first", "a-z", "z-a", "internal order", "update time", "create time", "stars"];
@@ -414,7 +415,7 @@ class Backup extends Part {
         this.status.textContent = this.kind === "webui" ? "There is nothing to restore of Easel itself." : "Choose a saved config.";
         return;
       }
-      if (!confirm("Fetch, change, enable and disable extensions as listed?")) return;
+      if (!confirm(translated("Fetch, change, enable and disable extensions as listed?"))) return;
       this.status.textContent = "Restoring…";
       const { failed } = await tell("/restore", { file: this.saved.value });
       await this.look();

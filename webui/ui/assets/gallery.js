@@ -4,6 +4,7 @@
 import { element, questions } from "./card_api.js";
 import { appears, byId, click, isShown, route, sleep } from "./dom.js";
 import { handFile } from "./drop.js";
+import { translated } from "./localization.js";
 
 const ROOT = "easel/v1/gallery";
 const TYPING_PAUSE = 300; // milliseconds
@@ -143,7 +144,7 @@ class Gallery {
     }
     if (this.trashed) {
       parts.push(button("Restore", () => this.act("/restore", chosen), { disabled: !some, id: "gallery_restore" }));
-      parts.push(button("Empty the trash", () => confirm("Delete what is in the trash for good?") && this.act("/empty", []), { id: "gallery_empty" }));
+      parts.push(button("Empty the trash", () => confirm(translated("Delete what is in the trash for good?")) && this.act("/empty", []), { id: "gallery_empty" }));
     }
     if (some) parts.push(button("Choose none", () => this.chooseNone()));
     if (this.mayDelete) {

@@ -207,7 +207,3 @@ function nameOf(name, all) {
   const alone = all.filter((other) => tagOf(other).split("-")[0] === tag.split("-")[0]).length === 1;
   return own ? (alone ? own : `${own} (${name})`) : name;
 }
-
-document.addEventListener("click", (event) => {
-  if (event.target.closest?.("#download_localization")) downloadLocalization();
-});
