@@ -8,7 +8,7 @@ import { settings } from "./settings.js";
 
 const LEFT_ALONE = "textarea, script, style, code, pre, [contenteditable], [translate=no], .notranslate, .gallery, .infotext";
 // In lists of files and other names only the words for "no file" are words.
-const NAMES = ".names .options, .names .token, .names ul";
+const NAMES = ".names .options, .names .token, .names ul, .names option, .names .setting-boxes";
 const WORDS_AMONG_NAMES = /^(None|Automatic|All|Use same \w+|Default)$/i;
 const ATTRIBUTES = ["placeholder", "title", "aria-label", "alt"];
 const ENGLISH = "None"; // what the setting "Localization" calls the page as it is
