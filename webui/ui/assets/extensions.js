@@ -49,7 +49,7 @@ const table = (heads, rows) =>
     element("thead", {}, element("tr", {}, ...heads.map((textContent) => element("th", { textContent })))),
     element("tbody", {}, ...rows));
 const cell = (...children) => element("td", {}, ...children);
-const plain = (text) => element("td", { textContent: text, translate: false });
+const named = (text) => element("td", { textContent: text, translate: false });
 const link = (address) =>
   address.startsWith("https://")
     ? element("a", { href: address, target: "_blank", rel: "noopener noreferrer", textContent: address })
@@ -134,7 +134,7 @@ class Installed extends Part {
     const problem = each.problem ? [element("div", { className: "error", textContent: each.problem })] : [];
     const remote = each.built_in ? "built-in" : each.remote;
     return element("tr", { dataset: { name: each.name } },
-      cell(name), cell(link(remote)), plain(each.branch), plain(each.version), cell(day(each.date)), cell(seconds),
+      cell(name), cell(link(remote)), named(each.branch), named(each.version), cell(day(each.date)), cell(seconds),
       cell(state, ...problem), cell(...this.drawUpdate(each.name)));
   }
 
