@@ -4,6 +4,7 @@
 import { element, questions } from "./card_api.js";
 import { appears, byId, click, isShown, route, sleep } from "./dom.js";
 import { handFile } from "./drop.js";
+import { translated } from "./localization.js";
 
 const ROOT = "easel/v1/gallery";
 const TYPING_PAUSE = 300; // milliseconds
@@ -76,7 +77,7 @@ class Gallery {
       this.mayDelete = choices.may_delete;
       fill(this.model, choices.models, "All models");
       fill(this.lora, choices.loras, "All LoRAs");
-      const sections = choices.sections.map((name) => ({ value: `section:${name}`, textContent: name }));
+      const sections = choices.sections.map((name) => ({ value: `section:${name}`, textContent: name, translate: false }));
       const kinds = [{ value: "kind:image", textContent: "Pictures" }, { value: "kind:video", textContent: "Videos" }];
       fill(this.kind, [...kinds, ...sections], "All kinds");
       await this.show(this.number);
@@ -127,7 +128,7 @@ class Gallery {
       else this.chosen.delete(file.id);
       this.drawBar();
     });
-    const picture = element("img", { src: address("thumbnail", file), loading: "lazy", alt: file.name, title: file.path });
+    const picture = element("img", { src: address("thumbnail", file), loading: "lazy", alt: file.name, title: file.path, translate: false });
     const open = element("button", { type: "button", className: "gallery-open" }, picture);
     open.addEventListener("click", () => this.open(file));
     const mark = file.kind === "video" ? [element("span", { className: "gallery-mark", textContent: "▶" })] : [];
@@ -144,7 +145,7 @@ class Gallery {
     }
     if (this.trashed) {
       parts.push(button("Restore", () => this.act("/restore", chosen), { disabled: !some, id: "gallery_restore" }));
-      parts.push(button("Empty the trash", () => confirm("Delete what is in the trash for good?") && this.act("/empty", []), { id: "gallery_empty" }));
+      parts.push(button("Empty the trash", () => confirm(translated("Delete what is in the trash for good?")) && this.act("/empty", []), { id: "gallery_empty" }));
     }
     if (some) parts.push(button("Choose none", () => this.chooseNone()));
     if (this.mayDelete) {
@@ -173,15 +174,15 @@ class Gallery {
   open(file) {
     return this.try(async () => {
       const { infotext, texts } = await ask("/details", { id: file.id });
-      const rows = Object.entries(texts).map(([key, text]) => element("tr", {}, element("th", { textContent: key }), element("td", { textContent: text })));
+      const rows = Object.entries(texts).map(([key, text]) => element("tr", {}, element("th", { textContent: key }), element("td", { textContent: text, translate: false })));
       const sends = file.trashed ? [] : Object.entries(SEND)
         .filter(([, id]) => file.kind === "image" || id === "txt2img_tab")
         .map(([label, id]) => button(label, () => this.send(file, id, infotext)));
       this.detail.replaceChildren(
         shown(file),
         element("div", {},
-          element("p", {}, element("b", { textContent: file.path })),
-          element("p", { className: "gallery-infotext", textContent: infotext || "This file carries no generation parameters." }),
+          element("p", {}, element("b", { textContent: file.path, translate: false })),
+          element("p", { className: "gallery-infotext", translate: !infotext, textContent: infotext || "This file carries no generation parameters." }),
           element("table", {}, element("tbody", {}, ...rows)),
           element("div", { className: "gallery-row" }, ...sends, button("Close", () => this.detail.replaceChildren()))),
       );
@@ -218,7 +219,7 @@ class Gallery {
       const rows = keys
         .filter((key) => first.fields[key] !== second.fields[key])
         .map((key) => element("tr", {}, ...[key, first.fields[key] ?? "", second.fields[key] ?? ""].map((textContent) => element("td", { textContent }))));
-      const table = element("table", { id: "gallery_differences" },
+      const table = element("table", { id: "gallery_differences", translate: false },
         element("thead", {}, element("tr", {}, ...["", one.name, other.name].map((textContent) => element("th", { textContent })))),
         element("tbody", {}, ...rows));
       this.detail.replaceChildren(
@@ -236,7 +237,7 @@ const shown = (file) =>
 
 function fill(select, choices, everything) {
   const chosen = select.value;
-  const rows = choices.map((choice) => (typeof choice === "string" ? { value: choice, textContent: choice } : choice));
+  const rows = choices.map((choice) => (typeof choice === "string" ? { value: choice, textContent: choice, translate: false } : choice));
   select.replaceChildren(...[{ value: "", textContent: everything }, ...rows].map((row) => element("option", row)));
   select.value = rows.some(({ value }) => value === chosen) ? chosen : "";
 }
