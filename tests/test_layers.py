@@ -20,20 +20,26 @@ LAYERS = {
     "diffusion": ("core",),
     "jobs": ("core",),
     "video": ("core",),
+    "datasets": ("core",),
     "extensions": ("core", "catalog", "jobs", "video"),
     "net": ("core",),
     "process": ("core",),
     "models": ("core", "catalog", "diffusion"),
-    "planning": ("core", "catalog", "prompts", "extensions"),
+    "planning": ("core", "catalog", "prompts", "extensions", "datasets"),
     "pipeline": ("core", "catalog", "prompts", "diffusion", "models", "extensions", "jobs", "planning", "video"),
-    "services": ("core", "catalog", "prompts", "jobs", "extensions", "net", "planning", "video"),
+    "training": (
+        *("core", "catalog", "prompts", "diffusion", "models", "extensions", "jobs", "planning", "pipeline", "video"),
+        "datasets",
+    ),
+    "services": ("core", "catalog", "prompts", "jobs", "extensions", "net", "planning", "process", "video", "datasets"),
     "ui": ("core", "catalog", "jobs", "extensions", "services"),
     "api": ("core", "catalog", "jobs", "extensions", "services"),
 }
 # Heavy packages, and the only packages of ours that may load them.
 HEAVY = {
     **dict.fromkeys(
-        ("torch", "diffusers", "transformers", "torchsde", "accelerate"), ("diffusion", "models", "pipeline")
+        ("torch", "diffusers", "transformers", "torchsde", "accelerate"),
+        ("diffusion", "models", "pipeline", "training"),
     ),
     **dict.fromkeys(("gradio", "gradio_client"), ("ui", "api")),
     **dict.fromkeys(("fastapi", "starlette", "uvicorn"), ("ui", "api")),
@@ -143,6 +149,9 @@ def test_built_in_extensions_import_the_extension_api_only(path: Path) -> None:
         ("webui.core.hooks", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import webui.models.manager"),
         ("webui.core.hooks", "if TYPE_CHECKING:\n    import json\nelse:\n    import torch"),
         ("webui.newcomer.thing", "import os"),
+        ("webui.datasets.folders", "import torch"),
+        ("webui.planning.training", "from webui.training import loop"),
+        ("webui.services.training", "from webui.training import loop"),
     ],
 )
 def test_a_forbidden_import_is_found(module: str, source: str) -> None:

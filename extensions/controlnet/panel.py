@@ -85,7 +85,9 @@ class UnitsPanel:
         units = []
         with gr.Tabs(elem_id=f"{name}_tabs", elem_classes=["cnet-tabs"]):
             for index in range(count):
-                with gr.Tab(f"ControlNet Unit {index}", elem_classes=["cnet-unit-tab"], render_children=True):
+                with gr.Tab(
+                    f"ControlNet Unit {index}", id=f"unit_{index}", elem_classes=["cnet-unit-tab"], render_children=True
+                ):
                     units.append(self._unit(index))
         return units
 
@@ -135,7 +137,7 @@ class UnitsPanel:
                 **marked("type"),
             )
             with gr.Row(elem_classes=["cnet-choice"]):
-                options: dict[str, Any] = {"allow_custom_value": True, "interactive": True}
+                options: dict[str, Any] = {"allow_custom_value": True, "interactive": True, "elem_classes": ["names"]}
                 name = f"{prefix}_controlnet_preprocessor_dropdown"
                 use("module", gr.Dropdown(["none"], value="none", label="Preprocessor", elem_id=name, **options))
                 name = f"{prefix}_controlnet_model_dropdown"

@@ -47,10 +47,6 @@ def test_every_query_parameter_of_a1111_is_there(easel: Running, parity: Path) -
 @pytest.mark.parametrize(
     ("path", "body"),
     [
-        ("/sdapi/v1/create/embedding", {"name": "x"}),
-        ("/sdapi/v1/create/hypernetwork", {}),
-        ("/sdapi/v1/train/embedding", {}),
-        ("/sdapi/v1/train/hypernetwork", {}),
         ("/internal/profile-startup", None),
         ("/sd_extra_networks/cover-images", None),
         ("/sd_extra_networks/get-single-card", None),

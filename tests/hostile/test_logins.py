@@ -59,11 +59,18 @@ def test_over_the_link_nothing_is_seen_without_its_password(locked: str, path: s
 
 
 @pytest.mark.parametrize("path", ["/easel/v1/downloads/look", "/easel/v1/downloads/start", "/sdapi/v1/train/embedding",
+                                  "/sdapi/v1/create/hypernetwork", "/easel/v1/training/start",
                                   "/easel/v1/extensions/install"])  # fmt: skip
 def test_over_the_link_nothing_is_installed_or_trained(locked: str, path: str) -> None:
     with httpx.Client(base_url=locked, timeout=60) as client:
         client.post("/login", data={"username": "me", "password": "secret"})
-        body = {"address": "https://huggingface.co/x/y", "offer": "offer1", "kind": "lora"}
+        body = {
+            "address": "https://huggingface.co/x/y",
+            "offer": "offer1",
+            "kind": "lora",
+            "values": {},
+            "job": "task(x)",
+        }
         answer = client.post(path, json=body, auth=("easel", "tunnel"), headers={"Host": LINK})
         assert answer.status_code in (401, 403, 404, 405, 501), answer.text
 

@@ -23,6 +23,7 @@ from webui.api.reproduce import reproduce_router
 from webui.api.scripts import scripts_router
 from webui.api.system import system_router
 from webui.api.timing import ProcessTime
+from webui.api.training import training_router
 from webui.api.unavailable import unavailable_router
 from webui.api.vaes import vaes_router
 from webui.api.waiting import Waiters
@@ -54,6 +55,7 @@ def build_api(services: Services) -> FastAPI:
         listings_router(services),
         scripts_router(services),
         system_router(services),
+        training_router(services, waiters),
         unavailable_router(),
         png_info_router(services),
         reproduce_router(services),

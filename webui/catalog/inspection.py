@@ -38,6 +38,13 @@ def hints_of(path: Path, metadata: Mapping[str, str], config: Path | None) -> Hi
     return hints.over(folder_hints(path)) if path.is_dir() else hints
 
 
+@lru_cache(maxsize=8)
+def shapes_of(identity: tuple[str, int, int]) -> Shapes:
+    """The tensors of a checkpoint, by its `identity`. Raises: BadModelFile."""
+    path = Path(identity[0])
+    return (_folder_shapes(path) if path.is_dir() else _file_shapes(path))[0]
+
+
 @lru_cache(maxsize=64)
 def _inspect(identity: tuple[str, int, int], config: Path | None, config_mtime: int) -> tuple[Family, Capabilities]:
     path = Path(identity[0])

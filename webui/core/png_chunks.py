@@ -75,6 +75,15 @@ def without_bulk(data: bytes) -> bytes:
     return b"".join([*kept, data[place:]])
 
 
+def with_text(data: bytes, keyword: str, text: str) -> bytes:
+    """The PNG with one text more, in Latin-1, behind its header."""
+    content = keyword.encode("latin-1") + b"\0" + text.encode("latin-1")
+    kind = b"tEXt"
+    chunk = struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    header = next(chunks_of(data))
+    return data[: header.end] + chunk + data[header.end :]
+
+
 def texts_of(data: bytes) -> Texts:
     """What the tEXt, zTXt, iTXt and eXIf chunks say, wherever they stand. data: as `without_bulk` leaves it."""
     texts: dict[str, str] = {}

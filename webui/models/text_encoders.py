@@ -91,8 +91,15 @@ class ClipEncoder:
         self, tokens: Tensor, choice: LayerChoice = LayerChoice(), replaced: Sequence[Replacement] = ()
     ) -> Encoded:
         """tokens: (N, T) integers on any device. replaced: vectors in place of some token embeddings."""
+        with torch.inference_mode():
+            return self.compute(tokens, choice, replaced)
+
+    def compute(
+        self, tokens: Tensor, choice: LayerChoice = LayerChoice(), replaced: Sequence[Replacement] = ()
+    ) -> Encoded:
+        """As `encode`, for training: gradients are recorded where the weights or the replacements ask for them."""
         layer = self._layer(choice)
-        with torch.inference_mode(), _embedded(self.core.embeddings.token_embedding, replaced):
+        with _embedded(self.core.embeddings.token_embedding, replaced):
             tokens = tokens.to(self.module.device)
             output = self.module(tokens, output_hidden_states=layer > 1 or not self.normed)
         pooled = getattr(output, "text_embeds", None) if self.pools else None
@@ -109,8 +116,7 @@ class ClipEncoder:
             last: Tensor = output.last_hidden_state
             return last
         hidden: Tensor = output.hidden_states[-layer]
-        with torch.inference_mode():
-            return self.core.final_layer_norm(hidden) if self.normed else hidden
+        return self.core.final_layer_norm(hidden) if self.normed else hidden
 
 
 @contextmanager

@@ -80,6 +80,14 @@ class Vae:
         """
         return torch.cat([self._posterior(one)[0] for one in images.split(1)])
 
+    def moments(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of each picture's posterior, not scaled.
+
+        images: (B, 3, H, W) in [-1, 1]. Returns: two of (B, C, H // 8, W // 8) fp32.
+        """
+        pairs = [self._posterior(one) for one in images.split(1)]
+        return torch.cat([mean for mean, _ in pairs]), torch.cat([std for _, std in pairs])
+
     def _posterior(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the latent of one picture."""
         moments = self._in_numbers(self._moments, image.to(self.module.device, torch.float32))

@@ -53,7 +53,7 @@ def run(engine: Engine, plan: DescribePlan, job: JobContext) -> Description:
                 image = decoded_picture(source.read(), source.name)
                 text = describe(image, captioner, engine.models, plan.settings)
                 if plan.folder is not None:
-                    _append(plan.folder / f"{Path(source.name).stem}.txt", text)
+                    _append(plan.folder / Path(source.name).with_suffix(".txt"), text)
                 texts.append(text)
             except WebuiError as error:
                 if len(plan.sources) == 1:

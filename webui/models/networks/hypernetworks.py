@@ -89,7 +89,7 @@ def read_hypernetwork(path: Path) -> Hypernetwork:
     content = file.content
     if not isinstance(content, dict):
         raise BadModelFile(f"{path.name} is no hypernetwork.")
-    shape = _Shape.of(content, path.name)
+    shape = Structure.of(content, path.name)
     pairs = {
         width: _pair(file, width, states, shape)
         for width, states in content.items()
@@ -101,7 +101,7 @@ def read_hypernetwork(path: Path) -> Hypernetwork:
 
 
 @dataclass(frozen=True)
-class _Shape:
+class Structure:
     """How the networks of a file are built. structure: width of each layer, as a multiple of the context's."""
 
     structure: tuple[float, ...]
@@ -111,7 +111,7 @@ class _Shape:
     dropouts: tuple[bool, ...]
 
     @classmethod
-    def of(cls, content: Mapping[Any, Any], file: str) -> _Shape:
+    def of(cls, content: Mapping[Any, Any], file: str) -> Structure:
         """Raises: BadModelFile for a structure or an activation that can't be."""
         structure = content.get("layer_structure") or [1, 2, 1]
         fine = isinstance(structure, list | tuple) and 2 <= len(structure) <= MAX_LAYERS
@@ -132,8 +132,11 @@ class _Shape:
             dropouts=_dropouts(content, len(structure)),
         )
 
-    def build(self, width: int) -> nn.Sequential:
-        """The network for contexts of one width; each element has the number that files count it by."""
+    def build(self, width: int, dropouts: Sequence[float] = ()) -> nn.Sequential:
+        """The network for contexts of one width; each element has the number that files count it by.
+
+        dropouts: probabilities, for training.
+        """
         layers: list[nn.Module] = []
         last = len(self.structure) - 2
         for number in range(last + 1):
@@ -144,7 +147,7 @@ class _Shape:
             if self.norms:
                 layers.append(nn.LayerNorm(outer))
             if self.dropouts[number + 1]:
-                layers.append(nn.Identity())  # dropout, which is for training
+                layers.append(nn.Dropout(dropouts[number + 1]) if dropouts else nn.Identity())
         return nn.Sequential(*layers)
 
 
@@ -159,14 +162,14 @@ def _dropouts(content: Mapping[Any, Any], count: int) -> tuple[bool, ...]:
     return (False, *(True for _ in range(count - 3)), last, False) if count > 2 else (False,) * count
 
 
-def _pair(file: PickleFile, width: int, states: Sequence[Any], shape: _Shape) -> tuple[nn.Module, nn.Module]:
+def _pair(file: PickleFile, width: int, states: Sequence[Any], shape: Structure) -> tuple[nn.Module, nn.Module]:
     if len(states) != 2 or not all(isinstance(state, dict) for state in states):
         raise BadModelFile(f"{file.path.name} is damaged: width {width} should have two networks.")
     keys, values = (_network(file, width, state, shape) for state in states)
     return keys, values
 
 
-def _network(file: PickleFile, width: int, state: Mapping[str, Any], shape: _Shape) -> nn.Module:
+def _network(file: PickleFile, width: int, state: Mapping[str, Any], shape: Structure) -> nn.Module:
     """Raises: BadModelFile when the stored layers aren't those that the file's own description makes."""
     stored = {_modern(key): value for key, value in state.items() if isinstance(value, PickledTensor)}
     with torch.device("meta"):

@@ -65,7 +65,7 @@ class NameTable:
 
     def __init__(self, model: LoadedModel):
         encoders = [encoder.module for encoder in model.text_encoders]
-        self._unet = _spellings("unet", model.unet, _ldm_paths(model.unet))
+        self._unet = _spellings("unet", model.unet, ldm_paths(model.unet))
         self._texts = [_spellings(f"te{number}", module, {}) for number, module in enumerate(encoders)]
 
     def find(self, name: str, *, sdxl: bool = False) -> Target | None:
@@ -112,7 +112,7 @@ def _spellings(part: str, module: nn.Module, ldm: Mapping[str, str]) -> dict[str
     return table
 
 
-def _ldm_paths(unet: Any) -> dict[str, str]:
+def ldm_paths(unet: Any) -> dict[str, str]:
     """Path of each module in diffusers' spelling -> in LDM's; nothing for networks that LDM doesn't know."""
     if not hasattr(unet, "down_blocks") or not hasattr(unet, "conv_in"):
         return {}
