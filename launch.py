@@ -35,7 +35,7 @@ from pathlib import Path
 
 from webui.core.flags import EXIT_BAD_FLAG, STARTED_IN, BadFlag, Flags, flag_parser, parse_flags
 from webui.process.extension_packages import Needs, enabled_extensions, missing, needs_of
-from webui.process.supervision import Supervisor, cause_of_death
+from webui.process.supervision import SAFE_MODE, Supervisor, cause_of_death
 
 ROOT = Path(__file__).resolve().parent
 OLDEST, NEWEST = (3, 10), (3, 13)
@@ -93,7 +93,16 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         flags, _ = parse_flags(argv, environ)  # the server parses them again and prints the warnings
         python = prepare(flags, environ, (REQUIREMENTS,))
         started_in = {STARTED_IN: environ.get(STARTED_IN) or os.getcwd()}
-        return Supervisor([str(python), "-m", "webui.app", *argv], ROOT, {**environ, **started_in}).run()
+
+        def install_again() -> None:
+            """What extensions need that came or were updated since the start."""
+            if not (flags.skip_install or flags.skip_prepare_environment):
+                ensure_extensions(python, venv_folder(flags, environ) or Path(sys.prefix), flags, environ)
+
+        server = [str(python), "-m", "webui.app", *argv]
+        retry_with = [] if flags.safe_mode else [SAFE_MODE]
+        environ = {**environ, **started_in}
+        return Supervisor(server, ROOT, environ, retry_with=retry_with, before_restart=install_again).run()
     except BadFlag as error:
         print(error, file=sys.stderr)
         return EXIT_BAD_FLAG
@@ -317,7 +326,7 @@ def ensure_extensions(python: Path, home: Path, flags: Flags, environ: Mapping[s
         (paths.builtin_extensions, paths.extensions),
         paths.config,
         none=flags.disable_all_extensions,
-        extra=not flags.disable_extra_extensions,
+        extra=not (flags.disable_extra_extensions or flags.safe_mode),
     )
     install_for_extensions(python, home, [needs_of(folder) for folder in folders], environ)
 

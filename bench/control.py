@@ -7,17 +7,14 @@ import io
 import tempfile
 from pathlib import Path
 
-from bench.measure import Report, Series, alternating, conditions
-from bench.step import DTYPE_FLAGS, a_model, add_model_options
+from bench.measure import Report, conditions
+from bench.step import DTYPE_FLAGS, a_model, add_step_options, edge_of
 
 SLOWER_THAN_PIPELINE = 1.05
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    add_model_options(parser)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=2, help="of each arm in a round")
-    parser.add_argument("--pixels", type=int, help="edge of the picture; 512, or 256 with --small")
+    add_step_options(parser)
     parser.add_argument("--dtype", choices=tuple(DTYPE_FLAGS), default="fp32")
 
 
@@ -26,9 +23,9 @@ def run(options: argparse.Namespace) -> Report:
     from PIL import Image
     from safetensors.torch import save_file
 
-    from bench.networks import Arm, ControlArm, EaselArm, torch  # after the environment is set
+    from bench.networks import Arm, ControlArm, EaselArm, sample_in_turn, torch  # after the environment is set
 
-    pixels = options.pixels or (256 if options.small else 512)
+    pixels = edge_of(options)
     setup = {"rounds": options.rounds, "steps": options.steps, "pixels": pixels, "small": options.small}
     report = Report("control", setup | {"dtype": options.dtype}, conditions())
     report.setup |= {"torch": torch.__version__, "threads": torch.get_num_threads()}
@@ -51,16 +48,7 @@ def run(options: argparse.Namespace) -> Report:
         }
         easel.extend("ControlNet", {"units": [unit]})
         arms: dict[str, Arm] = {"Easel": easel, "diffusers": ControlArm(easel.model, network, picture, pixels)}
-        series = {title: Series(title) for title in arms}
-        for arm in arms.values():
-            arm.sample(1)
-            arm.outside.clear()
-        titles = list(arms)
-        for order in alternating(len(titles), options.rounds):
-            for index in order:
-                series[titles[index]].samples.append(arms[titles[index]].sample(options.steps))
-    for title, arm in arms.items():
-        series[title].facts = arm.facts
+        series = sample_in_turn(arms, options.rounds, options.steps)
     report.series = list(series.values())
     report.compare("Easel by diffusers", series["Easel"], series["diffusers"], SLOWER_THAN_PIPELINE)
     return report

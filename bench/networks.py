@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +21,7 @@ from diffusers import (
 from PIL import Image
 from torch import Tensor, nn
 
-from bench.measure import Sample, Stopwatch
+from bench.measure import Sample, Series, Stopwatch, alternating
 from webui.app import build_services
 from webui.core.flags import parse_flags
 from webui.core.params import title_of
@@ -74,6 +74,21 @@ class Arm:
 
     def _laps(self, steps: int) -> list[Sample]:
         raise NotImplementedError
+
+
+def sample_in_turn(arms: Mapping[str, Arm], rounds: int, steps: int) -> dict[str, Series]:
+    """Steps of each arm, `rounds` times in turn, by title; the first step of each is not counted."""
+    series = {title: Series(title) for title in arms}
+    for arm in arms.values():
+        arm.sample(1)
+        arm.outside.clear()
+    titles = list(arms)
+    for order in alternating(len(titles), rounds):
+        for title in (titles[index] for index in order):
+            series[title].samples.append(arms[title].sample(steps))
+    for title, arm in arms.items():
+        series[title].facts = arm.facts
+    return series
 
 
 class TimedJob(JobContext):

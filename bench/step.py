@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from bench.measure import Report, Series, alternating, conditions
+from bench.measure import Report, conditions
 from tools.random_checkpoint import FULL, Layout, write_checkpoint
 
 SLOWER_THAN_PLAIN = 1.02
@@ -22,11 +22,21 @@ DTYPE_FLAGS = {"fp32": ("--no-half",), "bf16": ()}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
+    add_step_options(parser)
+    parser.add_argument("--dtype", choices=tuple(DTYPE_FLAGS), help="only this one; both if left out")
+
+
+def add_step_options(parser: argparse.ArgumentParser) -> None:
     add_model_options(parser)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=2, help="of each arm in a round")
     parser.add_argument("--pixels", type=int, help="edge of the picture; 512, or 256 with --small")
-    parser.add_argument("--dtype", choices=tuple(DTYPE_FLAGS), help="only this one; both if left out")
+
+
+def edge_of(options: argparse.Namespace) -> int:
+    """The edge of the picture in pixels."""
+    edge: int = options.pixels or (256 if options.small else 512)
+    return edge
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -48,9 +58,9 @@ def a_model(options: argparse.Namespace) -> Iterator[Path]:
 
 
 def run(options: argparse.Namespace) -> Report:
-    from bench.networks import Arm, DiffusersArm, EaselArm, torch  # after the environment is set
+    from bench.networks import Arm, DiffusersArm, EaselArm, sample_in_turn, torch  # after the environment is set
 
-    pixels = options.pixels or (256 if options.small else 512)
+    pixels = edge_of(options)
     setup = {"rounds": options.rounds, "steps": options.steps, "pixels": pixels, "small": options.small}
     report = Report("step", setup, conditions())
     report.setup |= {"torch": torch.__version__, "threads": torch.get_num_threads()}
@@ -62,16 +72,7 @@ def run(options: argparse.Namespace) -> Report:
                 continue  # a CPU that doesn't compute in it
             arms[f"Easel {dtype}"] = easel
             arms[f"diffusers {dtype}"] = DiffusersArm(easel.model, pixels)
-        series = {title: Series(title) for title in arms}
-        for arm in arms.values():
-            arm.sample(1)
-            arm.outside.clear()
-        titles = list(arms)
-        for order in alternating(len(titles), options.rounds):
-            for index in order:
-                series[titles[index]].samples.append(arms[titles[index]].sample(options.steps))
-    for title, arm in arms.items():
-        series[title].facts = arm.facts
+        series = sample_in_turn(arms, options.rounds, options.steps)
     report.series = list(series.values())
     for dtype in DTYPE_FLAGS:
         if f"Easel {dtype}" in series:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import ssl
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,11 +34,15 @@ class Reply:
 
 @dataclass
 class FileServer:
-    """replies: path (without query) -> what is answered, or what says so anew each time. asked: requests so far."""
+    """replies: path (without query) -> what is answered, or what says so anew each time. asked: requests so far.
+
+    repositories: a folder whose bare repositories (name.git) are served by git itself.
+    """
 
     port: int
     replies: dict[str, Reply | Callable[[], Reply]] = field(default_factory=dict)
     asked: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
+    repositories: Path | None = None
 
     def egress(self, **options: object) -> Egress:
         """A way out on which every name leads here."""
@@ -73,6 +79,9 @@ class _Handler(BaseHTTPRequestHandler):
         files: FileServer = self.server.files  # type: ignore[attr-defined]
         headers = {name.lower(): value for name, value in self.headers.items()}
         files.asked.append((headers.get("host", ""), self.path, headers))
+        if files.repositories is not None and ".git/" in self.path:
+            self.answer_by_git(files.repositories, headers)
+            return
         reply = files.replies.get(self.path.partition("?")[0], Reply(b"nothing here", 404))
         reply = reply() if callable(reply) else reply
         body, status = reply.body, reply.status
@@ -99,6 +108,36 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body if reply.breaks_after is None else body[: reply.breaks_after])
         except OSError:
             return  # the client has seen enough
+
+    do_POST = do_GET
+
+    def answer_by_git(self, folder: Path, headers: dict[str, str]) -> None:
+        """As a web server with git's own CGI program does."""
+        path, _, query = self.path.partition("?")
+        body = self.rfile.read(int(headers.get("content-length", 0)))
+        environ = {
+            **os.environ,
+            "GIT_PROJECT_ROOT": str(folder),
+            "GIT_HTTP_EXPORT_ALL": "1",
+            "PATH_INFO": path,
+            "QUERY_STRING": query,
+            "REQUEST_METHOD": self.command,
+            "CONTENT_TYPE": headers.get("content-type", ""),
+            "CONTENT_LENGTH": str(len(body)),
+            "GIT_PROTOCOL": headers.get("git-protocol", ""),
+            "HTTP_CONTENT_ENCODING": headers.get("content-encoding", ""),
+        }
+        program = ["git", "-c", "safe.directory=*", "http-backend"]
+        output = subprocess.run(program, env=environ, input=body, stdout=subprocess.PIPE, check=False).stdout
+        head, _, content = output.partition(b"\r\n\r\n")
+        told = dict(line.split(": ", 1) for line in head.decode().split("\r\n") if line)
+        self.close_connection = True
+        self.send_response(int(told.pop("Status", "200").split()[0]))
+        for name, value in told.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
 
     def log_message(self, format: str, *args: object) -> None:
         """Nothing on the terminal."""

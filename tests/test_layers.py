@@ -31,7 +31,7 @@ LAYERS = {
         *("core", "catalog", "prompts", "diffusion", "models", "extensions", "jobs", "planning", "pipeline", "video"),
         "datasets",
     ),
-    "services": ("core", "catalog", "prompts", "jobs", "extensions", "net", "planning", "video", "datasets"),
+    "services": ("core", "catalog", "prompts", "jobs", "extensions", "net", "planning", "process", "video", "datasets"),
     "ui": ("core", "catalog", "jobs", "extensions", "services"),
     "api": ("core", "catalog", "jobs", "extensions", "services"),
 }

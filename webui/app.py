@@ -54,8 +54,10 @@ from webui.jobs.runner import JobRunner
 from webui.jobs.store import JobStore
 from webui.planning.planner import Planner
 from webui.process.data_lock import lock_data_folder
+from webui.process.safe_mode import SafeModeFiles
 from webui.process.supervision import (
     EXIT_FAILED_START,
+    EXIT_RESTART,
     announce_ready,
     restart_count,
     watch_supervisor,
@@ -104,7 +106,12 @@ def build_services(flags: Flags) -> Services:
     """Everything but the web server. Raises: OSError for folders that can't be written, WebuiError."""
     paths = Paths.of(flags)
     paths.make_folders()
-    frozen = frozen_keys(SETTINGS, everything=flags.freeze_settings)
+    frozen = frozen_keys(
+        SETTINGS,
+        everything=flags.freeze_settings,
+        sections=flags.freeze_settings_in_sections,
+        keys=flags.freeze_specific_settings,
+    )
     settings = SettingsStore(paths.config, SETTINGS, frozen)
     disable_all = settings.snapshot()["disable_all_extensions"]
     if flags.disable_all_extensions:
@@ -112,7 +119,10 @@ def build_services(flags: Flags) -> Services:
     elif flags.disable_extra_extensions:
         disable_all = "extra"
     disabled = settings.snapshot()["disabled_extensions"]
-    host = load_extensions((paths.builtin_extensions, paths.extensions), disabled, disable_all)
+    safe_files = SafeModeFiles(paths.tmp)
+    safe_mode = safe_files.start(flags.safe_mode, os.environ)
+    places = (paths.builtin_extensions, paths.extensions)
+    host = load_extensions(places, disabled, disable_all, left_out=safe_mode.left_out, loading=safe_files.loading)
     settings.declare(host.settings)
     choices = Choices()
     hashes = HashCache(paths.cache / "hashes.sqlite", enabled=not flags.no_hashing)
@@ -135,6 +145,7 @@ def build_services(flags: Flags) -> Services:
         log.warning(problem)
     styles = StyleStore(flags.styles_files or (paths.styles,))  # which says itself what it can't read
     problems += styles.problems
+    problems += [safe_mode.told()] if safe_mode.told() else []
     hasher = BackgroundHasher(hashes)
     checkpoints = CheckpointCatalog(roots, hashes, files, own, hasher)
     if flags.ckpt and not flags.freeze_settings:
@@ -155,7 +166,7 @@ def build_services(flags: Flags) -> Services:
     )
     jobs = _jobs(parts)
     hasher.rest_while(lambda: jobs.current() is not None)
-    services = Services(**vars(parts), jobs=jobs, problems=(*problems, *jobs.problems))
+    services = Services(**vars(parts), jobs=jobs, problems=(*problems, *jobs.problems), safe_mode=safe_mode)
     catalogs = Catalogs(checkpoints, parts.networks, vaes)
     lists, folder = partial(choices_of, services), partial(folder_of, services)
     host.started(Easel(paths, settings, jobs, catalogs, choices, lists, folder, hashes, extra))
@@ -296,10 +307,12 @@ def serve(services: Services, listener: socket.socket) -> int:
         if flags.autolaunch and restart_count() == 0:
             webbrowser.open(url)
 
-    Server(config, started, services.jobs.close_queue).run(sockets=[listener])
+    server = Server(config, started, services.jobs.close_queue)
+    services.restart.stops_by(partial(setattr, server, "should_exit", True))
+    server.run(sockets=[listener])
     services.jobs.close(timeout=10)
     services.checkpoints.close()
-    return 0
+    return EXIT_RESTART if services.restart.asked and services.restart.starts_again else 0
 
 
 def exposure_warning(flags: Flags) -> str:

@@ -32,6 +32,7 @@ def build(panel: Any, catalog: MotionCatalog) -> None:
                 label=panel.spec("model").label,
                 allow_custom_value=True,
                 elem_id=f"{prefix}-motion-module",
+                elem_classes=["names"],
             )
             panel.use("model", model)
             refresh = gr.Button(
@@ -86,6 +87,7 @@ def place_sparse(panel: Any, prefix: str, catalog: MotionCatalog) -> None:
             label=panel.spec("sparse_model").label,
             allow_custom_value=True,
             elem_id=f"{prefix}-sparse-model",
+            elem_classes=["names"],
         )
         panel.use("sparse_model", model)
         with gr.Row():

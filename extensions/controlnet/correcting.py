@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any
+from copy import copy
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +26,12 @@ class Corrector(ABC):
         self.is_v = model.capabilities.prediction == "v"
         self.latent = latent
         self.strength = min(max(strength, 0.0), 1.0)
+
+    def with_strength(self, strength: float) -> Self:
+        """The same correction, more or less of it."""
+        other = copy(self)
+        other.strength = min(max(strength, 0.0), 1.0)
+        return other
 
     def corrected(self, output: Tensor, x: Tensor, timesteps: Tensor, cond: Any) -> Tensor:
         """output: of the network for the scaled x (N, C, h, w). Returns: the same kind of output."""

@@ -22,7 +22,7 @@ from .catalog import find_model, image_encoders
 from .preprocessors import hed_package
 from .preprocessors.registry import PREPROCESSORS
 from .preprocessors.weights import BODY, offers, with_weights
-from .units import NO_MODEL, SIMPLE, ControlNet, Unit
+from .units import BATCH, NO_MODEL, SIMPLE, ControlNet, Unit
 
 SECTION = Section("control_net", "ControlNet", "controlnet")
 
@@ -80,18 +80,27 @@ def api_routes(app, easel):
 def revise_request(request, easel):
     """Look at every enabled unit at once: mistakes are told before anything waits, and models are found."""
     group = request.extensions.get(ControlNet.__name__)
+    if group is not None and group.style_align and request.batch_size == 1:
+        unaligned = "[StyleAlign] has no effect: it aligns the pictures of a batch, and the batch size is 1."
+        request = request.replace(remarks=(*request.remarks, unaligned))
     if group is None or not group.enabled:
-        return None
+        return request
     most = easel.settings.snapshot().replace(**request.overrides)["control_net_unit_count"]
+    in_batch = request.image is not None and request.image.turn is not None
     units = [
-        turns.with_files(checked(each, number, request, easel), number, easel)
+        turns.beside(turns.with_files(each, number, easel, beside_batch=in_batch), number, request)
         for number, unit in enumerate(group.units[: int(most)])
-        for each in turns.unfolded(unit, number)
+        for each in (checked(each, number, request, easel) for each in turns.unfolded(unit, number))
     ]
     unheeded = [
         f"ControlNet unit {number}: {BODY.name} isn't there, so people are found by MoveNet, which ships."
         for number, unit in enumerate(units)
         if unit.enabled and unit.weights_at.endswith(".json")
+    ]
+    unheeded += [
+        f"ControlNet unit {number}: [Batch Loopback] has no effect beside img2img's Batch tab."
+        for number, unit in enumerate(group.units)
+        if in_batch and unit.enabled and unit.loopback and unit.input_mode == BATCH
     ]
     request = request.replace(remarks=(*request.remarks, *unheeded))
     return turns.with_turns(request, group.replace(units=tuple(units)))
@@ -114,11 +123,11 @@ def checked(unit: Unit, number: int, request, easel) -> Unit:
         raise InvalidRequest(
             f"ControlNet unit {number} starts at {unit.guidance_start:g} and ends before, at {unit.guidance_end:g}."
         )
+    _ = unit.weights, unit.curves
     if preprocessor.model_free:
         return unit
     if unit.model in ("", NO_MODEL):
         raise InvalidRequest(f"ControlNet unit {number} has no model; choose one, or disable the unit.")
-    _ = unit.weights
     if unit.is_image_prompt:
         unit = unit.replace(encoders=tuple(map(str, image_encoders(easel))))
     return with_weights(unit, easel).replace(file=str(find_model(unit.model, easel)))
@@ -133,14 +142,19 @@ def register_choices(choices):
 @hookimpl
 def revise_pass(parts, this_pass):
     group = this_pass.plan.extension(ControlNet)
-    if not group.enabled:
+    aligns = group.style_align and len(this_pass.indices) > 1
+    if not group.enabled and not aligns:
         return None
     if not this_pass.model.capabilities.unet:
-        raise InvalidRequest("ControlNet needs a checkpoint with a U-Net; disable its units for this one.")
+        raise InvalidRequest(
+            "ControlNet needs a checkpoint with a U-Net; disable its units for this one, and StyleAlign."
+        )
     from .preparing import hooks_for, start_of
+    from .style_align import StyleAlign
 
     units = turns.in_turn(group, this_pass)
-    parts = replace(parts, hooks=(*parts.hooks, *hooks_for(units, this_pass)))
+    aligning = [StyleAlign()] if aligns else []
+    parts = replace(parts, hooks=(*parts.hooks, *aligning, *hooks_for(units, this_pass)))
     start = start_of(units, this_pass)
     return parts if start is None or parts.start is not None else replace(parts, start=start)
 

@@ -31,6 +31,14 @@ class ImagePrompt:
     region: Tensor | None
     models: Any
     base: Base
+    is_second_pass: bool = False
+
+    def factor(self, share: float) -> float:
+        """What its scales are multiplied by when that share of the steps is behind; 0 while the unit is silent."""
+        unit = self.unit.at(share, is_second_pass=self.is_second_pass)
+        if not unit.is_active(share):
+            return 0.0
+        return 1.0 if unit is self.unit else unit.weight
 
 
 class Prompting(Ranged):
@@ -39,7 +47,7 @@ class Prompting(Ranged):
     def __init__(self, prompts: Sequence[ImagePrompt]) -> None:
         super().__init__()
         self.prompts = prompts
-        self._call: tuple[Sequence[ImagePrompt], list[int], tuple[int, int]] = (), [], (0, 0)
+        self._call: tuple[list[int], tuple[int, int]] = [], (0, 0)
 
     @contextmanager
     def attached(self, network: Any) -> Iterator[None]:
@@ -53,7 +61,8 @@ class Prompting(Ranged):
     def _speakers(self, prompt: ImagePrompt, unet: Any) -> Iterator[tuple[Any, _Speaking]]:
         """What the unit says in each cross-attention. The adapter isn't needed afterwards."""
         points = transformers(unet)
-        scales = weights_of(prompt.unit, [side for side, _ in points])
+        unit = prompt.unit if prompt.unit.curves is None else prompt.unit.model_copy(update={"weight": 1.0})
+        scales = weights_of(unit, [side for side, _ in points])
         scale_of = {
             block: scale
             for scale, (_, transformer) in zip(scales, points, strict=True)
@@ -68,21 +77,20 @@ class Prompting(Ranged):
 
     def wrap_call(self, call: Callable[..., Tensor]) -> Callable[..., Tensor]:
         def prompted(x: Tensor, timesteps: Tensor, cond: Any) -> Tensor:
-            active = [prompt for prompt in self.prompts if prompt.unit.is_active(self.share)]
-            self._call = active, [int(row.sign > 0) for row in cond.rows], (x.shape[-2], x.shape[-1])
+            self._call = [int(row.sign > 0) for row in cond.rows], (x.shape[-2], x.shape[-1])
             return call(x, timesteps, cond)
 
         return prompted
 
-    def rows(self, prompt: ImagePrompt) -> list[int]:
-        """For each row of the call 1 if it is of a prompt, else 0; nothing when the unit is silent now."""
-        active, rows, _ = self._call
-        return rows if any(one is prompt for one in active) else []
+    @property
+    def rows(self) -> list[int]:
+        """For each row of the call 1 if it is of a prompt, else 0."""
+        return self._call[0]
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the call's latent."""
-        return self._call[2]
+        return self._call[1]
 
 
 class _Speaking:
@@ -103,15 +111,15 @@ class _Speaking:
 
     def speak(self, module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
         query, self._query = self._query, None
-        rows = self.prompting.rows(self.prompt)
-        if query is None or not rows or self.scale == 0:
+        scale, rows = self.scale * self.prompt.factor(self.prompting.share), self.prompting.rows
+        if query is None or scale == 0:
             return None
         q = query.unflatten(-1, (self.heads, -1)).transpose(1, 2)
         k, v = (part.to(q)[rows] for part in (self.keys, self.values))
         said = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
         if self.prompt.region is not None:
             said = said * _region_of_tokens(self.prompt.region, self.prompting.size, said.shape[1]).to(said)
-        return args[0] + self.scale * said.to(args[0].dtype), *args[1:]
+        return args[0] + scale * said.to(args[0].dtype), *args[1:]
 
 
 def _region_of_tokens(region: Tensor, size: tuple[int, int], tokens: int) -> Tensor:

@@ -60,7 +60,8 @@ class _Nudge:
         self._read: dict[int, Tensor] = {}
 
     def __call__(self, module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-        guide, nudging, x = self.guide, self.nudging, args[0]
+        nudging, x = self.nudging, args[0]
+        guide = self.guide.at(nudging.share)
         if not guide.unit.is_active(nudging.share):
             return None
         tokens = x.shape[1]

@@ -63,6 +63,7 @@ class UnitsPanel:
             if self.is_whole:
                 with gr.Accordion("Batch Options", open=False, elem_id=f"{name}_batch_options"):
                     panel.place("batch_option", elem_id=f"{name}_batch_option_radio", show_label=False)
+                    panel.place("style_align", elem_id=f"{name}_style_align_checkbox")
                 self.previewed = gr.File(elem_id=f"{name}_previewed", visible="hidden")
                 self.jobs = panel.jobs("controlnet_preview")
                 self.jobs.place_buttons("Run preprocessor", interrupt="Stop preprocessor")
@@ -84,7 +85,9 @@ class UnitsPanel:
         units = []
         with gr.Tabs(elem_id=f"{name}_tabs", elem_classes=["cnet-tabs"]):
             for index in range(count):
-                with gr.Tab(f"ControlNet Unit {index}", elem_classes=["cnet-unit-tab"], render_children=True):
+                with gr.Tab(
+                    f"ControlNet Unit {index}", id=f"unit_{index}", elem_classes=["cnet-unit-tab"], render_children=True
+                ):
                     units.append(self._unit(index))
         return units
 
@@ -134,7 +137,7 @@ class UnitsPanel:
                 **marked("type"),
             )
             with gr.Row(elem_classes=["cnet-choice"]):
-                options: dict[str, Any] = {"allow_custom_value": True, "interactive": True}
+                options: dict[str, Any] = {"allow_custom_value": True, "interactive": True, "elem_classes": ["names"]}
                 name = f"{prefix}_controlnet_preprocessor_dropdown"
                 use("module", gr.Dropdown(["none"], value="none", label="Preprocessor", elem_id=name, **options))
                 name = f"{prefix}_controlnet_model_dropdown"

@@ -104,7 +104,7 @@ def _image_prompt(unit: Unit, number: int, this_pass: Any) -> ImagePrompt:
         files = [Path(file) for file in unit.encoders]
         with lent_encoder(files, layout, models, model) as encoder, torch.inference_mode():
             this_pass.state[key] = encoder.read(source, layers=layout.reads_layers)
-    return ImagePrompt(unit, this_pass.state[key], _region(unit, number), models, model)
+    return ImagePrompt(unit, this_pass.state[key], _region(unit, number), models, model, this_pass.kind == "hires")
 
 
 class Draws:

@@ -34,6 +34,10 @@ class Reference:
     latent: Tensor
     is_second_pass: bool
 
+    def at(self, share: float) -> Reference:
+        """As the unit's weight is when that share of the steps is behind."""
+        return replace(self, unit=self.unit.at(share, is_second_pass=self.is_second_pass))
+
     def fidelity(self, is_xl: bool) -> float:
         """How far negative prompts are spared, 0 to 1: the picture is then followed in style, too."""
         if self.unit.control_mode == CONTROL_FIRST:
@@ -109,7 +113,7 @@ class Attending(Place):
         if not seen:
             return attend(hidden_states, encoder_hidden_states)
         both = attend(hidden_states, torch.cat([hidden_states, *seen], dim=1))
-        return self.spared(both, fidelity, lambda rows: attend(hidden_states[rows], None))
+        return self.spared(both, fidelity, lambda rows: attend(hidden_states, None)[rows])
 
 
 class Matching(Place):
@@ -172,7 +176,7 @@ class Referring(Ranged):
     def wrap_call(self, call: Callable[..., Tensor]) -> Callable[..., Tensor]:
         def referring(x: Tensor, timesteps: Tensor, cond: Any) -> Tensor:
             self.looking.negative = [number for number, row in enumerate(cond.rows) if row.sign < 0]
-            for reference in self.references:
+            for reference in (reference.at(self.share) for reference in self.references):
                 if reference.unit.is_active(self.share):
                     self._look_at(reference, call, x, timesteps, cond)
             return call(x, timesteps, cond)

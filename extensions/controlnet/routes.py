@@ -14,7 +14,7 @@ from webui.extensions.api import InvalidRequest, decode_file, encode_image
 from . import detecting
 from .catalog import control_types, model_names, refresh
 from .preprocessors.poses import draw_poses
-from .preprocessors.registry import PREPROCESSORS
+from .preprocessors.registry import PREPROCESSORS, Preprocessor, Slider
 from .preprocessors.weights import with_weights
 from .units import Unit, find_preprocessor
 
@@ -65,24 +65,7 @@ def add(app, easel) -> None:
     @router.get("/module_list")
     def module_list(alias_names: bool = False) -> dict[str, Any]:
         """The preprocessors and their sliders."""
-        names = [item.label if alias_names else item.id for item in PREPROCESSORS]
-        details = {
-            name: {
-                "model_free": item.model_free,
-                "sliders": [
-                    {
-                        "name": slider.name,
-                        "value": slider.value,
-                        "min": slider.minimum,
-                        "max": slider.maximum,
-                        "step": slider.step,
-                    }
-                    for slider in item.sliders
-                ],
-            }
-            for name, item in zip(names, PREPROCESSORS, strict=True)
-        }
-        return {"module_list": names, "module_detail": details}
+        return _listed_modules(alias_names)
 
     @router.get("/control_types")
     def types() -> dict[str, Any]:
@@ -92,34 +75,13 @@ def add(app, easel) -> None:
     @router.post("/detect")
     def detect(body: Detect) -> dict[str, Any]:
         """Run a preprocessor on pictures: at once if it needs no network, else when its turn comes."""
-        from . import maps
-
         preprocessor = find_preprocessor(body.controlnet_module)
         preprocessor.require_runnable()
         if not body.controlnet_input_images:
             raise InvalidRequest("controlnet_input_images has no picture.")
         if preprocessor.masked and len(body.controlnet_masks) != len(body.controlnet_input_images):
             raise InvalidRequest(f'The preprocessor "{preprocessor.label}" needs a mask for each picture.')
-        if preprocessor.network:
-            return _by_network(easel, body)
-        images = []
-        for number, text in enumerate(body.controlnet_input_images):
-            source = maps.opaque(_bytes(text, f"controlnet_input_images[{number}]"), f"Picture {number}")
-            if preprocessor.masked:
-                name = f"controlnet_masks[{number}]"
-                mask = maps.levels(_bytes(body.controlnet_masks[number], name), name)
-                if mask.shape != source.shape[:2]:
-                    raise InvalidRequest(f"{name} is of another size than its picture.")
-                source = np.dstack([source, mask])
-            asked = (
-                (preprocessor.resolution, body.controlnet_processor_res),
-                (preprocessor.a, body.controlnet_threshold_a),
-                (preprocessor.b, body.controlnet_threshold_b),
-            )
-            resolution, a, b = (0 if slider is None else slider.admitted(value) for slider, value in asked)
-            drawn = maps.draw(preprocessor, source, round(resolution), a, b)
-            images.append(_png(maps.picture_of(drawn.map)))
-        return {"info": "Success", "images": images}
+        return _by_network(easel, body) if preprocessor.network else _at_once(preprocessor, body)
 
     @router.post("/render_openpose_json")
     def render(poses: list[dict[str, Any]]) -> dict[str, Any]:
@@ -131,6 +93,49 @@ def add(app, easel) -> None:
         return {"info": "Success", "images": [_png(maps.picture_of(draw_poses(pose))) for pose in poses]}
 
     app.include_router(router)
+
+
+def _listed_modules(alias_names: bool) -> dict[str, Any]:
+    names = [item.label if alias_names else item.id for item in PREPROCESSORS]
+    details = {
+        name: {"model_free": item.model_free, "sliders": [_described(slider) for slider in item.sliders]}
+        for name, item in zip(names, PREPROCESSORS, strict=True)
+    }
+    return {"module_list": names, "module_detail": details}
+
+
+def _described(slider: Slider) -> dict[str, Any]:
+    return {
+        "name": slider.name,
+        "value": slider.value,
+        "min": slider.minimum,
+        "max": slider.maximum,
+        "step": slider.step,
+    }
+
+
+def _at_once(preprocessor: Preprocessor, body: Detect) -> dict[str, Any]:
+    """What a preprocessor without a network makes of the pictures."""
+    from . import maps
+
+    asked = (
+        (preprocessor.resolution, body.controlnet_processor_res),
+        (preprocessor.a, body.controlnet_threshold_a),
+        (preprocessor.b, body.controlnet_threshold_b),
+    )
+    resolution, a, b = (0 if slider is None else slider.admitted(value) for slider, value in asked)
+    images = []
+    for number, text in enumerate(body.controlnet_input_images):
+        source = maps.opaque(_bytes(text, f"controlnet_input_images[{number}]"), f"Picture {number}")
+        if preprocessor.masked:
+            name = f"controlnet_masks[{number}]"
+            mask = maps.levels(_bytes(body.controlnet_masks[number], name), name)
+            if mask.shape != source.shape[:2]:
+                raise InvalidRequest(f"{name} is of another size than its picture.")
+            source = np.dstack([source, mask])
+        drawn = maps.draw(preprocessor, source, round(resolution), a, b)
+        images.append(_png(maps.picture_of(drawn.map)))
+    return {"info": "Success", "images": images}
 
 
 def _by_network(easel: Any, body: Detect) -> dict[str, Any]:

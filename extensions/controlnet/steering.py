@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -49,6 +49,14 @@ class Guide:
     is_second_pass: bool
     corrector: Corrector | None = None
     turn: tuple[int, int] | None = None
+
+    def at(self, share: float) -> Guide:
+        """As the unit's weights are when that share of the steps is behind."""
+        unit = self.unit.at(share, is_second_pass=self.is_second_pass)
+        if unit is self.unit:
+            return self
+        corrector = None if self.corrector is None else self.corrector.with_strength(unit.weight)
+        return replace(self, unit=unit, corrector=corrector)
 
     def scales(self, count: int) -> tuple[float, ...]:
         """How much of each of `count` residuals is added, the middle block's last."""
@@ -118,7 +126,8 @@ class Steering(Ranged):
 
     def wrap_call(self, call: Callable[..., Tensor]) -> Callable[..., Tensor]:
         def steered(x: Tensor, timesteps: Tensor, cond: Any) -> Tensor:
-            active = [pair for pair in self._workers if pair[0].unit.is_active(self.share)]
+            now = [(guide.at(self.share), worker) for guide, worker in self._workers]
+            active = [pair for pair in now if pair[0].unit.is_active(self.share)]
             for guide, worker in active:
                 cond = cond.adding(of_turn(guide, worker.residuals(guide, x, timesteps, cond), cond))
             output = call(x, timesteps, cond)

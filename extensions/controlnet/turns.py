@@ -8,6 +8,7 @@ from typing import Any
 
 from webui.extensions.api import Easel, GenerationRequest, InvalidRequest, encode_image
 
+from .curves import divided, is_curve
 from .units import BATCH, MERGE, SIMPLE, ControlNet, Unit
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
@@ -30,16 +31,24 @@ def unfolded(unit: Unit, number: int) -> tuple[Unit, ...]:
             f"ControlNet unit {number} has no pictures under Multi-Inputs; upload some, or choose Single Image."
         )
     count = len(unit.images)
-    weights = ", ".join(f"{weight / count:g}" for weight in unit.weights)
+    if is_curve(unit.advanced_weighting):
+        weights = divided(unit.advanced_weighting, count)
+    else:
+        weights = ", ".join(f"{weight / count:g}" for weight in unit.weights)
     same = {"input_mode": SIMPLE, "images": (), "mask": None, "weight": unit.weight / count}
     return tuple(unit.replace(**same, advanced_weighting=weights, image=image) for image in unit.images)
 
 
-def with_files(unit: Unit, number: int, easel: Easel) -> Unit:
-    """A unit in batch mode with the files of its folder found, by name. Raises: InvalidRequest, Refused."""
+def with_files(unit: Unit, number: int, easel: Easel, *, beside_batch: bool = False) -> Unit:
+    """A unit in batch mode with the files of its folder found, by name.
+
+    beside_batch: whether img2img's Batch tab has pictures for a unit that names none. Raises: InvalidRequest, Refused.
+    """
     if not unit.enabled or unit.input_mode != BATCH or unit.images:
         return unit
     if not unit.batch_dir.strip():
+        if beside_batch:
+            return unit
         raise InvalidRequest(
             f"ControlNet unit {number} has no pictures under Batch; name the input directory, or upload some."
         )
@@ -52,6 +61,23 @@ def with_files(unit: Unit, number: int, easel: Easel) -> Unit:
     if len(files) > MOST_FILES:
         raise InvalidRequest(f"ControlNet unit {number}: {folder} holds more than {MOST_FILES} pictures; split it.")
     return unit.replace(batch_files=tuple(map(str, files)))
+
+
+def beside(unit: Unit, number: int, request: GenerationRequest) -> Unit:
+    """A unit in batch mode beside img2img's Batch tab: the two go on together, so it has one picture for each of its.
+
+    Without pictures of its own the unit takes img2img's. Raises: InvalidRequest when its pictures have run out.
+    """
+    turn = None if request.image is None else request.image.turn
+    if not unit.enabled or unit.input_mode != BATCH or turn is None:
+        return unit
+    alone = {"input_mode": SIMPLE, "images": (), "batch_files": (), "loopback": False}
+    count = len(unit.images or unit.batch_files)
+    if count == 0:
+        return unit.replace(**alone, image=None)
+    if turn >= count:
+        raise InvalidRequest(f"ControlNet unit {number} has only {count} pictures; the batch ends with the last.")
+    return unit.replace(**alone, image=_picture(unit, turn, number))
 
 
 def length(unit: Unit) -> int | None:
@@ -103,11 +129,16 @@ def _at(unit: Unit, turn: int, number: int, state: Any) -> Unit:
         return unit
     if unit.loopback and turn and LAST in state:
         return unit.replace(input_mode=SIMPLE, image=state[LAST])
+    return unit.replace(input_mode=SIMPLE, image=_picture(unit, turn, number))
+
+
+def _picture(unit: Unit, turn: int, number: int) -> bytes:
+    """The file of a unit's picture for a turn; they begin again after the last. Raises: InvalidRequest."""
     if unit.images:
-        return unit.replace(input_mode=SIMPLE, image=unit.images[turn % len(unit.images)])
+        return unit.images[turn % len(unit.images)]
     file = Path(unit.batch_files[turn % len(unit.batch_files)])
     try:
-        return unit.replace(input_mode=SIMPLE, image=file.read_bytes())
+        return file.read_bytes()
     except OSError as error:
         raise InvalidRequest(f"ControlNet unit {number}: {file} can't be read: {error.strerror}.") from error
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from webui.extensions.api import InvalidRequest, Params, group_list, param, picture
 
+from .curves import Curve, is_curve, read_curves, weight_at
 from .preprocessors.registry import PREPROCESSORS, Preprocessor
 
 RESIZE_MODES = ("Just Resize", "Crop and Resize", "Resize and Fill")
@@ -26,6 +27,7 @@ BATCH_OPTIONS = (
     "All ControlNet units for all images in a batch", "Each ControlNet unit for each image in a batch",
 )  # fmt: skip
 FOR_ALL, FOR_EACH = BATCH_OPTIONS
+BATCH_OPTION_KEY, STYLE_ALIGN_KEY = "ControlNet batch option", "ControlNet StyleAlign"
 INPUT_MODES = ("simple", "batch", "merge")
 SIMPLE, BATCH, MERGE = INPUT_MODES
 """One picture; one for each turn of a batch; several at once."""
@@ -73,7 +75,7 @@ class Unit(Params):
     hr_option: str = param("Both", label="Hires-Fix Option", choices=HIRES_OPTIONS, kind="radio")
     inpaint_crop_input_image: bool = param(True, label="Crop input image based on A1111 mask")
     save_detected_map: bool = param(True, label="Show the detected map")
-    advanced_weighting: str = param("", label="Weights of each injection", max_length=1000)
+    advanced_weighting: str = param("", label="Weights by injection, or by step (0.2@0.1)", max_length=1000)
     union_control_type: str = param(UNKNOWN, label="Union control type", choices=UNION_TYPES)
     weight_type: str = param(WEIGHT_TYPES[0], label="Weight Type", choices=WEIGHT_TYPES)
     composition_weight: float = param(1.0, label="Composition Weight", ge=0, le=2, step=0.05)
@@ -141,6 +143,19 @@ class Unit(Params):
         slider = self.preprocessor.b
         return HIDDEN if slider is None else slider.admitted(self.threshold_b)
 
+    @property
+    def curves(self) -> tuple[Curve, Curve] | None:
+        """The weight over the steps in the first pass and in the second, if it has any. Raises: InvalidRequest."""
+        return read_curves(self.advanced_weighting) if is_curve(self.advanced_weighting) else None
+
+    def at(self, share: float, *, is_second_pass: bool) -> Unit:
+        """With the weight that its curve has there, in place of weight, start and end; itself without a curve."""
+        curves = self.curves
+        if curves is None:
+            return self
+        weight = weight_at(curves[is_second_pass], share)
+        return self.model_copy(update={"weight": weight, "guidance_start": 0.0, "guidance_end": 1.0})
+
     def is_active(self, share: float) -> bool:
         """share: of the steps that are behind."""
         return self.weight > 0 and self.guidance_start <= share <= self.guidance_end
@@ -148,6 +163,8 @@ class Unit(Params):
     @property
     def weights(self) -> tuple[float, ...]:
         """Of each injection point in turn, () for those of the control mode. Raises: InvalidRequest."""
+        if is_curve(self.advanced_weighting):
+            return ()
         try:
             return tuple(float(part) for part in self.advanced_weighting.split(",") if part.strip())
         except ValueError as error:
@@ -181,8 +198,9 @@ class ControlNet(Params, title="ControlNet"):
 
     units: tuple[Unit, ...] = group_list(Unit, count=3, count_setting="control_net_unit_count")
     batch_option: str = param(
-        FOR_ALL, label="Batch Option", infotext="ControlNet batch option", choices=BATCH_OPTIONS, kind="radio"
+        FOR_ALL, label="Batch Option", infotext=BATCH_OPTION_KEY, choices=BATCH_OPTIONS, kind="radio"
     )
+    style_align: bool = param(False, label="[StyleAlign] Align image style in the batch.", infotext=STYLE_ALIGN_KEY)
     turns: int = 0
     """How many pictures the units of a batch have, one after the other; written when the job is submitted."""
 
@@ -208,6 +226,8 @@ class ControlNet(Params, title="ControlNet"):
         texts: dict[str, object] = {f"ControlNet {number}": told(unit) for number, unit in enumerate(self.enabled)}
         if len(texts) > 1 and self.batch_option != FOR_ALL:
             texts[BATCH_OPTION_KEY] = self.batch_option
+        if self.style_align:
+            texts[STYLE_ALIGN_KEY] = True
         return texts
 
     @classmethod
@@ -217,6 +237,8 @@ class ControlNet(Params, title="ControlNet"):
             if match := KEY.fullmatch(key):
                 values = read(str(text))
                 found |= {f"units.{match[1]}.{name}": value for name, value in values.items()}
+        if STYLE_ALIGN_KEY in fields:
+            found["style_align"] = str(fields[STYLE_ALIGN_KEY]) == "True"
         if found:
             option = fields.get(BATCH_OPTION_KEY)
             found["batch_option"] = option if option in BATCH_OPTIONS else FOR_ALL
@@ -226,17 +248,19 @@ class ControlNet(Params, title="ControlNet"):
 
     @classmethod
     def reads_key(cls, key: str) -> bool:
-        return key == BATCH_OPTION_KEY or KEY.fullmatch(key) is not None
+        return key in (BATCH_OPTION_KEY, STYLE_ALIGN_KEY) or KEY.fullmatch(key) is not None
 
 
 KEY = re.compile(r"ControlNet (\d)")
-BATCH_OPTION_KEY = "ControlNet batch option"
 SHOWN = {
     "Module": "module", "Model": "model", "Weight": "weight", "Resize Mode": "resize_mode",
     "Processor Res": "processor_res", "Threshold A": "threshold_a", "Threshold B": "threshold_b",
     "Guidance Start": "guidance_start", "Guidance End": "guidance_end", "Pixel Perfect": "pixel_perfect",
     "Control Mode": "control_mode",
 }  # fmt: skip
+CURVE = "advanced_weighting"
+READ = {**SHOWN, "Weight Curve": CURVE}
+"""What is told of every unit, and of those that have it."""
 
 
 def told(unit: Unit) -> str:
@@ -250,7 +274,9 @@ def told(unit: Unit) -> str:
         values[name] = float(value) if name != "processor_res" and value == asked[name] else value
     if values["processor_res"] != HIDDEN:
         values["processor_res"] = round(unit.resolution)
-    return ", ".join(f"{label}: {_quoted(values[name])}" for label, name in SHOWN.items())
+    if is_curve(unit.advanced_weighting):
+        values[CURVE] = unit.advanced_weighting
+    return ", ".join(f"{label}: {_quoted(values[name])}" for label, name in READ.items() if name in values)
 
 
 def _quoted(value: object) -> str:
@@ -265,7 +291,7 @@ def read(text: str) -> dict[str, Any]:
     """
     values: dict[str, Any] = {"enabled": True}
     for label, quoted, plain in re.findall(r"([A-Z][\w ]*): (?:'([^']*)'|([^,]*))(?:,|$)", text):
-        name = SHOWN.get(label.strip())
+        name = READ.get(label.strip())
         if name is None:
             continue
         value: Any = (quoted or plain).strip()

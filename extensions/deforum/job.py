@@ -20,7 +20,6 @@ from webui.extensions.api import (
     Params,
     WebuiError,
     encode_image,
-    enlarge_picture,
     not_saved,
 )
 
@@ -323,6 +322,8 @@ def _enlarged(easel: Any, order: Order, pictures: list[Path], job: JobContext) -
     from PIL import Image
 
     settings, made = order.settings, list[Path]()
+    factor = int(settings.r_upscale_factor[1:])
+    enlarging = job.with_settings(easel.settings.snapshot().replace(**order.overrides))
     folder = Path(order.folder) / f"{order.stamp}_upscaled"
     folder.mkdir(exist_ok=True)
     for number, path in enumerate(pictures, 1):
@@ -331,10 +332,7 @@ def _enlarged(easel: Any, order: Order, pictures: list[Path], job: JobContext) -
         target = folder / path.name
         if not target.is_file():
             with Image.open(path) as image:
-                larger = enlarge_picture(
-                    image.convert("RGB"), UPSCALERS[settings.r_upscale_model], int(settings.r_upscale_factor[1:]),
-                    easel.choices, easel.settings.snapshot(), easel.models, job,
-                )  # fmt: skip
+                larger = enlarging.enlarge(image.convert("RGB"), UPSCALERS[settings.r_upscale_model], factor)
             _write_whole(target, encode_image(larger, "png", None))
         job.text(f"Making the video: frame {number} of {len(pictures)} enlarged")
         made.append(target)

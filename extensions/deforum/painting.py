@@ -72,7 +72,7 @@ class Painter:
                 overrides[key] = value
         extensions = {} if self.units is None else self.units.extensions(asked.frame, init)
         if GROUP in extensions:
-            overrides[COUNT] = len(extensions[GROUP].units)  # type: ignore[attr-defined]
+            overrides[COUNT] = len(extensions[GROUP].units)
         return GenerationRequest.checked(
             prompt=asked.prompt,
             negative_prompt=asked.negative,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -83,56 +85,43 @@ UNIT_COLUMNS = {
     "guidance_end": "str", "loopback_mode": "bool",
 }  # fmt: skip
 """What the table of ControlNet units shows, and of which type; the rest is as the loaded settings file says."""
+PROMPTS = {"positive_prompts": "animation_prompts_positive", "negative_prompts": "animation_prompts_negative"}
+"""What settings files call them."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """The settings on the page. boxes: by name. others: a state of what a loaded file says beside them."""
+
+    boxes: dict[str, Any]
+    others: Any
+
+    @property
+    def inputs(self) -> set[Any]:
+        return {*self.boxes.values(), self.others}
+
+    def settings(self, values: Any) -> Settings:
+        """values: by component. Raises: InvalidRequest."""
+        given = {name: values[box] for name, box in self.boxes.items()}
+        rest = {name: value for name, value in values[self.others].items() if name not in PROMPTS}
+        given |= _units(given.pop("controlnet"))
+        prompts = {key: given.pop(name) or "" for name, key in PROMPTS.items()}
+        return read_settings({**rest, **given, **prompts}).settings
 
 
 def build(page: Any) -> None:
     import gradio as gr
 
-    components: dict[str, Any] = {}
     with gr.Row():
         with gr.Column(scale=3):
-            with gr.Tabs():
-                for title, parts in SECTIONS.items():
-                    with gr.Tab(title):
-                        if title == "Prompts":
-                            components["prompts"] = gr.Textbox(
-                                json.dumps(Settings().prompts, indent=4),
-                                label="Prompts",
-                                lines=8,
-                                elem_id=f"{NAME}_prompts",
-                                info='A JSON object: {"frame": "prompt --neg negative prompt"}',
-                            )
-                        if title == "ControlNet":
-                            components["controlnet"] = gr.Dataframe(
-                                _rows(Settings()),
-                                headers=[
-                                    ControlUnit.model_fields[name].json_schema_extra["label"] for name in UNIT_COLUMNS
-                                ],
-                                datatype=list(UNIT_COLUMNS.values()),
-                                row_count=UNITS,
-                                interactive=True,
-                                elem_id=f"{NAME}_units",
-                            )
-                        for heading, names in parts.items():
-                            if heading:
-                                with gr.Accordion(heading, open=False):
-                                    components |= page.widgets(_part(names), NAME)
-                            else:
-                                components |= page.widgets(_part(names), NAME)
-                        if title == "Keyframes":
-                            plots = gr.HTML(elem_id=f"{NAME}_plots")
-            others = gr.State({})
+            boxes, plots = _build_sections(page)
+            form = Form(boxes, gr.State({}))
             several = gr.Textbox(
                 label="Settings files to run one after the other, one a line",
                 lines=2,
                 elem_id=f"{NAME}_several",
             )
-            with gr.Row():
-                preset = gr.Dropdown(list(PRESETS), value=None, label="Preset", elem_id=f"{NAME}_preset")
-                path = gr.Textbox("deforum_settings.txt", label="Settings file", elem_id=f"{NAME}_settings_path")
-                save = gr.Button("Save settings", elem_id=f"{NAME}_save_settings")
-                load = gr.Button("Load settings", elem_id=f"{NAME}_load_settings")
-            told = gr.Markdown(elem_id=f"{NAME}_settings_told")
+            _build_files(page.easel, form)
         with gr.Column(scale=2):
 
             def start(values: Any, job_id: str | None, user: str | None) -> None:
@@ -140,52 +129,102 @@ def build(page: Any) -> None:
                 if places:
                     asked = [load_settings(_place(page.easel, place)).settings for place in places]
                 else:
-                    asked = [_settings(values, components, values[others])]
+                    asked = [form.settings(values)]
                 orders = [job.plan(page.easel, settings, later=place) for place, settings in enumerate(asked)]
                 for place, order in enumerate(orders):
                     page.easel.jobs.submit(job.KIND, order, job_id=None if place else job_id)
 
-            page.job_panel(NAME, start, {*components.values(), others, several})
+            page.job_panel(NAME, start, {*form.inputs, several})
+    _plot_when_changed(form.boxes, plots)
+
+
+def _build_sections(page: Any) -> tuple[dict[str, Any], Any]:
+    """Returns: the settings' components by name, and the place of the plots."""
+    import gradio as gr
+
+    boxes: dict[str, Any] = {}
+    with gr.Tabs():
+        for title, parts in SECTIONS.items():
+            with gr.Tab(title):
+                if title == "Prompts":
+                    boxes["prompts"] = gr.Textbox(
+                        json.dumps(Settings().prompts, indent=4),
+                        label="Prompts",
+                        lines=8,
+                        elem_id=f"{NAME}_prompts",
+                        info='A JSON object: {"frame": "prompt --neg negative prompt"}',
+                    )
+                if title == "ControlNet":
+                    boxes["controlnet"] = gr.Dataframe(
+                        _rows(Settings()),
+                        headers=[ControlUnit.model_fields[name].json_schema_extra["label"] for name in UNIT_COLUMNS],
+                        datatype=list(UNIT_COLUMNS.values()),
+                        row_count=UNITS,
+                        interactive=True,
+                        elem_id=f"{NAME}_units",
+                    )
+                for heading, names in parts.items():
+                    with gr.Accordion(heading, open=False) if heading else nullcontext():
+                        boxes |= page.widgets(_part(names), NAME)
+                if title == "Keyframes":
+                    plots = gr.HTML(elem_id=f"{NAME}_plots")
+    return boxes, plots
+
+
+def _build_files(easel: Any, form: Form) -> None:
+    """Presets, and settings files to save and load."""
+    import gradio as gr
+
+    with gr.Row():
+        preset = gr.Dropdown(list(PRESETS), value=None, label="Preset", elem_id=f"{NAME}_preset")
+        path = gr.Textbox("deforum_settings.txt", label="Settings file", elem_id=f"{NAME}_settings_path")
+        save = gr.Button("Save settings", elem_id=f"{NAME}_save_settings")
+        load = gr.Button("Load settings", elem_id=f"{NAME}_load_settings")
+    told = gr.Markdown(elem_id=f"{NAME}_settings_told")
 
     def save_file(values: Any) -> str:
         try:
-            target = _place(page.easel, values[path])
-            target.write_text(
-                dump_settings(write_settings(_settings(values, components, values[others]))), encoding="utf-8"
-            )
+            target = _place(easel, values[path])
+            target.write_text(dump_settings(write_settings(form.settings(values))), encoding="utf-8")
         except (InvalidRequest, OSError) as error:
             return f"Not saved: {error}"
         return f"Saved as {target}"
 
     def load_file(preset: str | None, place: str) -> list[Any]:
         try:
-            found = read_settings(PRESETS[preset]) if preset else load_settings(_place(page.easel, place))
+            found = read_settings(PRESETS[preset]) if preset else load_settings(_place(easel, place))
         except InvalidRequest as error:
-            return [gr.skip() for _ in components] + [gr.skip(), f"Not loaded: {error}", None]
+            return [gr.skip() for _ in form.boxes] + [gr.skip(), f"Not loaded: {error}", None]
         kept = write_settings(found.settings)
-        rest = {key: value for key, value in kept.items() if key not in components and key != "prompts"}
+        rest = {key: value for key, value in kept.items() if key not in form.boxes and key != "prompts"}
         ignored = f" Without a meaning here: {', '.join(found.ignored)}." if found.ignored else ""
-        return [_shown(found.settings, name) for name in components] + [rest, f"Loaded.{ignored}", None]
+        return [_shown(found.settings, name) for name in form.boxes] + [rest, f"Loaded.{ignored}", None]
 
-    schedules = {name: components[name] for name in scheduled(Settings()) if name in components}
+    save.click(save_file, {*form.inputs, path}, told, api_visibility="private")
+    shown = [*form.boxes.values(), form.others, told, preset]
+    gr.on([load.click, preset.input], load_file, [preset, path], shown, api_visibility="private")
+
+
+def _plot_when_changed(boxes: dict[str, Any], plots: Any) -> None:
+    """Have the schedules drawn over the frames, and again whenever one of them changes."""
+    import gradio as gr
+
+    schedules = {name: boxes[name] for name in scheduled(Settings()) if name in boxes}
 
     def plot(values: Any) -> str:
-        seed, frames = str(values[components["seed"]] or ""), values[components["max_frames"]]
+        seed, frames = str(values[boxes["seed"]] or ""), values[boxes["max_frames"]]
         texts = {key: (box.label, values[box] or "") for key, box in schedules.items()}
         return plot_schedules(texts, int(frames or 1), int(seed) if seed.isdigit() else 0)
 
-    quiet = {"api_visibility": "private", "show_progress": "hidden"}
-    save.click(save_file, {*components.values(), others, path}, told, api_visibility="private")
-    shown = [*components.values(), others, told, preset]
-    gr.on([load.click, preset.input], load_file, [preset, path], shown, api_visibility="private")
-    plotted = [*schedules.values(), components["max_frames"]]
+    plotted = [*schedules.values(), boxes["max_frames"]]
     gr.on(
         [box.change for box in plotted],
         plot,
-        {*plotted, components["seed"]},
+        {*plotted, boxes["seed"]},
         plots,
         trigger_mode="always_last",
-        **quiet,
+        api_visibility="private",
+        show_progress="hidden",
     )
 
 
@@ -206,16 +245,6 @@ def _part(names: str) -> type[Params]:
     """A group of some of the settings' parameters, for the page to lay out."""
     chosen = {name: (Settings.model_fields[name].annotation, Settings.model_fields[name]) for name in names.split()}
     return create_model("Part", __base__=Params, **chosen)  # type: ignore[call-overload, no-any-return]
-
-
-def _settings(values: Any, components: dict[str, Any], others: dict[str, Any]) -> Settings:
-    """Raises: InvalidRequest."""
-    given = {name: values[component] for name, component in components.items()}
-    rest = {key: value for key, value in others.items() if key not in ("positive_prompts", "negative_prompts")}
-    given |= _units(given.pop("controlnet"))
-    prompts = {"animation_prompts_positive": given.pop("positive_prompts") or ""}
-    prompts["animation_prompts_negative"] = given.pop("negative_prompts") or ""
-    return read_settings({**rest, **given, **prompts}).settings
 
 
 def _shown(settings: Settings, name: str) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from webui.extensions.api import InvalidRequest, Params
+from webui.extensions.api import InvalidRequest
 
 from .animation import Animation
 from .frames import control_name
@@ -24,8 +24,8 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 class Units:
     """The units that are on, with their pictures laid out in the animation's folder."""
 
-    def __init__(self, group: type[Params] | None, animation: Animation, folder: Path) -> None:
-        """group: ControlNet's parameters, None without it. Raises: InvalidRequest."""
+    def __init__(self, group: Any, animation: Animation, folder: Path) -> None:
+        """group: the class of ControlNet's parameters, None without it. Raises: InvalidRequest."""
         self.group, self.animation, self.folder = group, animation, folder
         self.enabled = {number: unit for number, unit in enumerate(animation.settings.controlnet, 1) if unit.enabled}
         if self.enabled and group is None:
@@ -37,7 +37,7 @@ class Units:
                 if place.strip() and not (kind == "input" and unit.loopback_mode):
                     _lay_out(place, self._folder(number, kind), unit, animation, f"ControlNet model {number}")
 
-    def extensions(self, frame: int, init: Any) -> dict[str, Params]:
+    def extensions(self, frame: int, init: Any) -> dict[str, Any]:
         """What a request is given for a frame; units without a picture for it are left out.
 
         init: the picture that the frame is painted from, (H, W, 3) uint8 BGR, None for none.
@@ -46,7 +46,7 @@ class Units:
         asked = [values for values in found if values is not None]
         if not asked or self.group is None:
             return {}
-        unit = type(self.group().units[0])  # type: ignore[attr-defined]
+        unit = type(self.group().units[0])
         units = tuple(unit.as_given(**unit.from_api(values)) for values in asked)
         return {GROUP: self.group.as_given(units=units)}
 

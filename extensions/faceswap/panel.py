@@ -83,7 +83,12 @@ def main_tab(panel: Any, name: str) -> gr.Dropdown:
     with gr.Row():
         listed = [NO_MODEL, *face_models.names_in(models)]
         face_model = gr.Dropdown(
-            listed, value=NO_MODEL, label="Choose Face Model", allow_custom_value=True, elem_id=f"{name}_face_model"
+            listed,
+            value=NO_MODEL,
+            label="Choose Face Model",
+            allow_custom_value=True,
+            elem_id=f"{name}_face_model",
+            elem_classes=["names"],
         )
         panel.use("face_model", face_model)
         refresh = gr.Button("Refresh", scale=0, elem_id=f"{name}_face_model_refresh")
@@ -199,6 +204,7 @@ def settings_tab(panel: Any, name: str) -> None:
             label="Model",
             allow_custom_value=True,
             elem_id=f"{name}_model",
+            elem_classes=["names"],
         )
         panel.use("model", swapper)
         refresh = gr.Button("Refresh", scale=0, elem_id=f"{name}_model_refresh")

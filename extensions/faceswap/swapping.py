@@ -20,7 +20,6 @@ from webui.extensions.api import (
     NotFound,
     WebuiError,
     decoded_picture,
-    enlarge_picture,
     find_faces,
     restore_faces,
 )
@@ -292,7 +291,7 @@ class Swapping:
                 raise InvalidRequest(
                     f"It would have {megapixels:.0f} megapixels; setting img_max_size_mp allows {most:g}."
                 )
-            made = enlarge_picture(image, name, scale, bench.choices, bench.settings, bench.models, bench.job)
+            made = bench.job.with_settings(bench.settings).enlarge(image, name, scale)
         except WebuiError as error:
             bench.tell(f"ReActor: the picture was not upscaled. {error}")
             return image

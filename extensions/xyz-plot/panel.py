@@ -63,6 +63,7 @@ class AxisLine:
                     visible="hidden",
                     min_width=160,
                     elem_id=panel.elem_id(name),
+                    elem_classes=["names"],
                 ),
             )
             self.fill = gr.Button(

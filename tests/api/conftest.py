@@ -7,6 +7,7 @@ import io
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,12 @@ import pytest
 from PIL import Image
 
 from tests.api.server import serving
+from tests.running import EXACT
 from tests.tiny import tiny_checkpoint
 from webui.api.guard import Guard
 from webui.app import build_app, build_services
 from webui.core.flags import parse_flags
 from webui.services.services import Services
-
-FLAGS = ["--no-half", "--precision", "full", "--device", "cpu"]
 
 
 @dataclass(frozen=True)
@@ -63,18 +63,12 @@ def pictures(content: dict[str, Any]) -> list[Image.Image]:
     return [Image.open(io.BytesIO(base64.b64decode(item))) for item in content["images"]]
 
 
-@pytest.fixture(scope="session")
-def easel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """Page and API behind the guard, its data in a folder of its own, two tiny checkpoints, the worker running."""
-    data = tmp_path_factory.mktemp("data")
-    models = data / "models" / "Stable-diffusion"
-    tiny_checkpoint(models, "first", seed=1)
-    tiny_checkpoint(models, "second", seed=2)
-    (models / "broken.safetensors").write_bytes(b"not a model")
-    (data / "styles.csv").write_text("name,prompt,negative_prompt\nink,ink drawing of {prompt},photo\n")
-    flags, _ = parse_flags(["--data-dir", str(data), *FLAGS], {})
-    services = build_services(flags)
-    services.settings.update({"sd_model_checkpoint": services.checkpoints.find("first").title})
+@contextmanager
+def running(data: Path, checkpoint: str = "") -> Iterator[Running]:
+    """Page and API behind the guard over a data folder, the worker running. checkpoint: the one in use, by its name."""
+    services = build_services(parse_flags(["--data-dir", str(data), *EXACT], {})[0])
+    if checkpoint:
+        services.settings.update({"sd_model_checkpoint": services.checkpoints.find(checkpoint).title})
     guard = Guard(build_app(services))
     services.jobs.start()
     try:
@@ -83,6 +77,19 @@ def easel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     finally:
         assert services.jobs.close(timeout=120)
         services.checkpoints.close()
+
+
+@pytest.fixture(scope="session")
+def easel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """Two tiny checkpoints, one that is none, and a style."""
+    data = tmp_path_factory.mktemp("data")
+    models = data / "models" / "Stable-diffusion"
+    tiny_checkpoint(models, "first", seed=1)
+    tiny_checkpoint(models, "second", seed=2)
+    (models / "broken.safetensors").write_bytes(b"not a model")
+    (data / "styles.csv").write_text("name,prompt,negative_prompt\nink,ink drawing of {prompt},photo\n")
+    with running(data, "first") as easel:
+        yield easel
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -10,6 +10,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import uvicorn
+from fastapi import FastAPI
+
+from webui.api.errors import add_error_handlers
+from webui.services.services import Services
 
 
 @contextmanager
@@ -33,3 +37,13 @@ def serving(app: Any, **options: Any) -> Iterator[str]:
         server.should_exit = True
         thread.join(10)
         listener.close()
+
+
+@contextmanager
+def serving_extensions(services: Services) -> Iterator[str]:
+    """The routes of the extensions alone; gives their address."""
+    app = FastAPI()
+    add_error_handlers(app)
+    services.host.api_routes(app)
+    with serving(app) as address:
+        yield address

@@ -7,17 +7,12 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.api.conftest import FLAGS, Running
-from tests.api.server import serving
+from tests.api.conftest import Running, running
 from tests.tiny import tiny_checkpoint
-from webui.api.guard import Guard
-from webui.app import build_app, build_services
-from webui.core.flags import parse_flags
 from webui.core.texts import shown_name
 
 ODD = [
@@ -72,17 +67,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def odd(data: Path) -> Iterator[Running]:
-    flags, _ = parse_flags(["--data-dir", str(data), *FLAGS], {})
-    services = build_services(flags)
-    services.settings.update({"sd_model_checkpoint": services.checkpoints.find("plain").title})
-    guard = Guard(build_app(services))
-    services.jobs.start()
-    try:
-        with serving(guard) as url, httpx.Client(base_url=url, timeout=240) as client:
-            yield Running(url, services, client, guard)
-    finally:
-        assert services.jobs.close(timeout=120)
-        services.checkpoints.close()
+    with running(data, "plain") as easel:
+        yield easel
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from webui.api.options import is_restricted
 from webui.core.settings import Setting
 from webui.core.settings_table import SETTINGS
+from webui.services.options import is_restricted
 
 # Texts that stay texts: shown, counted, sent in a header or compared. What isn't here must say how it reaches files.
 ONLY_TEXTS = frozenset(

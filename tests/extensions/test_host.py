@@ -54,6 +54,7 @@ def test_register_settings(load: Load) -> None:
     host = load(a="@hookimpl\ndef register_settings(): return [Setting('a_speed', 3, 'Speed', ge=1, le=9)]\n")
     settings = Settings.defaults((*SETTINGS, *host.settings))
     assert settings["a_speed"] == 3
+    assert settings.setting("a_speed").section.title == "a"  # a section of its own on the Settings tab
     with pytest.raises(InvalidRequest, match="a_speed"):
         settings.replace(a_speed=10)
 

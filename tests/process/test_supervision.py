@@ -15,6 +15,7 @@ import pytest
 from webui.process.supervision import (
     EXIT_FAILED_START,
     EXIT_RESTART,
+    Supervisor,
     announce_ready,
     cause_of_death,
     is_supervised,
@@ -48,6 +49,11 @@ signal.signal(signal.SIGINT, stop)
 signal.signal(signal.SIGTERM, stop)
 watch_supervisor(grace=5)
 note(f"start {restart_count()} {os.getpid()} " + " ".join(sys.argv[1:]))
+if act == "unsafe" and "--safe-mode" not in sys.argv:
+    sys.exit(1)
+if act == "unsafe":
+    note(os.environ["EASEL_FAILED_START"])
+    sys.exit(int(announce_ready(7865) or 0))
 if act.startswith("early"):
     sys.exit(int(act.removeprefix("early")))
 announce_ready(7865)
@@ -73,7 +79,7 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="the stand-in server end
 class Supervised:
     """A supervisor in its own process, with the stand-in server under it."""
 
-    def __init__(self, folder: Path, acts: str, **settings: float) -> None:
+    def __init__(self, folder: Path, acts: str, **settings: object) -> None:
         self.log = folder / "log"
         server = folder / "server.py"
         server.write_text(SERVER)
@@ -117,7 +123,7 @@ class Supervised:
 def supervised(tmp_path: Path) -> Iterator[Callable[..., Supervised]]:
     started = []
 
-    def start(acts: str, **settings: float) -> Supervised:
+    def start(acts: str, **settings: object) -> Supervised:
         started.append(Supervised(tmp_path, acts, **settings))
         return started[-1]
 
@@ -160,6 +166,46 @@ def test_a_failed_start_is_not_tried_again(supervised: Callable[..., Supervised]
     one = supervised("early1 exit0")
     assert one.end() == (1, "Easel could not start: it ended with status 1.\n")
     assert len(one.starts()) == 1
+
+
+def test_a_failed_start_is_tried_once_more_in_safe_mode(supervised: Callable[..., Supervised]) -> None:
+    one = supervised("unsafe", retry_with=["--safe-mode"])
+    assert one.end() == (
+        0,
+        "Easel could not start: it ended with status 1. It is tried once more with --safe-mode.\n",
+    )
+    assert [start[2:] for start in one.starts()] == [["--flag"], ["--flag", "--safe-mode"]]
+    assert one.lines()[-1] == "it ended with status 1"
+
+
+def test_a_start_that_fails_in_safe_mode_too_is_the_end(supervised: Callable[..., Supervised]) -> None:
+    one = supervised("early1", retry_with=["--safe-mode"])
+    status, output = one.end()
+    assert (status, len(one.starts())) == (1, 2)
+    assert output.endswith("Easel could not start: it ended with status 1.\n")
+
+
+def test_after_a_restart_that_fails_safe_mode_lasts_one_start(supervised: Callable[..., Supervised]) -> None:
+    one = supervised("exit4 unsafe exit0", retry_with=["--safe-mode"])
+    assert one.end()[0] == 0
+    port = ["--port", "7865"]
+    assert [start[2:] for start in one.starts()] == [["--flag"], ["--flag", *port], ["--flag", *port, "--safe-mode"]]
+
+
+def test_packages_are_looked_after_before_a_restart_that_was_asked_for(
+    tmp_path: Path,
+) -> None:
+    server, log = tmp_path / "server.py", tmp_path / "log"
+    server.write_text(SERVER)
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "LOG": str(log), "ACTS": "SIGKILL exit4 exit0"}
+    called: list[int] = []
+
+    def look_after() -> None:
+        called.append(log.read_text().count("start"))
+
+    command = [sys.executable, str(server)]
+    assert Supervisor(command, tmp_path, environ, delay=0.01, before_restart=look_after).run() == 0
+    assert called == [2]
 
 
 @pytest.mark.parametrize("act", [f"early{EXIT_FAILED_START}", f"exit{EXIT_FAILED_START}", "early2"])

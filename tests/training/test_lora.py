@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from tests.training.conftest import Ask
 from webui.core.errors import WebuiError
 from webui.core.request import GenerationRequest
-from webui.core.training import LoraOptions, Saving, TrainingRequest
+from webui.core.training import LoraOptions, Numerics, Samples, Saving, TrainingRequest
 from webui.jobs.context import JobContext
 from webui.pipeline.engine import Engine, build
 from webui.planning.training import TrainingPlan
@@ -166,3 +166,70 @@ enable_bucket bucket_no_upscale min_bucket_reso max_bucket_reso bucket_info data
 sd_model_name sd_model_hash new_sd_model_hash vae_name vae_hash new_vae_hash sd_scripts_commit_hash
 training_comment
 """
+
+
+def test_a_short_job_passes_a_training_which_is_then_stopped(services: Services, ask: Ask) -> None:
+    services.jobs.start()
+    long = submit_training(services, ask("passed", steps=5000))
+    short = submit_generation(services, GenerationRequest(prompt="sks", steps=1, width=64, height=64, seed=1))
+    assert services.jobs.wait(short, 300).state == "done"
+    running = services.jobs.progress(long)
+    assert (running.state, running.text.partition(",")[0][:4]) == ("running", "Step")
+    services.jobs.interrupt(long)
+    assert services.jobs.wait(long, 300).state == "done"
+    assert "stopped at step" in services.jobs.result(long).message
+
+
+def test_sample_pictures_are_made_by_the_model_in_training(engine: Engine, plan: Plan, ask: Ask) -> None:
+    other = plan(ask("other", steps=1, rate=0.5))
+    train(engine, other)
+    engine.networks.catalogs.loras.refresh()
+    prompt = "sks thing <lora:other:1> --s 2 --w 64 --h 64 --d 3"  # the other one comes off again
+    samples = Samples(prompts=prompt, every_n_steps=2, at_first=True)
+    made = plan(ask("sampled", steps=4, rate=0.5, samples=samples))
+    train(engine, made)
+    files = sorted((made.folder / "samples").glob("*.png"))
+    assert [file.name for file in files] == [f"sampled-{step:06d}-00.png" for step in (0, 2, 4)]
+    assert len({file.read_bytes() for file in files}) == 3
+    # Samples leave no trace in the weights.
+    plain = plan(ask("unsampled", steps=4, rate=0.5))
+    train(engine, plain)
+    first, second = load_file(made.target), load_file(plain.target)
+    assert all(first[key].equal(second[key]) for key in first)
+
+
+def test_options_of_memory_and_speed_change_no_weights_but_in_the_last_digits(
+    engine: Engine, plan: Plan, ask: Ask
+) -> None:
+    saving = Saving(save_precision="float")
+    made = {}
+    for name, options in (
+        ("usual", Numerics()),
+        ("checkpointed", Numerics(gradient_checkpointing=True)),
+        ("on-disk", Numerics(cache_latents_to_disk=True)),
+        ("from-disk", Numerics(cache_latents_to_disk=True)),
+        ("bf16", Numerics(mixed_precision="bf16")),
+    ):
+        one = plan(ask(name, steps=2, rate=1e-3, saving=saving, numerics=options))
+        train(engine, one)
+        made[name] = load_file(one.target)
+    for name in ("on-disk", "from-disk"):
+        assert all(made["usual"][key].equal(made[name][key]) for key in made["usual"])
+    for name, most in (("checkpointed", 1e-5), ("bf16", 3e-3)):
+        assert all(torch.allclose(made["usual"][key], made[name][key], atol=most) for key in made["usual"])
+    assert list((engine.paths.cache / "latents").rglob("*.safetensors"))
+
+
+def test_a_lora_is_gone_on_with(engine: Engine, plan: Plan, ask: Ask) -> None:
+    saving = Saving(save_precision="float")
+    first = plan(ask("first", steps=2, saving=saving))
+    train(engine, first)
+    engine.networks.catalogs.loras.refresh()
+    more = plan(ask("more", steps=1, rate=1e-9, saving=saving, lora=LoraOptions(network_weights="first")))
+    train(engine, more)
+    before, after = load_file(first.target), load_file(more.target)
+    assert all(torch.allclose(before[key], after[key], atol=1e-7) for key in before)
+    assert any(before[key].abs().max() > 0 for key in before if key.endswith("lora_up.weight"))
+    other = plan(ask("other-dim", steps=1, lora=LoraOptions(network_weights="first", network_dim=2)))
+    with pytest.raises(WebuiError, match="can't be gone on from"):
+        train(engine, other)

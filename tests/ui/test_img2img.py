@@ -103,7 +103,9 @@ def load_into_editor(visit: Visit, editor_id: str, path: Path) -> None:
 
 def stroke(visit: Visit, editor_id: str) -> None:
     """Paint a little across the middle of the picture."""
-    box = visit.page.locator(f"#{editor_id} .pixi-target canvas").bounding_box()
+    canvas = visit.page.locator(f"#{editor_id} .pixi-target canvas")
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
     assert box is not None
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     mouse = visit.page.mouse
@@ -112,6 +114,20 @@ def stroke(visit: Visit, editor_id: str) -> None:
     mouse.move(x, y, steps=4)
     mouse.move(x + 20, y, steps=4)
     mouse.up()
+
+
+def middle(visit: Visit, selector: str) -> list[int]:
+    """The colour in the middle of a picture on the page, and its width in pixels."""
+    script = """async (selector) => {
+        const image = document.querySelector(selector);
+        await image.decode();
+        const canvas = Object.assign(document.createElement("canvas"), { width: 1, height: 1 });
+        const pencil = canvas.getContext("2d");
+        pencil.drawImage(image, -Math.floor(image.naturalWidth / 2), -Math.floor(image.naturalHeight / 2));
+        return [...pencil.getImageData(0, 0, 1, 1).data.slice(0, 3), image.naturalWidth];
+    }"""
+    found: list[int] = visit.page.evaluate(script, selector)
+    return found
 
 
 def saved(server: Any) -> Image.Image:
@@ -277,11 +293,16 @@ def test_a_picture_is_copied_between_sub_tabs(shown: Visit, file: Path) -> None:
     shown.page.locator("#img2img_copy_to_img2img").get_by_role("button", name="sketch", exact=True).click()
     expect(shown.page.locator("#img2img_sketch")).to_be_visible()
     expect(shown.page.locator("#img2img_sketch").get_by_role("button", name="Undo")).to_be_enabled()
-    stroke(shown, "img2img_sketch")
-    shown.page.locator("#img2img_copy_to_sketch").get_by_role("button", name="img2img").click()
     copy = "#img2img_image img"
+    before = shown.page.locator(copy).get_attribute("src")
+    stroke(shown, "img2img_sketch")
+    shown.page.locator("#img2img_copy_to_sketch").get_by_role("button", name="img2img").click()  # at once
+    shown.page.wait_for_function(
+        "([copy, before]) => ![null, before].includes(document.querySelector(copy)?.getAttribute('src') ?? null)",
+        arg=[copy, before],
+    )
     expect(shown.page.locator(copy)).to_be_visible()
-    shown.page.wait_for_function(f"document.querySelector('{copy}').naturalWidth === {SIZE}")
+    assert middle(shown, copy) == [255, 255, 255, SIZE]  # the stroke came along
 
 
 def test_an_infotext_fills_the_fields(shown: Visit) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
-import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
@@ -49,14 +48,6 @@ def test_every_button_with_a_symbol_says_what_it_does(visit: Visit) -> None:
     expect(visit.page.locator(silent)).to_have_count(0)
     sized = visit.page.locator("#img2img_detect_image_size_btn").get_attribute("title")
     assert "Set width and height" in str(sized)
-
-
-@pytest.mark.parametrize("tab", ["Settings"])
-def test_tabs_not_built_say_so_in_a_sentence(visit: Visit, tab: str) -> None:
-    visit.page.click(f"#tabs > .tab-wrapper .tab-container:not(.visually-hidden) button:has-text('{tab}')")
-    sentence = visit.page.locator(".prose.not-yet:visible")
-    expect(sentence).to_contain_text("later version")
-    assert sentence.inner_text().count(". ") == 0
 
 
 def test_the_extensions_tab_lists_what_is_loaded(visit: Visit) -> None:

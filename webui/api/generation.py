@@ -15,7 +15,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from webui.api.effects import idle_fields
-from webui.api.options import CHECKPOINT, allowed_changes, change_settings, known_settings
+from webui.api.options import known_settings
 from webui.api.schema import GIVEN_PICTURES, Body, ImageToImageBody, TextToImageBody, filled_in, request_of
 from webui.api.waiting import Waiters
 from webui.core.request import GenerationResult
@@ -23,6 +23,7 @@ from webui.core.results import ResultFile, Role
 from webui.services.forms import OVERRIDES, overrides_from_lines
 from webui.services.generation import generation_result, submit_generation
 from webui.services.infotexts import form_from_infotext
+from webui.services.options import CHECKPOINT, allowed_changes, change_settings
 from webui.services.services import Services
 
 STAYS = Query(False, description="End the job after its step when the client goes away")

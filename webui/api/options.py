@@ -10,11 +10,10 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from webui.api.waiting import Waiters
-from webui.catalog.vaes import AUTOMATIC, NONE, vae_wish
 from webui.core.effects import changed, ineffective
-from webui.core.errors import InvalidRequest, NotFound, Refused, nearest
-from webui.core.settings import Setting, shown
-from webui.services.generation import choose_checkpoint
+from webui.core.errors import NotFound, nearest
+from webui.core.settings import shown
+from webui.services.options import CHECKPOINT, HASH, change_settings
 from webui.services.services import Services
 
 log = logging.getLogger(__name__)
@@ -22,14 +21,6 @@ log = logging.getLogger(__name__)
 NOTES = "X-Easel-Notes"
 """Header with what was passed over, as a JSON list of sentences: the body stays A1111's null."""
 MOST_NOTES = 20
-CHECKPOINT = "sd_model_checkpoint"
-VAE = "sd_vae"
-HASH = "sd_checkpoint_hash"  # follows from the checkpoint
-
-# Settings that delete files or decide which code runs; those that name places say so themselves (Setting.reaches).
-NOT_FROM_OUTSIDE = frozenset({"clean_temp_dir_at_start", "disabled_extensions", "disable_all_extensions"})
-
-
 NOTES_HEADER = {"description": "What was passed over: a JSON list of sentences", "schema": {"type": "string"}}
 
 
@@ -82,54 +73,3 @@ def header_of(notes: Sequence[str]) -> str:
     while len(text := json.dumps(kept)) > 4000:
         kept.pop()
     return text
-
-
-def change_settings(services: Services, wished: Mapping[str, Any]) -> None:
-    """Save the changes and wait for a changed checkpoint to load.
-
-    Raises: InvalidRequest, Refused, NotFound, then nothing has changed; the load's own error, then the
-    checkpoint is the one that was loaded before.
-    """
-    changes = allowed_changes(services, wished)
-    before = services.settings.snapshot()[CHECKPOINT]
-    title = changes.pop(CHECKPOINT, before)
-    services.settings.update(changes)
-    if title is None:
-        services.settings.update({CHECKPOINT: None})
-    elif title != before:
-        services.jobs.result(choose_checkpoint(services, title), None)
-
-
-def allowed_changes(services: Services, wished: Mapping[str, Any]) -> dict[str, Any]:
-    """The wished settings, checked, a checkpoint under its title.
-
-    Restricted settings may be named as long as their value stays: clients send back all that they got.
-    Raises: InvalidRequest (unknown key, bad value), Refused (restricted), NotFound (checkpoint).
-    """
-    current = services.settings.snapshot()
-    wanted = current.replace(**wished)
-    changes = {key: wanted[key] for key in wished if key != HASH}
-    patterns = services.flags.hide_ui_dir_config
-    for key, value in changes.items():
-        if value != current[key] and is_restricted(current.setting(key), patterns=patterns):
-            raise Refused(
-                f'Setting "{key}" can only be changed on the Settings page or in {services.paths.config.name}.'
-            )
-    if changes.get(CHECKPOINT):
-        changes[CHECKPOINT] = services.checkpoints.find(changes[CHECKPOINT]).title
-    elif changes.get(CHECKPOINT) == "":
-        raise InvalidRequest(f'Setting "{CHECKPOINT}" can\'t be ""; it must be the name of a checkpoint, or null.')
-    if VAE in changes:
-        wish = vae_wish(changes[VAE])
-        known = wish in (current[VAE], AUTOMATIC, NONE)
-        changes[VAE] = wish if known else services.vaes.find(wish).name
-    return changes
-
-
-def is_restricted(setting: Setting, *, patterns: bool = False) -> bool:
-    """Whether the API may not change it: folders, files, what code runs, and the rules for fetching pictures.
-
-    patterns: names of files count too (--hide-ui-dir-config).
-    """
-    places = ("folder", "file", "name") if patterns else ("folder", "file")
-    return setting.restrict_api or setting.reaches in places or setting.key in NOT_FROM_OUTSIDE

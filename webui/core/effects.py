@@ -1,7 +1,8 @@
 """Settings that are known and kept and that nothing reads, each with the reason.
 
 A1111's clients and settings files name them, so they are accepted; whoever changes one is told. A setting that comes to
-be read leaves this list: tests/core/test_effects.py holds it against the program's text, docs/effects.md shows it.
+be read leaves this list: tests/core/test_effects.py holds it against the program's text, docs/settings-left-out.md
+shows it.
 """
 
 from __future__ import annotations
@@ -34,16 +35,14 @@ _REASONS: Final[Mapping[str, str]] = {
         profiling_filename""",
     "no pictures are fetched from addresses in this version": """
         api_enable_requests api_forbid_local_requests api_useragent""",
-    "a grid is only made of several pictures": "grid_only_if_multiple",
-    "saved pictures aren't put into archives in this version": "grid_zip_filename_pattern",
+    "archives are named by time, model and seeds": "grid_zip_filename_pattern",
     "the Save button uses one folder": "use_save_to_dirs_for_ui",
     "temporary files have a folder of their own below the data folder": "temp_dir clean_temp_dir_at_start",
-    "the page plays no sound in this version": "notification_audio notification_volume",
     "LoRAs are always merged in full precision, in one way": "lora_functional cache_fp16_weight",
     "descriptions are always shown as plain text": "extra_networks_card_description_is_html",
     "Easel's log has lines of its own": """
-        textual_inversion_print_at_load lora_not_found_warning_console enable_console_prompts show_warnings
-        show_gradio_deprecation_warnings samples_log_stdout multiple_tqdm print_hypernet_extra hide_ldm_prints
+        textual_inversion_print_at_load show_warnings
+        show_gradio_deprecation_warnings multiple_tqdm print_hypernet_extra hide_ldm_prints
         dump_stacks_on_signal memmon_poll_rate""",
     "what is missing is told beside the picture": "lora_not_found_gradio_warning",
     "encoded prompts aren't kept from one job to the next": "persistent_cond_cache",
@@ -55,18 +54,19 @@ _REASONS: Final[Mapping[str, str]] = {
     "folders named with a dot are searched for networks and passed over for checkpoints": "list_hidden_files",
     "safetensors files are always mapped into memory": "disable_mmap_load_safetensors",
     "the flag --autolaunch opens the browser": "auto_launch_browser",
-    "states of extensions can't be restored in this version": "restore_config_state_file",
+    "sets of extensions are restored from the Extensions tab, not at a start": "restore_config_state_file",
     "it follows from the checkpoint": "sd_checkpoint_hash",
     "pictures are drawn in Gradio's editor, which has keys of its own": """
         canvas_hotkey_zoom canvas_hotkey_adjust canvas_hotkey_shrink_brush canvas_hotkey_grow_brush canvas_hotkey_move
         canvas_hotkey_fullscreen canvas_hotkey_reset canvas_hotkey_overlap canvas_show_tooltip canvas_auto_expand
         canvas_blur_prompt canvas_disabled_functions""",
-    "pictures are shown by Gradio's gallery": "do_not_show_images gallery_height open_dir_button_choice",
-    "the page has one layout in this version": """
-        hide_samplers extra_options_txt2img extra_options_img2img extra_options_cols extra_options_accordion
-        compact_prompt_box samplers_in_dropdown dimensions_and_batch_together sd_checkpoint_dropdown_use_short
-        txt2img_settings_accordion img2img_settings_accordion ui_tab_order hidden_tabs ui_reorder_list
-        gradio_theme gradio_themes_cache enable_reloading_ui_scripts""",
+    "lists of samplers are lists, not rows of buttons": "samplers_in_dropdown",
+    "the prompts stand above the tabs": "compact_prompt_box",
+    "checkpoints of one name in two folders could not be told apart": "sd_checkpoint_dropdown_use_short",
+    "settings stand at the top of the page (Quicksettings list), not on the tabs": """
+        extra_options_txt2img extra_options_img2img extra_options_cols extra_options_accordion""",
+    "themes come with Gradio and none is fetched": "gradio_themes_cache",
+    "the page's scripts change with Easel alone": "enable_reloading_ui_scripts",
 }
 
 WITHOUT_EFFECT: Final[Mapping[str, str]] = MappingProxyType(

@@ -38,7 +38,7 @@ MOOT_VALUES = ("--max-batch-count", "--ngrok-region", "--gradio-img2img-tool", "
 IDLE_SWITCHES = (
     "--update-all-extensions", "--reinstall-xformers", "--update-check", "--test-server", "--log-startup",
     "--dump-sysinfo", "--no-progressbar-hiding", "--allow-code",
-    "--lowram", "--upcast-sampling", "--enable-insecure-extension-access", "--xformers", "--force-enable-xformers",
+    "--lowram", "--upcast-sampling", "--xformers", "--force-enable-xformers",
     "--xformers-flash-attention", "--opt-split-attention", "--opt-sub-quad-attention",
     "--opt-split-attention-invokeai", "--opt-split-attention-v1", "--opt-sdp-attention", "--opt-sdp-no-mem-attention",
     "--disable-opt-split-attention", "--disable-nan-check", "--disable-model-loading-ram-optimization",
@@ -51,7 +51,7 @@ IDLE_VALUES = (
     "--ngrok", "--ngrok-options", "--codeformer-models-path", "--gfpgan-models-path", "--esrgan-models-path",
     "--bsrgan-models-path", "--realesrgan-models-path", "--dat-models-path", "--clip-models-path",
     "--sub-quad-q-chunk-size", "--sub-quad-kv-chunk-size", "--sub-quad-chunk-threshold",
-    "--freeze-settings-in-sections", "--freeze-specific-settings", "--tls-keyfile", "--tls-certfile",
+    "--tls-keyfile", "--tls-certfile",
     "--filenames-max-length", "--ldsr-models-path", "--lyco-dir-backcompat", "--lyco-dir", "--scunet-models-path",
     "--swinir-models-path",
 )  # fmt: skip
@@ -95,8 +95,12 @@ class Flags:
     hide_ui_dir_config: bool = False
     no_prompt_history: bool = False
     freeze_settings: bool = False
+    freeze_settings_in_sections: tuple[str, ...] = ()
+    freeze_specific_settings: tuple[str, ...] = ()
     disable_all_extensions: bool = False
     disable_extra_extensions: bool = False
+    safe_mode: bool = False
+    enable_insecure_extension_access: bool = False
 
     device: str = "auto"
     no_half: bool = False
@@ -181,8 +185,12 @@ def parse_flags(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[Flags,
         hide_ui_dir_config=given.hide_ui_dir_config,
         no_prompt_history=given.no_prompt_history,
         freeze_settings=given.freeze_settings,
+        freeze_settings_in_sections=_names(given.freeze_settings_in_sections),
+        freeze_specific_settings=_names(given.freeze_specific_settings),
         disable_all_extensions=given.disable_all_extensions,
         disable_extra_extensions=given.disable_extra_extensions,
+        safe_mode=given.safe_mode,
+        enable_insecure_extension_access=given.enable_insecure_extension_access,
         device=_device(given.device, given.device_id, use_cpu, given.use_ipex),
         no_half=given.no_half,
         no_half_vae=given.no_half_vae,
@@ -264,8 +272,16 @@ def _add_page_flags(page: Group) -> None:
     page.add_argument("--hide-ui-dir-config", action="store_true", help="keep folders and file names from being edited")
     page.add_argument("--no-prompt-history", action="store_true", help="don't keep the last prompt in params.txt")
     page.add_argument("--freeze-settings", action="store_true", help="keep settings from being edited")
+    page.add_argument(
+        "--freeze-settings-in-sections", metavar="SECTION[,...]", help="the same of sections, by title or id"
+    )
+    page.add_argument("--freeze-specific-settings", metavar="KEY[,...]", help="the same of single settings")
     page.add_argument("--disable-all-extensions", action="store_true", help="run without extensions")
     page.add_argument("--disable-extra-extensions", action="store_true", help="run with the built-in extensions only")
+    page.add_argument("--safe-mode", action="store_true",
+                      help="start without your extensions; the page then finds the one at fault")  # fmt: skip
+    page.add_argument("--enable-insecure-extension-access", action="store_true",
+                      help="change extensions on the page even where others can reach it")  # fmt: skip
 
 
 def _add_api_flags(api: Group) -> None:
@@ -401,6 +417,11 @@ def _subpath(value: str | None) -> str:
     if any(part in (".", "..") or not re.fullmatch(r"[A-Za-z0-9._~-]+", part) for part in parts):
         raise BadFlag(f'--subpath wants letters, digits and "-._~" between slashes, not "{value}".')
     return "".join(f"/{part}" for part in parts)
+
+
+def _names(value: str | None) -> tuple[str, ...]:
+    """The names in a list with commas."""
+    return tuple(name.strip() for name in (value or "").split(",") if name.strip())
 
 
 def _regex(flag: str, value: str | None) -> str | None:

@@ -215,7 +215,8 @@ class FromImage(Params):
     resize_mode: 0 stretches to the size asked for, 1 cuts off what overhangs, 2 fills the borders, 3 stretches the
     latent instead of the picture. image_cfg_scale: for instruct-pix2pix models alone.
     noise_multiplier: None for the setting. color_reference: the picture whose colours all results take over, where
-    the settings correct colours; None for the one that each starts from.
+    the settings correct colours; None for the one that each starts from. turn: which picture of img2img's Batch tab
+    this is, from 0; None elsewhere.
     """
 
     images: tuple[bytes, ...] = Field(default=(), repr=False)
@@ -243,6 +244,7 @@ class FromImage(Params):
         slider=(0, 1.5, 0.001),
     )
     inpaint: Inpaint | None = None
+    turn: int | None = None
 
 
 class GenerationRequest(Params):

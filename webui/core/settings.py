@@ -54,6 +54,8 @@ class Setting:
         "folder", "file": where to write or read. The owner alone chooses; the API may not change it.
         "name": the name of a file or folder that is made: cleaned by `safe_name`, kept below its folder by `inside`.
         "listed": the name of something that lies there: looked up in a list, never made a path.
+    after: what makes a change take effect, where that isn't the next job or the next click: loading the page anew
+        ("reload") or starting Easel anew ("restart").
     """
 
     key: str
@@ -68,6 +70,7 @@ class Setting:
     restrict_api: bool = False
     reaches: Literal["", "folder", "file", "name", "listed"] = ""
     help: str = ""
+    after: Literal["", "reload", "restart"] = ""
     section: Section = Section(None, "Hidden options", None)
 
     def __post_init__(self) -> None:
@@ -246,9 +249,18 @@ class SettingsStore:
             self._written = {key: value for key, value in self._written.items() if key not in found}
             self._take(found)
 
+    @property
+    def frozen(self) -> frozenset[str]:
+        """The keys that may not change."""
+        return self._frozen
+
     def snapshot(self) -> Settings:
         """The settings as they are now; later changes don't touch it."""
         return self._snapshot
+
+    def is_chosen(self, key: str) -> bool:
+        """Whether the file holds a value for the setting, be it the default."""
+        return key in self._written
 
     def update(self, changes: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
         """Check every change, save, then tell the listeners; returns {key: (old, new)} of what differs.

@@ -195,7 +195,12 @@ SETTINGS: tuple[Setting, ...] = (
             "Show hidden directories",
             help="Folders whose name starts with a dot.",
         ),
-        Setting("extra_networks_dir_button_function", False, "Add a '/' to the beginning of directory buttons"),
+        Setting(
+            "extra_networks_dir_button_function",
+            False,
+            "Add a '/' to the beginning of directory buttons",
+            after="reload",
+        ),
         Setting(
             "extra_networks_hidden_models",
             "When searched",
@@ -207,8 +212,20 @@ SETTINGS: tuple[Setting, ...] = (
         Setting(
             "extra_networks_default_multiplier", 1.0, "Default multiplier for extra networks", ge=0.0, le=2.0, step=0.01
         ),
-        Setting("extra_networks_card_width", 0, "Card width for Extra Networks", help="Pixels; 0 is automatic."),
-        Setting("extra_networks_card_height", 0, "Card height for Extra Networks", help="Pixels; 0 is automatic."),
+        Setting(
+            "extra_networks_card_width",
+            0,
+            "Card width for Extra Networks",
+            help="Pixels; 0 is automatic.",
+            after="reload",
+        ),
+        Setting(
+            "extra_networks_card_height",
+            0,
+            "Card height for Extra Networks",
+            help="Pixels; 0 is automatic.",
+            after="reload",
+        ),
         Setting(
             "extra_networks_card_text_scale",
             1.0,
@@ -217,6 +234,7 @@ SETTINGS: tuple[Setting, ...] = (
             le=2.0,
             step=0.01,
             help="1 is the original size.",
+            after="reload",
         ),
         Setting("extra_networks_card_show_desc", True, "Show description on card"),
         Setting("extra_networks_card_description_is_html", False, "Treat card description as HTML"),
@@ -225,12 +243,14 @@ SETTINGS: tuple[Setting, ...] = (
             "Path",
             "Default order field for Extra Networks cards",
             choices=("Path", "Name", "Date Created", "Date Modified"),
+            after="reload",
         ),
         Setting(
             "extra_networks_card_order",
             "Ascending",
             "Default order for Extra Networks cards",
             choices=("Ascending", "Descending"),
+            after="reload",
         ),
         Setting(
             "extra_networks_tree_view_style",
@@ -238,10 +258,19 @@ SETTINGS: tuple[Setting, ...] = (
             "Extra Networks directory view style",
             kind="radio",
             choices=("Tree", "Dirs"),
+            after="reload",
         ),
-        Setting("extra_networks_tree_view_default_enabled", True, "Show the Extra Networks directory view by default"),
         Setting(
-            "extra_networks_tree_view_default_width", 180, "Default width for the Extra Networks directory tree view"
+            "extra_networks_tree_view_default_enabled",
+            True,
+            "Show the Extra Networks directory view by default",
+            after="reload",
+        ),
+        Setting(
+            "extra_networks_tree_view_default_width",
+            180,
+            "Default width for the Extra Networks directory tree view",
+            after="reload",
         ),
         Setting(
             "extra_networks_add_text_separator",
@@ -249,7 +278,7 @@ SETTINGS: tuple[Setting, ...] = (
             "Extra networks separator",
             help="Stands between the prompt and the text a card adds.",
         ),
-        Setting("ui_extra_networks_tab_reorder", "", "Extra networks tab order"),
+        Setting("ui_extra_networks_tab_reorder", "", "Extra networks tab order", after="restart"),
         Setting(
             "textual_inversion_print_at_load", False, "Print a list of Textual Inversion embeddings when loading model"
         ),
@@ -379,7 +408,14 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     *in_section(
         Section("sampler-params", "Sampler parameters", "sd"),
-        Setting("hide_samplers", (), "Hide samplers in user interface", kind="checkboxgroup", choices="samplers"),
+        Setting(
+            "hide_samplers",
+            (),
+            "Hide samplers in user interface",
+            kind="checkboxgroup",
+            choices="samplers",
+            after="reload",
+        ),
         Setting(
             "eta_ddim",
             0.0,
@@ -742,11 +778,19 @@ SETTINGS: tuple[Setting, ...] = (
             "With img2img, fill transparent parts of the input image with this color.",
             kind="color",
         ),
-        Setting("img2img_editor_height", 720, "Height of the image editor", ge=80, le=1600, step=1),
-        Setting("img2img_sketch_default_brush_color", "#ffffff", "Sketch initial brush color", kind="color"),
-        Setting("img2img_inpaint_mask_brush_color", "#ffffff", "Inpaint mask brush color", kind="color"),
+        Setting("img2img_editor_height", 720, "Height of the image editor", ge=80, le=1600, step=1, after="restart"),
         Setting(
-            "img2img_inpaint_sketch_default_brush_color", "#ffffff", "Inpaint sketch initial brush color", kind="color"
+            "img2img_sketch_default_brush_color", "#ffffff", "Sketch initial brush color", kind="color", after="restart"
+        ),
+        Setting(
+            "img2img_inpaint_mask_brush_color", "#ffffff", "Inpaint mask brush color", kind="color", after="restart"
+        ),
+        Setting(
+            "img2img_inpaint_sketch_default_brush_color",
+            "#ffffff",
+            "Inpaint sketch initial brush color",
+            kind="color",
+            after="restart",
         ),
         Setting("return_mask", False, "For inpainting, include the greyscale mask in results for web"),
         Setting("return_mask_composite", False, "For inpainting, include masked composite in results for web"),
@@ -781,6 +825,7 @@ SETTINGS: tuple[Setting, ...] = (
             ge=0.0,
             le=1,
             step=0.01,
+            after="reload",
         ),
         Setting(
             "sd_webui_modal_lightbox_toolbar_opacity",
@@ -789,8 +834,9 @@ SETTINGS: tuple[Setting, ...] = (
             ge=0.0,
             le=1,
             step=0.01,
+            after="reload",
         ),
-        Setting("gallery_height", "", "Gallery height", help="A CSS length such as 768px or 20em."),
+        Setting("gallery_height", "", "Gallery height", help="A CSS length such as 768px or 20em.", after="reload"),
         Setting(
             "open_dir_button_choice",
             "Subdirectory",
@@ -913,7 +959,7 @@ SETTINGS: tuple[Setting, ...] = (
             choices=("Tab", "Carriage Return", "Line Feed"),
         ),
         Setting("keyedit_move", True, "Alt+left/right moves prompt elements"),
-        Setting("disable_token_counters", False, "Disable prompt token counters"),
+        Setting("disable_token_counters", False, "Disable prompt token counters", after="reload"),
         Setting("include_styles_into_token_counters", True, "Count tokens of enabled styles"),
     ),
     *in_section(
@@ -930,14 +976,17 @@ SETTINGS: tuple[Setting, ...] = (
             "samplers_in_dropdown",
             True,
             "Use dropdown for sampler selection instead of radio group",
-            help="Takes effect after Reload UI.",
         ),
-        Setting("dimensions_and_batch_together", True, "Show Width/Height and Batch sliders in same row"),
+        Setting(
+            "dimensions_and_batch_together", True, "Show Width/Height and Batch sliders in same row", after="reload"
+        ),
         Setting("sd_checkpoint_dropdown_use_short", False, "Checkpoint dropdown: use filenames without paths"),
-        Setting("hires_fix_show_sampler", False, "Hires fix: show hires checkpoint and sampler selection"),
-        Setting("hires_fix_show_prompts", False, "Hires fix: show hires prompt and negative prompt"),
-        Setting("txt2img_settings_accordion", False, "Settings in txt2img hidden under Accordion"),
-        Setting("img2img_settings_accordion", False, "Settings in img2img hidden under Accordion"),
+        Setting(
+            "hires_fix_show_sampler", False, "Hires fix: show hires checkpoint and sampler selection", after="reload"
+        ),
+        Setting("hires_fix_show_prompts", False, "Hires fix: show hires prompt and negative prompt", after="reload"),
+        Setting("txt2img_settings_accordion", False, "Settings in txt2img hidden under Accordion", after="reload"),
+        Setting("img2img_settings_accordion", False, "Settings in img2img hidden under Accordion", after="reload"),
         Setting(
             "interrupt_after_current",
             True,
@@ -947,23 +996,17 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     *in_section(
         Section("ui", "User interface", "ui"),
-        Setting(
-            "localization",
-            "None",
-            "Localization",
-            choices="localizations",
-            help="Takes effect after Reload UI.",
-            reaches="listed",
-        ),
+        Setting("localization", "None", "Localization", choices="localizations", reaches="listed", after="reload"),
         Setting(
             "quicksettings_list",
             ("sd_model_checkpoint",),
             "Quicksettings list",
             choices="settings",
-            help="Settings shown in the top row. Takes effect after Reload UI.",
+            help="Settings shown in the top row.",
+            after="reload",
         ),
-        Setting("ui_tab_order", (), "UI tab order", choices="tabs", help="Takes effect after Reload UI."),
-        Setting("hidden_tabs", (), "Hidden UI tabs", choices="tabs", help="Takes effect after Reload UI."),
+        Setting("ui_tab_order", (), "UI tab order", choices="tabs", after="reload"),
+        Setting("hidden_tabs", (), "Hidden UI tabs", choices="tabs", after="reload"),
         Setting(
             "ui_reorder_list",
             (),
@@ -984,7 +1027,8 @@ SETTINGS: tuple[Setting, ...] = (
                 "extra_options",
                 "scripts",
             ),
-            help="Named items come first. Takes effect after Reload UI.",
+            help="Named items come first.",
+            after="reload",
         ),
         Setting(
             "gradio_theme",
@@ -992,8 +1036,8 @@ SETTINGS: tuple[Setting, ...] = (
             "Gradio theme",
             kind="dropdown",
             choices="themes",
-            help="Takes effect after Reload UI.",
             reaches="listed",
+            after="restart",
         ),
         Setting("gradio_themes_cache", True, "Cache gradio themes locally"),
         Setting("show_progress_in_title", True, "Show generation progress in window title."),
@@ -1035,7 +1079,7 @@ SETTINGS: tuple[Setting, ...] = (
             (),
             "Enable postprocessing operations in txt2img and img2img tabs",
             choices="postprocessing",
-            help="After a restart.",
+            after="restart",
         ),
         Setting(
             "postprocessing_disable_in_extras",

@@ -43,7 +43,7 @@ from webui.core.request import (
 from webui.core.results import COMPOSITE, Picture, ResultFile
 from webui.core.settings import Section, Setting
 from webui.extensions.easel import Easel
-from webui.extensions.faces import enlarge_picture, find_faces, missing_detector, restore_faces
+from webui.extensions.faces import find_faces, missing_detector, restore_faces
 from webui.extensions.hookspecs import hookimpl
 from webui.extensions.page import Assets, Panel, Tab
 from webui.extensions.pictures import fit_picture
@@ -109,7 +109,6 @@ __all__ = [
     "drawn",
     "decode_file",
     "encode_image",
-    "enlarge_picture",
     "find_faces",
     "fit_picture",
     "flattened",

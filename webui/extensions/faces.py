@@ -1,4 +1,4 @@
-"""Faces and larger pictures for extensions, by Easel's own networks; to be called in the worker thread."""
+"""Faces for extensions, by Easel's own networks; to be called in the worker thread."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from webui.core.packaged import FACE_DETECTOR
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-    from webui.core.settings import Settings
 
 
 def find_faces(pixels: Any, folder: Path, models: Any) -> Sequence[Any]:
@@ -43,16 +41,3 @@ def restore_faces(image: Image, name: str, weight: float, choices: Choices, mode
     restorer = choices.find_face_restorer(name)
     restored: Image = load_function(restorer.function)(image, restorer, models, weight)
     return restored
-
-
-def enlarge_picture(
-    image: Image, name: str, scale: float, choices: Choices, settings: Settings, models: Any, job: Any
-) -> Image:
-    """The picture at `scale` times its size by the upscaler of that name, each side a multiple of 8 pixels.
-
-    Raises: InvalidRequest for an unknown one, and one whose weights aren't there.
-    """
-    upscaler = choices.find_upscaler(name)
-    enlarger = load_function("webui.pipeline.upscaling:Enlarger")(upscaler, settings, models, job)
-    enlarged: Image = load_function("webui.pipeline.upscaling:upscale")(image, enlarger, scale)
-    return enlarged

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ from webui.core.hooks import DenoiserHook
 from webui.core.params import Params, can_be_key
 from webui.core.request import GenerationRequest, GenerationResult
 from webui.core.results import Picture, ResultFile
-from webui.core.settings import Setting
+from webui.core.settings import Section, Setting
 from webui.core.settings_table import SETTINGS
 from webui.extensions import hookspecs
 from webui.extensions.errors import BadExtension, ExtensionFailed
@@ -82,11 +83,26 @@ class Host:
         self._easel: Easel | None = None
         self._panels: dict[type[Params], tuple[str, Panel]] = {}
         self._assets: dict[str, Assets] = {}
+        self._seconds: dict[str, float] = {}
 
     @property
     def extensions(self) -> tuple[Extension, ...]:
         """Every folder found, in load order, whatever became of it."""
         return tuple(self._extensions)
+
+    @property
+    def startup_seconds(self) -> Mapping[str, float]:
+        """How long each extension kept the start waiting, by its name."""
+        return MappingProxyType(self._seconds)
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """What runs inside counts as the extension's start."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - began
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -165,7 +181,7 @@ class Host:
             self._plugins.register(plugin, name)
             self._check_hooks(plugin)
             params = self._checked_params(self._call_one(plugin, "register_params"))
-            settings = self._checked_settings(self._call_one(plugin, "register_settings"))
+            settings = self._checked_settings(name, self._call_one(plugin, "register_settings"))
             kinds = self._checked_kinds(name, self._call_one(plugin, "register_jobs"))
             panels = self._checked_panels(self._call_one(plugin, "register_panels"), params)
             assets = self._checked_assets(self._call_one(plugin, "register_assets"), folder)
@@ -205,7 +221,8 @@ class Host:
         """Let every extension add what it offers. One that fails is reported, and the start goes on."""
         for name, hook in self._hooks("register_choices"):
             try:
-                hook(choices=choices)
+                with self.timed(name):
+                    hook(choices=choices)
             except (Exception, SystemExit) as error:
                 log.exception("Extension %s could not register its choices", name)
                 sentence = f'Extension "{name}" could not register its choices: {type(error).__name__}: {error}.'
@@ -329,7 +346,8 @@ class Host:
         """what: ends the sentence "Extension x could not ..."."""
         for name, hook in self._hooks(hook_name):
             try:
-                hook(**arguments)
+                with self.timed(name):
+                    hook(**arguments)
             except (Exception, SystemExit) as error:
                 log.exception("Extension %s could not %s", name, what)
                 sentence = f'Extension "{name}" could not {what}: {type(error).__name__}: {error}.'
@@ -399,7 +417,8 @@ class Host:
             keys |= set(group.infotext_keys())
         return groups
 
-    def _checked_settings(self, offered: Any) -> list[Setting]:
+    def _checked_settings(self, name: str, offered: Any) -> list[Setting]:
+        """The settings, those that name no section in one of the extension's own."""
         settings = list(offered or ())
         taken = {setting.key for setting in (*SETTINGS, *self._settings)}
         for setting in settings:
@@ -408,7 +427,8 @@ class Host:
             if setting.key in taken:
                 raise BadExtension(f'there is a setting "{setting.key}" already; choose another key')
             taken.add(setting.key)
-        return settings
+        own = Section(name, name, None)
+        return [setting if setting.section.id else replace(setting, section=own) for setting in settings]
 
     def _checked_kinds(self, name: str, offered: Any) -> list[JobKind]:
         """The kinds as the queue takes them: under the extension's name, called with its Easel."""

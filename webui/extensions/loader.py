@@ -9,7 +9,7 @@ import sys
 import threading
 import traceback
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Literal
@@ -22,8 +22,10 @@ log = logging.getLogger(__name__)
 BUILT_IN = (
     *("controlnet", "deforum", "live-preview", "loopback", "mov2mov", "outpainting-mk2", "poor-mans-outpainting"),
     *("prompt-matrix", "prompts-from-file", "sd-upscale", "seamless-tiling"),
+    *("animatediff", "faceswap", "img2img-alternative", "training-pictures", "xyz-plot"),
 )
-"""Ours; they share the folder with whatever users drop into it."""
+"""Ours, in the order they are loaded in; they share the folder with whatever users drop into it."""
+_ORDER = {name: place for place, name in enumerate(BUILT_IN)}
 LEGACY_SIGNS = ("scripts", "install.py", "preload.py", "javascript", "style.css", "localizations", "metadata.ini")
 MAIN = "extension.py"
 
@@ -33,26 +35,34 @@ def load_extensions(
     disabled: Collection[str] = (),
     disable_all: Literal["none", "extra", "all"] = "none",
     warn_after: float = 10.0,
+    left_out: Callable[[str], bool] = lambda name: False,
+    loading: Callable[[str], None] = lambda name: None,
 ) -> Host:
     """A host with every extension found in `folders`; what went wrong is in its `problems`.
 
     folders: the program's own extensions/ first; one that is missing or named twice is passed over.
     disabled: names left out. disable_all: "extra" leaves out all but ours, "all" every one.
-    warn_after: seconds until the log names an extension that keeps the start waiting.
+    warn_after: seconds until the log names an extension that keeps the start waiting. left_out: whether one of the
+    user's, by name, stays out of this start (safe mode). loading: told each name before
+    anything of that extension runs, and "" once all are loaded.
     """
     host = Host()
     for folder in _found(folders):
         built_in = folder.name in BUILT_IN and folder.parent == next(iter(folders)).resolve()
         wanted = folder.name not in disabled and (disable_all == "none" or (disable_all == "extra" and built_in))
+        wanted = wanted and (built_in or not left_out(folder.name))
         state: State = "disabled"
         problem = ""
         if wanted:
             warning = threading.Timer(warn_after, log.warning, ("Extension %s is still loading", folder.name))
             warning.daemon = True
             warning.start()
-            state, problem = _load(host, folder)
+            loading(folder.name)
+            with host.timed(folder.name):
+                state, problem = _load(host, folder)
             warning.cancel()
         host.note(Extension(folder.name, folder, built_in, state, problem))
+    loading("")
     return host
 
 
@@ -61,13 +71,18 @@ def _found(folders: Collection[Path]) -> Iterator[Path]:
     parents = dict.fromkeys(folder.resolve() for folder in folders if folder.is_dir())
     for parent in parents:
         inside = [folder for folder in parent.iterdir() if folder.is_dir() and folder.name[0] not in "._"]
-        yield from sorted(inside, key=lambda folder: (folder.name not in BUILT_IN, folder.name.lower()))
+        yield from sorted(inside, key=lambda folder: (_ORDER.get(folder.name, len(_ORDER)), folder.name.lower()))
+
+
+def is_legacy(folder: Path) -> bool:
+    """Whether a folder holds an extension of AUTOMATIC1111's web UI and none of ours."""
+    return not (folder / MAIN).is_file() and any((folder / sign).exists() for sign in LEGACY_SIGNS)
 
 
 def _load(host: Host, folder: Path) -> tuple[State, str]:
     """What became of the extension, and a sentence if it is broken."""
     if not (folder / MAIN).is_file():
-        if any((folder / sign).exists() for sign in LEGACY_SIGNS):
+        if is_legacy(folder):
             log.info("Extension %s is legacy, not supported by this version yet", folder.name)
             return "legacy", ""
         return "broken", f'Extension "{folder.name}" was not loaded: there is no {MAIN} in {folder}.'

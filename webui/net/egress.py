@@ -115,9 +115,24 @@ class Egress:
             url = urljoin(url, found["location"])
         raise Refused(f"{first} redirects more than {REDIRECTS} times.")
 
+    def dial(self, url: str) -> socket.socket:
+        """A plain connection to a judged address of the URL's host, for who does the rest.
+
+        Raises: Refused, Unreachable.
+        """
+        host, port, _ = _parts(url)
+        try:
+            return _dialled(self._judged(host, port), self._timeout)
+        except OSError as error:
+            raise Unreachable(f"{host} can't be reached ({_reason(error)}): is this machine online?") from error
+
     def _connect(self, url: str) -> tuple[http.client.HTTPSConnection, str]:
         """A connection to a judged address of the URL's host, and what to ask it for."""
         host, port, target = _parts(url)
+        return _PinnedConnection(host, self._judged(host, port), self._context, self._timeout), target
+
+    def _judged(self, host: str, port: int) -> Sequence[tuple[str, int]]:
+        """The host's addresses. Raises: Refused if one of them may not be connected to, Unreachable without any."""
         try:
             found = self._resolve(host, port)
         except (OSError, UnicodeError) as error:
@@ -127,7 +142,7 @@ class Egress:
         for address, _ in found:
             if not self._may_connect(ipaddress.ip_address(address.partition("%")[0])):
                 raise Refused(f"{host} is {address}, which is no public address; it is not connected to.")
-        return _PinnedConnection(host, found, self._context, self._timeout), target
+        return found
 
 
 class _PinnedConnection(http.client.HTTPSConnection):
@@ -140,14 +155,19 @@ class _PinnedConnection(http.client.HTTPSConnection):
 
     def connect(self) -> None:
         """Raises: OSError when none of the addresses answers."""
-        for number, (address, port) in enumerate(self._addresses, 1):
-            try:
-                plain = socket.create_connection((address, port), self.timeout)
-                break
-            except OSError:
-                if number == len(self._addresses):
-                    raise
+        plain = _dialled(self._addresses, self.timeout)
         self.sock = self._pinned_context.wrap_socket(plain, server_hostname=self.host)
+
+
+def _dialled(addresses: Sequence[tuple[str, int]], timeout: float | None) -> socket.socket:
+    """A connection to the first of the addresses that answers. Raises: OSError when none does."""
+    for number, address in enumerate(addresses, 1):
+        try:
+            return socket.create_connection(address, timeout)
+        except OSError:
+            if number == len(addresses):
+                raise
+    raise OSError("no address")
 
 
 def is_public(address: Address) -> bool:

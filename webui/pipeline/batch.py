@@ -34,12 +34,12 @@ def run(engine: Engine, job: BatchPlan, progress: JobContext) -> GenerationResul
     info: dict[str, Any] = {}
     failure: WebuiError | None = None
     unsaved: NotSaved | None = None
-    for picture in batch.pictures:
+    for turn, picture in enumerate(batch.pictures):
         if progress.interrupted or progress.stopping or isinstance(unsaved, NoSpace):
             break
         part = progress.child(1 / len(batch.pictures))
         try:
-            own = request_for(picture, request, batch, engine)
+            own = request_for(picture, turn, request, batch, engine)
             result = engine.generate(own, part, job.settings)
         except InvalidRequest as error:
             failure = failure or error
@@ -61,9 +61,9 @@ def run(engine: Engine, job: BatchPlan, progress: JobContext) -> GenerationResul
 
 
 def request_for(
-    picture: BatchPicture, request: GenerationRequest, batch: PictureBatch, engine: Engine
+    picture: BatchPicture, turn: int, request: GenerationRequest, batch: PictureBatch, engine: Engine
 ) -> GenerationRequest:
-    """The request for one picture of the batch. Raises: InvalidRequest, OSError."""
+    """The request for one picture of the batch, which comes after `turn` others. Raises: InvalidRequest, OSError."""
     data = picture.file.read_bytes()
     image = request.image
     assert image is not None
@@ -71,7 +71,7 @@ def request_for(
     if inpaint is not None:
         assert picture.mask is not None
         inpaint = inpaint.replace(mask=picture.mask.read_bytes())
-    changes: dict[str, Any] = {"image": image.replace(images=(data,), inpaint=inpaint), "save_grid": False}
+    changes: dict[str, Any] = {"image": image.replace(images=(data,), inpaint=inpaint, turn=turn), "save_grid": False}
     if batch.scale is not None:
         width, height = size_of(data)
         changes["width"], changes["height"] = (max(int(side * batch.scale) // 8 * 8, 8) for side in (width, height))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -46,6 +47,8 @@ from webui.planning.plan import GenerationPlan, HiresPlan
 if TYPE_CHECKING:
     from webui.jobs.context import JobContext
 
+log = logging.getLogger(__name__)
+
 OUT_OF_SPACE = "The job ended after {made} of {asked} pictures, as no disk has room for more."
 DECODING_SECONDS = 5.0
 """How long an interrupted job may go on decoding what it has sampled."""
@@ -69,7 +72,7 @@ def produced(engine: Engine, plan: GenerationPlan, progress: JobContext) -> Gene
     progress.begin_passes(len(job.plan.batches) * (2 if job.plan.hires else 1))
     made = make_pictures(job)
     results = made.results
-    if len(made.pictures) > 1 and plan.request.save_grid:
+    if len(made.pictures) >= (2 if plan.settings["grid_only_if_multiple"] else 1) and plan.request.save_grid:
         results = with_grid(job, made.pictures, results, made.source_type)
     comments, seconds = tuple(job.report.comments), time.monotonic() - started
     unsaved = job.saver.keeper.unsaved
@@ -106,6 +109,8 @@ def begin(engine: Engine, plan: GenerationPlan, progress: JobContext) -> Job:
     if plan.request.image is not None:
         job = replace(job, source=starting_point(job, plan.request.image), color_reference=color_reference(plan))
     remember(job)
+    if plan.settings["enable_console_prompts"]:
+        log.info("%s: %s", plan.request.mode, plan.request.prompt)
     return job
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,6 +31,8 @@ from webui.prompts.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from webui.pipeline.job import Job
+
+log = logging.getLogger(__name__)
 
 LORA_KINDS = ("lora", "lyco")
 LORA_HASHES, EMBEDDING_HASHES = "Lora hashes", "TI hashes"
@@ -98,6 +101,8 @@ class NetworkShelf:
         wanted = strengths([tag for tag in tags if tag.kind in LORA_KINDS], comment)
         found = {name: self._find(self.catalogs.loras, name, "LoRA", comment) for name in wanted}
         files = {name: file for name, file in found.items() if file is not None}
+        if settings["lora_not_found_warning_console"] and len(files) < len(found):
+            log.warning("Not found: LoRA %s", ", ".join(name for name in found if name not in files))
         applied = self._put_on(model, files, wanted, settings, comment)
         loras = [self._files[file.identity] for file in applied.values()]
         named = settings["lora_bundled_ti_to_infotext"]

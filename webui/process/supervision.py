@@ -6,6 +6,7 @@ launch.py starts the server with a pipe as its standard input and these environm
     EASEL_READY_FILE=PATH  the server writes its port here once it answers; until then its death is a failed
                            start, which is not repeated
     EASEL_RESTARTS=N       how many crashes came before this start; 0 the first time
+    EASEL_FAILED_START=... why the start before this one, which is in safe mode, failed ("it ended with status 1")
 
 The pipe's other end lies in launch.py and nothing is ever written to it: its end of file means that launch.py is
 gone, however it went, on every system alike.
@@ -20,7 +21,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,8 @@ from webui.core.flags import EXIT_BAD_FLAG
 SUPERVISED = "EASEL_SUPERVISED"
 READY_FILE = "EASEL_READY_FILE"
 RESTARTS = "EASEL_RESTARTS"
+FAILED_START = "EASEL_FAILED_START"
+SAFE_MODE = "--safe-mode"
 
 EXIT_FAILED_START = 3
 """The server can't start (port taken, folder not writable) and has said why: don't try again."""
@@ -166,9 +169,10 @@ class Supervisor:
     """Runs the server and starts it again when it crashes, on the same port.
 
     A crash is any end of a server that had answered, except exit statuses 0 and EXIT_FAILED_START, SIGINT and
-    SIGTERM. delay: seconds before the first restart, doubled for each further one up to longest_delay; a run longer
-    than `within` seconds starts the count anew. After `crashes` in `within` seconds it gives up. stop_grace: seconds
-    that a server has to end after SIGINT or SIGTERM.
+    SIGTERM. A start that fails before the server answers is tried once more with `retry_with`, further arguments.
+    before_restart is called before a start that the server asked for. delay: seconds before the first restart,
+    doubled for each further one up to longest_delay; a run longer than `within` seconds starts the count anew. After
+    `crashes` in `within` seconds it gives up. stop_grace: seconds that a server has to end after SIGINT or SIGTERM.
     """
 
     def __init__(
@@ -177,6 +181,8 @@ class Supervisor:
         folder: Path,
         environ: Mapping[str, str],
         *,
+        retry_with: Sequence[str] = (),
+        before_restart: Callable[[], None] = lambda: None,
         delay: float = 1.0,
         longest_delay: float = 30.0,
         crashes: int = 5,
@@ -184,6 +190,7 @@ class Supervisor:
         stop_grace: float = 60.0,
     ) -> None:
         self.command, self.folder, self.environ = list(command), folder, environ
+        self.retry_with, self.before_restart = list(retry_with), before_restart
         self.delay, self.longest_delay = delay, longest_delay
         self.crashes, self.within, self.stop_grace = crashes, within, stop_grace
         self.child: subprocess.Popen[bytes] | None = None
@@ -202,21 +209,28 @@ class Supervisor:
     def _run(self, ready: Path) -> int:
         port: int | None = None
         restarts = 0
+        failed = ""
         crashed_at: list[float] = []
         while True:
             started = time.monotonic()
-            ended = self._run_once(ready, port, restarts)
+            ended = self._run_once(ready, port, restarts, failed)
             if self.stopping.is_set():
                 return 0 if ended.was_stopped else ended.status
             if ended.was_stopped or ended.code in (EXIT_BAD_FLAG, EXIT_FAILED_START):
                 return ended.status
+            if ended.port is None and self.retry_with and not failed:
+                failed = ended.cause
+                _say(f"Easel could not start: {failed}. It is tried once more with {' '.join(self.retry_with)}.")
+                continue
             if ended.port is None and port is None:
                 _say(f"Easel could not start: {ended.cause}.")
                 return ended.status
             port = ended.port or port
             restarts += 1
+            failed = ""
             if ended.code == EXIT_RESTART and ended.port:
                 _say("Easel starts again, as it was asked to.")
+                self.before_restart()
                 continue
             now = time.monotonic()
             crashed_at = [*(crashed_at if now - started < self.within else ()), now]
@@ -228,12 +242,15 @@ class Supervisor:
             if self.stopping.wait(delay):
                 return 0
 
-    def _run_once(self, ready: Path, port: int | None, restarts: int) -> Ended:
-        """Start the server, wait for its end. port: where to serve, None for where the flags say."""
+    def _run_once(self, ready: Path, port: int | None, restarts: int, failed: str) -> Ended:
+        """Start the server, wait for its end.
+
+        port: where to serve, None for where the flags say. failed: why the last start failed, "" if it didn't.
+        """
         ready.unlink(missing_ok=True)
         kills = memory_kills()
         self.child = subprocess.Popen(
-            [*self.command, *(["--port", str(port)] if port else [])],
+            [*self.command, *(["--port", str(port)] if port else []), *(self.retry_with if failed else [])],
             cwd=self.folder,
             env={
                 "PYTHONUNBUFFERED": "1",
@@ -241,6 +258,7 @@ class Supervisor:
                 SUPERVISED: "1",
                 READY_FILE: str(ready),
                 RESTARTS: str(restarts),
+                FAILED_START: failed,
             },
             stdin=subprocess.PIPE,
             start_new_session=os.name != "nt",  # so that Ctrl+C reaches it once, from here

@@ -25,12 +25,18 @@ class ClonedExtension:
 def installed_from_git(services: Services) -> Iterator[ClonedExtension]:
     """Extensions in the user's folder whose repository names a remote."""
     for extension in services.host.extensions:
-        git = extension.folder / ".git"
-        remote = "" if extension.built_in else _remote(git)
-        if remote:
-            branch, commit = _head(git)
+        cloned = None if extension.built_in else cloned_from(extension.folder)
+        if cloned is not None:
+            remote, branch, commit = cloned
             enabled = extension.state != "disabled"
             yield ClonedExtension(extension.name, remote, branch, commit, commit[:8], "", enabled)
+
+
+def cloned_from(folder: Path) -> tuple[str, str, str] | None:
+    """(remote, branch, commit) of a clone, None for a folder whose repository names no remote."""
+    git = folder / ".git"
+    remote = _remote(git)
+    return (remote, *_head(git)) if remote else None
 
 
 def _remote(git: Path) -> str:

@@ -78,14 +78,20 @@ def zip_pictures(services: Services, files: Sequence[Path], result: GenerationRe
     return folder / name
 
 
-def open_folder(services: Services, mode: str = "txt2img") -> Path:
+def open_folder(services: Services, mode: str = "txt2img", picture: Path | None = None) -> Path:
     """Show the folder of a mode's pictures in the file manager of the machine the server runs on.
 
-    mode: "txt2img", "img2img" or "extras".
+    mode: "txt2img", "img2img" or "extras". picture: the one that is looked at; the folder it lies in is opened unless
+    the setting open_dir_button_choice wants the outermost one.
 
     Raises: Refused when others can reach the server, WebuiError naming the folder when nothing can show it.
     """
-    folder = services.paths.data / services.settings.snapshot()[f"outdir_{mode}_samples"]
+    settings = services.settings.snapshot()
+    folder = services.paths.data / (settings["outdir_samples"] or settings[f"outdir_{mode}_samples"])
+    choice = settings["open_dir_button_choice"]
+    if picture is not None and choice != "Output Root":
+        within = picture.is_relative_to(folder) or choice == "Subdirectory (even temp dir)"
+        folder = picture.parent if within and picture.parent.is_dir() else folder
     if not services.flags.is_local:
         raise Refused(f"The pictures are in {folder}; folders are opened only on a server for this machine alone.")
     folder.mkdir(parents=True, exist_ok=True)

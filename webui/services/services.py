@@ -16,6 +16,8 @@ from webui.core.settings import SettingsStore
 from webui.extensions.host import Host
 from webui.jobs.runner import JobRunner
 from webui.planning.planner import Planner
+from webui.process.restart import Restart
+from webui.process.safe_mode import SafeMode
 from webui.prompts.styles import StyleStore
 from webui.prompts.tokenizer import Tokenizer
 
@@ -46,7 +48,10 @@ class Services(Parts):
     """The parts of a running Easel.
 
     problems: sentences about the start (a broken config file, a broken extension) for the page to show.
+    restart: how this server is asked to end and to be started anew. safe_mode: why it runs without extensions, if so.
     """
 
     jobs: JobRunner
+    restart: Restart = field(default_factory=Restart)
+    safe_mode: SafeMode = field(default_factory=SafeMode)
     problems: tuple[str, ...] = ()

@@ -65,7 +65,7 @@ def run(engine: Engine, plan: TrainingPlan, job: JobContext) -> TrainingResult:
         _prepare(model, plan)
         trainee = kind(plan, model)
         open_things.callback(trainee.close)
-        sampler = SampleMaker(plan, trainee, engine.models)
+        sampler = SampleMaker(plan, trainee, engine)
         loop = Loop(
             plan=plan,
             model=model,

@@ -66,8 +66,8 @@ def routes(services: Services) -> APIRouter:
     router = APIRouter(include_in_schema=False)
 
     @router.get("/internal/localization")
-    def localization() -> JSONResponse:
-        """The page's texts in the language of the setting."""
-        return JSONResponse(translations(services))
+    def localization(language: str | None = None) -> JSONResponse:
+        """The page's texts in that language, or in the one that is set."""
+        return JSONResponse(translations(services, language))
 
     return router

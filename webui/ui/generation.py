@@ -21,7 +21,7 @@ from webui.extensions.page import SLOTS, Slot
 from webui.services.forms import OVERRIDES, request_from_form
 from webui.services.services import Services
 from webui.ui.panels import build_panels
-from webui.ui.widgets import QUIET, InputAccordion, input_accordion, specs_by_path, tool, widget
+from webui.ui.widgets import NAMES, QUIET, InputAccordion, input_accordion, specs_by_path, tool, widget
 
 SPECS = specs_by_path(GenerationRequest)
 
@@ -71,7 +71,7 @@ class ParameterColumn:
 
     def hires(self) -> InputAccordion:
         """Hires. fix; the header's extra place is for the resulting size."""
-        tab, settings = self.tab, self.settings
+        tab = self.tab
         with input_accordion("Hires. fix", f"{tab}_hr", "txtimg_hr_finalres") as hires:
             self.fields["hires"] = hires.enabled
             with gr.Row(elem_id=f"{tab}_hires_fix_row1"):
@@ -82,13 +82,13 @@ class ParameterColumn:
                 self.place("hires.scale", f"{tab}_hr_scale")
                 self.place("hires.resize_width", f"{tab}_hr_resize_x")
                 self.place("hires.resize_height", f"{tab}_hr_resize_y")
-            with gr.Row(elem_id=f"{tab}_hires_fix_row3", visible=settings["hires_fix_show_sampler"]):
+            with gr.Row(elem_id=f"{tab}_hires_fix_row3"):
                 same = {"value": SAME_CHECKPOINT, "choices": [SAME_CHECKPOINT, *self.checkpoints]}
                 self.place("hires.checkpoint", "hr_checkpoint", allow_custom_value=True, **same)
                 self.place("hires.sampler", "hr_sampler", value=SAME_SAMPLER, choices=[SAME_SAMPLER, *self.samplers])
                 same = {"value": SAME_SCHEDULER, "choices": [SAME_SCHEDULER, *self.schedulers]}
                 self.place("hires.scheduler", "hr_scheduler", **same)
-            with gr.Row(elem_id=f"{tab}_hires_fix_row4", visible=settings["hires_fix_show_prompts"]):
+            with gr.Row(elem_id=f"{tab}_hires_fix_row4"):
                 hint = "for the hires fix pass.\nLeave empty to use the same as in the first pass."
                 prompt = {"lines": 3, "max_lines": 20, "elem_classes": ["prompt"], "show_label": False}
                 self.place("hires.prompt", "hires_prompt", placeholder=f"Prompt {hint}", **prompt)
@@ -159,6 +159,7 @@ class ParameterColumn:
                 multiselect=True,
                 allow_custom_value=True,
                 elem_id=f"{self.tab}_override_settings",
+                elem_classes=[NAMES],
                 visible="hidden",
             )
 

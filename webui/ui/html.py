@@ -30,7 +30,8 @@ def reproduction(made: Reproduction) -> str:
     """One line that says whether the picture can come out the same, which opens to the facts."""
     rows = "".join(
         f'<tr class="{fact.state}"><td>{MARKS[fact.state]}</td><td>{escape(fact.name)}</td>'
-        f"<td>{escape(fact.wanted)}</td><td>{escape(fact.here)}</td><td>{escape(fact.note)}</td></tr>"
+        f'<td translate="no">{escape(fact.wanted)}</td><td translate="no">{escape(fact.here)}</td>'
+        f"<td>{escape(fact.note)}</td></tr>"
         for fact in made.facts
     )
     head = "<tr><th></th><th></th><th>picture</th><th>here</th><th></th></tr>"

@@ -94,7 +94,7 @@ class OutputPanel:
         for button, save in ((self.save, self._save_one), (self.save_zip, self._save_zip)):
             if button is not None:
                 button.click(save, self.picture, saved, js=self.picture_js, **QUIET)
-        self.open_folder.click(self._open_folder, None, None, **QUIET)
+        self.open_folder.click(self._open_folder, self.picture, None, js=self.picture_js, **QUIET)
 
     # A finished job
 
@@ -108,7 +108,8 @@ class OutputPanel:
         others = [self.file(file) for file in result.files if file.role != "video"]
         texts = [item.infotext for item in seen]
         info = {**result.info, "infotexts": texts, "index_of_first_image": result.index_of_first_image}
-        files = [self.file(item) for item in seen]
+        hidden = self.services.settings.snapshot()["do_not_show_images"]
+        files = [] if hidden else [self.file(item) for item in seen]
         return {
             self.gallery: gr.Gallery(value=files, selected_index=0 if files else None),
             self.generation_info: json.dumps(info),
@@ -181,9 +182,13 @@ class OutputPanel:
         offered = [str(file) for file in files if any(map(file.is_relative_to, (paths.log, paths.outputs)))]
         return gr.File(value=offered, visible=bool(offered)), note
 
-    def _open_folder(self) -> None:
+    def _open_folder(self, job_id: str, selected: int) -> None:
         try:
-            saving.open_folder(self.services, self.tab)
+            picture = self.chosen_picture(job_id, selected).path
+        except WebuiError:  # nothing has been made yet
+            picture = None
+        try:
+            saving.open_folder(self.services, self.tab, Path(picture) if picture else None)
         except WebuiError as error:
             gr.Warning(html.escape(str(error)))
 

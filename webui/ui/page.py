@@ -17,33 +17,39 @@ from gradio.components import Component
 from gradio.routes import App
 
 from webui.core.choices import SAME_CHECKPOINT, SAME_SAMPLER, SAME_SCHEDULER, Script
-from webui.core.settings import Settings
 from webui.services.checkpoint_defaults import current_defaults
 from webui.services.choices import choices_of
 from webui.services.downloads import Downloads, downloads_folders
+from webui.services.extension_manager import ExtensionManager
 from webui.services.forms import EXTENSIONS
 from webui.services.hints import first_run_hint
+from webui.services.localization import locale_files
 from webui.services.services import Services
 from webui.ui import extension_assets, extra_networks, html
 from webui.ui.blocks import PageBlocks
 from webui.ui.capabilities import wire_capabilities
 from webui.ui.card_routes import card_routes
+from webui.ui.defaults import Defaults
 from webui.ui.download_routes import download_routes
 from webui.ui.endpoints import offer_endpoints
+from webui.ui.extension_routes import extension_routes
 from webui.ui.extensions_tab import build_extensions
 from webui.ui.extras import Extras
 from webui.ui.footer import footer
+from webui.ui.gallery_routes import gallery_routes
+from webui.ui.gallery_tab import build_gallery
 from webui.ui.generation import SPECS
 from webui.ui.img2img import Img2Img
 from webui.ui.kit import PageKit
-from webui.ui.later import build_later
 from webui.ui.merger import Merger
 from webui.ui.page_login import PageLogin
 from webui.ui.pnginfo import build_pnginfo
 from webui.ui.queue import build_queue
 from webui.ui.quicksettings import FOLLOWING, build_quicksettings, current_title, wire_checkpoint
 from webui.ui.sending import wire_gallery, wire_result
-from webui.ui.theme import easel_theme
+from webui.ui.settings_routes import SOUND, settings_routes
+from webui.ui.settings_tab import build_settings
+from webui.ui.theme import theme_of
 from webui.ui.training import build_training
 from webui.ui.training_routes import training_routes
 from webui.ui.txt2img import Txt2Img
@@ -82,6 +88,19 @@ ON_PAGE = (
     "show_progressbar",
     "prevent_screen_sleep_during_generation",
     "localization",
+    "quicksettings_list",
+    "hide_samplers",
+    "hidden_tabs",
+    "ui_tab_order",
+    "ui_reorder_list",
+    "gallery_height",
+    "dimensions_and_batch_together",
+    "hires_fix_show_sampler",
+    "hires_fix_show_prompts",
+    "txt2img_settings_accordion",
+    "img2img_settings_accordion",
+    "notification_audio",
+    "notification_volume",
     "js_modal_lightbox",
     "js_modal_lightbox_initially_zoomed",
     "js_modal_lightbox_gamepad",
@@ -110,8 +129,9 @@ def build(services: Services, app: FastAPI) -> PageBlocks:
             build_pnginfo(services, txt2img, img2img, extras)
             Merger(services)
             build_training()
-            build_later("settings")
-            build_extensions(services)
+            build_settings()
+            build_extensions()
+            build_gallery()
             build_queue(services)
             kit = PageKit(services, services.host.easel)
             build_extension_tabs(services, kit)
@@ -124,11 +144,16 @@ def build(services: Services, app: FastAPI) -> PageBlocks:
         foot = gr.HTML(elem_id="footer")
         facts = gr.Textbox(elem_id="easel_settings", visible="hidden")
         config = UiConfig(services.paths.ui_config)
+        defaults = Defaults(services, config, {tab.name: tab.fields for tab in tabs})
         for tab in tabs:
             config.apply(tab.name, tab.fields)
         followers = [tab.fields[path] for tab in tabs for path in FOLLOWING]
         for component, value in zip(followers, _starting_values(services, config), strict=True):
             component.value = value  # for who is quicker than the page's load event
+        defaults.build(
+            lambda: setattr(page, "config", page.get_config_file()),
+            lambda: dict(zip(followers, _starting_values(services, config), strict=True)),
+        )
         forms = [*(tab.fields for tab in tabs), *(form.fields for form in kit.forms)]
         current = [checkpoint, hint, foot, *(form["refiner.checkpoint"] for form in forms)]
         switched = wire_checkpoint(services, checkpoint, refresh, [tab.fields for tab in tabs])
@@ -146,8 +171,22 @@ def build(services: Services, app: FastAPI) -> PageBlocks:
     return page
 
 
-def mount(app: FastAPI, services: Services, downloads: Downloads | None = None) -> FastAPI:
-    """Show the page at "/". To be called after every other route is added: what comes later is hidden by it."""
+def tab_titles(page: gr.Blocks) -> list[str]:
+    """Of the page's tabs, in their order."""
+    tabs = next(block for block in page.blocks.values() if block.elem_id == "tabs")
+    return [str(tab.label) for tab in tabs.children]
+
+
+def mount(
+    app: FastAPI,
+    services: Services,
+    downloads: Downloads | None = None,
+    extensions: ExtensionManager | None = None,
+) -> FastAPI:
+    """Show the page at "/". To be called after every other route is added: what comes later is hidden by it.
+
+    downloads, extensions: those that reach elsewhere than the usual ones.
+    """
     flags, paths = services.flags, services.paths
     downloads = downloads or Downloads(downloads_folders(paths))
     # Gradio empties its folder of uploads when a server ends: two of them must not share one.
@@ -158,15 +197,20 @@ def mount(app: FastAPI, services: Services, downloads: Downloads | None = None) 
     app.mount(assets, StaticFiles(directory=ASSETS))
     offered = extension_assets.mount(app, services.host)
     login = PageLogin(flags.credentials, visitors.sessions)
+    page = build(services, app)
     own_routes = (
-        *(card_routes(services), download_routes(services, downloads), training_routes(services)),
+        card_routes(services),
+        download_routes(services, downloads),
+        training_routes(services),
+        settings_routes(services, tab_titles(page)),
         extension_assets.routes(services),
+        extension_routes(services, extensions),
+        gallery_routes(services, visitors),
     )
     for router in (*own_routes, visitors.routes()):
         app.include_router(router, dependencies=[Depends(login)])
     if flags.credentials:
         app.include_router(login.routes())
-    page = build(services, app)
     gr.mount_gradio_app(
         app,
         page,
@@ -175,7 +219,7 @@ def mount(app: FastAPI, services: Services, downloads: Downloads | None = None) 
         auth=list(flags.credentials) or None,
         auth_message=AFTER_WRONG_PASSWORDS,
         allowed_paths=[str(path) for path in (paths.outputs, paths.log, *flags.gradio_allowed_path)],
-        theme=easel_theme(),
+        theme=theme_of(services.settings.snapshot()["gradio_theme"]),
         css_paths=[ASSETS / "style.css", ASSETS / "extra_networks.css"],
         head=_head(flags.subpath + assets, flags.theme) + offered.head(flags.subpath),
         footer_links=[],
@@ -208,7 +252,7 @@ def _head(assets: str, theme: str | None) -> str:
 def _fresh(services: Services, config: UiConfig, forms: int, lists: Sequence[ChangingList]) -> tuple[Any, ...]:
     """What may have changed since the page was built: every visitor gets it anew."""
     styles = gr.Dropdown(choices=[style.name for style in services.styles.all()])
-    page_settings = _settings_for_page(services.settings.snapshot())
+    page_settings = _settings_for_page(services)
     offered = [type(shown)(choices=[*same, *choices_of(services, spec)]) for shown, spec, same in lists]
     return *_current(services, forms), page_settings, *[styles] * forms, *_starting_values(services, config), *offered
 
@@ -232,8 +276,15 @@ def _current(services: Services, forms: int) -> tuple[Any, ...]:
     return chosen, _notes(services), footer(services), *[refiners] * forms
 
 
-def _settings_for_page(settings: Settings) -> str:
-    return json.dumps({key: settings[key] for key in ON_PAGE})
+def _settings_for_page(services: Services) -> str:
+    """The settings `ON_PAGE` as JSON, what languages there are, and whether there is a sound to be played."""
+    settings = services.settings.snapshot()
+    more = {
+        "notification_sound": (services.paths.data / SOUND).is_file(),
+        "localizations": sorted(locale_files(services)),
+        "localization_chosen": services.settings.is_chosen("localization"),
+    }
+    return json.dumps({key: settings[key] for key in ON_PAGE} | more)
 
 
 def build_extension_tabs(services: Services, kit: PageKit) -> None:

@@ -87,11 +87,11 @@ class QueuePanel:
         state = WORDS[job.state]
         if job.state == "running":
             state += f" ({job.fraction:.0%})"
-        if job.attempt > 1:
-            state += ", started again after the server had ended"
+        again = "<br>Started again after the server had ended." if job.attempt > 1 else ""
         told = escape(job.error.message) if job.error else ""
         picture = self._small(job.job_id, job.ended_at) if job.state == "done" else ""
-        cells = (picture, escape(f"{job.title} {job.job_id}"), escape(state), told, self._buttons(job, waiting))
+        name = f'<span>{escape(job.title)}</span> <span translate="no">{escape(job.job_id)}</span>'
+        cells = (picture, name, escape(state) + again, told, self._buttons(job, waiting))
         filled = "".join(f"<td>{cell}</td>" for cell in cells)
         return f'<tr data-state="{job.state}" data-job="{escape(job.job_id)}">{filled}</tr>'
 

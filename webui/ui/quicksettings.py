@@ -16,13 +16,11 @@ from gradio.components import Component
 from gradio.events import Dependency
 
 from webui.core.errors import WebuiError
-from webui.core.settings import Setting
 from webui.services.checkpoint_defaults import CheckpointDefaults, current_defaults
-from webui.services.choices import choices_of
 from webui.services.generation import choose_checkpoint
 from webui.services.services import Services
 from webui.ui import html
-from webui.ui.widgets import QUIET, tool
+from webui.ui.widgets import NAMES, QUIET, tool
 
 CHECKPOINT = "sd_model_checkpoint"
 FOLLOWING = ("width", "height", "cfg_scale")
@@ -41,22 +39,19 @@ def current_title(services: Services) -> str | None:
 
 
 def build_quicksettings(services: Services) -> tuple[gr.Dropdown, gr.Button]:
-    """Every setting named in `quicksettings_list`; returns the checkpoint list and its refresh button."""
-    settings = services.settings.snapshot()
+    """The checkpoint list and its refresh button; assets/settings_form.js adds what `quicksettings_list` names."""
     with gr.Row(elem_id="quicksettings"):
         checkpoint = gr.Dropdown(
             choices=list(services.checkpoints.titles()),
             value=current_title(services),
             label="Stable Diffusion checkpoint",
             elem_id=f"setting_{CHECKPOINT}",
+            elem_classes=[NAMES],
             allow_custom_value=True,
             scale=0,
             min_width=330,
         )
         refresh = tool("🔄", f"refresh_{CHECKPOINT}")
-        for key in settings["quicksettings_list"]:
-            if key != CHECKPOINT and key in settings:
-                _quick_setting(services, settings.setting(key), settings[key])
     return checkpoint, refresh
 
 
@@ -134,37 +129,3 @@ class _Choice:
     name: str = ""
     loading: str = ""
     at: float = -math.inf
-
-
-def _quick_setting(services: Services, setting: Setting, value: Any) -> None:
-    """One more setting in the row; a change applies at once."""
-    options: dict[str, Any] = {"label": setting.label, "elem_id": f"setting_{setting.key}", "min_width": 160}
-    component: Component
-    choices = choices_of(services, setting)
-    if setting.kind in ("checkbox",):
-        component = gr.Checkbox(value, **options)
-    elif setting.kind == "slider":
-        component = gr.Slider(setting.ge, setting.le, value, step=setting.step, buttons=[], **options)
-    elif setting.kind == "number":
-        component = gr.Number(value, precision=0 if isinstance(setting.default, int) else None, **options)
-    elif choices:
-        several = isinstance(setting.default, list | tuple)
-        component = gr.Dropdown(
-            [*choices, *({value} - set(choices) if not several else ())],
-            value=list(value) if several else value,
-            multiselect=several,
-            **options,
-        )
-    else:
-        component = gr.Textbox(value, **options)
-
-    def apply(new: Any) -> None:
-        try:
-            services.settings.update({setting.key: new})
-        except WebuiError as error:
-            gr.Warning(html.escape(str(error)))
-
-    change = component.change if isinstance(component, gr.Checkbox | gr.Dropdown) else component.blur
-    if isinstance(component, gr.Slider):
-        change = component.release
-    change(apply, component, None, show_progress="hidden", concurrency_limit=None, api_visibility="private")

@@ -10,7 +10,7 @@ import gradio as gr
 from webui.core.errors import WebuiError
 from webui.services.services import Services
 from webui.ui.html import escape
-from webui.ui.widgets import QUIET, tool
+from webui.ui.widgets import NAMES, QUIET, tool
 
 if TYPE_CHECKING:
     from webui.ui.toprow import TopRow
@@ -46,6 +46,7 @@ def build_styles(tab: str, names: list[str], edit: gr.Button, apply: gr.Button) 
                 info=HELP,
                 allow_custom_value=True,
                 elem_id=f"{tab}_styles_edit_select",
+                elem_classes=[NAMES],
             )
             refresh = tool("🔄", f"refresh_{tab}_styles")
             apply_here = tool("📋", f"{tab}_style_apply_dialog")

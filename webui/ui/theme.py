@@ -1,6 +1,33 @@
 """Colours and spacing of the page. Fonts come with Gradio or the system; nothing is fetched."""
 
+import logging
+
 import gradio as gr
+
+from webui.services.choices import DEFAULT_THEME
+
+log = logging.getLogger(__name__)
+
+FONTS = {
+    # Gradio's SemiBold file lacks most letters; without it a browser takes Bold for 600.
+    "font": (gr.themes.LocalFont("Source Sans Pro", weights=(400, 700)), "system-ui", "sans-serif"),
+    "font_mono": ("ui-monospace", "Consolas", "monospace"),
+}
+
+
+def theme_of(name: str) -> gr.themes.Base:
+    """The theme of setting gradio_theme, in our fonts; Easel's own for one that doesn't come with Gradio."""
+    plain = {
+        "gradio/base": gr.themes.Base,
+        "gradio/glass": gr.themes.Glass,
+        "gradio/monochrome": gr.themes.Monochrome,
+        "gradio/soft": gr.themes.Soft,
+    }
+    if name in plain:
+        return plain[name](**FONTS)
+    if name != DEFAULT_THEME:
+        log.warning('There is no theme "%s" here; the page has Easel\'s own.', name)
+    return easel_theme()
 
 
 def easel_theme() -> gr.themes.Base:
@@ -11,9 +38,7 @@ def easel_theme() -> gr.themes.Base:
         neutral_hue="gray",
         spacing_size="md",
         radius_size="md",
-        # Gradio's SemiBold file lacks most letters; without it a browser takes Bold for 600.
-        font=(gr.themes.LocalFont("Source Sans Pro", weights=(400, 700)), "system-ui", "sans-serif"),
-        font_mono=("ui-monospace", "Consolas", "monospace"),
+        **FONTS,
     ).set(
         button_primary_background_fill="linear-gradient(to bottom right, *primary_100, *primary_300)",
         button_primary_background_fill_hover="linear-gradient(to bottom right, *primary_100, *primary_200)",

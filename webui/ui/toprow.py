@@ -8,7 +8,7 @@ import gradio as gr
 
 from webui.ui.job_panel import JobPanel
 from webui.ui.styles import StylesDialog, build_styles
-from webui.ui.widgets import tool
+from webui.ui.widgets import NAMES, tool
 
 KEYS = "(Press Ctrl+Enter to generate, Alt+Enter to skip, Esc to interrupt)"
 
@@ -56,6 +56,7 @@ def build_toprow(tab: str, style_names: list[str], job: JobPanel) -> TopRow:
                     show_label=False,
                     multiselect=True,
                     elem_id=f"{tab}_styles",
+                    elem_classes=[NAMES],
                     container=False,
                 )
                 edit = tool("🖌️", f"{tab}_styles_edit_button")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from gradio.components import Component
 
+from webui.core.errors import NotSaved
+from webui.core.files import write_atomic
 from webui.core.settings import read_object
 
 log = logging.getLogger(__name__)
@@ -33,6 +36,7 @@ class UiConfig:
     """What the file says; nothing when it isn't there. A broken file is told in the log and left as it is."""
 
     def __init__(self, path: Path):
+        self._path = path
         self._found: Mapping[str, Any] = {}
         try:
             self._found = read_object(path)
@@ -46,12 +50,28 @@ class UiConfig:
 
         path: dotted, of the parameter. field: "value", "minimum", "maximum", "step" or "visible".
         """
-        script = SCRIPTS.get(path.partition(".")[0])
-        if script:
-            found = self._found.get(f"customscript/{script}/{tab}/{label}/{field}")
-            if found is not None or path == "refiner.checkpoint":  # hires fix has one of that label
-                return found
+        found = self._found.get(self.key(tab, path, label, field))
+        if found is not None or path == "refiner.checkpoint":  # hires fix has one of that label
+            return found
         return self._found.get(f"{tab}/{label}/{field}")
+
+    def key(self, tab: str, path: str, label: str, field: str) -> str:
+        """Under which the file has it, as A1111's newer files say it. Arguments as of `get`."""
+        script = SCRIPTS.get(path.partition(".")[0])
+        return f"customscript/{script}/{tab}/{label}/{field}" if script else f"{tab}/{label}/{field}"
+
+    def save(self, values: Mapping[str, Any], without: Collection[str]) -> None:
+        """Write values under their keys and take others out; what else the file holds stays.
+
+        Raises: NotSaved when the file can't be written, or can't be read and so would be lost.
+        """
+        try:
+            found = read_object(self._path) if self._path.exists() else {}
+            kept = {key: value for key, value in found.items() if key not in without}
+            write_atomic(self._path, json.dumps({**kept, **values}, indent=4, ensure_ascii=False).encode())
+        except (OSError, ValueError) as error:
+            raise NotSaved(f"{self._path.name} can't be written anew: {error}.") from error
+        self._found = {**kept, **values}
 
     def apply(self, tab: str, fields: Mapping[str, Component]) -> None:
         """Give components, not shown yet, the file's defaults and ranges; what doesn't fit is passed over."""

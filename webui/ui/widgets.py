@@ -20,6 +20,8 @@ from webui.ui import html
 QUIET: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
 """How the page's own events run: no spinner, none waits for another, not listed in Gradio's API."""
 
+NAMES = "names"
+"""The class of a list of files, or of other names that are not translated (assets/localization.js)."""
 
 ChangingList: TypeAlias = tuple[Component, ParamSpec, tuple[str, ...]]
 """A list whose choices may be others when it is shown: its component, its declaration, and what stands before them."""
@@ -67,6 +69,7 @@ def _choice(spec: ParamSpec, kind: str, choices: list[str], value: Any, common: 
         return gr.CheckboxGroup(choices, value=value, **common)
     if not isinstance(spec.choices, tuple):  # the list may have changed since
         common.setdefault("allow_custom_value", callable(spec.choices))
+        common["elem_classes"] = [*common.get("elem_classes", ()), NAMES]
     return gr.Dropdown(choices=choices, value=value, multiselect=spec.type is tuple, **common)
 
 

@@ -230,7 +230,7 @@ function answered(form, answer) {
   const list = row.querySelector("select");
   const chosen = told.chosen || list.value;
   list.replaceChildren(make("option", { value: "", textContent: "Presets" }));
-  for (const name of told.presets ?? []) list.append(make("option", { value: name, textContent: name }));
+  for (const name of told.presets ?? []) list.append(make("option", { value: name, textContent: name, translate: false }));
   list.value = told.presets?.includes(chosen) ? chosen : "";
   say(form, told.problem);
 }
@@ -250,7 +250,7 @@ function presets(form) {
   });
   const drop = button("Delete", "Delete the chosen preset", "cnet-tool", {
     onclick: () => {
-      if (!list.value || confirm(`Delete the preset "${list.value}"?`)) ask("delete", list.value);
+      if (!list.value || confirm(window.easel.translated(`Delete the preset "${list.value}"?`))) ask("delete", list.value);
     },
   });
   return make("div", { className: "cnet-presets" }, list, load, drop, name, save, make("p", { className: "cnet-told" }));
@@ -327,7 +327,7 @@ function mark(form, values) {
   const panel = byId(`${form}_controlnet`);
   const tabs = panel?.querySelectorAll(".cnet-tabs > .tab-wrapper .tab-container:not(.visually-hidden) button[role=tab]") ?? [];
   for (const tab of tabs) {
-    const number = Number(tab.textContent.match(/ControlNet Unit (\d+)/)?.[1]);
+    const number = Number(tab.dataset.tabId.replace("unit_", ""));
     const [on, type, module] = [values[number], values[count + number], values[2 * count + number]];
     tab.classList.toggle("cnet-on", Boolean(on));
     const means = type !== "All" ? type : module;

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,15 +11,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from tests.extensions.recorded import made, one_thread, recorded_folder, recorded_services, unpack_models
 from tests.recordings import Case, difference, lay_out, load_cases, without_version
-from webui.api.schema import ImageToImageBody, TextToImageBody, request_of
-from webui.app import build_services
 from webui.core.errors import WebuiError
-from webui.core.flags import parse_flags
 from webui.core.request import GenerationResult
-from webui.jobs.context import JobContext
-from webui.pipeline.engine import Engine, build
-from webui.pipeline.generate import run
+from webui.pipeline.engine import Engine
 from webui.services.services import Services
 
 torch = pytest.importorskip("torch")
@@ -42,41 +35,22 @@ VIDEOS = ("ad-gif", "ad-gif-frame-a")
 
 @pytest.fixture(scope="module")
 def recorded(parity: Path) -> Path:
-    folder = parity / "animatediff"
-    if not (folder / "manifest.json").is_file():
-        pytest.skip(f"the recordings are not at {folder}")
-    return folder
+    return recorded_folder(parity, "animatediff")
 
 
 @pytest.fixture(scope="module")
 def services(parity: Path, recorded: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     data = tmp_path_factory.mktemp("animatediff")
     lay_out(parity, data)
-    unpacked = data / "unpacked"
-    subprocess.run([sys.executable, parity / "unpack.py", unpacked], check=True, capture_output=True)
-    shutil.move(unpacked / "AnimateDiff", data / "models" / "AnimateDiff")
-    shutil.rmtree(unpacked)
-    flags, _ = parse_flags(["--data-dir", str(data), "--no-half", "--precision", "full", "--device", "cpu"], {})
-    services = build_services(flags)
-    assert services.host.problems == ()
-    services.settings.update({"sd_model_checkpoint": "tinyA"})
-    yield services
-    services.checkpoints.close()
+    unpack_models(parity, "AnimateDiff", data)
+    with recorded_services(data) as services:
+        yield services
 
 
 @pytest.fixture(scope="module")
 def engine(services: Services) -> Iterator[Engine]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield build(services)
-    torch.set_num_threads(threads)
-
-
-def made(engine: Engine, endpoint: str, body: dict[str, Any], **settings: Any) -> GenerationResult:
-    asked = (ImageToImageBody if endpoint.endswith("img2img") else TextToImageBody)(**body)
-    request = request_of(asked, engine.host.params, engine.choices)
-    request = request.replace(overrides={**(asked.override_settings or {}), **settings})
-    return run(engine, engine.plan(request), JobContext.alone())
+    with one_thread(services) as engine:
+        yield engine
 
 
 @pytest.fixture(scope="module")

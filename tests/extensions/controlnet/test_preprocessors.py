@@ -13,12 +13,10 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from fastapi import FastAPI
 from PIL import Image
 
-from tests.api.server import serving
+from tests.api.server import serving_extensions
 from tests.fileserver import Reply, file_server
-from webui.api.errors import add_error_handlers
 from webui.app import build_services
 from webui.core.flags import parse_flags
 from webui.core.packaged import Fetchable, find_fetchable
@@ -70,10 +68,7 @@ def folder(services: Services) -> Path:
 
 @pytest.fixture(scope="module")
 def url(services: Services) -> Iterator[str]:
-    app = FastAPI()
-    add_error_handlers(app)
-    services.host.api_routes(app)
-    with serving(app) as address:
+    with serving_extensions(services) as address:
         yield address
 
 

@@ -13,21 +13,14 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from fastapi import FastAPI
 from PIL import Image
 
-from tests.api.server import serving
+from tests.api.server import serving_extensions
+from tests.extensions.recorded import made, one_thread, recorded_folder, recorded_services, unpack_models
 from tests.recordings import Case, difference, lay_out, load_cases, without_version
-from webui.api.errors import add_error_handlers
-from webui.api.schema import ImageToImageBody, TextToImageBody, request_of
-from webui.app import build_services
 from webui.core.errors import InvalidRequest, NotFound
-from webui.core.flags import parse_flags
 from webui.core.pictures import encode_image
-from webui.core.request import GenerationResult
-from webui.jobs.context import JobContext
-from webui.pipeline.engine import Engine, build
-from webui.pipeline.generate import run
+from webui.pipeline.engine import Engine
 from webui.services.services import Services
 
 torch = pytest.importorskip("torch")
@@ -49,10 +42,7 @@ CASES = (
 
 @pytest.fixture(scope="module")
 def recorded(parity: Path) -> Path:
-    folder = parity / "controlnet"
-    if not (folder / "manifest.json").is_file():
-        pytest.skip(f"the recordings are not at {folder}")
-    return folder
+    return recorded_folder(parity, "controlnet")
 
 
 @pytest.fixture(scope="module")
@@ -60,39 +50,16 @@ def services(parity: Path, recorded: Path, tmp_path_factory: pytest.TempPathFact
     data = tmp_path_factory.mktemp("controlnet")
     lay_out(parity, data)
     lay_out(recorded, data)
-    nets = data / "models" / "ControlNet"
-    if not nets.is_dir():
-        unpack_networks(recorded, nets)
+    nets = unpack_models(parity, "ControlNet", data)
     shutil.copy(nets / "tinyControlB.safetensors", nets / "tinyControl_shuffle.safetensors")
-    flags, _ = parse_flags(["--data-dir", str(data), "--no-half", "--precision", "full", "--device", "cpu"], {})
-    services = build_services(flags)
-    services.settings.update({"sd_model_checkpoint": "tinyA"})
-    yield services
-    services.checkpoints.close()
-
-
-def unpack_networks(recorded: Path, target: Path) -> None:
-    import subprocess
-    import sys
-
-    unpacked = target.parent / "unpacked"
-    subprocess.run([sys.executable, recorded.parent / "unpack.py", unpacked], check=True, capture_output=True)
-    shutil.move(unpacked / "ControlNet", target)
-    shutil.rmtree(unpacked)
+    with recorded_services(data) as services:
+        yield services
 
 
 @pytest.fixture(scope="module")
 def engine(services: Services) -> Iterator[Engine]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield build(services)
-    torch.set_num_threads(threads)
-
-
-def made(engine: Engine, endpoint: str, body: dict[str, Any]) -> GenerationResult:
-    asked = (ImageToImageBody if endpoint.endswith("img2img") else TextToImageBody)(**body)
-    request = request_of(asked, engine.host.params, engine.choices).replace(overrides=asked.override_settings or {})
-    return run(engine, engine.plan(request), JobContext.alone())
+    with one_thread(services) as engine:
+        yield engine
 
 
 @pytest.fixture(scope="module")
@@ -147,10 +114,7 @@ def test_lama_fills_what_is_then_painted(engine: Engine, recorded: Path) -> None
 
 @pytest.fixture(scope="module")
 def url(services: Services) -> Iterator[str]:
-    app = FastAPI()
-    add_error_handlers(app)
-    services.host.api_routes(app)
-    with serving(app) as address:
+    with serving_extensions(services) as address:
         yield address
 
 

@@ -15,15 +15,11 @@ import webuiapi
 from PIL import Image
 
 from extensions.controlnet import sizes
-from tests.api.server import serving
+from tests.api.conftest import running
 from tests.extensions.controlnet.nets import control_shapes, random_weights, write
-from tests.running import EXACT
 from tests.tiny import tiny_checkpoint
 from tools.random_checkpoint import TINY
-from webui.api.guard import Guard
-from webui.app import build_app, build_services
 from webui.core.errors import InvalidRequest
-from webui.core.flags import parse_flags
 
 MODEL = "control_v11p_sd15_canny"
 SMALL = {"prompt": "a cat", "steps": 1, "width": 64, "height": 64, "seed": 1, "save_images": False}
@@ -34,15 +30,8 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     data = tmp_path_factory.mktemp("routes")
     tiny_checkpoint(data / "models" / "Stable-diffusion")
     write(data / "models" / "ControlNet" / f"{MODEL}.safetensors", random_weights(control_shapes(TINY)))
-    services = build_services(parse_flags(["--data-dir", str(data), *EXACT], {})[0])
-    guard = Guard(build_app(services))
-    services.jobs.start()
-    try:
-        with serving(guard) as url, httpx.Client(base_url=url, timeout=240) as asking:
-            yield asking
-    finally:
-        assert services.jobs.close(timeout=120)
-        services.checkpoints.close()
+    with running(data) as easel:
+        yield easel.client
 
 
 @pytest.fixture(scope="module")

@@ -10,23 +10,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
 import numpy as np
 import pytest
 import webuiapi
 from PIL import Image
 
 from extensions.faceswap.parameters import ORDER, ReActor, Swap
-from tests.api.conftest import Running
-from tests.api.server import serving
+from tests.api.conftest import Running, running
 from tests.extensions.faceswap import standins
 from tests.extensions.faceswap.conftest import LEFT, RIGHT
 from tests.extensions.faceswap.test_generating import BOTH
 from tests.tiny import tiny_checkpoint
-from webui.api.guard import Guard
-from webui.app import build_app, build_services
 from webui.core.errors import InvalidRequest
-from webui.core.flags import parse_flags
 from webui.core.pictures import read_infotext
 
 PICTURE = base64.b64encode(BOTH).decode()
@@ -42,16 +37,8 @@ def easel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     data = tmp_path_factory.mktemp("api")
     tiny_checkpoint(data / "models" / "Stable-diffusion")
     standins.all_of_them(data / "models", (LEFT, RIGHT))
-    flags = ["--data-dir", str(data), "--no-half", "--precision", "full", "--device", "cpu"]
-    services = build_services(parse_flags(flags, {})[0])
-    guard = Guard(build_app(services))
-    services.jobs.start()
-    try:
-        with serving(guard) as url, httpx.Client(base_url=url, timeout=240) as client:
-            yield Running(url, services, client, guard)
-    finally:
-        assert services.jobs.close(timeout=120)
-        services.checkpoints.close()
+    with running(data) as easel:
+        yield easel
 
 
 def txt2img(easel: Running, args: Any = None, name: str = "reactor") -> dict[str, Any]:

@@ -43,7 +43,7 @@ def made(engine: Engine, options: dict[str, Any] | None = None, **request: Any) 
     saving = {"save_samples": False, "save_grid": False}
     extensions = {"ReActor": group.checked(**{"enabled": True, "img": BOTH, **options})} if options is not None else {}
     asked = GenerationRequest(**{**values, **saving, **request}, extensions=extensions)
-    return run(engine, engine.plan(asked), JobContext.alone())
+    return run(engine, engine.plan(asked), JobContext.alone(engine=engine))
 
 
 def pixels(result: GenerationResult, index: int = 0) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,8 @@ from webui.core.results import SHOWN_AS_PICTURE, Picture, ResultFile
 from webui.pipeline.from_image.masks import composite
 from webui.pipeline.infotext import image_infotext
 from webui.pipeline.job import Job
+
+log = logging.getLogger(__name__)
 
 
 def remember(job: Job) -> None:
@@ -62,6 +65,8 @@ def save_picture(job: Job, picture: Picture) -> ResultFile:
     """A picture of the job with its text, saved if that is wished and can be done."""
     text = image_infotext(job.plan, picture.index, {**job.report.fields, **picture.fields})
     save = is_kept(job, picture) and job.plan.settings["samples_save"]
+    if job.plan.settings["samples_log_stdout"]:
+        log.info("%s", text)
     result = job.saver.sample(picture.image, picture.index, text, save=save, source_type=picture.source_type)
     if result.path is not None:
         job.engine.host.image_saved(Path(result.path), picture.image, job.plan)

@@ -54,12 +54,12 @@ const button = (text, primary, action) => {
 };
 const closing = (close, text = "Close") => button(text, false, close);
 const buttonRow = (...buttons) => element("div", { className: "edit-user-metadata-buttons" }, ...buttons);
-const heading = (text) => element("h3", { className: "extra-network-name", textContent: text });
+const heading = (text) => element("h3", { className: "extra-network-name", textContent: text, translate: false });
 
 function metadataView(facts, close) {
   const entries = Object.entries(facts.metadata);
   const text = entries.length ? JSON.stringify(facts.metadata, null, 2) : "This file carries no metadata.";
-  return [heading(facts.title), element("pre", { className: "file-metadata", textContent: text }), buttonRow(closing(close))];
+  return [heading(facts.title), element("pre", { className: "file-metadata", textContent: text, translate: !entries.length }), buttonRow(closing(close))];
 }
 
 function editor(tab, kind, facts, close, changed) {
@@ -124,7 +124,7 @@ function factTable(kind, facts) {
   if (facts.trained_base) rows.push(["Trained on", facts.trained_base]);
   const table = element("table", { className: "file-facts" });
   for (const [name, value] of rows) {
-    const cell = value instanceof HTMLElement ? value : element("td", { textContent: value });
+    const cell = value instanceof HTMLElement ? value : element("td", { textContent: value, translate: false });
     table.append(element("tr", {}, element("th", { textContent: name }), cell));
   }
   if (!facts.hash) waitForHash(kind, facts.name, hash);
@@ -150,7 +150,7 @@ const size = (bytes) => (bytes >= 1e9 ? `${(bytes / 1e9).toFixed(2)} GB` : `${(b
 // What the network was trained on, and a prompt drawn from it: a tag is as likely as it is frequent.
 function trainingTags(tags) {
   const shown = tags.slice(0, 60).map(([tag, count]) =>
-    element("span", { className: "training-tag", title: `${count} times` }, tag, element("small", { textContent: ` ${count}` })));
+    element("span", { className: "training-tag", title: `${count} times` }, element("span", { textContent: tag, translate: false }), element("small", { textContent: ` ${count}` })));
   const drawn = element("textarea", { rows: 3, readOnly: true });
   drawn.setAttribute("aria-label", "Random prompt");
   const most = tags[0][1];

@@ -56,9 +56,11 @@ class DownloadPage {
     start.addEventListener("click", () => this.act("/start", { offer: offer.id, kind: kind.value }));
     kind.addEventListener("change", () => (start.disabled = !kind.value));
     start.disabled = !kind.value;
-    const facts = [size(offer.size), offer.checked ? "hash known" : "no hash told"].join(", ");
+    const about = element("span", { textContent: offer.about, translate: false });
+    const facts = [size(offer.size), offer.checked ? "hash known" : "no hash told"].map((fact) => element("span", { textContent: fact }));
     return element("div", { className: "download-row" },
-      element("div", { className: "download-name" }, element("b", { textContent: offer.name }), element("small", { textContent: `${offer.about} · ${facts}` })),
+      element("div", { className: "download-name" }, element("b", { textContent: offer.name, translate: false }),
+        element("small", {}, about, " · ", facts[0], ", ", facts[1])),
       kind, start);
   }
 
@@ -99,7 +101,7 @@ class DownloadPage {
     const under = state === "waiting" || state === "running";
     const words = {
       waiting: "waiting",
-      running: whole ? `${size(done)} of ${size(whole)}` : "asking the server",
+      running: whole ? `${size(done)} / ${size(whole)}` : "asking the server",
       done: `done, ${size(whole)}`,
       failed: error,
       cancelled: `stopped at ${size(done)}`,
@@ -108,8 +110,8 @@ class DownloadPage {
     const button = element("button", { type: "button", textContent: under ? "Stop" : "Go on" });
     button.addEventListener("click", () => this.act(under ? "/cancel" : "/again", { id }));
     return element("div", { className: `download-row ${state}`, dataset: { state } },
-      element("div", { className: "download-name" }, element("b", { textContent: name }),
-        element("small", { textContent: `${KINDS[kind] ?? kind}: ${words[state]}` })),
+      element("div", { className: "download-name" }, element("b", { textContent: name, translate: false }),
+        element("small", {}, element("span", { textContent: KINDS[kind] ?? kind }), ": ", element("span", { textContent: words[state] }))),
       bar, ...(state === "done" ? [] : [button]));
   }
 }

@@ -20,7 +20,7 @@ async function fileIn(transfer) {
 }
 
 // Gradio uploads what its file input says has been chosen.
-async function hand(id, file) {
+export async function handFile(id, file) {
   for (let tries = 0; tries < PATIENCE; tries += 1) {
     const input = byId(id)?.querySelector("input[type=file]");
     if (input) {
@@ -46,7 +46,7 @@ async function onDrop(event) {
   event.preventDefault();
   event.stopPropagation();
   const file = await fileIn(event.dataTransfer);
-  if (file) await hand(tab ? `${tab}_prompt_image` : box, file);
+  if (file) await handFile(tab ? `${tab}_prompt_image` : box, file);
 }
 
 function onPaste(event) {
@@ -54,7 +54,7 @@ function onPaste(event) {
   const file = [...(event.clipboardData?.files ?? [])].find((found) => found.type.startsWith("image/"));
   if (!tab || !file) return;
   event.preventDefault();
-  hand(`${tab}_prompt_image`, file);
+  handFile(`${tab}_prompt_image`, file);
 }
 
 export function start() {

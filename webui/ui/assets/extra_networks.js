@@ -153,7 +153,7 @@ class Pane {
     const buttons = folders.map((folder) => {
       const depth = folder.split("/").length - 1;
       const name = this.root.dataset.view === "tree" ? folder.split("/").at(-1) : slash + folder;
-      const button = element("button", { textContent: name, title: folder, dataset: { folder } });
+      const button = element("button", { textContent: name, title: folder, translate: false, dataset: { folder } });
       button.style.setProperty("--depth", depth);
       return button;
     });
@@ -179,8 +179,8 @@ class Pane {
         cardButton("metadata-button", "ℹ", "Show the file's own metadata"),
         cardButton("edit-button", "🛠", "Edit notes and preview")),
       element("div", { className: "actions" },
-        element("span", { className: "name", textContent: card.title }),
-        element("span", { className: "description", textContent: card.description })),
+        element("span", { className: "name", textContent: card.title, translate: false }),
+        element("span", { className: "description", textContent: card.description, translate: false })),
     );
     drawn.setAttribute("role", "button");
     if (card.checkpoint) drawn.dataset.checkpoint = card.checkpoint;

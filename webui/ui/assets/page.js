@@ -4,14 +4,19 @@ import { editWeight, moveItems } from "./attention.js";
 import { appears, buttonOf, byId, click, isShown, recall, remember, setText, sleep, textareaOf } from "./dom.js";
 import * as drop from "./drop.js";
 import * as downloads from "./downloads.js";
+import * as extensions from "./extensions.js";
+import * as gallery from "./gallery.js";
 import * as extraNetworks from "./extra_networks.js";
 import * as img2img from "./img2img.js";
 import { chosenPicture, newlyChosenPicture } from "./lightbox.js";
-import { translate } from "./localization.js";
+import { arrange } from "./layout.js";
+import * as localization from "./localization.js";
 import * as progress from "./progress.js";
 import * as scripts from "./scripts.js";
 import { queueWish } from "./queue.js";
 import { settings } from "./settings.js";
+import * as settingsForm from "./settings_form.js";
+import { defaultsTold } from "./settings_pages.js";
 import { addTooltips } from "./tooltips.js";
 import * as training from "./training.js";
 
@@ -32,8 +37,11 @@ window.easel = {
   chosenPicture,
   newlyChosenPicture,
   currentJob: progress.currentJob,
+  defaultsTold,
   queueWish,
   shownJob: progress.shownJob,
+  translated: localization.translated,
+  untranslated: localization.untranslated,
   submitted: progress.submitted,
   notSubmitted: progress.notSubmitted,
   openDialog: (id) => byId(id)?.setAttribute("data-open", ""),
@@ -70,7 +78,7 @@ window.easel = {
 
   clearedPrompts(tab) {
     const areas = promptIds(tab).map(textareaOf);
-    return confirm("Delete both prompts?") ? ["", ""] : areas.map((area) => area.value);
+    return confirm(localization.translated("Delete both prompts?")) ? ["", ""] : areas.map((area) => area.value);
   },
 
   promptChanged(tab, id, text) {
@@ -99,15 +107,20 @@ function hiresSize(width, height, scale, resizeWidth, resizeHeight) {
 // Called by Gradio once the page has its fresh values.
 function ready(json) {
   Object.assign(settings, JSON.parse(json || "{}"));
+  arrange(settings);
   addTooltips();
   extraNetworks.start();
   downloads.start();
+  settingsForm.start();
+  settingsForm.showQuickSettings(settings.quicksettings_list);
+  extensions.start();
+  gallery.start();
   training.start();
   document.documentElement.dataset.easel = "ready";
   if (settings.disable_token_counters) document.documentElement.dataset.counters = "off";
   for (const tab of TABS) takeUp(tab);
   for (const tab of progress.rememberedPlaces()) if (!TABS.includes(tab)) takeUpJob(tab);
-  translate(settings.localization);
+  localization.start();
 }
 
 // A place that starts jobs but has no form to be restored: the job that ran when the page was left.

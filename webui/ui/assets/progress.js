@@ -2,6 +2,7 @@
 
 import { byId, click, postJson, recall, remember, route, sleep } from "./dom.js";
 import * as lightbox from "./lightbox.js";
+import { translated } from "./localization.js";
 import { settings } from "./settings.js";
 
 const TITLE = document.title;
@@ -114,6 +115,7 @@ async function watch(tab, id, accepted = false) {
     }
     if (state.completed) {
       finish(tab, job);
+      tellOfEnd();
       shown.set(tab, id);
       click(`${tab}_show_result`);
       break;
@@ -209,6 +211,16 @@ async function serverBack() {
   location.reload();
 }
 
+// By the sound in the data folder, if there is one, and to who looks elsewhere by a notification, if they allowed it.
+function tellOfEnd() {
+  if (settings.notification_audio && settings.notification_sound) {
+    const sound = new Audio(route("easel/v1/settings/notification.mp3"));
+    sound.volume = settings.notification_volume / 100;
+    sound.play().catch(() => {}); // the browser may allow none
+  }
+  if (document.hidden && window.Notification?.permission === "granted") new Notification(TITLE, { body: "The pictures are done." });
+}
+
 function setState(tab, state) {
   const box = byId(`${tab}_generate_box`);
   if (box) box.dataset.state = state;
@@ -238,13 +250,13 @@ function draw(tab, state) {
     words.push(state.textinfo ?? "", `${percent}%`);
     if (state.eta) words.push(`ETA: ${duration(state.eta)}`);
   }
-  const text = words.filter(Boolean).join(" ");
+  const text = words.filter(Boolean).map(translated).join(" ");
   if (settings.show_progress_in_title !== false && state.active) document.title = `[${text}] ${TITLE}`;
   if (settings.show_progressbar !== false) {
     const bar = part(container, "progressDiv", () => {
       const div = document.createElement("div");
       div.append(Object.assign(document.createElement("div"), { className: "progress" }));
-      div.append(Object.assign(document.createElement("span"), { className: "progressText" }));
+      div.append(Object.assign(document.createElement("span"), { className: "progressText", translate: false }));
       return div;
     });
     bar.firstChild.style.width = `${percent}%`;

@@ -80,6 +80,11 @@ class VisitorFiles:
             while len(self._handed) > MAX_HANDED:
                 del self._handed[next(iter(self._handed))]
 
+    def handed_to(self, owner: str) -> frozenset[Path]:
+        """The files that were handed out to a visitor."""
+        with self._lock:
+            return frozenset(file for holder, file in self._handed if holder == owner)
+
     def room_for(self, owner: str) -> int:
         """Bytes that this visitor may still upload; what nobody has used for a day is deleted first.
 

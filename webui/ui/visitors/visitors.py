@@ -10,6 +10,7 @@ import gradio as gr
 from fastapi import APIRouter
 from gradio.routes import App
 from gradio.utils import get_upload_folder
+from starlette.types import Scope
 
 from webui.core.paths import Paths
 from webui.ui.visitors.files import VisitorFiles
@@ -41,6 +42,11 @@ class Visitors:
         """Let nothing reach Gradio's app past the gate."""
         page.visitors = self
         app.add_middleware(VisitorGate, page=page, sessions=self.sessions, files=self._files)
+
+    def handed_to(self, scope: Scope) -> frozenset[Path]:
+        """The files that events of this request's visitor have returned."""
+        owner, _ = self.sessions.owner(scope)
+        return self._files.handed_to(owner)
 
     def hand_out(self, data: object, request: gr.Request) -> None:
         """Let a visitor use the files that their event returns."""

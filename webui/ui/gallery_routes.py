@@ -1,0 +1,113 @@
+"""What the Gallery tab asks the server: JSON, thumbnails and the files themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import asdict
+from pathlib import PurePosixPath
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Request, Response
+from fastapi.responses import FileResponse
+
+from webui.core.errors import Refused
+from webui.core.flags import Flags
+from webui.services.gallery import MIME, Gallery, Wish
+from webui.services.gallery_index import GalleryIndex
+from webui.services.services import Services
+from webui.ui.visitors.visitors import Visitors
+
+HEADERS = {
+    "Content-Security-Policy": "sandbox; default-src 'none'",
+    "Cache-Control": "private, max-age=31536000, immutable",  # the address changes with the file
+}
+Ids = Annotated[list[int], Body(embed=True, max_length=1000)]
+
+
+def is_for_one(flags: Flags) -> bool:
+    """Whether all who can use the page are one person, to whom all outputs belong."""
+    return len(flags.credentials) == 1 or (flags.is_local and not flags.credentials)
+
+
+def gallery_routes(services: Services, visitors: Visitors) -> APIRouter:
+    """visitors: who was given what; where several people use the page, each sees what was made for them."""
+    root = services.paths.outputs
+    gallery = Gallery(GalleryIndex(root, services.paths.cache / "gallery.sqlite"), services.paths.cache / "thumbnails")
+    router = APIRouter(prefix="/easel/v1/gallery", tags=["page"])
+
+    def shown_to(request: Request) -> Collection[str] | None:
+        """Paths below the outputs that this visitor may see, None for all."""
+        if is_for_one(services.flags):
+            return None
+        place = root.resolve()
+        handed = visitors.handed_to(request.scope)
+        return {file.relative_to(place).as_posix() for file in handed if file.is_relative_to(place)}
+
+    def check_owner() -> None:
+        if not is_for_one(services.flags):
+            raise Refused("Where several people use the page nobody deletes outputs from it.")
+
+    @router.get("")
+    def page(
+        request: Request,
+        search: str = "",
+        model: str = "",
+        lora: str = "",
+        kind: str = "",
+        section: str = "",
+        since: float = 0,
+        until: float = 0,
+        trashed: bool = False,
+        number: int = 0,
+    ) -> dict[str, Any]:
+        """One page of the outputs, the newest first."""
+        only = shown_to(request)
+        wish = Wish(search[:500], model, lora, kind, section, since, until, trashed and only is None, only)
+        found = gallery.page(wish, min(number, 1 << 31))
+        files = [{**asdict(file), "name": PurePosixPath(file.path).name} for file in found.files]
+        return {**asdict(found), "files": files}
+
+    @router.get("/choices")
+    def choices(request: Request) -> dict[str, Any]:
+        """The models, LoRAs and folders of all outputs; may_delete: whether the trash may be used."""
+        only = shown_to(request)
+        return {**gallery.choices(only), "may_delete": only is None}
+
+    @router.get("/details")
+    def details(request: Request, id: int) -> dict[str, Any]:
+        """How one file was made."""
+        return gallery.details(gallery.known(id, shown_to(request)))
+
+    @router.get("/thumbnail")
+    def thumbnail(request: Request, id: int) -> Response:
+        """A small picture of one file."""
+        data = gallery.thumbnail(gallery.known(id, shown_to(request)))
+        return Response(data, media_type="image/jpeg", headers=HEADERS)
+
+    @router.get("/file")
+    def file(request: Request, id: int) -> FileResponse:
+        """The file itself."""
+        path = gallery.file(gallery.known(id, shown_to(request)))
+        return FileResponse(path, media_type=MIME[path.suffix.lower()], headers=HEADERS)
+
+    @router.post("/delete")
+    def delete(ids: Ids) -> dict[str, int]:
+        """Move files into the trash."""
+        check_owner()
+        gallery.delete([gallery.known(number) for number in ids])
+        return {"count": len(ids)}
+
+    @router.post("/restore")
+    def restore(ids: Ids) -> dict[str, int]:
+        """Move files from the trash back to where they were."""
+        check_owner()
+        gallery.restore([gallery.known(number) for number in ids])
+        return {"count": len(ids)}
+
+    @router.post("/empty")
+    def empty() -> dict[str, int]:
+        """Delete what is in the trash for good."""
+        check_owner()
+        return {"count": gallery.empty_trash()}
+
+    return router
