@@ -88,6 +88,8 @@ def run(engine: Engine, plan: TrainingPlan, job: JobContext) -> TrainingResult:
         loop.write_state()
         loop.save(plan.target)
     (plan.folder / STATE_NAME).unlink(missing_ok=True)
+    engine.checkpoints.refresh()
+    engine.networks.catalogs.refresh()
     return _result(loop, plan, _message(loop, plan, data, finished, [*sampler.comments, *crop_comments]))
 
 
