@@ -46,9 +46,9 @@ def test_a_report_is_plain_json() -> None:
     assert any("NOT held" in line for line in report.lines())
 
 
-def run(*words: str) -> dict:
-    command = [sys.executable, "-m", "bench", *words, "--json", "--rounds", "1"]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
+def run(*words: str, rounds: bool = True) -> dict:
+    command = [sys.executable, "-m", "bench", *words, "--json", *(("--rounds", "1") if rounds else ())]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout)
 
@@ -81,3 +81,11 @@ def test_every_sampler_is_timed() -> None:
     record = run("samplers", "--steps", "3", "--pixels", "64")
     assert [series["title"] for series in record["series"]] == [sampler.name for sampler in SAMPLERS]
     assert all(series["cpu"] > 0 for series in record["series"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["lora", "dreambooth"])
+def test_the_embedded_model_learns_a_subject_that_it_does_not_know(kind: str) -> None:
+    record = run("training", "--kinds", kind, "--steps", "80", "--batch", "3", "--pictures", "4", rounds=False)
+    (series,) = record["series"]
+    assert series["facts"]["sure after"] > series["facts"]["sure before"] + 0.3

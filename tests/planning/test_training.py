@@ -39,6 +39,7 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Services:
     built = build_services(parse_flags(["--data-dir", str(folder), "--device", "cpu"], {})[0])
     built.settings.update({"sd_model_checkpoint": "tiny"})
     (folder / "models" / "Lora" / "there.safetensors").write_bytes(b"not read")
+    built.networks.refresh()
     return built
 
 

@@ -332,6 +332,7 @@ class Loop:
             target = self._copy(f"-step{state.place.total:08d}")
             self.save(target)
             kept = f"The weights of step {state.place.total} are saved as {target.name}."
+        (self.plan.folder / STATE_NAME).unlink(missing_ok=True)
         raise TrainingFailed(
             f"The loss was no number for {PATIENCE} steps (NaN), so the training was ended. {kept} Try a lower "
             "learning rate, an alpha no larger than the dim, or mixed precision bf16 or no."

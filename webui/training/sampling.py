@@ -14,7 +14,7 @@ from webui.core.files import write_atomic
 from webui.core.request import GenerationRequest
 from webui.jobs.context import JobContext
 from webui.models.devices import is_out_of_memory
-from webui.models.manager import ModelManager
+from webui.pipeline.engine import Engine
 from webui.planning.training import TrainingPlan
 from webui.planning.training_samples import SamplePrompt
 from webui.training.trainee import Trainee
@@ -27,16 +27,16 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".avif")
 class SampleMaker:
     """Makes a plan's sample pictures with the model in training. comments: why some weren't made."""
 
-    def __init__(self, plan: TrainingPlan, trainee: Trainee, models: ModelManager) -> None:
+    def __init__(self, plan: TrainingPlan, trainee: Trainee, engine: Engine) -> None:
         self.plan = plan
         self.trainee = trainee
-        self.models = models
+        self.engine = engine
         self.comments: list[str] = []
 
     def __call__(self, job: JobContext, step: int) -> list[str]:
         """Returns: the files. What fails is told in `comments` and leaves the training alone."""
         made: list[str] = []
-        with self.models.standing_in(self.trainee.model):
+        with self.engine.models.standing_in(self.trainee.model):
             for number, prompt in enumerate(self.plan.samples):
                 part = job.child(1 / len(self.plan.samples))
                 if job.interrupted:
@@ -48,7 +48,13 @@ class SampleMaker:
                         raise
                     log.warning("A sample picture of step %d failed: %s", step, error)
                     self.comments.append(f"The sample picture {number + 1} of step {step} couldn't be made: {error}")
+        self._take_networks_off()
         return made
+
+    def _take_networks_off(self) -> None:
+        """LoRAs that a prompt names stay on a model for the next picture; training shall find its own weights."""
+        with self.engine.networks.used(self.trainee.model, (), (), self.plan.settings, self.comments.append):
+            pass
 
     def _make(self, job: JobContext, prompt: SamplePrompt, step: int, number: int) -> Path:
         request = GenerationRequest.checked(

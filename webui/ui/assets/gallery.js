@@ -9,7 +9,7 @@ import { translated } from "./localization.js";
 const ROOT = "easel/v1/gallery";
 const TYPING_PAUSE = 300; // milliseconds
 const PERIOD = 1500; // milliseconds between looks while files are being read
-const PATIENCE = 200; // tries, 100 ms apart, until PNG Info has read a file
+const PATIENCE = 300; // tries, 100 ms apart, until PNG Info has read a file
 const SEND = { "Send to txt2img": "txt2img_tab", "Send to img2img": "img2img_tab", "Send to inpaint": "inpaint_tab", "Send to extras": "extras_tab" };
 const CLEAR = "button[aria-label='Remove Image'], button[aria-label='Clear']";
 const { ask, tell } = questions(ROOT);
@@ -24,9 +24,10 @@ const button = (textContent, act, more = {}) => {
 
 const labelled = (text, input) => element("label", {}, element("span", { textContent: text }), input);
 
-// Until something is so, or patience has ended.
+// Until something is so, or patience has ended; returns whether it is so.
 async function until(condition) {
   for (let tries = 0; tries < PATIENCE && !condition(); tries += 1) await sleep(100);
+  return Boolean(condition());
 }
 
 class Gallery {
@@ -176,7 +177,7 @@ class Gallery {
       const rows = Object.entries(texts).map(([key, text]) => element("tr", {}, element("th", { textContent: key }), element("td", { textContent: text, translate: false })));
       const sends = file.trashed ? [] : Object.entries(SEND)
         .filter(([, id]) => file.kind === "image" || id === "txt2img_tab")
-        .map(([label, id]) => button(label, () => this.send(file, id)));
+        .map(([label, id]) => button(label, () => this.send(file, id, infotext)));
       this.detail.replaceChildren(
         shown(file),
         element("div", {},
@@ -190,18 +191,22 @@ class Gallery {
   }
 
   // The file goes through PNG Info, which reads all that made it and has a button for each tab.
-  send(file, id) {
+  send(file, id, infotext) {
     return this.try(async () => {
       const content = await (await fetch(address("file", file))).blob();
       click("tab_pnginfo-button");
       await appears("pnginfo_image");
-      const shown = () => byId("html_info_pnginfo")?.textContent.trim() ?? "";
+      const told = () => byId("pnginfo_generation_info").querySelector("textarea").value.trim();
+      const drawn = (id) => byId(id).querySelector("img");
       byId("pnginfo_image").querySelector(CLEAR)?.click();
-      byId("pnginfo_video")?.querySelector(CLEAR)?.click();
-      await until(() => !shown() && !byId("pnginfo_image").querySelector("img"));
+      byId("pnginfo_video").querySelector(CLEAR)?.click();
+      await until(() => !told() && !drawn("pnginfo_image") && !byId("html_info_pnginfo").querySelector("p"));
       const box = file.kind === "video" ? "pnginfo_video" : "pnginfo_image";
+      await until(() => byId(box).querySelector("input[type=file]"));
       await handFile(box, new File([content], file.name, { type: content.type }));
-      await until(() => shown() && (file.kind === "video" || byId(box)?.querySelector("img")));
+      const answered = () => byId("html_info_pnginfo").querySelector("p") && told() === infotext.trim();
+      const read = () => answered() && (file.kind === "video" || drawn(box));
+      if (!(await until(read))) throw new Error(`${file.name} could not be read by PNG Info; try it again.`);
       click(id);
     });
   }

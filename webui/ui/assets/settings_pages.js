@@ -14,9 +14,12 @@ export const extraPages = () => [
 ];
 
 function defaults() {
-  const button = (id, textContent, act) => {
+  const button = (id, textContent, act, applies = false) => {
     const made = element("button", { id, type: "button", className: "secondary", textContent });
-    made.addEventListener("click", () => click(act));
+    made.addEventListener("click", () => {
+      applying = applies;
+      click(act);
+    });
     return made;
   };
   const text = "What the forms of txt2img and img2img hold now can become what a fresh page has. View changes shows what "
@@ -26,14 +29,18 @@ function defaults() {
   return element("div", { className: "settings-actions" },
     element("p", { textContent: text }),
     button("ui_defaults_view", "View changes", "easel_defaults_view"),
-    button("ui_defaults_apply", "Apply", "easel_defaults_apply"),
+    button("ui_defaults_apply", "Apply", "easel_defaults_view", true),
     button("ui_defaults_reset", "Reset", "easel_defaults_reset"),
     told);
 }
 
+let applying = false; // whether what changed is to be saved as soon as the server has told it
+
 // Called by Gradio with what the server says of the forms.
 export function defaultsTold(json) {
   const { sentence, changes } = JSON.parse(json || "{}");
+  if (applying && changes?.length) click("easel_defaults_apply");
+  applying = false;
   const rows = (changes ?? []).map(({ key, before, now }) => element("tr", {},
     ...[key, JSON.stringify(before), JSON.stringify(now)].map((textContent) => element("td", { textContent }))));
   const head = element("tr", {}, ...["Field", "Default", "Now"].map((textContent) => element("th", { textContent })));
