@@ -110,15 +110,14 @@ class LoRA(Adapter):
     def __init__(self, layer: nn.Linear | nn.Conv2d, shape: Shape) -> None:
         super().__init__(layer, shape)
         dim = shape.dim
-        self.lora_down: nn.Module
+        self.lora_down: nn.Linear | nn.Conv2d
+        self.lora_up: nn.Linear | nn.Conv2d
+        self.lora_mid: nn.Conv2d | None = None
         if not isinstance(layer, nn.Conv2d):
-            self.lora_down, self.lora_up = (
-                nn.Linear(self.columns, dim, bias=False),
-                nn.Linear(dim, self.rows, bias=False),
-            )
+            self.lora_down = nn.Linear(self.columns, dim, bias=False)
+            self.lora_up = nn.Linear(dim, self.rows, bias=False)
         else:
             size, options = layer.kernel_size, {"stride": layer.stride, "padding": layer.padding}
-            self.lora_mid: nn.Module | None = None
             if shape.tucker and math.prod(self.kernel) > 1:
                 self.lora_down = nn.Conv2d(self.columns, dim, 1, bias=False)
                 self.lora_mid = nn.Conv2d(dim, dim, size, bias=False, **options)  # type: ignore[arg-type]
@@ -131,7 +130,7 @@ class LoRA(Adapter):
 
     def delta(self) -> Tensor:
         up, down = self.lora_up.weight.flatten(1), self.lora_down.weight
-        if getattr(self, "lora_mid", None) is not None:
+        if self.lora_mid is not None:
             mid = self.lora_mid.weight
             return torch.einsum("or,rskl,si->oikl", up, mid, down.flatten(1)) * self.scale
         product = up @ down.flatten(1)
@@ -143,8 +142,8 @@ class LoRA(Adapter):
         if self.skipped():
             return None
         inner = self.lora_down(x)
-        if getattr(self, "lora_mid", None) is not None:
-            inner = self.lora_mid(inner)  # type: ignore[misc]
+        if self.lora_mid is not None:
+            inner = self.lora_mid(inner)
         scale = self.scale * self.strength
         if self.training and self.shape.dropout:
             inner = F.dropout(inner, self.shape.dropout)
@@ -162,7 +161,7 @@ class LoRA(Adapter):
             norm = float(self.delta().norm())
             if norm > largest:
                 for part in (self.lora_up, self.lora_down):
-                    part.weight.mul_(math.sqrt(largest / norm))  # type: ignore[operator, union-attr]
+                    part.weight.mul_(math.sqrt(largest / norm))
 
     def _without_ranks(self, inner: Tensor) -> Tensor:
         """Whole ranks of each sample at 0."""
