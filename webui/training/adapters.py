@@ -35,10 +35,7 @@ class Shape:
 
 
 class Adapter(nn.Module):
-    """Beside a linear layer or a convolution; `added` is what it adds to the layer's answer.
-
-    strength: of what is added; 0 while it shall have no effect.
-    """
+    """Beside a linear layer or a convolution; `added` is what it adds to the layer's answer."""
 
     def __init__(self, layer: nn.Linear | nn.Conv2d, shape: Shape) -> None:
         super().__init__()
@@ -52,7 +49,6 @@ class Adapter(nn.Module):
         self.alpha = shape.alpha or float(shape.dim)
         self.rows, self.columns = layer.weight.shape[0], layer.weight.shape[1]
         self.kernel = tuple(layer.weight.shape[2:])
-        self.strength = 1.0
         self.dora_scale: nn.Parameter | None = None
 
     @property
@@ -76,7 +72,7 @@ class Adapter(nn.Module):
         if self.dora_scale is not None:
             whole = weight.float() + change
             change = self.dora_scale * whole / self._norm(whole) - weight.float()
-        return self.apply(x, change * self.strength)
+        return self.apply(x, change)
 
     def apply(self, x: Tensor, weight: Tensor) -> Tensor:  # type: ignore[override]
         weight = weight.to(x.dtype)
@@ -144,7 +140,7 @@ class LoRA(Adapter):
         inner = self.lora_down(x)
         if self.lora_mid is not None:
             inner = self.lora_mid(inner)
-        scale = self.scale * self.strength
+        scale = self.scale
         if self.training and self.shape.dropout:
             inner = F.dropout(inner, self.shape.dropout)
         if self.training and self.shape.rank_dropout:
