@@ -22,7 +22,7 @@ from webui.ui.extra_networks import ON_PAGE, TABS, tab_order
 PROMPT, NEGATIVE = "#txt2img_prompt textarea", "#txt2img_neg_prompt textarea"
 HOSTILE = "<img src=x onerror=window.hacked=1>"
 MARKUP = "<i onclick=window.hacked=1>pen</i>"
-FIRST_PAGE = 630_000
+FIRST_PAGE = 640_000
 """Bytes of HTML that the page may have with thousands of files; half of them are the panels of our own extensions."""
 
 

@@ -69,7 +69,7 @@ export class CaptionEditor {
     area.setAttribute("aria-label", `Caption of ${name}`);
     const made = element("figure", { dataset: { name } },
       element("img", { src: source, alt: name, loading: "lazy" }),
-      element("figcaption", { textContent: problem ? `${name}: ${problem}` : name }), area);
+      element("figcaption", {}, element("span", { textContent: name, translate: false }), ...(problem ? [": ", element("span", { textContent: problem })] : [])), area);
     area.addEventListener("input", () => (made.dataset.changed = ""));
     return made;
   }
