@@ -97,7 +97,9 @@ def _captions_lack(data: DataRequest, word: str) -> bool:
 
 def _name_for(request: TrainingRequest, trigger: str) -> str:
     """The trigger word, else the folder's name, as a file can be called."""
-    folder = Path(request.data.train_data_dir).name if request.data.train_data_dir else ""
+    data = request.data
+    place = data.train_data_dir or next((folder.image_dir for folder in data.folders), "")
+    folder = Path(place).name
     return safe_name(" ".join(trigger.split()) or folder, 100).replace("[", "_").replace(":", "_")
 
 
