@@ -2,7 +2,7 @@
 // Names and texts come from files: they go into the page as text only.
 
 import { element, questions } from "./card_api.js";
-import { appears, byId, click, isShown, route, sleep } from "./dom.js";
+import { byId, click, isShown, route, sleep } from "./dom.js";
 import { handFile } from "./drop.js";
 import { translated } from "./localization.js";
 
@@ -12,6 +12,7 @@ const PERIOD = 1500; // milliseconds between looks while files are being read
 const PATIENCE = 60; // looks, 100 ms apart, whether PNG Info has read a file
 const HANDED = 6; // times that a file is handed to it
 const SEND = { "Send to txt2img": "txt2img_tab", "Send to img2img": "img2img_tab", "Send to inpaint": "inpaint_tab", "Send to extras": "extras_tab" };
+const PNG_INFO = ["#pnginfo_image input[type=file]", "#pnginfo_video input[type=file]", "#pnginfo_generation_info textarea", "#html_info_pnginfo", "#extras_tab"];
 const CLEAR = "button[aria-label='Remove Image'], button[aria-label='Clear']";
 const { ask, tell } = questions(ROOT);
 
@@ -195,7 +196,7 @@ class Gallery {
     return this.try(async () => {
       const content = await (await fetch(address("file", file))).blob();
       click("tab_pnginfo-button");
-      await appears("pnginfo_image");
+      await until(() => PNG_INFO.every((part) => document.querySelector(part)));
       const told = () => byId("pnginfo_generation_info").querySelector("textarea").value.trim();
       const drawn = (id) => byId(id).querySelector("img");
       byId("pnginfo_image").querySelector(CLEAR)?.click();
