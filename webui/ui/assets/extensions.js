@@ -220,7 +220,7 @@ class Consent extends Part {
   draw(found) {
     const facts = [
       ["Folder", found.name],
-      ["From", found.url],
+      ["Fetched from", found.url],
       ["Branch", found.branch],
       ["Commit", [found.commit, day(found.date)].filter(Boolean).join(", ")],
       ["Size", `${size(found.size)}, ${found.files} files`],

@@ -9,7 +9,8 @@ import { translated } from "./localization.js";
 const ROOT = "easel/v1/gallery";
 const TYPING_PAUSE = 300; // milliseconds
 const PERIOD = 1500; // milliseconds between looks while files are being read
-const PATIENCE = 300; // tries, 100 ms apart, until PNG Info has read a file
+const PATIENCE = 60; // looks, 100 ms apart, whether PNG Info has read a file
+const HANDED = 6; // times that a file is handed to it
 const SEND = { "Send to txt2img": "txt2img_tab", "Send to img2img": "img2img_tab", "Send to inpaint": "inpaint_tab", "Send to extras": "extras_tab" };
 const CLEAR = "button[aria-label='Remove Image'], button[aria-label='Clear']";
 const { ask, tell } = questions(ROOT);
@@ -24,10 +25,9 @@ const button = (textContent, act, more = {}) => {
 
 const labelled = (text, input) => element("label", {}, element("span", { textContent: text }), input);
 
-// Until something is so, or patience has ended; returns whether it is so.
+// Until something is so, or patience has ended.
 async function until(condition) {
   for (let tries = 0; tries < PATIENCE && !condition(); tries += 1) await sleep(100);
-  return Boolean(condition());
 }
 
 class Gallery {
@@ -202,11 +202,13 @@ class Gallery {
       byId("pnginfo_video").querySelector(CLEAR)?.click();
       await until(() => !told() && !drawn("pnginfo_image") && !byId("html_info_pnginfo").querySelector("p"));
       const box = file.kind === "video" ? "pnginfo_video" : "pnginfo_image";
-      await until(() => byId(box).querySelector("input[type=file]"));
-      await handFile(box, new File([content], file.name, { type: content.type }));
       const answered = () => byId("html_info_pnginfo").querySelector("p") && told() === infotext.trim();
       const read = () => answered() && (file.kind === "video" || drawn(box));
-      if (!(await until(read))) throw new Error(`${file.name} could not be read by PNG Info; try it again.`);
+      for (let tries = 0; tries < HANDED && !read(); tries += 1) {
+        await handFile(box, new File([content], file.name, { type: content.type })); // lost on a box that is being built
+        await until(read);
+      }
+      if (!read()) throw new Error(`${file.name} could not be read by PNG Info; try it again.`);
       click(id);
     });
   }
