@@ -140,6 +140,7 @@ class Trainings:
         self, kind: str, values: Mapping[str, Any], trigger: str = "", job_id: str | None = None
     ) -> dict[str, Any]:
         """Submit a training. Raises: WebuiError for whatever can be seen to be wrong now."""
+        check_training_allowed(self._services.flags)
         request = wanted_run(self._services, kind, values, trigger)
         subsets_of(request.data)  # a folder that is missing is told before a name that follows from it
         return self._submit(request, job_id)
@@ -152,6 +153,7 @@ class Trainings:
 
     def train(self, kind: Kind, values: Mapping[str, Any], job_id: str | None = None) -> dict[str, Any]:
         """Train an embedding or a hypernetwork that is there."""
+        check_training_allowed(self._services.flags)
         return self._submit(training_of(self._services, kind, TrainTab.checked(**values)), job_id)
 
     def train_by_api(self, kind: Kind, args: Mapping[str, Any]) -> dict[str, Any]:
