@@ -1,9 +1,9 @@
-"""The control models that lie in models/ControlNet and the folders named beside it."""
+"""The control models that lie in models/ControlNet and the folders named beside it, and the one that ships."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from webui.extensions.api import Easel, HashedCatalog, NotFound
@@ -13,6 +13,8 @@ from .preprocessors.registry import CONTROL_TYPES, PREPROCESSORS
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 ANNOTATORS = ("preprocessors", "annotators")
 """Folders beside the models whose files are networks of preprocessors."""
+OF_SHIPPED = "easel-emoji"
+"""How the names of models begin that serve the checkpoint that ships, and no other."""
 ALIASES = {
     "InstructP2P": ("ip2p",), "Segmentation": ("seg",), "NormalMap": ("normal",),
     "T2I-Adapter": ("t2i-adapter", "t2i_adapter", "t2iadapter", "t2ia"),
@@ -26,9 +28,12 @@ OF_UNION = {
 
 
 def catalogs_of(easel: Easel) -> tuple[HashedCatalog, ...]:
-    """Of the folders named ControlNet, and of the one that the settings name beside them."""
+    """Of the folders named ControlNet, of the one that the settings name beside them, and of what ships."""
     extra = str(easel.settings.snapshot()["control_net_models_path"])
-    folders = ("ControlNet", *([os.path.abspath(extra)] if extra else []))
+    folders = ["ControlNet", *([os.path.abspath(extra)] if extra else [])]
+    shipped = easel.paths.code / "models" / "ControlNet"
+    if shipped != easel.paths.models / "ControlNet":
+        folders.append(str(shipped))
     return tuple(easel.catalog(folder, SUFFIXES, passed_over=ANNOTATORS) for folder in folders)
 
 
@@ -39,12 +44,20 @@ def refresh(easel: Easel) -> None:
 
 
 def model_names(easel: Easel) -> tuple[str, ...]:
-    """All of them as "stem [hash]", each stem once, by name."""
+    """Those offered beside the checkpoint in use as "stem [hash]", each stem once, by name."""
     found: dict[str, str] = {}
     for catalog in catalogs_of(easel):
         for title in catalog.titles():
             found.setdefault(title.rpartition(" [")[0] or title, title)
-    return tuple(found[stem] for stem in sorted(found))
+    has_shipped = _uses_shipped_checkpoint(easel)
+    return tuple(found[stem] for stem in sorted(found) if has_shipped or not stem.startswith(OF_SHIPPED))
+
+
+def _uses_shipped_checkpoint(easel: Easel) -> bool:
+    try:
+        return easel.catalogs.checkpoints.default(easel.settings.snapshot()["sd_model_checkpoint"] or "").embedded
+    except NotFound:
+        return False
 
 
 def image_encoders(easel: Easel) -> list[Path]:
@@ -96,6 +109,12 @@ def control_types(names: Iterable[str]) -> dict[str, dict[str, object]]:
             "module_list": [item.label for item in offered],
             "model_list": ["None", *fitting],
             "default_option": default.label,
-            "default_model": next((name for name in fitting if "11" in name), fitting[0] if fitting else "None"),
+            "default_model": _default_of(fitting),
         }
     return found
+
+
+def _default_of(names: Sequence[str]) -> str:
+    """What is chosen at first: the model made for the checkpoint in use, else one of ControlNet 1.1, else the first."""
+    made_for_it = next((name for name in names if name.startswith(OF_SHIPPED)), None)
+    return made_for_it or next((name for name in names if "11" in name), names[0] if names else "None")

@@ -61,11 +61,12 @@ def rows(server: Server, name: str) -> int:
     return len(logs[0].read_text().splitlines()) - 1 if logs else 0
 
 
+@pytest.mark.timeout(900)
 def test_a_training_is_killed_and_goes_on_to_the_weights_of_an_undisturbed_one(server: Server) -> None:
-    train(server, "whole", 14)
+    train(server, "whole", 8)
     until_ended(server, 1)
-    train(server, "killed", 14)
-    until(lambda: rows(server, "killed") >= 8, "it does not train")
+    train(server, "killed", 8)
+    until(lambda: rows(server, "killed") >= 5, "it does not train")
     kill(server)
     assert not (server.data / "models" / "Lora" / "killed.safetensors").exists()
     start_again(server)
@@ -75,17 +76,17 @@ def test_a_training_is_killed_and_goes_on_to_the_weights_of_an_undisturbed_one(s
     assert all(first[key].equal(second[key]) for key in first)
 
 
+@pytest.mark.timeout(900)
 def test_a_full_disk_fails_a_training_in_a_sentence_and_it_goes_on_when_there_is_space(server: Server) -> None:
     if not (server.data / "outputs").is_mount():
         pytest.skip("only root may mount a small file system")
-    train(server, "full", 30)
-    until(lambda: rows(server, "full") >= 4, "it does not train")
+    train(server, "full", 12)
+    until(lambda: rows(server, "full") >= 3, "it does not train")
     ballast = fill(server.data / "outputs")
     until(lambda: states(server)["task(full)"] == "failed", "it did not fail")
     assert "no space" in jobs(server)["task(full)"]["error"].lower()
     before = rows(server, "full")
     ballast.unlink()
-    ended = until_ended(server, 1)
-    assert ended["task(full)"]["state"] == "done"
-    assert rows(server, "full") == 30
-    assert before >= 4
+    until(lambda: states(server)["task(full)"] == "done", "it did not go on")
+    assert rows(server, "full") == 12
+    assert before >= 3

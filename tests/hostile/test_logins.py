@@ -70,6 +70,7 @@ def test_over_the_link_nothing_is_installed_or_trained(locked: str, path: str) -
             "kind": "lora",
             "values": {},
             "job": "task(x)",
+            "id": "x",
         }
         answer = client.post(path, json=body, auth=("easel", "tunnel"), headers={"Host": LINK})
         assert answer.status_code in (401, 403, 404, 405, 501), answer.text

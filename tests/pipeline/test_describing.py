@@ -261,3 +261,26 @@ def test_captions_of_extras_stand_beside_the_results(engine: Engine, tmp_path: P
     assert (tmp_path / "in" / "cat.txt").read_text() == " mine "
     with Image.open(io.BytesIO((tmp_path / "kept" / "cat.png").read_bytes())) as image:
         assert image.size == PICTURE.size
+
+
+@pytest.mark.parametrize("captioner", ["BLIP", "wd-small"])
+def test_batches_describe_as_one_after_the_other_does(engine: Engine, captioner: str, tmp_path: Path) -> None:
+    """In order, with a broken picture among them that is told, each beside its picture, also in a folder below."""
+    sources = []
+    for number in range(5):
+        pixels = np.random.default_rng(number).integers(0, 256, (8, 8, 3), np.uint8)
+        picture = encode_image(Image.fromarray(pixels).resize((64 + 8 * number, 64)), "png", None)
+        sources.append(PictureSource(f"10_x/{number}.png", picture if number != 1 else picture[:60]))
+    settings = engine.settings.snapshot().replace(**ALL_TAGS)
+    results = []
+    for size, workers in ((1, 1), (3, 2), (8, 4)):
+        folder = tmp_path / f"{size}"
+        plan = DescribePlan(tuple(sources), captioner, settings, folder, size, workers)
+        results.append(run(engine, plan, JobContext.alone()))
+        written = {file.name: file.read_text() for file in (folder / "10_x").iterdir()}
+        assert [written[f"{number}.txt"] for number in (0, 2, 3, 4)] == [f"{text}\n" for text in results[-1].texts]
+    assert results[0].texts == results[1].texts == results[2].texts
+    assert captioner != "BLIP" or len(set(results[0].texts)) > 1
+    for result in results:
+        (told,) = result.comments
+        assert told.startswith("10_x/1.png: ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import subprocess
@@ -264,3 +265,17 @@ def test_a_vae_that_gives_no_numbers_is_an_error(engine: Engine, share: str) -> 
     assert made(engine, overrides={"sd_vae": "None"}).images
     (folder / "nanvae.safetensors").unlink()
     engine.vaes.refresh()
+
+
+def test_a_single_picture_has_a_grid_where_that_is_wished(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    wished = {"grid_only_if_multiple": False, "enable_console_prompts": True, "samples_log_stdout": True}
+    with caplog.at_level(logging.INFO):
+        result = made(engine, prompt="one lantern", save_grid=True, overrides=wished)
+    assert [image.role for image in result.images] == ["grid", "picture"]
+    told = [record.message for record in caplog.records if "lantern" in record.message]
+    assert told[0] == "txt2img: one lantern"
+    assert "Steps: " in told[1]
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        assert [image.role for image in made(engine, prompt="one lantern", save_grid=True).images] == ["picture"]
+    assert "lantern" not in caplog.text

@@ -11,11 +11,13 @@ import pytest
 
 from webui.app import build_services
 from webui.core.choices import ExtrasStep, Script
+from webui.core.effects import WITHOUT_EFFECT
 from webui.core.flags import parse_flags
 from webui.core.merging import MergeRequest
 from webui.core.params import Params
 from webui.core.request import GenerationRequest
 from webui.core.settings import Setting
+from webui.core.training import TrainingRequest
 from webui.core.values import ParamSpec
 from webui.services.localization import SHIPPED, locale_files, translations
 from webui.services.services import Services
@@ -109,11 +111,12 @@ def lacking(texts: Iterable[str]) -> list[str]:
 
 
 def test_korean_has_every_setting(services: Services) -> None:
-    assert lacking(words(services.settings.snapshot().table.values())) == []
+    table = services.settings.snapshot().table.values()
+    assert lacking([*words(table), *(f"It has no effect: {reason}." for reason in WITHOUT_EFFECT.values())]) == []
 
 
 def test_korean_has_every_parameter(services: Services) -> None:
-    groups: list[type[Params]] = [GenerationRequest, MergeRequest, *services.host.params]
+    groups: list[type[Params]] = [GenerationRequest, MergeRequest, TrainingRequest, *services.host.params]
     groups += [script.params for script in services.choices.all(Script) if script.params is not None]
     groups += [step.params for step in services.choices.all(ExtrasStep) if step.params is not None]
     assert lacking(words(spec for group in groups for spec in group.specs())) == []

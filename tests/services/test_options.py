@@ -32,11 +32,11 @@ def services(tmp_path: Path) -> Iterator[Services]:
 
 def test_each_change_is_judged_for_itself(services: Services) -> None:
     wished = {"jpeg_quality": 900, "n_rows": 3, "nonsense": 1, "emphasis": "Loud", "outdir_samples": "elsewhere"}
-    changes = change_each(services, {**wished, "pin_memory": True})
-    assert changes.saved == {"n_rows": 3, "outdir_samples": "elsewhere", "pin_memory": True}
+    changes = change_each(services, {**wished, "ldsr_cached": True})
+    assert changes.saved == {"n_rows": 3, "outdir_samples": "elsewhere", "ldsr_cached": True}
     assert set(changes.refused) == {"jpeg_quality", "nonsense", "emphasis"}
     assert "900" in changes.refused["jpeg_quality"]
-    assert changes.notes == ['Setting "pin_memory" has no effect: there is no training in this version.']
+    assert changes.notes == ['Setting "ldsr_cached" has no effect: the upscaler LDSR isn\'t in this version.']
     now = services.settings.snapshot()
     assert (now["n_rows"], now["jpeg_quality"], now["outdir_samples"]) == (3, 80, "elsewhere")
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import csv
+import os
+import sys
 import zipfile
 from dataclasses import replace
 
@@ -81,6 +83,33 @@ def test_a_folder_that_cannot_be_written_is_told(services: Services, result: Gen
     services.settings.update({"outdir_save": "taken/images"})
     with pytest.raises(WebuiError, match="can't be saved to .*taken"):
         save_pictures(services, result, 1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the folder is opened by xdg-open")
+@pytest.mark.parametrize(
+    ("choice", "picture", "opened"),
+    [
+        ("Output Root", "outputs/txt2img-images/today/a.png", "outputs/txt2img-images"),
+        ("Subdirectory", "outputs/txt2img-images/today/a.png", "outputs/txt2img-images/today"),
+        ("Subdirectory", "elsewhere/a.png", "outputs/txt2img-images"),
+        ("Subdirectory (even temp dir)", "elsewhere/a.png", "elsewhere"),
+        ("Subdirectory", None, "outputs/txt2img-images"),
+    ],
+)
+def test_the_setting_chooses_the_folder_that_is_opened(
+    services: Services, monkeypatch: pytest.MonkeyPatch, choice: str, picture: str | None, opened: str
+) -> None:
+    data = services.paths.data
+    program = data / "bin" / "xdg-open"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    services.settings.update({"open_dir_button_choice": choice})
+    path = data / picture if picture else None
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    assert open_folder(services, "txt2img", path) == data / opened
 
 
 def test_folders_are_not_opened_for_others(services: Services) -> None:

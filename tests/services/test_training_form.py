@@ -139,6 +139,8 @@ def test_captions_without_the_trigger_word_get_it_in_front(services: Services, f
 
 def test_the_folder_gives_the_name_where_there_is_no_trigger_word(services: Services, folder: Path) -> None:
     assert wanted_run(services, "lora", {"data.train_data_dir": str(folder)}).name == "my pictures"
+    of_a_file = {"data.folders": [{"image_dir": str(folder)}]}
+    assert wanted_run(services, "lora", of_a_file).name == "my pictures"
     assert wanted_run(services, "lora", {"name": "x", "data.train_data_dir": str(folder)}, "sks").name == "x"
 
 

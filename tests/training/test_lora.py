@@ -37,6 +37,13 @@ def engine(services: Services) -> Engine:
     return build(services)
 
 
+@pytest.fixture(scope="module")
+def working(services: Services) -> Services:
+    """With the worker at work."""
+    services.jobs.start()
+    return services
+
+
 def train(engine: Engine, plan: TrainingPlan, stop_after: int | None = None) -> None:
     job = JobContext.alone(engine=engine)
     if stop_after is None:
@@ -55,12 +62,11 @@ def train(engine: Engine, plan: TrainingPlan, stop_after: int | None = None) -> 
         training.run(engine, plan, job)
 
 
-def test_a_lora_goes_through_the_queue_and_changes_pictures(services: Services, ask: Ask) -> None:
-    services.jobs.start()
+def test_a_lora_goes_through_the_queue_and_changes_pictures(working: Services, ask: Ask) -> None:
     request = ask("queued", steps=6, saving=Saving(save_every_n_steps=3))
-    progress = services.jobs.wait(submit_training(services, request), 300)
+    progress = working.jobs.wait(submit_training(working, request), 300)
     assert progress.state == "done", progress.error
-    result = services.jobs.result(progress.job_id)
+    result = working.jobs.result(progress.job_id)
     assert (result.steps, result.planned) == (6, 6)
     assert [Path(name).name for name in result.files] == ["queued-step00000003.safetensors", "queued.safetensors"]
     assert math.isfinite(result.loss)
@@ -69,9 +75,9 @@ def test_a_lora_goes_through_the_queue_and_changes_pictures(services: Services, 
     assert [row.split(",")[0] for row in rows[1:]] == list("123456")
     made = []
     for prompt in ("sks thing", "sks thing <lora:queued:1>"):
-        job = submit_generation(services, GenerationRequest(prompt=prompt, steps=2, width=64, height=64, seed=1))
-        assert services.jobs.wait(job, 300).state == "done"
-        picture = services.jobs.result(job)
+        job = submit_generation(working, GenerationRequest(prompt=prompt, steps=2, width=64, height=64, seed=1))
+        assert working.jobs.wait(job, 300).state == "done"
+        picture = working.jobs.result(job)
         assert not any("queued" in comment for comment in picture.comments)
         made.append(picture.images[0].data)
     assert made[0] != made[1]
@@ -168,16 +174,15 @@ training_comment
 """
 
 
-def test_a_short_job_passes_a_training_which_is_then_stopped(services: Services, ask: Ask) -> None:
-    services.jobs.start()
-    long = submit_training(services, ask("passed", steps=5000))
-    short = submit_generation(services, GenerationRequest(prompt="sks", steps=1, width=64, height=64, seed=1))
-    assert services.jobs.wait(short, 300).state == "done"
-    running = services.jobs.progress(long)
+def test_a_short_job_passes_a_training_which_is_then_stopped(working: Services, ask: Ask) -> None:
+    long = submit_training(working, ask("passed", steps=5000))
+    short = submit_generation(working, GenerationRequest(prompt="sks", steps=1, width=64, height=64, seed=1))
+    assert working.jobs.wait(short, 300).state == "done"
+    running = working.jobs.progress(long)
     assert (running.state, running.text.partition(",")[0][:4]) == ("running", "Step")
-    services.jobs.interrupt(long)
-    assert services.jobs.wait(long, 300).state == "done"
-    assert "stopped at step" in services.jobs.result(long).message
+    working.jobs.interrupt(long)
+    assert working.jobs.wait(long, 300).state == "done"
+    assert "stopped at step" in working.jobs.result(long).message
 
 
 def test_sample_pictures_are_made_by_the_model_in_training(engine: Engine, plan: Plan, ask: Ask) -> None:
@@ -210,13 +215,19 @@ def test_options_of_memory_and_speed_change_no_weights_but_in_the_last_digits(
         ("from-disk", Numerics(cache_latents_to_disk=True)),
         ("bf16", Numerics(mixed_precision="bf16")),
     ):
-        one = plan(ask(name, steps=2, rate=1e-3, saving=saving, numerics=options))
+        request = ask(name, steps=2, rate=1.0, saving=saving, numerics=options)
+        plain = request.optimization.replace(optimizer_type="SGDNesterov")  # AdamW would blow last digits up
+        one = plan(request.replace(optimization=plain))
         train(engine, one)
         made[name] = load_file(one.target)
     for name in ("on-disk", "from-disk"):
         assert all(made["usual"][key].equal(made[name][key]) for key in made["usual"])
-    for name, most in (("checkpointed", 1e-5), ("bf16", 3e-3)):
-        assert all(torch.allclose(made["usual"][key], made[name][key], atol=most) for key in made["usual"])
+    learned = [key for key in made["usual"] if key.endswith("lora_up.weight")]  # which begin at 0
+    for name, most in (("checkpointed", 1e-3), ("bf16", 0.2)):
+        whole = torch.cat([made["usual"][key].flatten() for key in learned])
+        other = torch.cat([made[name][key].flatten() for key in learned])
+        assert float(whole.norm()) > 0
+        assert float((whole - other).norm() / whole.norm()) < most
     assert list((engine.paths.cache / "latents").rglob("*.safetensors"))
 
 

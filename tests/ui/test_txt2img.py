@@ -259,3 +259,18 @@ def test_a_prompt_with_colons_survives_the_arrow(visit: Visit) -> None:
     visit.page.wait_for_timeout(1500)
     expect(visit.page.locator(PROMPT)).to_have_value(text)
     expect(visit.page.locator("#txt2img_neg_prompt textarea")).to_have_value("ugly")
+
+
+def test_pictures_may_be_kept_from_the_gallery_and_their_end_be_heard(visit: Visit, server: Any) -> None:
+    sound = server.data / "notification.mp3"
+    sound.write_bytes(b"not really a sound")
+    options = f"{server.url}/sdapi/v1/options"
+    httpx.post(options, json={"do_not_show_images": True}, timeout=60).raise_for_status()
+    try:
+        visit.reload()
+        visit.generate("unseen", steps=1)
+        assert visit.page.locator("#txt2img_gallery img").count() == 0
+        assert any(url.endswith("/settings/notification.mp3") for url in visit.requests)
+    finally:
+        sound.unlink()
+        httpx.post(options, json={"do_not_show_images": False}, timeout=60).raise_for_status()

@@ -11,7 +11,7 @@ from .config import PRESETS, Preset
 
 STARTED = time.time()  # what takes long to import comes with the stages
 STAGES = ("data", "vae", "decoder", "encode", "unet", "export", "evaluate")
-BESIDE = ("control",)  # what is trained for the finished checkpoint
+BESIDE = ("control", "steering")  # what is trained for the finished checkpoint
 
 
 def main(presets: dict[str, Preset] | None = None, words: list[str] | None = None) -> None:

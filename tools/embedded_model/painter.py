@@ -23,6 +23,7 @@ from webui.services.building import build_services
 from .config import CFG_SCALE
 
 SAMPLER, STEPS = "DPM++ 2M", 20
+CONTROL = "easel-emoji-canny"
 
 
 def png(picture: np.ndarray) -> bytes:
@@ -61,6 +62,14 @@ class Painter:
         inpaint = Inpaint(mask=png(mask), blur_x=0, blur_y=0)
         image = FromImage(images=(png(picture),), denoising_strength=0.9, inpaint=inpaint)
         return self._made(self._request(prompt, seed, 1, "", image))[0]
+
+    def steer(self, picture: np.ndarray, prompt: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Follow the edges of a picture. Returns: what is made and the map, each (S, S, 3) uint8."""
+        unit = {"enabled": True, "module": "canny", "model": CONTROL, "image": png(picture), "pixel_perfect": True}
+        group = next(group for group in self.engine.host.params if group.__name__ == "ControlNet")
+        request = self._request(prompt, seed, 1, "")
+        made, edges = self._made(request.replace(extensions={group.__name__: group(units=[unit])}))
+        return made, edges
 
     def _request(
         self, prompt: str, seed: int, count: int, negative: str, image: FromImage | None = None

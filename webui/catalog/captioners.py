@@ -36,7 +36,8 @@ class CaptionerCatalog:
         clip = _network(self._models / CLIP.folder)
         files = {key: folder for key, folder in (("BLIP", blip), ("CLIP", clip)) if folder is not None}
         files["categories"] = self._categories
-        return Captioner("BLIP", _DESCRIBING + "by_blip", ("clip",), files, "" if blip is not None else BLIP.missing)
+        missing = "" if blip is not None else BLIP.missing
+        return Captioner("BLIP", _DESCRIBING + "by_blip", ("clip",), files, missing, _DESCRIBING + "many_by_blip")
 
     def _deepbooru(self) -> Captioner:
         found = _files(self._models / DEEPBOORU.folder, (".pt", ".pth", ".safetensors"))

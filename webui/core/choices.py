@@ -150,7 +150,8 @@ class Captioner:
 
     function: import path of `(image, captioner, models, settings) -> text`, see `ModelManager.borrow`. aliases: other
     names, such as the API's. files: of its networks and lists, by what they are. missing: what to do about files that
-    aren't there, "" when all are.
+    aren't there, "" when all are. many: as `function`, for several pictures at once, `(images, ...) -> texts`; "" for
+    one that takes them one after the other.
     """
 
     name: str
@@ -158,6 +159,7 @@ class Captioner:
     aliases: tuple[str, ...] = ()
     files: Mapping[str, Path] = field(default_factory=dict)
     missing: str = ""
+    many: str = ""
 
 
 @dataclass(frozen=True)

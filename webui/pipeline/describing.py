@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,6 +16,7 @@ from webui.catalog.captioners import categories_in
 from webui.core.choices import Captioner, load_function
 from webui.core.describing import DescribePlan, Description
 from webui.core.errors import BadModelFile, InvalidRequest, WebuiError, not_saved
+from webui.core.extras import PictureSource
 from webui.core.pictures import decoded_picture
 from webui.core.settings import Settings
 from webui.models.captioners.blip import Blip, Clip
@@ -41,25 +43,27 @@ def run(engine: Engine, plan: DescribePlan, job: JobContext) -> Description:
     Raises: WebuiError for a single picture's faults.
     """
     captioner, texts, comments = engine.choices.find_captioner(plan.captioner), list[str](), list[str]()
-    describe = load_function(captioner.function)
+    many = _function_for_many(captioner)
     job.begin_passes(max(1, len(plan.sources)))
     try:
-        for source in plan.sources:
+        for sources, pictures in _read_ahead(plan, comments):
             if job.interrupted or job.stopping:
                 comments.append("The job was stopped; the other pictures were not described.")
                 break
-            job.text(source.name)
+            job.text(sources[0].name)
+            read = [(source, image) for source, image in zip(sources, pictures, strict=True) if image is not None]
             try:
-                image = decoded_picture(source.read(), source.name)
-                text = describe(image, captioner, engine.models, plan.settings)
-                if plan.folder is not None:
-                    _append(plan.folder / Path(source.name).with_suffix(".txt"), text)
-                texts.append(text)
+                found = many([image for _, image in read], captioner, engine.models, plan.settings) if read else []
+                for (source, _), text in zip(read, found, strict=True):
+                    if plan.folder is not None:
+                        _append(plan.folder / Path(source.name).with_suffix(".txt"), text)
+                    texts.append(text)
             except WebuiError as error:
                 if len(plan.sources) == 1:
                     raise
-                comments.append(f"{source.name}: {error}")
-            job.next_pass()
+                comments += [f"{source.name}: {error}" for source, _ in read]
+            for _ in sources:
+                job.next_pass()
     finally:
         if not plan.settings["interrogate_keep_models_in_memory"]:
             engine.models.forget(KIND)
@@ -67,6 +71,44 @@ def run(engine: Engine, plan: DescribePlan, job: JobContext) -> Description:
         raise InvalidRequest("The job was stopped before the picture was described.")
     message = f"{len(texts)} of {len(plan.sources)} pictures are described in {plan.folder}." if plan.folder else ""
     return Description(tuple(texts), message, tuple(comments))
+
+
+def _function_for_many(captioner: Captioner) -> Callable[..., list[str]]:
+    """`(images, captioner, models, settings) -> texts`."""
+    if captioner.many:
+        together: Callable[..., list[str]] = load_function(captioner.many)
+        return together
+    describe = load_function(captioner.function)
+    return lambda images, *rest: [describe(image, *rest) for image in images]
+
+
+def _read_ahead(
+    plan: DescribePlan, comments: list[str]
+) -> Iterator[tuple[Sequence[PictureSource], Sequence[Image.Image | None]]]:
+    """The pictures, a batch at a time; the next batch is read while one is described.
+
+    comments: is told of those that can't be read, which are None. Raises: WebuiError for a single picture.
+    """
+    size = max(1, plan.batch_size)
+    batches = [plan.sources[at : at + size] for at in range(0, len(plan.sources), size)]
+    with ThreadPoolExecutor(max(1, plan.workers), thread_name_prefix="pictures") as pool:
+        reading = [pool.submit(_read, source) for source in batches[0]] if batches else []
+        for batch, following in zip(batches, [*batches[1:], ()], strict=True):
+            under_way, reading = reading, [pool.submit(_read, source) for source in following]
+            pictures: list[Image.Image | None] = []
+            for source, future in zip(batch, under_way, strict=True):
+                try:
+                    pictures.append(future.result())
+                except WebuiError as error:
+                    if len(plan.sources) == 1:
+                        raise
+                    comments.append(f"{source.name}: {error}")
+                    pictures.append(None)
+            yield batch, pictures
+
+
+def _read(source: PictureSource) -> Image.Image:
+    return decoded_picture(source.read(), source.name)
 
 
 def _append(file: Path, text: str) -> None:
@@ -81,11 +123,18 @@ def _append(file: Path, text: str) -> None:
 
 def by_blip(image: Image.Image, captioner: Captioner, models: ModelManager, settings: Settings) -> str:
     """BLIP's sentence, and of each list in the folder of categories what suits the picture best, if CLIP is there."""
-    picture, device = image.convert("RGB"), models.placement.device
+    return many_by_blip([image], captioner, models, settings)[0]
+
+
+def many_by_blip(
+    images: Sequence[Image.Image], captioner: Captioner, models: ModelManager, settings: Settings
+) -> list[str]:
+    """As `by_blip`, for several pictures at once."""
+    pictures, device = [image.convert("RGB") for image in images], models.placement.device
     blip = captioner.files["BLIP"]
     with _borrowed(models, _largest(blip), partial(Blip, blip, device)) as network:
-        text = network.describe(
-            picture,
+        texts: list[str] = network.describe(
+            pictures,
             settings["interrogate_clip_num_beams"],
             settings["interrogate_clip_min_length"],
             settings["interrogate_clip_max_length"],
@@ -94,16 +143,22 @@ def by_blip(image: Image.Image, captioner: Captioner, models: ModelManager, sett
     lists = [file for file in categories_in(captioner.files["categories"]) if file.stem not in skipped]
     clip = captioner.files.get("CLIP")
     if clip is None or not lists:
-        return text
+        return texts
     with _borrowed(models, _largest(clip), partial(Clip, clip, device)) as network:
-        found = [text]
-        for file in lists:
-            count = _COUNT.search(file.stem)
-            lines = _lines(file, settings["interrogate_clip_dict_limit"])
-            ranked = network.rank(picture, lines, int(count[1]) if count else 1) if lines else ()
-            ranks = settings["interrogate_return_ranks"]
-            found += [f"({line}:{share / 100:.3f})" if ranks else line for line, share in ranked]
-    return ", ".join(part for part in found if part)
+        return [
+            ", ".join(filter(None, [text, *_fitting_lines(picture, network, lists, settings)]))
+            for picture, text in zip(pictures, texts, strict=True)
+        ]
+
+
+def _fitting_lines(picture: Image.Image, network: Clip, lists: Sequence[Path], settings: Settings) -> Iterator[str]:
+    """Of each list what suits the picture best."""
+    for file in lists:
+        count = _COUNT.search(file.stem)
+        lines = _lines(file, settings["interrogate_clip_dict_limit"])
+        ranked = network.rank(picture, lines, int(count[1]) if count else 1) if lines else ()
+        for line, share in ranked:
+            yield f"({line}:{share / 100:.3f})" if settings["interrogate_return_ranks"] else line
 
 
 def by_deepbooru(image: Image.Image, captioner: Captioner, models: ModelManager, settings: Settings) -> str:

@@ -484,11 +484,11 @@ def _sequential(options: DreamBoothOptions) -> tuple[Phase, ...]:
     """fast-DreamBooth's: each phase falls to 0 by itself. Raises: InvalidRequest when there is none."""
     first, second = options.te_steps, options.unet_steps
     beside = options.te_learning_rate if options.te_phase_unet else 0.0
-    phases = (
+    both = (
         Phase("Text encoder", first, Schedule("linear", first), beside, options.te_learning_rate),
         Phase("U-Net", second, Schedule("linear", second), options.unet_learning_rate),
     )
-    phases = tuple(phase for phase in phases if phase.steps)
+    phases = tuple(phase for phase in both if phase.steps)
     for phase in phases:
         if not phase.unet_lr + phase.text_lr:
             raise InvalidRequest(f"The learning rate of the {phase.title} is 0; give it one, or no steps.")

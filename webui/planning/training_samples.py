@@ -63,7 +63,7 @@ _FIELDS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
 
 def read_sample_prompts(samples: Samples, choices: Choices, size: tuple[int, int]) -> tuple[SamplePrompt, ...]:
     """size: (width, height) of those that name none. Raises: InvalidRequest naming the line."""
-    prompts = []
+    prompts: list[SamplePrompt] = []
     for line in samples.prompts.splitlines():
         if line.strip() and not line.lstrip().startswith("#"):
             sampler = SAMPLERS.get(samples.sampler.lower(), samples.sampler)

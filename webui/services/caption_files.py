@@ -68,9 +68,18 @@ def thumbnail(services: Services, folder: str, name: str) -> bytes:
     return file.getvalue()
 
 
-def describe_missing(services: Services, folder: str, captioner: str, job_id: str | None = None) -> str:
+def describe_missing(
+    services: Services,
+    folder: str,
+    captioner: str,
+    job_id: str | None = None,
+    *,
+    batch_size: int = 1,
+    workers: int = 1,
+) -> str:
     """Have the pictures that have no caption described; returns the job's id. Nothing that is there is changed.
 
+    batch_size, workers: of `DescribePlan`.
     Raises: InvalidRequest when all have one, or without the captioner's weights; NotFound, Refused.
     """
     place = folder_of(services, folder)

@@ -64,6 +64,7 @@ def _described(services: Services, setting: Setting, tabs: Sequence[str]) -> dic
         "le": setting.le,
         "step": setting.step,
         "choices": list(_with_named(services, setting, choices)) or None,
+        "names": (isinstance(setting.choices, str) and setting.choices != "tabs") or None,  # not to be translated
         "help": setting.help or None,
         "after": setting.after or None,
         "idle": f"It has no effect: {reason}." if reason else None,

@@ -192,8 +192,9 @@ def training_of(services: Services, kind: Kind, tab: TrainTab) -> TrainingReques
     logs = str(folder_of(services, tab.log_directory)) if tab.log_directory.strip() else ""
     settings = services.settings.snapshot()
     machine = services.machine.provenance
-    words = {
-        "template": template_text(services.paths.data, tab.template_filename),
+    template = template_text(services.paths.data, tab.template_filename)
+    words: dict[str, Any] = {
+        "template": template,
         "shuffle_tags": tab.shuffle_tags,
         "tag_drop_out": tab.tag_drop_out,
     }
@@ -229,7 +230,7 @@ def training_of(services: Services, kind: Kind, tab: TrainTab) -> TrainingReques
             cache_latents=tab.latent_sampling_method != "random",
         ),
         saving=Saving.checked(save_every_n_steps=tab.save_every, log_dir=logs),
-        samples=Samples.checked(prompts=_preview(tab, words["template"], name), every_n_steps=tab.create_image_every),
+        samples=Samples.checked(prompts=_preview(tab, template, name), every_n_steps=tab.create_image_every),
         embedding=embedding,
         hypernetwork=HypernetworkOptions(**words, modules=()),
     )

@@ -18,7 +18,7 @@ from webui.core.training import TITLES, Kind, TrainingRequest, TrainingResult
 from webui.core.training_data import DataRequest
 from webui.datasets.folders import Picture, caption_file, caption_suffixes, pictures_in, read_caption, subsets_in
 from webui.datasets.opening import order_of
-from webui.datasets.reading import Findings, look_at
+from webui.datasets.reading import Findings, look_at, subsets_of
 from webui.planning.training import TrainingPlan
 from webui.services.checkpoint_defaults import current_defaults
 from webui.services.folders import folder_of
@@ -97,7 +97,9 @@ def _captions_lack(data: DataRequest, word: str) -> bool:
 
 def _name_for(request: TrainingRequest, trigger: str) -> str:
     """The trigger word, else the folder's name, as a file can be called."""
-    folder = Path(request.data.train_data_dir).name if request.data.train_data_dir else ""
+    data = request.data
+    place = data.train_data_dir or next((folder.image_dir for folder in data.folders), "")
+    folder = Path(place).name
     return safe_name(" ".join(trigger.split()) or folder, 100).replace("[", "_").replace(":", "_")
 
 
@@ -138,7 +140,10 @@ class Trainings:
         self, kind: str, values: Mapping[str, Any], trigger: str = "", job_id: str | None = None
     ) -> dict[str, Any]:
         """Submit a training. Raises: WebuiError for whatever can be seen to be wrong now."""
-        return self._submit(wanted_run(self._services, kind, values, trigger), job_id)
+        check_training_allowed(self._services.flags)
+        request = wanted_run(self._services, kind, values, trigger)
+        subsets_of(request.data)  # a folder that is missing is told before a name that follows from it
+        return self._submit(request, job_id)
 
     def _submit(self, request: TrainingRequest, job_id: str | None) -> dict[str, Any]:
         started = submit_training(self._services, request, job_id)
@@ -148,6 +153,7 @@ class Trainings:
 
     def train(self, kind: Kind, values: Mapping[str, Any], job_id: str | None = None) -> dict[str, Any]:
         """Train an embedding or a hypernetwork that is there."""
+        check_training_allowed(self._services.flags)
         return self._submit(training_of(self._services, kind, TrainTab.checked(**values)), job_id)
 
     def train_by_api(self, kind: Kind, args: Mapping[str, Any]) -> dict[str, Any]:
@@ -235,8 +241,8 @@ class Trainings:
         request = GenerationRequest.checked(
             prompt=f"{prompt} {without}",
             seed=1,
-            width=native.size[0],
-            height=native.size[1],
+            width=native.size,
+            height=native.size,
             cfg_scale=native.cfg_scale,
             script=PLOT,
             extensions={script.params.__name__: plot},

@@ -35,10 +35,7 @@ class Shape:
 
 
 class Adapter(nn.Module):
-    """Beside a linear layer or a convolution; `added` is what it adds to the layer's answer.
-
-    strength: of what is added; 0 while it shall have no effect.
-    """
+    """Beside a linear layer or a convolution; `added` is what it adds to the layer's answer."""
 
     def __init__(self, layer: nn.Linear | nn.Conv2d, shape: Shape) -> None:
         super().__init__()
@@ -52,7 +49,6 @@ class Adapter(nn.Module):
         self.alpha = shape.alpha or float(shape.dim)
         self.rows, self.columns = layer.weight.shape[0], layer.weight.shape[1]
         self.kernel = tuple(layer.weight.shape[2:])
-        self.strength = 1.0
         self.dora_scale: nn.Parameter | None = None
 
     @property
@@ -76,7 +72,7 @@ class Adapter(nn.Module):
         if self.dora_scale is not None:
             whole = weight.float() + change
             change = self.dora_scale * whole / self._norm(whole) - weight.float()
-        return self.apply(x, change * self.strength)
+        return self.apply(x, change)
 
     def apply(self, x: Tensor, weight: Tensor) -> Tensor:  # type: ignore[override]
         weight = weight.to(x.dtype)
@@ -110,15 +106,14 @@ class LoRA(Adapter):
     def __init__(self, layer: nn.Linear | nn.Conv2d, shape: Shape) -> None:
         super().__init__(layer, shape)
         dim = shape.dim
-        self.lora_down: nn.Module
+        self.lora_down: nn.Linear | nn.Conv2d
+        self.lora_up: nn.Linear | nn.Conv2d
+        self.lora_mid: nn.Conv2d | None = None
         if not isinstance(layer, nn.Conv2d):
-            self.lora_down, self.lora_up = (
-                nn.Linear(self.columns, dim, bias=False),
-                nn.Linear(dim, self.rows, bias=False),
-            )
+            self.lora_down = nn.Linear(self.columns, dim, bias=False)
+            self.lora_up = nn.Linear(dim, self.rows, bias=False)
         else:
             size, options = layer.kernel_size, {"stride": layer.stride, "padding": layer.padding}
-            self.lora_mid: nn.Module | None = None
             if shape.tucker and math.prod(self.kernel) > 1:
                 self.lora_down = nn.Conv2d(self.columns, dim, 1, bias=False)
                 self.lora_mid = nn.Conv2d(dim, dim, size, bias=False, **options)  # type: ignore[arg-type]
@@ -131,7 +126,7 @@ class LoRA(Adapter):
 
     def delta(self) -> Tensor:
         up, down = self.lora_up.weight.flatten(1), self.lora_down.weight
-        if getattr(self, "lora_mid", None) is not None:
+        if self.lora_mid is not None:
             mid = self.lora_mid.weight
             return torch.einsum("or,rskl,si->oikl", up, mid, down.flatten(1)) * self.scale
         product = up @ down.flatten(1)
@@ -143,9 +138,9 @@ class LoRA(Adapter):
         if self.skipped():
             return None
         inner = self.lora_down(x)
-        if getattr(self, "lora_mid", None) is not None:
-            inner = self.lora_mid(inner)  # type: ignore[misc]
-        scale = self.scale * self.strength
+        if self.lora_mid is not None:
+            inner = self.lora_mid(inner)
+        scale = self.scale
         if self.training and self.shape.dropout:
             inner = F.dropout(inner, self.shape.dropout)
         if self.training and self.shape.rank_dropout:
@@ -162,7 +157,7 @@ class LoRA(Adapter):
             norm = float(self.delta().norm())
             if norm > largest:
                 for part in (self.lora_up, self.lora_down):
-                    part.weight.mul_(math.sqrt(largest / norm))  # type: ignore[operator, union-attr]
+                    part.weight.mul_(math.sqrt(largest / norm))
 
     def _without_ranks(self, inner: Tensor) -> Tensor:
         """Whole ranks of each sample at 0."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -179,7 +179,7 @@ def initialise(layer: nn.Module, how: str, *, leaky: bool) -> None:
         nn.init.normal_(layer.weight, std=0.01)
         nn.init.zeros_(layer.bias)
         return
-    slope = "leaky_relu" if leaky else "relu"
+    slope: Literal["leaky_relu", "relu"] = "leaky_relu" if leaky else "relu"
     if how == "KaimingUniform":
         nn.init.kaiming_uniform_(layer.weight, nonlinearity=slope)
     elif how == "KaimingNormal":

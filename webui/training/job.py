@@ -88,6 +88,8 @@ def run(engine: Engine, plan: TrainingPlan, job: JobContext) -> TrainingResult:
         loop.write_state()
         loop.save(plan.target)
     (plan.folder / STATE_NAME).unlink(missing_ok=True)
+    engine.checkpoints.refresh()
+    engine.networks.catalogs.refresh()
     return _result(loop, plan, _message(loop, plan, data, finished, [*sampler.comments, *crop_comments]))
 
 
@@ -131,8 +133,8 @@ def _prepare(model: LoadedModel, plan: TrainingPlan) -> None:
     if plan.request.numerics.gradient_checkpointing:
         model.unet.enable_gradient_checkpointing()
         model.unet.train()  # it is used in training mode alone
-        for encoder in model.text_encoders:
-            encoder.module.gradient_checkpointing_enable()
+        for module in (encoder.module for encoder in model.text_encoders if encoder.module.training):
+            module.gradient_checkpointing_enable()
 
 
 def _latents(engine: Engine, plan: TrainingPlan, model: LoadedModel) -> LatentShelf:

@@ -161,7 +161,7 @@ class Loop:
                 loss = self._together(self.objective.losses(answer, noised, mask), batch)
         value = float(loss.detach())
         if math.isfinite(value):
-            self._scaler.scale(loss / count).backward()  # type: ignore[no-untyped-call]
+            self._scaler.scale(loss / count).backward()
         return value
 
     def _together(self, losses: Tensor, batch: Batch) -> Tensor:

@@ -48,8 +48,8 @@ class LoraTrainee(Trainee):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(plan.seed)
             if text_rate:
-                for name, layer in text_layers(model):
-                    self._add(name, "text", layer, shape_of(options, conv=False, layer=layer), 1.0)
+                for name, linear in text_layers(model):
+                    self._add(name, "text", linear, shape_of(options, conv=False), 1.0)
             if unet_rate:
                 for name, path, layer in unet_layers(model, options):
                     self._add_unet(name, path, layer, options)
@@ -113,7 +113,7 @@ class LoraTrainee(Trainee):
 
     def _add_unet(self, name: str, path: str, layer: nn.Linear | nn.Conv2d, options: LoraOptions) -> None:
         large = isinstance(layer, nn.Conv2d) and max(layer.kernel_size) > 1
-        shape = shape_of(options, conv=large, layer=layer)
+        shape = shape_of(options, conv=large)
         number = self.blocks.number_of(path)
         if number is not None:
             dim, alpha = self.blocks.size(number, conv=large)
@@ -155,7 +155,7 @@ def _beside(adapter: Adapter) -> Any:
     return add
 
 
-def shape_of(options: LoraOptions, *, conv: bool, layer: nn.Module) -> Shape:
+def shape_of(options: LoraOptions, *, conv: bool) -> Shape:
     """Of an adapter before blocks have their say; a dim of 0 leaves the layer out.
 
     conv: it is a convolution larger than 1x1.

@@ -16,7 +16,7 @@ from gradio.components import Component
 
 from webui.core.errors import Refused, WebuiError
 from webui.services.services import Services
-from webui.ui.ui_config import UiConfig
+from webui.ui.ui_config import UiConfig, fits
 from webui.ui.widgets import QUIET
 
 KEPT = (gr.Checkbox, gr.Slider, gr.Number, gr.Dropdown, gr.Radio, gr.Textbox)
@@ -54,7 +54,7 @@ class Defaults:
         components: set[Component] = {field.component for field in self.fields}
         acts: Sequence[tuple[str, Any, Any]] = (
             ("view", self.view, components),
-            ("apply", self.apply, components),
+            ("apply", self.apply, told),  # what `view` has said: the form is named in one event, since names take room
             ("reset", self.reset, None),
         )
         for name, act, inputs in acts:
@@ -66,19 +66,20 @@ class Defaults:
         """The changes as JSON, for the page."""
         return _told("", self.changes(values))
 
-    def apply(self, values: Mapping[Component, Any]) -> str:
-        """Save the changes; a fresh page begins with them."""
-        changes = self.changes(values)
+    def apply(self, viewed: str) -> str:
+        """Save the changes that `view` has told; a fresh page begins with them."""
+        by_key = {field.key: field.component for field in self.fields}
+        wished = {change["key"]: change["now"] for change in json.loads(viewed)["changes"]}
+        kept = {key: now for key, now in wished.items() if key in by_key and fits(by_key[key], now)}
         try:
             self._check_frozen()
-            self.config.save({key: now for key, _, now in changes}, ())
+            self.config.save(kept, ())
         except WebuiError as error:
-            return _told(str(error), changes)
-        by_key = {field.key: field.component for field in self.fields}
-        for key, _, now in changes:
+            return _told(str(error), [])
+        for key, now in kept.items():
             by_key[key].value = now
         self._changed()
-        return _told("The defaults are saved." if changes else "Nothing has changed.", [])
+        return _told("The defaults are saved.", [])
 
     def reset(self) -> str:
         """Take all of the form's defaults out of ui-config.json."""
@@ -97,7 +98,7 @@ class Defaults:
         found, following = [], self._following()
         for field in self.fields:
             usual = following.get(field.component, field.component.value)
-            before, now = _plain(usual), _plain(values[field.component])
+            before, now = (_plain(field.component, value) for value in (usual, values[field.component]))
             if now != before:
                 found.append((field.key, before, now))
         return found
@@ -115,8 +116,10 @@ def _fields(config: UiConfig, forms: Mapping[str, Mapping[str, Component]]) -> I
                 yield Field(tab, path, config.key(tab, path, label, "value"), component, component.value)
 
 
-def _plain(value: Any) -> Any:
-    """As JSON has it: lists for tuples."""
+def _plain(component: Component, value: Any) -> Any:
+    """As JSON has it: lists for tuples; an empty box holds the empty text."""
+    if value is None and isinstance(component, gr.Textbox):
+        return ""
     return list(value) if isinstance(value, tuple) else value
 
 

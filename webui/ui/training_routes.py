@@ -120,10 +120,14 @@ def training_routes(services: Services) -> APIRouter:
 
     @router.post("/captions/describe")
     def describe(
-        folder: Annotated[str, Body(max_length=4096)], captioner: Annotated[str, Body(max_length=200)], job: Job
+        folder: Annotated[str, Body(max_length=4096)],
+        captioner: Annotated[str, Body(max_length=200)],
+        job: Job,
+        batch_size: Annotated[int, Body(ge=1, le=64)] = 1,
+        workers: Annotated[int, Body(ge=1, le=16)] = 1,
     ) -> dict[str, Any]:
         """Describe the pictures that have no caption, in a job of an id that the page drew."""
-        describe_missing(services, folder, captioner, job)
+        describe_missing(services, folder, captioner, job, batch_size=batch_size, workers=workers)
         return {"message": f"{captioner} describes the pictures without a caption."}
 
     return router

@@ -84,7 +84,7 @@ class UiConfig:
             value = self.get(tab, path, label, "value")
             if path in SEEDS and isinstance(value, int) and not isinstance(value, bool):
                 value = str(value)
-            if value is not None and _fits(component, value):
+            if value is not None and fits(component, value):
                 component.value = tuple(value) if isinstance(component.value, tuple) else value
             if self.get(tab, path, label, "visible") is False and component.visible is True:
                 component.visible = "hidden"
@@ -108,7 +108,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9
 
 
-def _fits(component: Component, value: Any) -> bool:
+def fits(component: Component, value: Any) -> bool:
     """Whether the component could have this value."""
     if isinstance(component, gr.Checkbox):
         return isinstance(value, bool)

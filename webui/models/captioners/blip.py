@@ -38,13 +38,13 @@ class Blip:
         self._side, self._device = config.vision_config.image_size, device
 
     @torch.inference_mode()
-    def describe(self, image: Image.Image, beams: int, least: int, most: int) -> str:
-        """A sentence of between `least` and `most` tokens. beams: how many beginnings are followed at once."""
-        given = _as_tensor(image.resize((self._side, self._side), Image.Resampling.BICUBIC), self._device)
+    def describe(self, images: Sequence[Image.Image], beams: int, least: int, most: int) -> list[str]:
+        """A sentence of between `least` and `most` tokens for each. beams: how many beginnings are followed at once."""
+        size = (self._side, self._side)
+        given = [_as_tensor(image.resize(size, Image.Resampling.BICUBIC), self._device) for image in images]
         lengths = {"min_length": min(least, most), "max_length": most}
-        found = self._model.generate(pixel_values=given, num_beams=beams, do_sample=False, **lengths)
-        text: str = self._tokenizer.decode(found[0].tolist(), skip_special_tokens=True)
-        return text.strip()
+        found = self._model.generate(pixel_values=torch.cat(given), num_beams=beams, do_sample=False, **lengths)
+        return [str(self._tokenizer.decode(ids, skip_special_tokens=True)).strip() for ids in found.tolist()]
 
 
 class Clip:

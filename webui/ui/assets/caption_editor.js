@@ -30,6 +30,13 @@ export class CaptionEditor {
     this.front = input("captions_front", "Put in front of every caption", "put in front of every caption…");
     this.captioner = element("select", { id: "captions_captioner" });
     this.captioner.setAttribute("aria-label", "Captioner");
+    const number = (id, label, value, max) => {
+      const made = element("input", { id, type: "number", min: 1, max, step: 1, value });
+      return [made, element("label", { className: "made-field" }, element("span", { textContent: label }), made)];
+    };
+    const [batch, batchRow] = number("captions_batch_size", "Batch size", 8, 64);
+    const [workers, workersRow] = number("captions_workers", "Loader workers", 2, 16);
+    Object.assign(this, { batch, workers });
     this.note = element("p", { id: "captions_note" });
     this.list = element("div", { className: "captions", id: "captions_list" });
     const row = (...parts) => element("div", { className: "train-buttons made-field" }, ...parts);
@@ -38,7 +45,7 @@ export class CaptionEditor {
       row(this.folder, button("Open", "captions_open", () => this.open()), button("Save", "captions_save", () => this.save())),
       row(this.search, this.old, this.fresh, button("Replace in those shown", "captions_replace", () => this.replace())),
       row(this.front, button("Put in front of those shown", "captions_prepend", () => this.prepend())),
-      row(this.captioner, button("Describe pictures without a caption", "captions_describe", () => this.describe())),
+      row(this.captioner, batchRow, workersRow, button("Describe pictures without a caption", "captions_describe", () => this.describe())),
       this.note, this.list);
   }
 
@@ -69,7 +76,7 @@ export class CaptionEditor {
     area.setAttribute("aria-label", `Caption of ${name}`);
     const made = element("figure", { dataset: { name } },
       element("img", { src: source, alt: name, loading: "lazy" }),
-      element("figcaption", { textContent: problem ? `${name}: ${problem}` : name }), area);
+      element("figcaption", {}, element("span", { textContent: name, translate: false }), ...(problem ? [": ", element("span", { textContent: problem })] : [])), area);
     area.addEventListener("input", () => (made.dataset.changed = ""));
     return made;
   }
@@ -120,7 +127,8 @@ export class CaptionEditor {
   }
 
   describe() {
-    return this.start((job) =>
-      tell("/describe", { folder: this.folder.value.trim(), captioner: this.captioner.value || "BLIP", job }), () => this.open());
+    const wanted = { folder: this.folder.value.trim(), captioner: this.captioner.value || "BLIP" };
+    const numbers = { batch_size: Number(this.batch.value), workers: Number(this.workers.value) };
+    return this.start((job) => tell("/describe", { ...wanted, ...numbers, job }), () => this.open());
   }
 }

@@ -3,6 +3,7 @@
 
 import { element, questions } from "./card_api.js";
 import { route, sleep } from "./dom.js";
+import { translated } from "./localization.js";
 
 const { ask, tell } = questions("easel/v1/extensions");
 const ORDERS = ["newest first", "oldest first", "a-z", "z-a", "internal order", "update time", "create time", "stars"];
@@ -48,6 +49,7 @@ const table = (heads, rows) =>
     element("thead", {}, element("tr", {}, ...heads.map((textContent) => element("th", { textContent })))),
     element("tbody", {}, ...rows));
 const cell = (...children) => element("td", {}, ...children);
+const named = (text) => element("td", { textContent: text, translate: false });
 const link = (address) =>
   address.startsWith("https://")
     ? element("a", { href: address, target: "_blank", rel: "noopener noreferrer", textContent: address })
@@ -126,13 +128,13 @@ class Installed extends Part {
   drawRow(each) {
     const enabled = element("input", { type: "checkbox", checked: each.enabled, name: `enable_${each.name}`, className: "enabled" });
     enabled.dataset.name = each.name;
-    const name = element("label", {}, enabled, ` ${each.name}`);
+    const name = element("label", { translate: false }, enabled, ` ${each.name}`);
     const seconds = each.seconds === null ? "" : `${each.seconds.toFixed(2)} s`;
     const state = element("span", { textContent: each.state });
     const problem = each.problem ? [element("div", { className: "error", textContent: each.problem })] : [];
     const remote = each.built_in ? "built-in" : each.remote;
     return element("tr", { dataset: { name: each.name } },
-      cell(name), cell(link(remote)), cell(each.branch), cell(each.version), cell(day(each.date)), cell(seconds),
+      cell(name), cell(link(remote)), named(each.branch), named(each.version), cell(day(each.date)), cell(seconds),
       cell(state, ...problem), cell(...this.drawUpdate(each.name)));
   }
 
@@ -218,7 +220,7 @@ class Consent extends Part {
   draw(found) {
     const facts = [
       ["Folder", found.name],
-      ["From", found.url],
+      ["Fetched from", found.url],
       ["Branch", found.branch],
       ["Commit", [found.commit, day(found.date)].filter(Boolean).join(", ")],
       ["Size", `${size(found.size)}, ${found.files} files`],
@@ -322,10 +324,10 @@ class Available extends Part {
     const act = each.installed
       ? element("button", { type: "button", disabled: true, textContent: "Installed" })
       : button("Install", () => this.consent.fetch(each.url));
-    const title = element("a", { href: each.url, target: "_blank", rel: "noopener noreferrer", textContent: each.name });
+    const title = element("a", { href: each.url, target: "_blank", rel: "noopener noreferrer", textContent: each.name, translate: false });
     return element("tr", { dataset: { name: each.name } },
       cell(title, element("br"), ...tags),
-      cell(each.description, element("br"), element("small", { textContent: facts })), cell(act));
+      cell(element("span", { textContent: each.description, translate: false }), element("br"), element("small", { textContent: facts })), cell(act));
   }
 }
 
@@ -414,7 +416,7 @@ class Backup extends Part {
         this.status.textContent = this.kind === "webui" ? "There is nothing to restore of Easel itself." : "Choose a saved config.";
         return;
       }
-      if (!confirm("Fetch, change, enable and disable extensions as listed?")) return;
+      if (!confirm(translated("Fetch, change, enable and disable extensions as listed?"))) return;
       this.status.textContent = "Restoring…";
       const { failed } = await tell("/restore", { file: this.saved.value });
       await this.look();

@@ -66,7 +66,7 @@ function inputFor(field) {
   if (field.kind === "checkbox") return element("input", { type: "checkbox" });
   if (field.kind === "longtext") return element("textarea", { rows: 3 });
   if (field.kind === "checkboxgroup" || field.kind === "multiselect") return choiceBoxes(field);
-  if (field.choices) return element("select", {}, ...field.choices.map((choice) => option(String(choice))));
+  if (field.choices) return element("select", { className: field.open ? "names" : "" }, ...field.choices.map((choice) => option(String(choice))));
   if (field.kind === "number" && !field.is_long) {
     const limits = { min: field.min ?? "", max: field.max ?? "", step: field.step ?? "any" };
     return element("input", { type: "number", ...limits });

@@ -2,14 +2,17 @@
 // Names and texts come from files: they go into the page as text only.
 
 import { element, questions } from "./card_api.js";
-import { appears, byId, click, isShown, route, sleep } from "./dom.js";
+import { byId, click, isShown, route, sleep } from "./dom.js";
 import { handFile } from "./drop.js";
+import { translated } from "./localization.js";
 
 const ROOT = "easel/v1/gallery";
 const TYPING_PAUSE = 300; // milliseconds
 const PERIOD = 1500; // milliseconds between looks while files are being read
-const PATIENCE = 200; // tries, 100 ms apart, until PNG Info has read a file
+const PATIENCE = 60; // looks, 100 ms apart, whether PNG Info has read a file
+const HANDED = 6; // times that a file is handed to it
 const SEND = { "Send to txt2img": "txt2img_tab", "Send to img2img": "img2img_tab", "Send to inpaint": "inpaint_tab", "Send to extras": "extras_tab" };
+const PNG_INFO = ["#pnginfo_image input[type=file]", "#pnginfo_video input[type=file]", "#pnginfo_generation_info textarea", "#html_info_pnginfo", "#extras_tab"];
 const CLEAR = "button[aria-label='Remove Image'], button[aria-label='Clear']";
 const { ask, tell } = questions(ROOT);
 
@@ -75,7 +78,7 @@ class Gallery {
       this.mayDelete = choices.may_delete;
       fill(this.model, choices.models, "All models");
       fill(this.lora, choices.loras, "All LoRAs");
-      const sections = choices.sections.map((name) => ({ value: `section:${name}`, textContent: name }));
+      const sections = choices.sections.map((name) => ({ value: `section:${name}`, textContent: name, translate: false }));
       const kinds = [{ value: "kind:image", textContent: "Pictures" }, { value: "kind:video", textContent: "Videos" }];
       fill(this.kind, [...kinds, ...sections], "All kinds");
       await this.show(this.number);
@@ -126,7 +129,7 @@ class Gallery {
       else this.chosen.delete(file.id);
       this.drawBar();
     });
-    const picture = element("img", { src: address("thumbnail", file), loading: "lazy", alt: file.name, title: file.path });
+    const picture = element("img", { src: address("thumbnail", file), loading: "lazy", alt: file.name, title: file.path, translate: false });
     const open = element("button", { type: "button", className: "gallery-open" }, picture);
     open.addEventListener("click", () => this.open(file));
     const mark = file.kind === "video" ? [element("span", { className: "gallery-mark", textContent: "▶" })] : [];
@@ -143,7 +146,7 @@ class Gallery {
     }
     if (this.trashed) {
       parts.push(button("Restore", () => this.act("/restore", chosen), { disabled: !some, id: "gallery_restore" }));
-      parts.push(button("Empty the trash", () => confirm("Delete what is in the trash for good?") && this.act("/empty", []), { id: "gallery_empty" }));
+      parts.push(button("Empty the trash", () => confirm(translated("Delete what is in the trash for good?")) && this.act("/empty", []), { id: "gallery_empty" }));
     }
     if (some) parts.push(button("Choose none", () => this.chooseNone()));
     if (this.mayDelete) {
@@ -172,15 +175,15 @@ class Gallery {
   open(file) {
     return this.try(async () => {
       const { infotext, texts } = await ask("/details", { id: file.id });
-      const rows = Object.entries(texts).map(([key, text]) => element("tr", {}, element("th", { textContent: key }), element("td", { textContent: text })));
+      const rows = Object.entries(texts).map(([key, text]) => element("tr", {}, element("th", { textContent: key }), element("td", { textContent: text, translate: false })));
       const sends = file.trashed ? [] : Object.entries(SEND)
         .filter(([, id]) => file.kind === "image" || id === "txt2img_tab")
-        .map(([label, id]) => button(label, () => this.send(file, id)));
+        .map(([label, id]) => button(label, () => this.send(file, id, infotext)));
       this.detail.replaceChildren(
         shown(file),
         element("div", {},
-          element("p", {}, element("b", { textContent: file.path })),
-          element("p", { className: "gallery-infotext", textContent: infotext || "This file carries no generation parameters." }),
+          element("p", {}, element("b", { textContent: file.path, translate: false })),
+          element("p", { className: "gallery-infotext", translate: !infotext, textContent: infotext || "This file carries no generation parameters." }),
           element("table", {}, element("tbody", {}, ...rows)),
           element("div", { className: "gallery-row" }, ...sends, button("Close", () => this.detail.replaceChildren()))),
       );
@@ -189,18 +192,24 @@ class Gallery {
   }
 
   // The file goes through PNG Info, which reads all that made it and has a button for each tab.
-  send(file, id) {
+  send(file, id, infotext) {
     return this.try(async () => {
       const content = await (await fetch(address("file", file))).blob();
       click("tab_pnginfo-button");
-      await appears("pnginfo_image");
-      const shown = () => byId("html_info_pnginfo")?.textContent.trim() ?? "";
+      await until(() => PNG_INFO.every((part) => document.querySelector(part)));
+      const told = () => byId("pnginfo_generation_info").querySelector("textarea").value.trim();
+      const drawn = (id) => byId(id).querySelector("img");
       byId("pnginfo_image").querySelector(CLEAR)?.click();
-      byId("pnginfo_video")?.querySelector(CLEAR)?.click();
-      await until(() => !shown() && !byId("pnginfo_image").querySelector("img"));
+      byId("pnginfo_video").querySelector(CLEAR)?.click();
+      await until(() => !told() && !drawn("pnginfo_image") && !byId("html_info_pnginfo").querySelector("p"));
       const box = file.kind === "video" ? "pnginfo_video" : "pnginfo_image";
-      await handFile(box, new File([content], file.name, { type: content.type }));
-      await until(() => shown() && (file.kind === "video" || byId(box)?.querySelector("img")));
+      const answered = () => byId("html_info_pnginfo").querySelector("p") && told() === infotext.trim();
+      const read = () => answered() && (file.kind === "video" || drawn(box));
+      for (let tries = 0; tries < HANDED && !read(); tries += 1) {
+        await handFile(box, new File([content], file.name, { type: content.type })); // lost on a box that is being built
+        await until(read);
+      }
+      if (!read()) throw new Error(`${file.name} could not be read by PNG Info; try it again.`);
       click(id);
     });
   }
@@ -213,7 +222,7 @@ class Gallery {
       const rows = keys
         .filter((key) => first.fields[key] !== second.fields[key])
         .map((key) => element("tr", {}, ...[key, first.fields[key] ?? "", second.fields[key] ?? ""].map((textContent) => element("td", { textContent }))));
-      const table = element("table", { id: "gallery_differences" },
+      const table = element("table", { id: "gallery_differences", translate: false },
         element("thead", {}, element("tr", {}, ...["", one.name, other.name].map((textContent) => element("th", { textContent })))),
         element("tbody", {}, ...rows));
       this.detail.replaceChildren(
@@ -231,7 +240,7 @@ const shown = (file) =>
 
 function fill(select, choices, everything) {
   const chosen = select.value;
-  const rows = choices.map((choice) => (typeof choice === "string" ? { value: choice, textContent: choice } : choice));
+  const rows = choices.map((choice) => (typeof choice === "string" ? { value: choice, textContent: choice, translate: false } : choice));
   select.replaceChildren(...[{ value: "", textContent: everything }, ...rows].map((row) => element("option", row)));
   select.value = rows.some(({ value }) => value === chosen) ? chosen : "";
 }

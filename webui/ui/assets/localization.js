@@ -8,7 +8,7 @@ import { settings } from "./settings.js";
 
 const LEFT_ALONE = "textarea, script, style, code, pre, [contenteditable], [translate=no], .notranslate, .gallery, .infotext";
 // In lists of files and other names only the words for "no file" are words.
-const NAMES = ".names .options, .names .token, .names ul";
+const NAMES = ".names .options, .names .token, .names ul, .names option, .names .setting-boxes";
 const WORDS_AMONG_NAMES = /^(None|Automatic|All|Use same \w+|Default)$/i;
 const ATTRIBUTES = ["placeholder", "title", "aria-label", "alt"];
 const ENGLISH = "None"; // what the setting "Localization" calls the page as it is
@@ -207,7 +207,3 @@ function nameOf(name, all) {
   const alone = all.filter((other) => tagOf(other).split("-")[0] === tag.split("-")[0]).length === 1;
   return own ? (alone ? own : `${own} (${name})`) : name;
 }
-
-document.addEventListener("click", (event) => {
-  if (event.target.closest?.("#download_localization")) downloadLocalization();
-});

@@ -13,7 +13,7 @@ export class SettingField {
     this.saved = value;
     this.changed = changed;
     const grouped = ["radio", "checkboxgroup", "multiselect"].includes(setting.kind);
-    this.root = element("div", { id: this.id, className: `setting setting-${setting.kind}`, dataset: { key: setting.key } });
+    this.root = element("div", { id: this.id, className: `setting setting-${setting.kind}${setting.names ? " names" : ""}`, dataset: { key: setting.key } });
     this.error = element("p", { className: "setting-error", id: `${this.id}_error` });
     this.error.setAttribute("role", "alert");
     this.note = element("div", { className: "setting-note", id: `${this.id}_note` });

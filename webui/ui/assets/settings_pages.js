@@ -2,6 +2,7 @@
 
 import { element, questions } from "./card_api.js";
 import { byId, click, route } from "./dom.js";
+import { downloadLocalization } from "./localization.js";
 
 const { ask, tell } = questions("easel/v1/settings");
 
@@ -13,9 +14,12 @@ export const extraPages = () => [
 ];
 
 function defaults() {
-  const button = (id, textContent, act) => {
+  const button = (id, textContent, act, applies = false) => {
     const made = element("button", { id, type: "button", className: "secondary", textContent });
-    made.addEventListener("click", () => click(act));
+    made.addEventListener("click", () => {
+      applying = applies;
+      click(act);
+    });
     return made;
   };
   const text = "What the forms of txt2img and img2img hold now can become what a fresh page has. View changes shows what "
@@ -25,14 +29,18 @@ function defaults() {
   return element("div", { className: "settings-actions" },
     element("p", { textContent: text }),
     button("ui_defaults_view", "View changes", "easel_defaults_view"),
-    button("ui_defaults_apply", "Apply", "easel_defaults_apply"),
+    button("ui_defaults_apply", "Apply", "easel_defaults_view", true),
     button("ui_defaults_reset", "Reset", "easel_defaults_reset"),
     told);
 }
 
+let applying = false; // whether what changed is to be saved as soon as the server has told it
+
 // Called by Gradio with what the server says of the forms.
 export function defaultsTold(json) {
   const { sentence, changes } = JSON.parse(json || "{}");
+  if (applying && changes?.length) click("easel_defaults_apply");
+  applying = false;
   const rows = (changes ?? []).map(({ key, before, now }) => element("tr", {},
     ...[key, JSON.stringify(before), JSON.stringify(now)].map((textContent) => element("td", { textContent }))));
   const head = element("tr", {}, ...["Field", "Default", "Now"].map((textContent) => element("th", { textContent })));
@@ -65,7 +73,7 @@ function actions() {
   const server = (action) => async () => (await tell("/actions", { action })).told;
   return element("div", { className: "settings-actions" },
     button("request_notifications", "Request browser notifications", async () => NOTIFICATIONS[await Notification.requestPermission()]),
-    button("download_localization", "Download localization template", downloadTemplate),
+    button("download_localization", "Download localization template", downloadLocalization),
     button("sett_unload_sd_model", "Unload SD checkpoint to RAM", server("unload")),
     button("sett_reload_sd_model", "Load SD checkpoint to VRAM from RAM", server("load")),
     button("calculate_all_checkpoint_hash", "Calculate hash for all checkpoint", server("hash")),
@@ -77,20 +85,6 @@ const NOTIFICATIONS = {
   denied: "The browser refuses notifications for this page.",
   default: "The browser asks again next time.",
 };
-
-// Every text of the page, as a file for translators: {text: ""}.
-function downloadTemplate() {
-  const texts = {};
-  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  while (walker.nextNode()) {
-    const text = walker.currentNode.nodeValue.trim();
-    if (/\p{L}{2}/u.test(text) && !walker.currentNode.parentElement.closest("script, style, textarea, .infotext, .html-log")) texts[text] = "";
-  }
-  const file = new Blob([JSON.stringify(texts, null, 4)], { type: "application/json" });
-  const link = element("a", { href: URL.createObjectURL(file), download: "localization.json" });
-  link.click();
-  URL.revokeObjectURL(link.href);
-}
 
 // Asked for when the page is first looked at.
 function licenses() {
