@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.running import EXACT
-from webui.app import build_services
 from webui.core.flags import parse_flags
 from webui.pipeline.engine import Engine, build
+from webui.services.building import build_services
 
 
 @contextmanager

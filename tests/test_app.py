@@ -27,7 +27,8 @@ from webui.core.flags import parse_flags
 
 OPEN_THE_PAGE = """
 import sys
-from webui.app import build_app, build_services
+from webui.app import build_app
+from webui.services.building import build_services
 from webui.core.flags import parse_flags
 from fastapi.testclient import TestClient
 flags, _ = parse_flags(["--data-dir", sys.argv[1]], {})

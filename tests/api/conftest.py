@@ -20,8 +20,9 @@ from tests.api.server import serving
 from tests.running import EXACT
 from tests.tiny import tiny_checkpoint
 from webui.api.guard import Guard
-from webui.app import build_app, build_services
+from webui.app import build_app
 from webui.core.flags import parse_flags
+from webui.services.building import build_services
 from webui.services.services import Services
 
 

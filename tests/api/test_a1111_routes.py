@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from tests.api.conftest import Running
-from webui.app import build_services
 from webui.core.flags import parse_flags
+from webui.services.building import build_services
 from webui.services.installed import installed_from_git
 from webui.services.services import Services
 

@@ -17,8 +17,9 @@ from tests.api.conftest import Running
 from tests.api.server import serving
 from webui.api.errors import FAULT, add_error_handlers
 from webui.api.login import credentials_of
-from webui.app import build_app, build_services
+from webui.app import build_app
 from webui.core.flags import parse_flags
+from webui.services.building import build_services
 
 EVIL = "http://evil.example"
 

@@ -14,9 +14,10 @@ from PIL import Image
 from tests.api.server import serving
 from tests.tiny import tiny_checkpoint
 from webui.api.guard import Guard
-from webui.app import build_app, build_services
+from webui.app import build_app
 from webui.core.flags import parse_flags
 from webui.core.settings_table import SETTINGS
+from webui.services.building import build_services
 
 schemathesis = pytest.importorskip("schemathesis")  # there is none for Python 3.10
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from webui.app import build_app, build_services
+from webui.app import build_app
 from webui.core.effects import WITHOUT_EFFECT, changed, ineffective
 from webui.core.flags import parse_flags
 from webui.core.settings import Settings
 from webui.core.settings_table import SETTINGS
+from webui.services.building import build_services
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "effects.md"

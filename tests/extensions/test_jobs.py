@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from tests.tiny import tiny_checkpoint
-from webui.app import build_services
 from webui.core.errors import InvalidRequest
 from webui.core.flags import parse_flags
 from webui.core.request import GenerationRequest
 from webui.extensions.errors import ExtensionFailed
+from webui.services.building import build_services
 from webui.services.services import Services
 
 HEAD = "from dataclasses import replace\nfrom webui.extensions.api import *\n"

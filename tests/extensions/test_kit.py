@@ -11,10 +11,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from webui.app import build_services
 from webui.core.flags import parse_flags
 from webui.extensions.api import BadModelFile, NotFound, read_weights
 from webui.extensions.easel import Easel
+from webui.services.building import build_services
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ import pytest
 from PIL import Image
 
 from tests.tiny import tiny_checkpoint
-from webui.app import build_services
 from webui.core.flags import parse_flags
 from webui.core.operations import Upscaling
 from webui.core.params import Params
@@ -20,6 +19,7 @@ from webui.core.request import GenerationRequest, GenerationResult
 from webui.jobs.context import JobContext
 from webui.pipeline.engine import Engine, build
 from webui.pipeline.generate import run
+from webui.services.building import build_services
 
 ENABLED = ("Create flipped copies", "Upscale", "Caption")
 

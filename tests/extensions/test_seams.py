@@ -12,7 +12,6 @@ import pytest
 from PIL import Image, ImageOps
 
 from tests.tiny import tiny_checkpoint
-from webui.app import build_services
 from webui.core.flags import parse_flags
 from webui.core.hooks import Residuals
 from webui.core.params import Params
@@ -22,6 +21,7 @@ from webui.extensions.host import Host
 from webui.jobs.context import JobContext
 from webui.pipeline.engine import Engine, build
 from webui.pipeline.generate import run
+from webui.services.building import build_services
 
 torch = pytest.importorskip("torch")
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures" / "extensions"

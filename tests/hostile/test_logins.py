@@ -12,8 +12,9 @@ import pytest
 from tests.api.server import serving
 from webui.api.guard import Guard
 from webui.api.share import PasswordGate, generated_credentials
-from webui.app import build_app, build_services
+from webui.app import build_app
 from webui.core.flags import parse_flags
+from webui.services.building import build_services
 from webui.ui.visitors.tables import PUBLIC
 
 LINK = "abc.gradio.live"

@@ -14,7 +14,6 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from tools.random_checkpoint import FULL_SIZES, TINY_SIZES, Layout, checkpoint_shapes, write_checkpoint
-from webui.app import build_services
 from webui.catalog.checkpoints import Checkpoint
 from webui.catalog.families import detect_family, read_capabilities
 from webui.catalog.model_hints import Hints
@@ -26,6 +25,7 @@ from webui.models.devices import placement_on_cpu
 from webui.models.registry import open_checkpoint
 from webui.pipeline.engine import Engine, build
 from webui.pipeline.generate import run
+from webui.services.building import build_services
 
 Described = Callable[[Path], Checkpoint]
 IDS = {"sd1-inpaint": "sd1", "sd2-v": "sd2", "sdxl-inpaint": "sdxl", "ssd-1b": "sdxl"}

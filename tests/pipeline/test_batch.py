@@ -13,7 +13,6 @@ import pytest
 from PIL import Image
 
 from tests.tiny import tiny_checkpoint
-from webui.app import build_services
 from webui.core.batch import BatchPicture, PictureBatch
 from webui.core.errors import InvalidRequest
 from webui.core.flags import parse_flags
@@ -23,6 +22,7 @@ from webui.jobs.context import JobContext
 from webui.pipeline.batch import run
 from webui.pipeline.engine import Engine, build
 from webui.planning.batch import make_batch_plan
+from webui.services.building import build_services
 
 SMALL: dict[str, Any] = {"prompt": "a house", "steps": 1, "width": 64, "height": 64}
 TEXT = "a boat\nNegative prompt: fog\nSteps: 3, Sampler: Euler, CFG scale: 2.5, Seed: 77, Size: 8x8"

@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 
 from tests.describers import TAGS, WORDS, small_blip, small_clip, small_deepbooru, small_tagger
-from webui.app import build_services
 from webui.core.choices import Captioner
 from webui.core.describing import DescribePlan, Description
 from webui.core.errors import BadModelFile, InvalidRequest, NotFound
@@ -23,6 +22,7 @@ from webui.core.pictures import encode_image
 from webui.jobs.context import JobContext
 from webui.pipeline.describing import run
 from webui.pipeline.engine import Engine, build
+from webui.services.building import build_services
 
 LINES = ["red", "green", "blue", "wide", "flat"]
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)).resize((96, 96))

@@ -92,7 +92,7 @@ import sys
 from pathlib import Path
 import torch
 from tests.pipeline.test_determinism import made, SMALL
-from webui.app import build_services
+from webui.services.building import build_services
 from webui.core.flags import parse_flags
 from webui.pipeline.engine import build
 flags, _ = parse_flags(["--data-dir", sys.argv[1], "--no-half", "--precision", "full", "--device", "cpu"], {})

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from webui.app import build_services
 from webui.core.errors import InvalidRequest
 from webui.core.extras import ExtrasRequest, PictureSource
 from webui.core.flags import parse_flags
@@ -22,6 +21,7 @@ from webui.pipeline import upscaling
 from webui.pipeline.engine import Engine, build
 from webui.pipeline.extras import run
 from webui.planning.extras import make_extras_plan
+from webui.services.building import build_services
 
 INFOTEXT = "a cat\nSteps: 1, Sampler: Euler, Seed: 1"
 SOURCE = PictureSource("cat.jpg", encode_image(Image.effect_noise((32, 16), 50), "jpg", INFOTEXT, {"easel": "{}"}))

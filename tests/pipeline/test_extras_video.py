@@ -12,7 +12,6 @@ import pytest
 from PIL import Image
 
 from tests.video.clips import sound_seconds, write_clip
-from webui.app import build_services
 from webui.core.choices import ExtrasStep
 from webui.core.errors import InvalidRequest
 from webui.core.extras import ExtrasRequest, PictureSource
@@ -24,6 +23,7 @@ from webui.jobs.context import JobContext
 from webui.pipeline.engine import Engine, build
 from webui.pipeline.extras import run
 from webui.planning.extras import make_extras_plan
+from webui.services.building import build_services
 from webui.video import open_video, read_texts
 
 

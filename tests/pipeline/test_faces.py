@@ -14,7 +14,6 @@ from safetensors.torch import save_file
 
 from tests.models.faces.test_restorer import face_at
 from tests.tiny import tiny_checkpoint
-from webui.app import build_services
 from webui.core.errors import BadModelFile
 from webui.core.extras import ExtrasRequest, PictureSource
 from webui.core.flags import parse_flags
@@ -28,6 +27,7 @@ from webui.net.egress import Unreachable
 from webui.pipeline import extras, generate
 from webui.pipeline.engine import Engine, build
 from webui.planning.extras import make_extras_plan
+from webui.services.building import build_services
 from webui.services.packaged import install_weights
 
 SHAPES = {

@@ -9,13 +9,13 @@ import torch
 from safetensors.torch import load_file
 
 from tests.tiny import tiny_checkpoint
-from webui.app import build_services
 from webui.core.errors import BadModelFile, NotFound
 from webui.core.flags import parse_flags
 from webui.jobs.context import JobContext
 from webui.models.weights import open_weights
 from webui.pipeline.engine import Engine, build
 from webui.pipeline.load import run, unload
+from webui.services.building import build_services
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tests.tiny import tiny_checkpoint
-from webui.app import build_services
 from webui.core.flags import parse_flags
 from webui.core.request import FromImage, GenerationRequest, GenerationResult, HiresFix, Inpaint
 from webui.jobs.context import JobContext
@@ -26,6 +25,7 @@ from webui.pipeline.engine import Engine, build
 from webui.pipeline.generate import run
 from webui.pipeline.networks import strengths
 from webui.prompts.networks import cut_networks
+from webui.services.building import build_services
 
 WIDTH = 32
 

@@ -15,12 +15,12 @@ from PIL import Image
 
 from tests.recordings import TOLERANCE, Case, difference, folders, lay_out, load_cases, without_version
 from webui.api.schema import ImageToImageBody, TextToImageBody, request_of
-from webui.app import build_services
 from webui.core.flags import parse_flags
 from webui.core.request import GenerationResult
 from webui.jobs.context import JobContext
 from webui.pipeline.engine import Engine, build
 from webui.pipeline.generate import run
+from webui.services.building import build_services
 
 CASES = [
     "sampler-dpmpp_2m",

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from webui.app import build_services
 from webui.core.choices import Choices, Upscaler
 from webui.core.errors import InvalidRequest
 from webui.core.flags import parse_flags
@@ -16,6 +15,7 @@ from webui.jobs.context import JobContext
 from webui.pipeline.engine import build
 from webui.pipeline.from_image.image_input import JUST_RESIZE, fitted
 from webui.pipeline.upscaling import Enlarger, resized, upscale
+from webui.services.building import build_services
 
 FIND = Choices().find_upscaler
 AtWork = Callable[[Upscaler], Enlarger]

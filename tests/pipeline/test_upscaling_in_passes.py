@@ -11,7 +11,6 @@ from safetensors.torch import save_file
 
 from tests.package_index import rrdb_weights
 from tests.tiny import tiny_checkpoint
-from webui.app import build_services
 from webui.core.errors import InvalidRequest
 from webui.core.flags import parse_flags
 from webui.core.pictures import encode_image
@@ -19,6 +18,7 @@ from webui.core.request import FromImage, GenerationRequest, GenerationResult, H
 from webui.jobs.context import JobContext
 from webui.pipeline import generate
 from webui.pipeline.engine import Engine, build
+from webui.services.building import build_services
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,6 @@ from safetensors.torch import load_file, save_file
 from spandrel import ModelLoader
 
 from tests.package_index import rrdb_weights
-from webui.app import build_services
 from webui.core.choices import Upscaler
 from webui.core.errors import BadModelFile, InvalidRequest
 from webui.core.extras import ExtrasRequest, PictureSource
@@ -31,6 +30,7 @@ from webui.pipeline.engine import Engine, build
 from webui.pipeline.extras import run
 from webui.pipeline.upscaling import Enlarger, resized, upscale
 from webui.planning.extras import make_extras_plan
+from webui.services.building import build_services
 from webui.services.packaged import install_weights
 
 WEIGHTS = rrdb_weights()

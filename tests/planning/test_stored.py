@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.tiny import tiny_checkpoint
-from webui.app import build_services
 from webui.core.choices import SAMPLERS, SCHEDULERS
 from webui.core.errors import InvalidRequest, NotFound
 from webui.core.extras import ExtrasRequest, PictureSource
@@ -36,6 +35,7 @@ from webui.jobs.blobs import BlobStore
 from webui.planning.batch import BatchPlan
 from webui.planning.extras import ExtrasPlan
 from webui.planning.plan import GenerationPlan
+from webui.services.building import build_services
 from webui.services.services import Services
 
 

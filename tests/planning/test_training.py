@@ -9,7 +9,6 @@ import pytest
 from tests.tiny import tiny_checkpoint
 from tests.training.conftest import pictures
 from tools.random_checkpoint import FULL_SIZES, TINY_SIZES, checkpoint_shapes, write_checkpoint
-from webui.app import build_services
 from webui.core.errors import WebuiError
 from webui.core.flags import parse_flags
 from webui.core.training import (
@@ -24,6 +23,7 @@ from webui.core.training import (
 from webui.core.training_data import DataRequest
 from webui.planning.learning_rates import SCHEDULE_NAMES, Schedule, read_rates
 from webui.planning.training_memory import estimate_memory
+from webui.services.building import build_services
 from webui.services.services import Services
 from webui.services.training import plan_training
 

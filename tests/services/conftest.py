@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from webui.app import build_services
 from webui.core.flags import parse_flags
+from webui.services.building import build_services
 from webui.services.services import Services
 
 

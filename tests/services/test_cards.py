@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from webui.app import build_services
 from webui.core.errors import InvalidRequest, NotFound
 from webui.core.flags import parse_flags
+from webui.services.building import build_services
 from webui.services.cards import Cards, plain_text
 from webui.services.services import Services
 

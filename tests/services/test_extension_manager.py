@@ -12,11 +12,11 @@ import pytest
 
 from tests.fileserver import CERTIFICATES, FileServer, Reply, file_server
 from tests.repositories import VALID, commit, commit_entry, run_git, zipped
-from webui.app import build_services
 from webui.core.errors import InvalidRequest, NotFound, Refused, WebuiError
 from webui.core.flags import parse_flags
 from webui.net import members
 from webui.net.egress import Unreachable, is_public
+from webui.services.building import build_services
 from webui.services.extension_index import ExtensionIndexes
 from webui.services.extension_manager import ExtensionManager
 from webui.services.extension_sources import ARCHIVES, ExtensionSources

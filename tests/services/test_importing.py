@@ -142,7 +142,7 @@ def test_the_command_needs_nothing_installed(theirs: Path, paths: Paths) -> None
 
 
 def test_models_of_the_other_install_are_listed(theirs: Path, paths: Paths) -> None:
-    from webui.app import build_services
+    from webui.services.building import build_services
 
     import_install(theirs, paths)
     services = build_services(parse_flags(["--data-dir", str(paths.data)], {})[0])

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from webui.app import build_services
 from webui.core.choices import ExtrasStep, Script
 from webui.core.effects import WITHOUT_EFFECT
 from webui.core.flags import parse_flags
@@ -19,6 +18,7 @@ from webui.core.request import GenerationRequest
 from webui.core.settings import Setting
 from webui.core.training import TrainingRequest
 from webui.core.values import ParamSpec
+from webui.services.building import build_services
 from webui.services.localization import SHIPPED, locale_files, translations
 from webui.services.services import Services
 

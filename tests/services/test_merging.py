@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from webui.app import build_services
 from webui.core.errors import NotFound
 from webui.core.flags import parse_flags
+from webui.services.building import build_services
 from webui.services.merging import read_metadata
 
 

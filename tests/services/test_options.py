@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from webui.app import build_app, build_services
+from webui.app import build_app
 from webui.core.flags import parse_flags
 from webui.core.settings_table import SETTINGS
+from webui.services.building import build_services
 from webui.services.choices import THEMES, choices_of
 from webui.services.options import change_each, change_settings, why_locked
 from webui.services.services import Services

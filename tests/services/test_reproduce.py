@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from tests.tiny import tiny_checkpoint
-from webui.app import build_services
 from webui.core.flags import parse_flags
 from webui.core.provenance import CHUNK, Provenance
 from webui.core.request import GenerationRequest
+from webui.services.building import build_services
 from webui.services.infotexts import form_from_infotext
 from webui.services.reproduce import Fact, Reproduction, check
 from webui.services.services import Services

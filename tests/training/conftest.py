@@ -11,11 +11,11 @@ from PIL import Image
 
 from tests.running import EXACT
 from tests.tiny import tiny_checkpoint
-from webui.app import build_services
 from webui.core.flags import parse_flags
 from webui.core.training import TrainingRequest
 from webui.core.training_data import DataRequest
 from webui.planning.training import TrainingPlan
+from webui.services.building import build_services
 from webui.services.services import Services
 from webui.services.training import training_planner
 

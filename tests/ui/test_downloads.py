@@ -14,8 +14,8 @@ from tests.fileserver import FileServer, Reply, file_server
 from tests.services.test_downloads import on_civitai, weights
 from webui.api.application import build_api
 from webui.api.guard import Guard
-from webui.app import build_services
 from webui.core.flags import parse_flags
+from webui.services.building import build_services
 from webui.services.downloads import Downloads, downloads_folders
 from webui.ui.page import mount
 

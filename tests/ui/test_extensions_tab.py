@@ -21,8 +21,8 @@ from tests.repositories import VALID, commit
 from tests.running import EXACT, ROOT, free_port
 from webui.api.application import build_api
 from webui.api.guard import Guard
-from webui.app import build_services
 from webui.core.flags import parse_flags
+from webui.services.building import build_services
 from webui.services.extension_manager import ExtensionManager
 from webui.services.extension_sources import ExtensionSources
 from webui.ui.page import mount

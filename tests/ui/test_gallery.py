@@ -17,8 +17,9 @@ from tests.api.server import serving
 from tests.browsing import Visit
 from tests.video.clips import numbered
 from webui.api.guard import Guard
-from webui.app import build_app, build_services
+from webui.app import build_app
 from webui.core.flags import parse_flags
+from webui.services.building import build_services
 from webui.ui.gallery_routes import is_for_one
 from webui.video import write_video
 

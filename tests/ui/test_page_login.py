@@ -12,8 +12,8 @@ import pytest
 from tests.api.server import serving
 from webui.api.application import build_api
 from webui.api.guard import Guard
-from webui.app import build_services
 from webui.core.flags import parse_flags
+from webui.services.building import build_services
 from webui.services.logins import OF_AN_ADDRESS
 from webui.ui.page import mount
 

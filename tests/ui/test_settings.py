@@ -15,9 +15,10 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from tests.api.server import serving
 from tests.browsing import Visit
 from webui.api.guard import Guard
-from webui.app import build_app, build_services
+from webui.app import build_app
 from webui.core.flags import parse_flags
 from webui.core.settings_table import SETTINGS
+from webui.services.building import build_services
 
 
 def options(server: Any) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from tests.api.server import serving
 from tests.browsing import Visit
 from webui.api.application import build_api
 from webui.api.guard import Guard
-from webui.app import build_services
 from webui.core.flags import parse_flags
+from webui.services.building import build_services
 from webui.ui.page import mount
 from webui.ui.ui_config import UiConfig
 

@@ -20,9 +20,10 @@ from PIL import Image
 
 from tests.api.server import serving
 from webui.api.guard import Guard
-from webui.app import build_app, build_services
+from webui.app import build_app
 from webui.core.errors import Refused, WebuiError
 from webui.core.flags import parse_flags
+from webui.services.building import build_services
 from webui.services.services import Services
 from webui.ui.blocks import PageBlocks
 from webui.ui.visitors.files import DAY, TooMuch, VisitorFiles

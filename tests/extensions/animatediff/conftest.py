@@ -12,12 +12,12 @@ import pytest
 from tests.extensions.animatediff.motion_files import FAMILIES, write_motion
 from tests.tiny import tiny_checkpoint
 from tools.random_checkpoint import TINY_SIZES, write_checkpoint
-from webui.app import build_services
 from webui.core.flags import parse_flags
 from webui.core.request import FromImage, GenerationRequest, GenerationResult
 from webui.jobs.context import JobContext
 from webui.pipeline.engine import Engine, build
 from webui.pipeline.generate import begin, produced, run_pass
+from webui.services.building import build_services
 from webui.services.services import Services
 
 torch = pytest.importorskip("torch")

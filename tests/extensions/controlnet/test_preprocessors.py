@@ -17,10 +17,10 @@ from PIL import Image
 
 from tests.api.server import serving_extensions
 from tests.fileserver import Reply, file_server
-from webui.app import build_services
 from webui.core.flags import parse_flags
 from webui.core.packaged import Fetchable, find_fetchable
 from webui.net.egress import Unreachable
+from webui.services.building import build_services
 from webui.services.packaged import install_weights
 from webui.services.services import Services
 

@@ -18,7 +18,6 @@ from torch import Tensor
 from tests.tiny import tiny_checkpoint
 from tools.random_checkpoint import TINY_SIZES, Layout, write_checkpoint
 from webui.api.schema import TextToImageBody, request_of
-from webui.app import build_services
 from webui.core.flags import parse_flags
 from webui.core.request import GenerationResult
 from webui.jobs.context import JobContext
@@ -27,6 +26,7 @@ from webui.pipeline.generate import Job, Report, run, run_pass
 from webui.pipeline.latents import levels
 from webui.pipeline.opening import open_pass
 from webui.pipeline.saving.saver import Saver
+from webui.services.building import build_services
 
 EDGE = 64
 CFG_SCALE = 5.0

@@ -17,11 +17,11 @@ from tests.extensions.faceswap.test_generating import BOTH, COMPOSITE, made, pix
 from tests.tiny import tiny_checkpoint
 from tests.video.clips import moving_square, write_clip
 from tools.random_checkpoint import TINY_SIZES, write_checkpoint
-from webui.app import build_services
 from webui.core.flags import parse_flags
 from webui.core.pictures import read_infotext
 from webui.core.request import FromImage, GenerationRequest, HiresFix
 from webui.pipeline.engine import Engine
+from webui.services.building import build_services
 from webui.services.services import Services
 
 

@@ -17,11 +17,11 @@ from PIL import Image
 from tests.recordings import lay_out
 from tests.tiny import tiny_checkpoint
 from tests.video.clips import moving_square, sound_seconds, write_clip
-from webui.app import build_services
 from webui.core.errors import InvalidRequest
 from webui.core.flags import parse_flags
 from webui.core.pictures import encode_image, read_infotext
 from webui.core.request import FromImage, GenerationRequest
+from webui.services.building import build_services
 from webui.services.generation import submit_generation
 from webui.services.services import Services
 from webui.video import open_video, read_texts

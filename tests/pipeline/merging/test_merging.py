@@ -15,7 +15,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tests.recordings import lay_out
-from webui.app import build_services
 from webui.core.errors import InvalidRequest, NotFound, Refused
 from webui.core.flags import parse_flags
 from webui.core.merging import MergeRequest, MergeResult
@@ -23,6 +22,7 @@ from webui.jobs.context import JobContext
 from webui.models.weights import open_weights
 from webui.pipeline.engine import Engine, build
 from webui.pipeline.merging.job import run
+from webui.services.building import build_services
 
 UNET = "model.diffusion_model."
 KEYS = {
