@@ -15,7 +15,7 @@ from webui.catalog.checkpoints import Checkpoint
 from webui.models.devices import placement_on_cpu
 from webui.models.families.base import LoadedModel
 from webui.models.networks.files import read_lora
-from webui.models.networks.names import NameTable, Target, _ldm_paths
+from webui.models.networks.names import NameTable, Target, ldm_paths
 from webui.models.registry import open_checkpoint
 
 
@@ -113,7 +113,7 @@ def test_sdxl_has_two_text_encoders(sdxl: NameTable) -> None:
 
 def test_ldm_names_are_those_that_checkpoints_are_loaded_by(model: LoadedModel, sdxl_model: LoadedModel) -> None:
     for loaded in (model, sdxl_model):
-        paths = _ldm_paths(loaded.unet)
+        paths = ldm_paths(loaded.unet)
         for path, module in loaded.unet.named_modules():
             if isinstance(getattr(module, "weight", None), torch.nn.Parameter):
                 assert path in paths
@@ -126,7 +126,7 @@ def test_modules_are_those_that_a1111_found(sdxl: NameTable, sdxl_model: LoadedM
     recorded = json.loads((parity / "more" / "lora-matched.json").read_text())[name]
     folder = parity / "lora" if name == "rlora" else parity / "more" / "lora"
     file = read_lora(folder / f"{name}.safetensors")
-    ldm = _ldm_paths(sdxl_model.unet)
+    ldm = ldm_paths(sdxl_model.unet)
     found = [sdxl.find(module, sdxl=file.sdxl) for module in file.modules]
     assert {a1111_name(target, ldm) for target in found if target} == set(recorded)
 
