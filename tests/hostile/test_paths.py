@@ -189,20 +189,31 @@ def test_side_doors_of_gradio_are_shut(target: Target, path: str) -> None:
         assert visitor.post(path, json=body).status_code in (404, 405)
 
 
-# Extensions (class 24): nothing installs any
+# Extensions (class 24): only what https addresses hold is fetched, and nothing of it is put anywhere unasked
 
 
 @pytest.mark.parametrize(
     "url", ["ext::sh -c touch% evil", "--upload-pack=touch evil", "/etc", "https://evil.example/x.git", "git@evil:x",
-            "https://evil.example/with-a-submodule-of-ext.git", "https://evil.example/with-a-symlink-to-etc.git"]
+            "file:///etc", "ssh://evil.example/x.git", "https://127.0.0.1/x.git", "https://169.254.169.254/x.zip"]
 )  # fmt: skip
-def test_there_is_no_route_that_installs_an_extension(target: Target, url: str) -> None:
-    schema = target.client.get("/openapi.json").json()
-    assert not [path for path in schema["paths"] if "install" in path or "clone" in path]
-    for path in ("/sdapi/v1/extensions/install", "/easel/v1/extensions", "/internal/extensions/install",
-                 "/easel/v1/extensions/install", "/easel/v1/extensions/update"):  # fmt: skip
-        body = {"url": url, "name": url, "submodules": [url], "recurse_submodules": True, "symlinks": True}
-        assert target.client.post(path, json=body).status_code in (404, 405)
+def test_an_extension_is_fetched_from_nowhere_that_it_should_not_be(target: Target, url: str) -> None:
+    before = target.client.get("/easel/v1/extensions").json()["extensions"]
+    body = {"url": url, "name": url, "submodules": [url], "recurse_submodules": True, "symlinks": True}
+    for more in ({}, {"name": ""}, {"name": "../../evil"}, {"branch": "--upload-pack=touch evil"}):
+        answer = target.client.post("/easel/v1/extensions/fetch", json=body | more)
+        assert answer.status_code in (400, 403, 422, 502), answer.text
+        assert "Traceback" not in answer.text
+    assert target.client.get("/easel/v1/extensions").json()["extensions"] == before
+    assert not target.touched()
+
+
+@pytest.mark.parametrize("key", ["", "0" * 16, "../../evil", "a" * 10_000])
+def test_nothing_is_installed_that_was_not_fetched(target: Target, key: str) -> None:
+    for route in ("install", "discard"):
+        answer = target.client.post(f"/easel/v1/extensions/{route}", json={"id": key})
+        assert answer.status_code in (400, 404, 422), answer.text
+    for path in ("/sdapi/v1/extensions/install", "/internal/extensions/install", "/easel/v1/extensions/update"):
+        assert target.client.post(path, json={"url": key, "id": key}).status_code in (404, 405)
 
 
 def test_uploads_of_a_server_that_was_killed_are_deleted_by_the_next(target: Target) -> None:

@@ -400,7 +400,7 @@ def cleared(target: Target) -> bool:
     """Whether nothing runs or waits any more, after asking everything that does to end."""
     waiting = target.client.get("/internal/pending-tasks").json()["tasks"]
     for job in waiting:
-        target.client.post("/easel/v1/queue/cancel", json={"id": job})
+        target.client.post("/easel/v1/queue/cancel", params={"id": job}).raise_for_status()
     running = target.client.get("/sdapi/v1/progress").json()["state"]["job_count"]
     target.client.post("/sdapi/v1/interrupt")
     return not waiting and not running
