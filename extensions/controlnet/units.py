@@ -211,12 +211,20 @@ class ControlNet(Params, title="ControlNet"):
 
     @classmethod
     def _in_order(cls, args: list[Any]) -> dict[str, Any]:
-        """The units, one after the other or as one list, and then the batch option, if it is given."""
-        has_option = bool(args) and args[-1] in BATCH_OPTIONS
-        units = args[:-1] if has_option else args
+        """The units, one after the other or as one list, then the batch option and StyleAlign, if given."""
+        option = next((place for place in (-1, -2) if len(args) >= -place and args[place] in BATCH_OPTIONS), 0)
+        units = args[:option] if option else args
         if len(units) == 1 and isinstance(units[0], list):
             units = units[0]
-        return {"units": units, **({"batch_option": args[-1]} if has_option else {})}
+        names = ("batch_option", "style_align")
+        return {"units": units, **dict(zip(names, args[option:] if option else (), strict=False))}
+
+    @classmethod
+    def default_args(cls) -> list[Any]:
+        """A value a unit, as sd-webui-controlnet lists them, then the batch option and StyleAlign."""
+        default = cls()
+        units = [unit.model_dump(mode="json") for unit in default.units]
+        return [*units, default.batch_option, default.style_align]
 
     @property
     def enabled(self) -> tuple[Unit, ...]:

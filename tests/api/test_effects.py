@@ -53,7 +53,7 @@ def test_an_ordinary_request_has_no_comments(easel: Running) -> None:
         ({"sampler_name": "DPM++ 2M", "s_churn": 5}, "s_churn has no effect with DPM++ 2M"),
         ({"promt": "x"}, 'There is no field "promt"; the closest is "prompt"'),
         ({"foo\n": None, "bar": 1}, 'There is no field "bar'),
-        ({"override_settings": {"pin_memory": True}}, 'Setting "pin_memory" has no effect: there is no training'),
+        ({"override_settings": {"pin_memory": True}}, 'Setting "pin_memory" has no effect: pictures are read once'),
         ({"override_settings": {"control_net_loglevel": 3}}, 'There is no setting "control_net_loglevel"'),
     ],
 )
@@ -106,7 +106,7 @@ def test_changed_settings_without_effect_are_told_in_a_header(easel: Running) ->
     answer = easel.client.post("/sdapi/v1/options", json={"pin_memory": True, "jpeg_quality": 80})
     assert (answer.status_code, answer.json()) == (200, None)
     assert json.loads(answer.headers["x-easel-notes"]) == [
-        'Setting "pin_memory" has no effect: there is no training in this version.'
+        'Setting "pin_memory" has no effect: pictures are read once and kept as latents.'
     ]
     assert "x-easel-notes" not in easel.client.post("/sdapi/v1/options", json={"pin_memory": True}).headers
     easel.client.post("/sdapi/v1/options", json={"pin_memory": False})

@@ -33,6 +33,22 @@ def test_old_forms_are_read(given: dict[str, Any], wanted: dict[str, Any]) -> No
     assert dict(Unit.from_api(given)) == wanted
 
 
+EACH = "Each ControlNet unit for each image in a batch"
+
+
+@pytest.mark.parametrize(
+    ("args", "wanted"),
+    [
+        ([], {"units": []}),
+        ([{}], {"units": [{}]}),
+        ([{}, {}, EACH], {"units": [{}, {}], "batch_option": EACH}),
+        ([[{}, {}], EACH, True], {"units": [{}, {}], "batch_option": EACH, "style_align": True}),
+    ],
+)
+def test_arguments_in_order(args: list[Any], wanted: dict[str, Any]) -> None:
+    assert dict(ControlNet.from_api(args)) == wanted
+
+
 @pytest.mark.parametrize(
     "unit",
     [
