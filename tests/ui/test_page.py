@@ -16,8 +16,8 @@ from tests.browsing import Visit
 from webui.core.pictures import encode_image
 
 TABS = [
-    *("txt2img", "img2img", "Extras", "PNG Info", "Checkpoint Merger", "Train", "Settings", "Extensions", "Queue"),
-    *("Deforum", "mov2mov"),
+    *("txt2img", "img2img", "Extras", "PNG Info", "Checkpoint Merger", "Train", "Settings", "Extensions", "Gallery"),
+    *("Queue", "Deforum", "mov2mov"),
 ]
 SUBTABS = ["Generation", "Textual Inversion", "Hypernetworks", "Checkpoints", "Lora"]
 
