@@ -18,6 +18,7 @@ from extensions.deforum.run import Materials, frames, start
 from extensions.deforum.settings_files import read_settings
 from extensions.deforum.units import Units
 from tests.engines import exact_engine
+from tests.extensions.recorded import unpack_models
 from tests.recordings import lay_out
 from webui.extensions.api import InvalidRequest
 from webui.jobs.context import JobContext
@@ -90,13 +91,9 @@ def test_without_controlnet_and_without_the_file(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory, parity: Path) -> Iterator[Engine]:
-    from tests.extensions.controlnet.test_recorded import unpack_networks
-
     data = tmp_path_factory.mktemp("deforum-units")
     lay_out(parity, data)
-    lay_out(parity / "controlnet", data)
-    if not (data / "models" / "ControlNet").is_dir():
-        unpack_networks(parity / "controlnet", data / "models" / "ControlNet")
+    unpack_models(parity, "ControlNet", data)
     with exact_engine(data, "tinyA.safetensors") as engine:
         yield engine
 
