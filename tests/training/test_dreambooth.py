@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from tests.training.conftest import Ask
 from tests.training.test_lora import train
+from webui.core.errors import InvalidRequest
 from webui.core.request import GenerationRequest
 from webui.core.training import DreamBoothOptions, Saving, TrainingRequest
 from webui.jobs.context import JobContext
@@ -58,10 +59,10 @@ def test_sequential_trains_the_text_encoder_first_and_then_the_unet(
         first, second = load_file(whole.target), load_file(cut.target)
         assert all(first[key].equal(second[key]) for key in first)
 
-    # The U-Net of the first phase is put back: a second phase that learns nothing leaves the base's.
+    assert whole.phases[0].unet_lr == 1e-3, "the U-Net learns beside the text encoder, and is put back"
     still = DreamBoothOptions(te_steps=2, unet_steps=1, te_learning_rate=1e-3, unet_learning_rate=0.0)
-    stood = plan(ask("still", kind="dreambooth", saving=saving, dreambooth=still))
-    assert stood.phases[0].unet_lr == 1e-3
+    with pytest.raises(InvalidRequest, match="learning rate of the U-Net is 0"):
+        plan(ask("still", kind="dreambooth", saving=saving, dreambooth=still))
 
     # Our engine and diffusers load what was saved, and see the same.
     engine.checkpoints.refresh()
