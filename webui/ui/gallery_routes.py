@@ -7,8 +7,9 @@ from dataclasses import asdict
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Request, Response
+from fastapi import APIRouter, Body, Query, Request, Response
 from fastapi.responses import FileResponse
+from pydantic import Field
 
 from webui.core.errors import Refused
 from webui.core.flags import Flags
@@ -21,7 +22,10 @@ HEADERS = {
     "Content-Security-Policy": "sandbox; default-src 'none'",
     "Cache-Control": "private, max-age=31536000, immutable",  # the address changes with the file
 }
-Ids = Annotated[list[int], Body(embed=True, max_length=1000)]
+Id = Annotated[int, Query(ge=0, lt=1 << 63)]
+Ids = Annotated[list[Annotated[int, Field(ge=0, lt=1 << 63)]], Body(embed=True, max_length=1000)]
+Seconds = Annotated[float, Query(ge=-9e9, le=9e9)]
+"""Since 1970, as far as nanoseconds fit into 64 bits."""
 
 
 def is_for_one(flags: Flags) -> bool:
@@ -55,15 +59,15 @@ def gallery_routes(services: Services, visitors: Visitors) -> APIRouter:
         lora: str = "",
         kind: str = "",
         section: str = "",
-        since: float = 0,
-        until: float = 0,
+        since: Seconds = 0,
+        until: Seconds = 0,
         trashed: bool = False,
-        number: int = 0,
+        number: Annotated[int, Query(ge=0, le=1 << 31)] = 0,
     ) -> dict[str, Any]:
         """One page of the outputs, the newest first."""
         only = shown_to(request)
         wish = Wish(search[:500], model, lora, kind, section, since, until, trashed and only is None, only)
-        found = gallery.page(wish, min(number, 1 << 31))
+        found = gallery.page(wish, number)
         files = [{**asdict(file), "name": PurePosixPath(file.path).name} for file in found.files]
         return {**asdict(found), "files": files}
 
@@ -74,18 +78,18 @@ def gallery_routes(services: Services, visitors: Visitors) -> APIRouter:
         return {**gallery.choices(only), "may_delete": only is None}
 
     @router.get("/details")
-    def details(request: Request, id: int) -> dict[str, Any]:
+    def details(request: Request, id: Id) -> dict[str, Any]:
         """How one file was made."""
         return gallery.details(gallery.known(id, shown_to(request)))
 
     @router.get("/thumbnail")
-    def thumbnail(request: Request, id: int) -> Response:
+    def thumbnail(request: Request, id: Id) -> Response:
         """A small picture of one file."""
         data = gallery.thumbnail(gallery.known(id, shown_to(request)))
         return Response(data, media_type="image/jpeg", headers=HEADERS)
 
     @router.get("/file")
-    def file(request: Request, id: int) -> FileResponse:
+    def file(request: Request, id: Id) -> FileResponse:
         """The file itself."""
         path = gallery.file(gallery.known(id, shown_to(request)))
         return FileResponse(path, media_type=MIME[path.suffix.lower()], headers=HEADERS)
