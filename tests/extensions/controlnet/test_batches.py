@@ -9,22 +9,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from diffusers.models.attention_processor import Attention, AttnProcessor
 from PIL import Image
 
-torch = pytest.importorskip("torch")
-
-from diffusers.models.attention_processor import Attention, AttnProcessor  # noqa: E402
-
-from extensions.controlnet.style_align import Sharing, StyleAlign  # noqa: E402
-from extensions.controlnet.units import ControlNet  # noqa: E402
-from tests.extensions.controlnet.nets import control_shapes, random_weights, write  # noqa: E402
-from tests.extensions.controlnet.workbench import Bench, picture, sent  # noqa: E402
-from webui.core.batch import BatchPicture, PictureBatch  # noqa: E402
-from webui.core.errors import InvalidRequest  # noqa: E402
-from webui.core.request import FromImage, GenerationResult  # noqa: E402
-from webui.jobs.context import JobContext  # noqa: E402
-from webui.pipeline.batch import run  # noqa: E402
-from webui.planning.batch import make_batch_plan  # noqa: E402
+from extensions.controlnet.style_align import Sharing, StyleAlign
+from extensions.controlnet.units import ControlNet
+from tests.extensions.controlnet.nets import control_shapes, random_weights, write
+from tests.extensions.controlnet.workbench import Bench, picture, sent
+from webui.core.batch import BatchPicture, PictureBatch
+from webui.core.errors import InvalidRequest
+from webui.core.request import FromImage, GenerationResult
+from webui.jobs.context import JobContext
+from webui.pipeline.batch import run
+from webui.planning.batch import make_batch_plan
 
 
 @pytest.fixture(scope="module")

@@ -10,13 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-torch = pytest.importorskip("torch")
-
-from extensions.controlnet.curves import divided, read_curves, weight_at  # noqa: E402
-from extensions.controlnet.units import ControlNet, Unit  # noqa: E402
-from tests.extensions.controlnet import nets  # noqa: E402
-from tests.extensions.controlnet.workbench import Bench, picture, sent  # noqa: E402
-from webui.core.errors import InvalidRequest  # noqa: E402
+from extensions.controlnet.curves import divided, read_curves, weight_at
+from extensions.controlnet.units import ControlNet, Unit
+from tests.extensions.controlnet import nets
+from tests.extensions.controlnet.workbench import Bench, picture, sent
+from webui.core.errors import InvalidRequest
 
 
 def test_a_curve_has_straight_lines_between_its_points_and_nothing_outside() -> None:
