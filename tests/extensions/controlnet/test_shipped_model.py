@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from typing import cast
 
 import cv2
 import httpx
 import numpy as np
 import pytest
+from gradio.routes import App
 
 from tests.api.conftest import Running, running
 from tests.tiny import tiny_checkpoint
@@ -18,6 +20,7 @@ from tools.embedded_model.config import PRESETS
 from tools.embedded_model.control import CONTROL, edge_f1, edges
 from tools.embedded_model.export import CHECKPOINT
 from tools.embedded_model.painter import Painter
+from webui.app import build_app
 
 SIDE = PRESETS["cpu"].native_size
 
@@ -48,6 +51,15 @@ def test_it_is_offered_and_chosen_with_the_shipped_checkpoint_alone(easel: Runni
     easel.client.post("/sdapi/v1/options", json={"sd_model_checkpoint": "other"}).raise_for_status()
     assert str(canny(easel.client)["default_model"]).startswith("control_v11p_sd15_canny")
     assert chosen not in easel.client.get("/controlnet/model_list").json()["model_list"]
+
+
+@pytest.mark.parametrize("at_first", [False, True])
+def test_a_setting_says_whether_pixel_perfect_is_on_at_first(easel: Running, at_first: bool) -> None:
+    easel.services.settings.update({"controlnet_pixel_perfect": at_first})
+    page = cast(App, build_app(easel.services).routes[-1].app).get_blocks()  # type: ignore[attr-defined]
+    boxes = [block for block in page.blocks.values() if str(block.elem_id).endswith("_pixel_perfect_checkbox")]
+    assert len(boxes) >= 6
+    assert {block.value for block in boxes} == {at_first}
 
 
 def test_the_figures_are_those_of_the_file_and_hold_their_bars() -> None:
