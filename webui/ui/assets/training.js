@@ -4,6 +4,7 @@ import { element, questions } from "./card_api.js";
 import { CaptionEditor } from "./caption_editor.js";
 import { byId, recall, remember, route } from "./dom.js";
 import { Form } from "./form.js";
+import { LossPlot } from "./loss_plot.js";
 import * as progress from "./progress.js";
 
 const ROUTE = "easel/v1/training";
@@ -38,9 +39,10 @@ class TrainTab {
     }));
     const last = recall(localStorage, "easel_train_tab");
     this.show(this.panes.has(last) ? last : "Create embedding");
+    if (progress.shownJob(PLACE)) this.ended(); // before this tab was opened
   }
 
-  // What stands on the right: progress, sample pictures, how the last training ended.
+  // What stands on the right: progress, the curves, sample pictures, how the last training ended.
   results() {
     this.output = element("textarea", { id: "ti_output", rows: 1, readOnly: true });
     this.output.setAttribute("aria-label", "Result");
@@ -50,7 +52,9 @@ class TrainTab {
     this.log = element("div", { id: `html_log_${PLACE}`, className: "html-log" });
     const ended = button("Show the result", { id: `${PLACE}_show_result`, hidden: true }, () => this.ended());
     const pictures = element("div", { id: "ti_gallery_container" }, this.gallery);
-    return element("div", { className: "train-results" }, this.output, pictures, this.told, this.error, this.log, ended);
+    const plot = new LossPlot(ask, async () => (await progress.currentJob(PLACE)) || progress.shownJob(PLACE));
+    return element("div", { className: "train-results" },
+      this.output, plot.root, pictures, this.told, this.error, this.log, ended);
   }
 
   pane(name, fill) {
