@@ -36,6 +36,7 @@ from webui.core.training import (
 )
 from webui.core.training_data import DataFolder, DataRequest, TrainingData
 from webui.datasets.opening import open_data
+from webui.datasets.parts import names_folders
 from webui.datasets.pixels import Focus
 from webui.planning.blocks import BlockNumbers
 from webui.planning.learning_rates import Rates, Schedule, read_rates, require_scheduler, steps_of
@@ -255,7 +256,10 @@ def with_class_folder(request: TrainingRequest) -> DataRequest:
     if request.kind != "dreambooth" or not options.class_dir:
         return request.data
     folder = DataFolder(image_dir=options.class_dir, is_reg=True, class_tokens=options.class_prompt)
-    return request.data.replace(folders=(*request.data.folders, folder))
+    data = request.data
+    datasets = tuple(dataset.replace(folders=(*dataset.folders, folder)) for dataset in data.datasets)
+    own = (*data.folders, folder) if names_folders(data) or not datasets else ()
+    return data.replace(folders=own, datasets=datasets)
 
 
 def read_arguments(text: str) -> dict[str, Any]:

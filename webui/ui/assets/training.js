@@ -39,7 +39,6 @@ class TrainTab {
     }));
     const last = recall(localStorage, "easel_train_tab");
     this.show(this.panes.has(last) ? last : "Create embedding");
-    if (progress.shownJob(PLACE)) this.ended(); // before this tab was opened
   }
 
   // What stands on the right: progress, the curves, sample pictures, how the last training ended.
@@ -226,7 +225,8 @@ class Run {
       await this.attempt(async () => {
         const { values, name, folder, comments } = await tell("/import", { text: await file.text() });
         this.form.write(values);
-        this.extra = values["data.folders"] ? { "data.folders": values["data.folders"] } : {};
+        const taken = ["data.folders", "data.datasets"].filter((path) => values[path]);
+        this.extra = Object.fromEntries(taken.map((path) => [path, values[path]]));
         if (folder) this.folder.value = folder;
         if (name) this.name.value = name;
         this.preset.value = "";
