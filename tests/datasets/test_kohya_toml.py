@@ -61,10 +61,8 @@ def one_ending(folders: tuple[DataFolder, ...]) -> tuple[DataFolder, ...]:
 
 
 def test_datasets_of_several_sizes_stay_apart_and_those_of_one_come_together() -> None:
-    several = "resolution = {}\n[[datasets.subsets]]\nimage_dir = '/{}'\n"
-    text = "[general]\nbatch_size = 2\n" + "".join(
-        f"[[datasets]]\n{several.format(*one)}" for one in ((512, "a"), (768, "b"))
-    )
+    one = "[[datasets]]\nresolution = {}\n[[datasets.subsets]]\nimage_dir = '/{}'\n"
+    text = "[general]\nbatch_size = 2\n" + one.format(512, "a") + one.format(768, "b")
     found = read_toml(text)
     assert [(one.resolution, one.batch_size, one.folders[0].image_dir) for one in found.data.datasets] == [
         ("512", 2, "/a"),

@@ -21,10 +21,8 @@ class JoinedData:
         facts = [part.facts for part in self._parts]
         largest = max((one.largest for one in facts), key=lambda size: size[0] * size[1])
         told = [one.metadata for one in facts]
-        sums = {
-            key: sum(one[key] for one in told)
-            for key in ("num_train_images", "num_reg_images", "num_batches_per_epoch")
-        }
+        counts = "num_train_images", "num_reg_images", "num_batches_per_epoch"
+        sums = {key: sum(one[key] for one in told) for key in counts}
         joined = {
             key: {name: value for one in told for name, value in one[key].items()}
             for key in ("dataset_dirs", "reg_dataset_dirs", "tag_frequency")
