@@ -46,11 +46,9 @@ def read_toml(text: str) -> KohyaFile:
     general = _table(content.get("general", {}), "general")
     datasets = [{**general, **_table(item, "datasets")} for item in _list(content.get("datasets", []), "datasets")]
     sizes = [_sizes(dataset) for dataset in datasets]
-    alike = (
-        len({repr((values, dataset.get("batch_size"))) for values, dataset in zip(sizes, datasets, strict=True)}) < 2
-    )
+    told = [(values, dataset.get("batch_size")) for values, dataset in zip(sizes, datasets, strict=True)]
     folders = [tuple(_folders(dataset, number, ignored)) for number, dataset in enumerate(datasets, 1)]
-    if alike:
+    if all(one == told[0] for one in told):
         values = sizes[0] if sizes else _sizes(general)
         data = DataRequest.checked(folders=tuple(folder for some in folders for folder in some), **values)
     else:

@@ -49,11 +49,8 @@ def import_config(text: str) -> dict[str, Any]:
         elif value is not None:
             values[spec.dotted] = _fitting(spec, value)
     data = found.data
-    for name in type(data).model_fields:
-        if (
-            name not in ("every", "folders", "datasets")
-            and getattr(data, name) != type(data).model_fields[name].default
-        ):
+    for name, field in DataRequest.model_fields.items():
+        if name not in ("every", "folders", "datasets") and getattr(data, name) != field.default:
             values[f"data.{name}"] = getattr(data, name)
     if data.folders:
         values["data.folders"] = [folder.model_dump(exclude_defaults=True) for folder in data.folders]
@@ -128,7 +125,7 @@ _NETWORK_ARGS = (
 
 
 def _with_folders_named(data: DataRequest) -> DataRequest:
-    """With each folder of a folder of training folders by its name. Raises: InvalidRequest for those that aren't there."""
+    """With each folder of a folder of training folders by its name. Raises: InvalidRequest."""
     subsets_of(data)
     if not names_folders(data):
         return data
