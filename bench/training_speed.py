@@ -107,12 +107,15 @@ class Watched(JobRecord):
 
 
 class Turns(Alone):
-    """After every few steps of a training, others make as many of their own; each turn is timed."""
+    """After every few steps of a training, others make as many of their own; each turn is timed.
+
+    peak: bytes of memory at most, up to the last step.
+    """
 
     def __init__(self, engine: Engine, own: Series, others: Sequence[tuple[Series, PlainLoop]], turn: int) -> None:
         super().__init__(engine)
         self._own, self._others, self._turn = own, others, turn
-        self._steps = 0
+        self._steps = self.peak = 0
         self._watch = Stopwatch()
 
     def begin(self) -> None:
@@ -123,6 +126,7 @@ class Turns(Alone):
         if self._steps % self._turn:
             return
         self._own.samples.append(self._watch.lap().per(self._turn))
+        self.peak = peak_memory()
         for series, loop in self._others:
             for _ in range(self._turn):
                 loop.step()
@@ -215,7 +219,7 @@ def main() -> None:
         request = request.replace(saving=request.saving.replace(log_dir=logs, overwrite=True))
         result = train(engine, plan_training(services, request), JobContext(Watched(loaded), turns))
     checked(result, options.steps)
-    print(json.dumps({"peak": peak_memory(), "steps": [sample.wall for sample in took.samples]}))
+    print(json.dumps({"peak": turns.peak, "steps": [sample.wall for sample in took.samples]}))
 
 
 def checked(result: TrainingResult, steps: int) -> float:

@@ -25,6 +25,7 @@ from webui.planning.training import TrainingPlan
 from webui.services.generation import submit_generation
 from webui.services.services import Services
 from webui.services.training import submit_training
+from webui.services.training_log import log_from
 from webui.training import job as training
 
 Plan = Callable[[TrainingRequest], TrainingPlan]
@@ -182,8 +183,14 @@ def test_a_short_job_passes_a_training_which_is_then_stopped(working: Services, 
     assert working.jobs.wait(short, 300).state == "done"
     running = working.jobs.progress(long)
     assert (running.state, running.text.partition(",")[0][:4]) == ("running", "Step")
+    so_far = log_from(working, long)
+    assert so_far["rows"][0][0] == 1
+    assert not so_far["ended"]
     working.jobs.interrupt(long)
     assert working.jobs.wait(long, 300).state == "done"
+    rest = log_from(working, long, so_far["offset"])["rows"]
+    steps = [row[0] for row in (*so_far["rows"], *rest)]
+    assert steps == list(range(1, len(steps) + 1))
     assert "stopped at step" in working.jobs.result(long).message
 
 
