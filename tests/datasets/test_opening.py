@@ -225,7 +225,9 @@ def test_further_folders_have_options_of_their_own(tmp_path: Path) -> None:
 
 def test_datasets_have_sizes_of_their_own_and_share_an_epoch(folder: Path) -> None:
     cats = DataFolder(image_dir=str(folder / "5_sks cat"), num_repeats=7)
-    large = Dataset(resolution="128", bucket_reso_steps=16, batch_size=3, folders=(cats,))
+    large = Dataset(
+        resolution="128", min_bucket_reso=64, max_bucket_reso=192, bucket_reso_steps=16, batch_size=3, folders=(cats,)
+    )
     wanted = request(folder, datasets=(large,))
     data = opened(wanted, batch_size=2)
     assert data.batches_in(0) == 3 + 3 + 3  # 6 and 5 by two, 7 by three
