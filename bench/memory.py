@@ -22,6 +22,11 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
+def memory() -> int:
+    """Bytes in memory now."""
+    return int(psutil.Process().memory_info().rss)
+
+
 def reset_peak_memory() -> None:
     """Forget what was taken before; only Linux can."""
     if CLEAR.exists():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ import torch.nn.functional as F
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
+from transformers import CLIPTextModel
 
-from bench.memory import peak_memory, reset_peak_memory
+from bench.measure import Stopwatch
+from bench.memory import memory, peak_memory, reset_peak_memory
 
 RANK = 16
 RATE = 1e-5
@@ -87,8 +90,6 @@ class Parts:
     """A checkpoint in diffusers' layout, as `save_parts` has written it."""
 
     def __init__(self, folder: Path) -> None:
-        from transformers import CLIPTextModel
-
         self.unet = UNet2DConditionModel.from_pretrained(folder / "unet")
         self.vae = AutoencoderKL.from_pretrained(folder / "vae").requires_grad_(False)
         self.text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder").requires_grad_(False)
@@ -126,13 +127,20 @@ def main() -> None:
     parser.add_argument("--batch", type=int, required=True)
     parser.add_argument("--pixels", type=int, required=True)
     parser.add_argument("--steps", type=int, required=True)
+    parser.add_argument("--gradient-checkpointing", action="store_true")
     options = parser.parse_args()
+    before = memory()
     parts = Parts(options.folder)
+    if options.gradient_checkpointing:
+        parts.unet.enable_gradient_checkpointing()
     loop = PlainLoop(parts.unet, options.kind, parts.encode_always(options.batch, options.pixels))
     reset_peak_memory()  # forget how it was loaded
+    steps = []
+    watch = Stopwatch()
     for _ in range(options.steps):
         loop.step()
-    print(json.dumps({"peak": peak_memory()}))
+        steps.append(astuple(watch.lap()))
+    print(json.dumps({"peak": peak_memory(), "before": before, "steps": steps}))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ import torch
 from PIL import Image
 
 from bench.engines import build_engine
-from bench.measure import Bar, Report, Series, Stopwatch
-from bench.memory import peak_memory, reset_peak_memory
+from bench.measure import Bar, Report, Sample, Series, Stopwatch
+from bench.memory import memory, peak_memory, reset_peak_memory
 from bench.plain_training import RANK, RATE, Parts, PlainLoop, encoded_before, save_parts
 from bench.programs import ROOT
 from webui.core.training import (
@@ -138,10 +139,7 @@ def compare_speed(
 ) -> None:
     """In one run, by turns: Easel, a script that encodes in every step, and one that has all encoded before."""
     services, engine = an_easel(folder)
-    parts_folder = folder / "parts"
-    with engine.models.lease(services.checkpoints.find(checkpoint)) as model:
-        save_parts(model, parts_folder)
-    engine.models.unload()
+    parts_folder = saved_parts(services, engine, checkpoint, folder)
     size = f"{kind}, {edge} px, batch {batch}"
     own, script, lean = (Series(f"{size}: {who}") for who in ("Easel", "a script", "a script, all encoded before"))
     first, second = Parts(parts_folder), Parts(parts_folder)
@@ -160,19 +158,48 @@ def compare_speed(
     report.compare(f"{size}: Easel's step by the script's", own, script, AS_FAST)
     report.compare(f"{size}: by that of one with all encoded before", own, lean)
     words = [f"--kind={kind}", f"--batch={batch}", f"--pixels={edge}", "--steps=4"]
-    theirs = in_process("bench.plain_training", str(parts_folder), *words)["peak"]
-    ours = in_process("bench.training_speed", str(folder), f"--checkpoint={checkpoint}", *words)["peak"]
-    own.facts["peak GiB"], script.facts["peak GiB"] = round(ours / GIB, 2), round(theirs / GIB, 2)
-    report.bars.append(Bar(f"{size}: peak memory by the script's", ours / theirs, AS_SMALL, "x"))
+    ours, theirs = peaks(folder, checkpoint, parts_folder, words)
+    for series, found in ((own, ours), (script, theirs)):
+        series.facts |= memory_facts(found)
+    taken = [found["peak"] - found["before"] for found in (ours, theirs)]
+    report.bars.append(
+        Bar(f"{size}: peak memory by the script's, above the start's", taken[0] / taken[1], AS_SMALL, "x")
+    )
+
+
+def peaks(
+    folder: Path, checkpoint: str, parts_folder: Path, words: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Easel's and the script's, each in a process of its own: "peak" while training, "before" the model was loaded."""
+    theirs = in_process("bench.plain_training", str(parts_folder), *words)
+    return in_process("bench.training_speed", str(folder), f"--checkpoint={checkpoint}", *words), theirs
+
+
+def memory_facts(found: dict[str, Any]) -> dict[str, Any]:
+    return {f"{key} GiB": round(found[key] / GIB, 2) for key in ("peak", "before")}
 
 
 def train_full_size(report: Report, folder: Path, checkpoint: str, steps: int = 2) -> None:
     """A LoRA of SD 1.5 at 512 px, with gradient checkpointing."""
     words = ["--kind=lora", "--batch=1", "--pixels=512", f"--steps={steps}", "--gradient-checkpointing"]
-    watch = Stopwatch()
-    found = in_process("bench.training_speed", str(folder), f"--checkpoint={checkpoint}", *words)
-    facts = {"peak GiB": round(found["peak"] / GIB, 2), "seconds a step": [round(took, 1) for took in found["steps"]]}
-    report.series.append(Series(f"LoRA of SD 1.5 at 512 px, {steps} steps", [watch.lap()], facts))
+    services, engine = an_easel(folder)
+    parts = saved_parts(services, engine, checkpoint, folder)
+    services.checkpoints.close()
+    ours, theirs = peaks(folder, checkpoint, parts, words)
+    title = "LoRA of SD 1.5, 512 px"
+    for who, found in (("Easel", ours), ("a script", theirs)):
+        samples = [Sample(*took) for took in found["steps"]]
+        report.series.append(Series(f"{title}: {who}, a step", samples, memory_facts(found)))
+    report.bars.append(Bar(f"{title}: peak memory by the script's", ours["peak"] / theirs["peak"], AS_SMALL, "x"))
+
+
+def saved_parts(services: Services, engine: Engine, checkpoint: str, folder: Path) -> Path:
+    """The folder that a checkpoint's parts are written to for a script."""
+    parts = folder / "parts"
+    with engine.models.lease(services.checkpoints.find(checkpoint)) as model:
+        save_parts(model, parts)
+    engine.models.unload()
+    return parts
 
 
 def an_easel(folder: Path) -> tuple[Services, Engine]:
@@ -199,6 +226,7 @@ def main() -> None:
     parser.add_argument("--gradient-checkpointing", action="store_true")
     options = parser.parse_args()
     services, engine = an_easel(options.folder)
+    before = memory()
     took = Series("steps")
     turns = Turns(engine, took, (), 1)
 
@@ -219,7 +247,8 @@ def main() -> None:
         request = request.replace(saving=request.saving.replace(log_dir=logs, overwrite=True))
         result = train(engine, plan_training(services, request), JobContext(Watched(loaded), turns))
     checked(result, options.steps)
-    print(json.dumps({"peak": turns.peak, "steps": [sample.wall for sample in took.samples]}))
+    steps = [astuple(sample) for sample in took.samples]
+    print(json.dumps({"peak": turns.peak, "before": before, "steps": steps}))
 
 
 def checked(result: TrainingResult, steps: int) -> float:
