@@ -24,7 +24,7 @@ class Visit:
 
     def __init__(self, browser: Browser, url: str, **options: Any):
         self.url = url
-        self.context = browser.new_context(viewport={"width": 1600, "height": 1100}, **options)
+        self.context = browser.new_context(**{"viewport": {"width": 1600, "height": 1100}, **options})
         self.page: Page = self.context.new_page()
         self.page.set_default_timeout(SLOW)
         self.requests: list[str] = []

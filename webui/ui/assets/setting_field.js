@@ -6,10 +6,10 @@ const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
 
 export class SettingField {
   // setting: as the server describes it. changed: called with the field after each change by hand.
-  // quick: without hint and reset button, for the row on top of the page.
-  constructor(setting, value, changed, { quick = false } = {}) {
+  // quick: without hint and reset button, for the row on top of the page. id: of the element.
+  constructor(setting, value, changed, { quick = false, id = `setting_${setting.key}` } = {}) {
     this.setting = setting;
-    this.id = `setting_${setting.key}`;
+    this.id = id;
     this.saved = value;
     this.changed = changed;
     const grouped = ["radio", "checkboxgroup", "multiselect"].includes(setting.kind);
