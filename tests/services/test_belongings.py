@@ -8,7 +8,7 @@ import pytest
 
 from webui.core.errors import InvalidRequest, NotFound
 from webui.core.flags import parse_flags
-from webui.services.belongings import KEPT_JOBS, MAX_FORM, Belongings
+from webui.services.belongings import KEPT_JOBS, MAX_FORM, MAX_TABS, Belongings
 
 TWO = ("--gradio-auth", "anna:a,ben:b")
 ANNA, BEN = "a" * 32, "b" * 32
@@ -53,7 +53,7 @@ def test_only_the_last_jobs_are_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("tab", "changes"),
-    [("extras", {"form": "[]"}), ("../x", {"job": "x"}), ("txt2img", {"other": "x"}), ("txt2img", {"form": "x" * MAX_FORM})],
+    [("", {"form": "[]"}), ("../x", {"job": "x"}), ("txt2img", {"other": "x"}), ("txt2img", {"form": "x" * MAX_FORM})],
 )
 def test_nothing_else_is_kept(tab: str, changes: dict[str, str], tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest):
@@ -68,6 +68,15 @@ def test_a_file_that_cannot_be_used_is_a_fresh_page(content: str, tmp_path: Path
     assert found.left_by(ANNA) == {}
     found.take_job(ANNA, "task(1)")
     assert belongings(tmp_path, *TWO).last_jobs(ANNA) == ("task(1)",)
+
+
+def test_of_so_many_tabs_and_no_more(tmp_path: Path) -> None:
+    found = belongings(tmp_path, *TWO)
+    for number in range(MAX_TABS):
+        found.leave(ANNA, f"tab_{number}", {"job": "task(1)"})
+    found.leave(ANNA, "tab_3", {"job": "task(2)"})
+    with pytest.raises(InvalidRequest, match="more than"):
+        found.leave(ANNA, "another", {"job": "task(1)"})
 
 
 def test_without_a_login_browsers_have_their_jobs_and_no_file(tmp_path: Path) -> None:

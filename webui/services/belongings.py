@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -23,7 +24,8 @@ KEPT_JOBS: Final = 100
 """The same of one user, over a restart."""
 MAX_FORM: Final = 1_000_000
 """Characters of one form as JSON; the largest of ours has 20,000."""
-TABS: Final = ("txt2img", "img2img")
+MAX_TABS: Final = 50
+"""Places on the page of which something is kept for one user: tabs, and panels of extensions that start jobs."""
 
 
 def is_for_one(flags: Flags) -> bool:
@@ -92,12 +94,14 @@ class Belongings:
         """Keep a user's form or job of one tab; None takes it away. Raises: InvalidRequest, NotSaved."""
         if not self._has_users:
             raise InvalidRequest("Where nobody logs in each browser keeps its own form.")
-        if tab not in TABS or not {*changes} <= {"form", "job"}:
-            raise InvalidRequest("A form and a job of txt2img or img2img are kept, nothing else.")
+        if not re.fullmatch("[a-z0-9_]{1,60}", tab) or not {*changes} <= {"form", "job"}:
+            raise InvalidRequest("Of each tab a form and a job are kept, nothing else.")
         if len(json.dumps(changes)) > MAX_FORM:
             raise InvalidRequest(f"A form of more than {MAX_FORM:,} characters isn't kept.")
         with self._lock:
             left = self._left_by(owner)
+            if tab not in left["tabs"] and len(left["tabs"]) >= MAX_TABS:
+                raise InvalidRequest(f"Nothing of more than {MAX_TABS} tabs is kept.")
             left["tabs"][tab] = {**left["tabs"].get(tab, {}), **changes}
             try:
                 self._write(owner)

@@ -6,6 +6,7 @@
 import { postJson, recall, remember, route } from "./dom.js";
 import { settings } from "./settings.js";
 
+const TABS = ["txt2img", "img2img"];
 const ANSWER = 250; // milliseconds for another tab of this browser to say that it is open
 let left = {}; // tab -> {form, job}, as the server has them
 
@@ -20,16 +21,30 @@ export async function start() {
 export function keep(tab, what, text) {
   remember(sessionStorage, nameOf(tab, what), text);
   if (!settings.visitor) remember(localStorage, nameOf(tab, what), text);
-  else {
-    left[tab] = { ...left[tab], [what]: text };
-    postJson("easel/v1/mine", { tab, changes: { [what]: text } }).catch((error) => console.warn(`The server keeps no ${what}: ${error.message}`));
-  }
+  if (!settings.visitor) return Promise.resolve();
+  left[tab] = { ...left[tab], [what]: text };
+  const told = postJson("easel/v1/mine", { tab, changes: { [what]: text } });
+  return told.catch((error) => console.warn(`The server keeps no ${what}: ${error.message}`));
 }
 
 export const kept = (tab, what) => ownOf(tab, what) ?? keptBefore(tab, what);
 
 // The form to go on with: a tab beside another begins afresh.
 export const formOf = async (tab) => ownOf(tab, "form") ?? ((await isAlone()) ? keptBefore(tab, "form") : null);
+
+// The prompts as last typed in this browser tab, by their element ids.
+export const promptIds = (tab) => [`${tab}_prompt`, `${tab}_neg_prompt`];
+export const typed = (id) => recall(sessionStorage, marked(`easel_${id}`));
+export const keepTyped = (id, text) => remember(sessionStorage, marked(`easel_${id}`), text);
+
+// Reload UI: a page as nobody has used it yet, but for its last pictures.
+export async function startAfresh() {
+  for (const tab of TABS) {
+    for (const id of promptIds(tab)) keepTyped(id, null);
+    await keep(tab, "form", null);
+  }
+  location.reload();
+}
 
 // The places on the page whose last job is known.
 export function placesOfJobs() {
@@ -47,10 +62,9 @@ const keptBefore = (tab, what) =>
   (settings.visitor ? left[tab]?.[what] : recall(localStorage, nameOf(tab, what))) ?? null;
 
 // One browser tab may see several users, one after the other.
-const nameOf = (tab, what) => {
-  const name = what === "job" ? `${tab}_task_id` : `easel_${tab}_form`;
-  return settings.visitor ? `${name}@${settings.visitor}` : name;
-};
+const nameOf = (tab, what) => marked(what === "job" ? `${tab}_task_id` : `easel_${tab}_form`);
+
+const marked = (name) => (settings.visitor ? `${name}@${settings.visitor}` : name);
 
 const pages = new BroadcastChannel("easel_pages");
 pages.addEventListener("message", ({ data }) => data === "anyone?" && pages.postMessage("here"));

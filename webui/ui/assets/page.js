@@ -30,8 +30,6 @@ const timers = new Map();
 const forms = new Map(); // tab -> the form as it was left, in the order of its fields
 let chosenCheckpoint = "";
 
-const promptIds = (tab) => [`${tab}_prompt`, `${tab}_neg_prompt`];
-const promptKey = (id) => (settings.visitor ? `easel_${id}@${settings.visitor}` : `easel_${id}`);
 
 window.easel = {
   ...img2img,
@@ -76,19 +74,19 @@ window.easel = {
   // The form as it was left, with the prompts (its first two) as last typed in this browser tab.
   rememberedForm(tab) {
     const form = forms.get(tab);
-    promptIds(tab).forEach((id, index) => {
-      form[index] = recall(sessionStorage, promptKey(id)) ?? form[index];
+    mine.promptIds(tab).forEach((id, index) => {
+      form[index] = mine.typed(id) ?? form[index];
     });
     return form;
   },
 
   clearedPrompts(tab) {
-    const areas = promptIds(tab).map(textareaOf);
+    const areas = mine.promptIds(tab).map(textareaOf);
     return confirm(localization.translated("Delete both prompts?")) ? ["", ""] : areas.map((area) => area.value);
   },
 
   promptChanged(tab, id, text) {
-    remember(sessionStorage, promptKey(id), text);
+    mine.keepTyped(id, text);
     if (settings.disable_token_counters) return;
     clearTimeout(timers.get(id));
     const button = id === `${tab}_prompt` ? `${tab}_token_button` : `${tab}_negative_token_button`;
@@ -142,8 +140,8 @@ async function takeUp(tab) {
   forms.set(tab, await keptForm(tab));
   if (forms.get(tab)) click(`${tab}_restore_form`);
   else {
-    for (const id of promptIds(tab)) {
-      const text = recall(sessionStorage, promptKey(id));
+    for (const id of mine.promptIds(tab)) {
+      const text = mine.typed(id);
       if (text && textareaOf(id)) setText(textareaOf(id), text);
     }
   }
@@ -154,16 +152,6 @@ async function takeUp(tab) {
 async function keptForm(tab) {
   const { shape, values } = JSON.parse((await mine.formOf(tab)) ?? "{}");
   return shape === settings.shapes[tab] ? values : null;
-}
-
-// Reload UI: a page as nobody has used it yet.
-function startAfresh() {
-  for (const tab of TABS) {
-    clearTimeout(timers.get(`${tab}_keep`));
-    mine.keep(tab, "form", null);
-    for (const id of promptIds(tab)) remember(sessionStorage, promptKey(id), null);
-  }
-  location.reload();
 }
 
 const activeTab = () => TABS.find((tab) => isShown(buttonOf(`${tab}_prompt`) ?? byId(`${tab}_prompt`)));
@@ -216,7 +204,7 @@ function onClick(event) {
   const target = event.target.closest("button, [data-easel]");
   const arrow = target?.closest(".input-accordion-arrow");
   if (arrow) arrow.closest(".input-accordion").toggleAttribute("data-flipped");
-  if (target?.dataset.easel === "reload") startAfresh();
+  if (target?.dataset.easel === "reload") mine.startAfresh();
   if (target?.dataset.easel === "dismiss") {
     remember(localStorage, "easel_hint", "dismissed");
     document.documentElement.dataset.hint = "dismissed";

@@ -2,6 +2,7 @@
 
 import { element, questions } from "./card_api.js";
 import { appears, byId } from "./dom.js";
+import { startAfresh } from "./mine.js";
 import { settings as obeyed } from "./settings.js";
 import { SettingField } from "./setting_field.js";
 import { extraPages } from "./settings_pages.js";
@@ -28,7 +29,7 @@ class SettingsForm {
 
   draw({ sections, values }) {
     this.submit = button("settings_submit", "Apply settings", () => this.save(), "primary");
-    const reload = button("settings_restart_gradio", "Reload UI", () => location.reload(), "primary");
+    const reload = button("settings_restart_gradio", "Reload UI", startAfresh, "primary");
     this.result = element("div", { id: "settings_result" });
     this.result.setAttribute("role", "status");
     this.search = element("input", { type: "search", placeholder: "Search..." });
