@@ -1,11 +1,12 @@
 // Every element of the page that has an id or a label: {id, names, values}, for tools/recorded_page.py.
 () => {
   const words = (node) => node?.textContent.replace(/\s+/g, " ").trim() ?? "";
-  const LABELS = "[data-testid=block-info], .setting-label, .label-text, label > span, legend, .label-wrap > span, summary";
+  const declared = new Map(window.gradio_config.components.map(({ props }) => [props?.elem_id, props?.label]));
+  const LABELS = ":scope > h2, [data-testid=block-info], [data-testid=block-label], .setting-label, .label-text, label > span, legend, .label-wrap > span, summary";
   const CONTROLS = "input, select, textarea, button";
 
   const namesOf = (root) => {
-    const names = [];
+    const names = [declared.get(root.id)];
     if (root.matches("button")) names.push(words(root));
     if (root.matches("[role=tabpanel]")) names.push(words(document.getElementById(`${root.id}-button`)));
     if (root.matches(CONTROLS)) names.push(words(root.closest("label")?.querySelector("span")), root.getAttribute("aria-label"));

@@ -112,7 +112,13 @@ def open_each(page: Page) -> Iterator[str]:
         for inner in INNER.get(tab, ()):
             page.click(f"#{inner}-button")
             page.wait_for_selector(f"#{inner}")
+            if inner == "img2img_batch_from_dir_tab":
+                page.get_by_role("button", name="PNG info").click()
             yield inner
+        heads = page.locator(f"#tab_{tab} :is(.train-heads button, [role=tablist] > button[data-tab-id]:not([id]))")
+        for number in range(heads.count() if tab in ("train", "extensions") else 0):
+            heads.nth(number).click()
+            yield f"{tab}, {heads.nth(number).inner_text()}"
 
 
 def on_page(page: Page) -> list[dict[str, Any]]:

@@ -33,7 +33,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 def made(engine: Engine, **settings: Any) -> Any:
     """The picture's file and its infotext."""
     request = GenerationRequest(
-        prompt="tiles", seed=5, steps=1, width=WIDTH, height=HEIGHT, save_samples=False, override_settings=settings
+        prompt="tiles", seed=5, steps=1, width=WIDTH, height=HEIGHT, save_samples=False, overrides=settings
     )
     (image,) = run(engine, engine.plan(request), JobContext.alone()).images
     return image

@@ -18,7 +18,7 @@ const SENTENCE = /^\S+ .*[.!?…]$/su;
 const WORD = /\p{L}{2}/u;
 const OF_SLIDERS = /^(number input for|range slider for) (.+)$/; // Gradio names its parts after their label
 const KEPT = 5000; // texts whose translations are remembered
-const CHOSEN_IN = ".secondary-wrap > input[role=listbox]"; // what is chosen in a list of Gradio's
+const CHOSEN_IN = ".secondary-wrap > input"; // what is chosen in a list of Gradio's
 const LOOKED = 500; // milliseconds between looks at those: nothing tells when Gradio sets another value
 
 let texts = new Map(); // text -> translation
