@@ -231,7 +231,7 @@ def test_the_forms_become_the_defaults_and_back(page: Page, visit: Visit, server
     other.open()
     other.expect_numbers("txt2img", steps=33)
     expect(other.page.locator("#txt2img_prompt textarea")).to_have_value("a lighthouse")
-    other.context.close()
+    other.close()
     page.click("#ui_defaults_reset")
     expect(review).to_contain_text("Easel's own defaults again")
     assert json.loads((server.data / "ui-config.json").read_text()) == {}
