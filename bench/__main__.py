@@ -22,6 +22,7 @@ BENCHMARKS = {
     "loras": "bench.loras",
     "cards": "bench.cards",
     "clips": "bench.clips",
+    "animation": "bench.animation",
     "device": "bench.device",
     "training": "bench.training",
 }

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -42,6 +43,7 @@ class Surroundings(Protocol):
     def enlarge(
         self, image: Image, upscaler: str, scale: float, job: JobContext, settings: Settings | None
     ) -> Image: ...
+    def frames_between(self, engine: str) -> AbstractContextManager[Any]: ...
     def save_state(self, job_id: str, state: bytes) -> None: ...
     def load_state(self, job_id: str) -> bytes | None: ...
     def let_others_pass(self, job_id: str) -> None: ...
@@ -112,6 +114,10 @@ class Alone:
     def enlarge(self, image: Image, upscaler: str, scale: float, job: JobContext, settings: Settings | None) -> Image:
         enlarged: Image = self._engine.enlarge(image, upscaler, scale, job, settings)
         return enlarged
+
+    def frames_between(self, engine: str) -> AbstractContextManager[Any]:
+        between: AbstractContextManager[Any] = self._engine.frames_between(engine)
+        return between
 
     def save_state(self, job_id: str, state: bytes) -> None:
         self._state = state
@@ -202,6 +208,13 @@ class JobContext:
         An interrupted job gets it by Lanczos. Raises: InvalidRequest for one that can't be used.
         """
         return self._surroundings.enlarge(image, upscaler, scale, self, self.settings)
+
+    def frames_between(self, engine: str) -> AbstractContextManager[Any]:
+        """Inside, a `webui.video.Between` for `webui.video.interpolated`: "Optical flow", or a network's.
+
+        Raises: InvalidRequest for an engine that isn't there or lacks its weights, BadModelFile.
+        """
+        return self._surroundings.frames_between(engine)
 
     def spawn(self, requests: Iterable[GenerationRequest], *, save: bool = True) -> list[GenerationResult]:
         """Make the pictures of many requests, one after the other; fewer when the job is told to stop.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import logging
 import threading
+from contextlib import AbstractContextManager
 from typing import Any
 
 from PIL.Image import Image
@@ -117,6 +118,10 @@ class Worker:
     def enlarge(self, image: Image, upscaler: str, scale: float, job: JobContext, settings: Settings | None) -> Image:
         enlarged: Image = self._engine.enlarge(image, upscaler, scale, job, settings)
         return enlarged
+
+    def frames_between(self, engine: str) -> AbstractContextManager[Any]:
+        between: AbstractContextManager[Any] = self._engine.frames_between(engine)
+        return between
 
     def let_others_pass(self, job_id: str) -> None:
         while (job := self._queue.take_short(job_id)) is not None:
