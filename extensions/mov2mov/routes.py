@@ -8,11 +8,10 @@ from typing import Any
 from fastapi import APIRouter, Body
 from pydantic import BaseModel, Field, ValidationError
 
-from webui.extensions.api import Easel, GenerationRequest, InvalidRequest, NotFound
+from webui.extensions.api import Easel, GenerationRequest, InvalidRequest, NotFound, keep_given
 
 from .kinds import KIND, Film, FilmMade
 from .parameters import Mov2Mov
-from .sources import keep_given
 
 OWN = ("video", "name", "fps", "max_frames", "options", "soundtrack", "force_task_id", "override_settings")
 NOT_HERE = ("hires", "refiner", "script")

@@ -9,12 +9,11 @@ from typing import Any
 
 import gradio as gr
 
-from webui.extensions.api import FromImage, InvalidRequest, WebuiError
+from webui.extensions.api import FromImage, InvalidRequest, WebuiError, keep_file
 
 from .kinds import KIND, Film
 from .parameters import RESIZE_MODES, Editor, Frames, Mov2Mov, Output, Own, Size, Start, Temporal
 from .plan import FramePlan, plan_frames
-from .sources import keep_file
 
 NAME = "mov2mov"
 GROUPS = {"size": Size, "frames": Frames, "temporal": Temporal, "editor": Editor, "output": Output}
