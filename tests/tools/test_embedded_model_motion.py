@@ -107,7 +107,7 @@ def test_captions_say_the_move_mostly(preset: Preset):
 def test_a_fresh_module_changes_nothing_and_one_sees_the_frames_that_it_is_told():
     unet, _, text, _ = load_exported()
     fresh = motion.build_motion(unet.config.block_out_channels)
-    layers = motion.layers_of(fresh)
+    layers = motion.trained_layers(fresh)
     before = {name: value.clone() for name, value in layers.named_buffers()}
     x0, eps = torch.randn(2, 1, 3, 4, 8, 8, generator=torch.manual_seed(0))
     t, ids = torch.tensor([900]), torch.tensor([[49406] + [49407] * 76])

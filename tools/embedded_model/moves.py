@@ -17,18 +17,20 @@ from .scenes import Scene, Subjects, draw_scene
 from .tokens import frame
 
 FRAMES = 16
-# What captions call a move. The text encoder is frozen and knows few words, all others are one to it; of these it knows
-# left, right, up, top, bottom, in, out, and, to, the. So no two moves are called by the same words and gaps.
+# What captions call a move. The text encoder is frozen and knows few words, all others are one to it. It has learned
+# where "left", "right", "top" and "bottom" are, and the denoiser's layers tell them far apart; "up" and "down" alone
+# they hardly do.
 WORDS = {
     "left": ("moving left", "moving to the left"),
     "right": ("moving right", "moving to the right"),
-    "up": ("moving up", "moving to the top"),
-    "down": ("moving down", "moving to the bottom"),
+    "up": ("moving to the top", "moving up to the top"),
+    "down": ("moving to the bottom", "moving down to the bottom"),
     "in": ("zooming in",),
     "out": ("zooming out",),
     "turn": ("turning",),
     "bounce": ("bouncing up and down",),
 }
+OPPOSITE = {"left": "right", "right": "left", "up": "down", "down": "up", "in": "out", "out": "in"}
 DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 SHARES = {"left": 0.17, "right": 0.17, "up": 0.17, "down": 0.17, "in": 0.08, "out": 0.08, "turn": 0.08, "bounce": 0.08}
 TOLD = 0.92  # of captions that say the move
@@ -52,6 +54,13 @@ def draw_moving(subjects: Subjects, stream: str, number: int, move: str = "") ->
     drawn = rng.choices(list(SHARES), list(SHARES.values()))[0]
     move = move or drawn
     return Moving(tuple(replace(scene, **place) for place in path(move, rng)), move)
+
+
+def backwards(moving: Moving) -> Moving:
+    """The clip from its end, one that only turns or bounces as it is."""
+    if moving.move not in OPPOSITE:
+        return moving
+    return Moving(moving.frames[::-1], OPPOSITE[moving.move])
 
 
 def path(move: str, rng: random.Random) -> list[dict[str, float]]:
