@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from tests.extensions.animatediff.conftest import Clips
 from tests.extensions.animatediff.motion_files import adapter, tensors_of
 from tests.extensions.controlnet.nets import control_shapes, random_weights, t2i_shapes, union_shapes, write
-from tests.extensions.controlnet.workbench import picture, sent
+from tests.extensions.controlnet.workbench import picture
 from tools.random_checkpoint import TINY_SIZES
 from webui.core.errors import InvalidRequest
 from webui.core.request import FromImage, GenerationRequest, GenerationResult
@@ -51,6 +51,12 @@ def film(tmp_path: Path) -> Path:
     return folder
 
 
+def png(image: Image.Image) -> bytes:
+    data = io.BytesIO()
+    image.save(data, "PNG")
+    return data.getvalue()
+
+
 def asked(clips: Clips, units: Sequence[dict[str, Any]], clip: dict[str, Any], **more: Any) -> GenerationRequest:
     request = clips.request({"model": "still", "video_length": FRAMES, **clip}, AS_CHECKPOINT, **more)
     group = next(group for group in clips.engine.host.params if group.__name__ == "ControlNet")
@@ -79,11 +85,17 @@ def alike(found: Sequence[np.ndarray], wanted: Sequence[np.ndarray]) -> None:
         assert np.abs(made - alone).max() <= 1
 
 
+@pytest.fixture(scope="module")
+def alone(clips: Clips) -> list[np.ndarray]:
+    """What the film's frames steer, each made by itself."""
+    return singles(clips, [shown(number) for number in range(6)])
+
+
 def shown(number: int, **unit: Any) -> dict[str, Any]:
-    return {**unit, "image": sent(picture(number))}
+    return {**unit, "image": png(picture(number))}
 
 
-@pytest.mark.parametrize(("model", "more"), [("net", {}), ("t2i", {}), ("union", {"union_control_type": "Depth"})])
+@pytest.mark.parametrize(("model", "more"), [("t2i", {}), ("union", {"union_control_type": "Depth"})])
 def test_every_frame_follows_its_frame_of_the_video(clips: Clips, film: Path, model: str, more: dict[str, Any]) -> None:
     unit = {"model": model, **more}
     made = pixels(clips.made_of(asked(clips, [unit], {"video_path": str(film)})))
@@ -91,40 +103,38 @@ def test_every_frame_follows_its_frame_of_the_video(clips: Clips, film: Path, mo
     assert np.abs(made[0] - singles(clips, [shown(1, **unit)])[0]).max() > 1, "the map makes no difference"
 
 
-def test_contexts_of_a_long_clip_see_their_own_frames(clips: Clips, film: Path) -> None:
+def test_contexts_of_a_long_clip_see_their_own_frames(clips: Clips, film: Path, alone: list[np.ndarray]) -> None:
     clip = {"video_path": str(film), "video_length": 6, "batch_size": 4, "overlap": 2, "closed_loop": "N"}
-    alike(pixels(clips.made_of(asked(clips, [{}], clip))), singles(clips, [shown(number) for number in range(6)]))
+    alike(pixels(clips.made_of(asked(clips, [{}], clip))), alone)
 
 
 def test_a_clip_without_a_length_is_as_long_as_the_video(clips: Clips, film: Path) -> None:
     made = clips.made_of(asked(clips, [{}], {"video_path": str(film), "video_length": 0, "batch_size": 16}))
     assert len(made.pictures) == 6
     assert "video_length: 6" in made.images[0].infotext
-    shorter = {"input_mode": "batch", "batch_images": [sent(picture(number)) for number in range(3)]}
+    shorter = {"input_mode": "batch", "images": [png(picture(number)) for number in range(3)]}
     made = clips.made_of(asked(clips, [{}, shorter], {"video_path": str(film), "video_length": 0, "batch_size": 16}))
     assert len(made.pictures) == 3
 
 
-def test_a_unit_s_own_pictures_come_before_the_video(clips: Clips, film: Path) -> None:
+def test_a_unit_s_own_pictures_come_before_the_video(clips: Clips, film: Path, alone: list[np.ndarray]) -> None:
     """A gallery and a folder give one for each frame, a single picture is for all."""
-    gallery = {"input_mode": "batch", "batch_images": [sent(picture(20 + number)) for number in range(FRAMES)]}
-    made = pixels(clips.made_of(asked(clips, [gallery], {"video_path": str(film)})))
-    alike(made, singles(clips, [shown(20 + number) for number in range(FRAMES)]))
-    folder = {"input_mode": "batch", "batch_images": str(film)}
-    alike(
-        pixels(clips.made_of(asked(clips, [folder], {}))), singles(clips, [shown(number) for number in range(FRAMES)])
-    )
-    one = clips.made_of(asked(clips, [shown(30)], {"video_path": str(film)}))
-    alike(pixels(one), singles(clips, [shown(30)] * FRAMES))
+    pictures = [png(picture(number)) for number in range(FRAMES)]
+    gallery = {"input_mode": "batch", "images": pictures}
+    other = film.with_name("other")
+    other.mkdir()
+    for number in range(FRAMES):
+        picture(20 + number).save(other / f"{number}.png")
+    alike(pixels(clips.made_of(asked(clips, [gallery], {"video_path": str(other)}))), alone[:FRAMES])
+    folder = {"input_mode": "batch", "batch_dir": str(film)}
+    alike(pixels(clips.made_of(asked(clips, [folder], {"video_path": str(other)}))), alone[:FRAMES])
+    one = clips.made_of(asked(clips, [shown(0)], {"video_path": str(film)}))
+    alike(pixels(one), [alone[0], *singles(clips, [shown(0)] * FRAMES)[1:]])
     assert any("the control video has no effect" in comment for comment in one.comments)
 
 
 def test_frames_of_img2img_are_each_unit_s_pictures(clips: Clips) -> None:
-    starts = []
-    for number in range(FRAMES):
-        data = io.BytesIO()
-        picture(number).save(data, "PNG")
-        starts.append(data.getvalue())
+    starts = [png(picture(number)) for number in range(FRAMES)]
     image = FromImage(images=tuple(starts), denoising_strength=0.8)
     made = pixels(clips.made_of(asked(clips, [{}], {}, image=image)))
     alike(made, singles(clips, [{}] * FRAMES, images=starts))
@@ -139,19 +149,19 @@ def test_masks_go_frame_by_frame_with_the_video(clips: Clips, film: Path, tmp_pa
         Image.fromarray(mask).save(masks / f"{number}.png")
     unit = {"module": "inpaint_global_harmonious"}
     made = clips.made_of(asked(clips, [unit], {"video_path": str(film), "mask_path": str(masks)}))
-    sent_masks = [base64.b64encode((masks / f"{number}.png").read_bytes()).decode() for number in range(FRAMES)]
-    alike(pixels(made), singles(clips, [shown(n, **unit, mask=mask) for n, mask in enumerate(sent_masks)]))
+    units = [shown(number, **unit, mask=(masks / f"{number}.png").read_bytes()) for number in range(FRAMES)]
+    alike(pixels(made), singles(clips, units))
     unread = clips.made_of(asked(clips, [{}], {"video_path": str(film), "mask_path": str(masks)}))
     assert any("the masks have no effect" in comment for comment in unread.comments)
 
 
-def test_a_client_may_send_the_video(clips: Clips, film: Path) -> None:
+def test_a_client_may_send_the_video(clips: Clips, film: Path, alone: list[np.ndarray]) -> None:
     frames = [Image.open(path) for path in sorted(film.iterdir())]
     data = io.BytesIO()
     frames[0].save(data, "WEBP", save_all=True, append_images=frames[1:], duration=100, lossless=True)
     source = base64.b64encode(data.getvalue()).decode()
     made = clips.made_of(asked(clips, [{}], {"video_source": source}))
-    alike(pixels(made), singles(clips, [shown(number) for number in range(FRAMES)]))
+    alike(pixels(made), alone[:FRAMES])
     request = clips.engine.host.revise_request(asked(clips, [{}], {"video_source": source}))
     assert request.extensions["AnimateDiff"].video_source == "", "the whole video would be kept with the job"
 
