@@ -15,7 +15,7 @@ from tests.tools.embedded_model_art import small_preset, write_packages
 from tools.embedded_model import data, motion
 from tools.embedded_model.canvas import Canvas
 from tools.embedded_model.captions import Captioner
-from tools.embedded_model.config import PRESETS, Loop, Preset
+from tools.embedded_model.config import PRESETS, Loop, Preset, Shares
 from tools.embedded_model.export import load_exported
 from tools.embedded_model.moves import DIRECTIONS, FRAMES, WORDS, caption, direction, draw_moving, framed_caption
 from tools.embedded_model.scenes import draw_scene
@@ -31,6 +31,7 @@ def preset(tmp_path_factory: pytest.TempPathFactory) -> Preset:
     """Art that a test drew, for the shipped checkpoint."""
     folder = tmp_path_factory.mktemp("motion")
     preset = replace(small_preset(folder), motion=Loop(batch=2, steps=2, rate=1e-3, warmup=1, muon=True), clips=2)
+    preset = replace(preset, shares=Shares())  # whose stars and stripes flow sees, too
     data.run(preset, write_packages(folder / "packages"))
     return preset
 
@@ -142,4 +143,5 @@ def test_training_goes_on_where_it_was_and_the_extension_reads_what_it_wrote(pre
         for name, value in module.state_dict().items():
             assert torch.equal(state[name], value.half().float()), (place, name)
     assert any(module.proj_out.weight.any() for module in read.modules.values()), "nothing was learned"
+    motion.preview(preset, count=1, steps=1)
     assert (preset.run / "motion.png").is_file()

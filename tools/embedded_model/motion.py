@@ -226,7 +226,7 @@ def run(preset: Preset, clock: Clock | None = None) -> None:
             tensors = [x0, eps, abar[t], t, to_device(batch.ids, device)]
             with seeing(layers, batch.frames):
                 training.learn(partial(share_loss, frozen, tensors, weights[t], training.parts), len(x0))
-    preview(preset)
+    preview(preset, min(8, preset.clips // 32))
 
 
 def load_motion(preset: Preset) -> tuple[Motion, int]:
@@ -268,13 +268,12 @@ def export(preset: Preset, path: Path = MOTION) -> None:
 
 
 @torch.no_grad()
-def preview(preset: Preset, steps: int = 10, shown: int = 8) -> None:
+def preview(preset: Preset, count: int = 8, steps: int = 10, shown: int = 8) -> None:
     """Write runs/<preset>/motion.png, a clip a row, and print how many of these follow their captions' directions."""
     motion, step = load_motion(preset)
     unet, vae, text, _ = load_exported()
     print(f"step {step}: " + ", ".join(f"{name} {value:.4f}" for name, value in told_errors(preset, motion).items()))
     rng, tokenizer, writer = random.Random(1), ClipTokenizer(), Captioner(preset)
-    count = min(8, preset.clips)
     subjects = data.load_art(preset).subjects(preset)
     moves = [list(DIRECTIONS)[number % len(DIRECTIONS)] for number in range(count)]
     side, right, sheet = preset.native_size // 8, 0, []
@@ -293,6 +292,8 @@ def preview(preset: Preset, steps: int = 10, shown: int = 8) -> None:
         right += found == move
         print(f"{text_!r}: {found or 'still'}", flush=True)
         sheet.append(np.concatenate(list(pictures[:: FRAMES // shown]), 1))
+    if not sheet:
+        return
     Image.fromarray(np.concatenate(sheet)).save(preset.run / "motion.png")
     print(f"step {step}: {right} of {count} clips follow their captions", flush=True)
 

@@ -63,7 +63,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def kinds() -> Any:
     return next(
         module
-        for name, module in sys.modules.items()
+        for name, module in list(sys.modules.items())  # the worker imports meanwhile
         if name.startswith("_extension_mov2mov") and name.endswith(".kinds")
     )
 
