@@ -23,8 +23,6 @@ _REASONS: Final[Mapping[str, str]] = {
         save_optimizer_state""",
     "a training's log has every step": "training_write_csv_every",
     "trainings always use torch's own efficient attention": "training_xattention_optimizations",
-    "a training's log is a CSV file, and there is no TensorBoard in this version": """
-        training_enable_tensorboard training_tensorboard_save_images training_tensorboard_flush_every""",
     "an epoch has every picture once; a folder's name repeats it": "training_image_repeats_per_epoch",
     "there is no Hypertile in this version": """
         hypertile_enable_unet hypertile_enable_unet_secondpass hypertile_max_depth_unet hypertile_max_tile_unet

@@ -42,6 +42,7 @@ class Surroundings(Protocol):
     def enlarge(
         self, image: Image, upscaler: str, scale: float, job: JobContext, settings: Settings | None
     ) -> Image: ...
+    def describe(self, image: Image, captioner: str, settings: Settings | None) -> str: ...
     def save_state(self, job_id: str, state: bytes) -> None: ...
     def load_state(self, job_id: str) -> bytes | None: ...
     def let_others_pass(self, job_id: str) -> None: ...
@@ -112,6 +113,10 @@ class Alone:
     def enlarge(self, image: Image, upscaler: str, scale: float, job: JobContext, settings: Settings | None) -> Image:
         enlarged: Image = self._engine.enlarge(image, upscaler, scale, job, settings)
         return enlarged
+
+    def describe(self, image: Image, captioner: str, settings: Settings | None) -> str:
+        text: str = self._engine.describe(image, captioner, settings)
+        return text
 
     def save_state(self, job_id: str, state: bytes) -> None:
         self._state = state
@@ -202,6 +207,13 @@ class JobContext:
         An interrupted job gets it by Lanczos. Raises: InvalidRequest for one that can't be used.
         """
         return self._surroundings.enlarge(image, upscaler, scale, self, self.settings)
+
+    def describe(self, image: Image, captioner: str) -> str:
+        """What the picture shows, in words. captioner: by name or alias, such as "CLIP" or "DeepBooru".
+
+        Raises: NotFound for an unknown one; InvalidRequest, which says what to do, for one whose files aren't there.
+        """
+        return self._surroundings.describe(image, captioner, self.settings)
 
     def spawn(self, requests: Iterable[GenerationRequest], *, save: bool = True) -> list[GenerationResult]:
         """Make the pictures of many requests, one after the other; fewer when the job is told to stop.

@@ -118,6 +118,10 @@ class Worker:
         enlarged: Image = self._engine.enlarge(image, upscaler, scale, job, settings)
         return enlarged
 
+    def describe(self, image: Image, captioner: str, settings: Settings | None) -> str:
+        text: str = self._engine.describe(image, captioner, settings)
+        return text
+
     def let_others_pass(self, job_id: str) -> None:
         while (job := self._queue.take_short(job_id)) is not None:
             self._run(job)
