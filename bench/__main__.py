@@ -21,6 +21,7 @@ BENCHMARKS = {
     "samplers": "bench.samplers",
     "loras": "bench.loras",
     "cards": "bench.cards",
+    "page": "bench.page",
     "clips": "bench.clips",
     "animation": "bench.animation",
     "device": "bench.device",

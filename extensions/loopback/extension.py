@@ -4,7 +4,17 @@ import math
 from dataclasses import replace
 from typing import Literal
 
-from webui.extensions.api import Params, Script, encode_image, hookimpl, joined, make_grid, param
+from webui.extensions.api import (
+    Params,
+    Script,
+    decoded_picture,
+    encode_image,
+    flattened,
+    hookimpl,
+    joined,
+    make_grid,
+    param,
+)
 
 ORIGINAL = 1
 """What a masked part begins with in later loops: the picture, where it is painted already."""
@@ -31,8 +41,8 @@ class Loopback(Params):
         infotext="Denoising curve",
         choices=("Aggressive", "Linear", "Lazy"),
     )
-    append_interrogation: Literal["None"] = param(
-        "None", label="Append interrogated prompt at each iteration", choices=("None",)
+    append_interrogation: Literal["None", "CLIP", "DeepBooru"] = param(
+        "None", label="Append interrogated prompt at each iteration", choices=("None", "CLIP", "DeepBooru")
     )
 
     def to_infotext(self, *, everything=False):
@@ -67,7 +77,11 @@ def run(request, job):
             if made and (job.interrupted or job.stopping or made[-1].out_of_space):
                 break
             strength = looped.strength(start.denoising_strength, loop)
-            asked = single.replace(image=image.replace(denoising_strength=strength), seed=request.seed + len(made))
+            asked = single.replace(
+                image=image.replace(denoising_strength=strength),
+                seed=request.seed + len(made),
+                prompt=prompt_of(request.prompt, image, looped.append_interrogation, job),
+            )
             made.append(job.child(1 / (looped.loops * request.batch_count)).generate(asked))
             if not made[-1].pictures:  # stopped before it was decoded, or an extension dropped it
                 break
@@ -79,6 +93,16 @@ def run(request, job):
     whole = joined([*with_grid(single, kept, job), *kept])
     first = kept[0].images[0].infotext  # which A1111 shows of all
     return replace(whole, info={**whole.info, "infotexts": [first for _ in whole.images]})
+
+
+def prompt_of(prompt, image, captioner, job):
+    """The request's prompt, followed by what is seen in the picture that the loop starts from, if that is wished."""
+    if captioner == "None":
+        return prompt
+    seen = job.describe(
+        flattened(decoded_picture(image.images[0]), job.settings["img2img_background_color"]), captioner
+    )
+    return f"{prompt}, {seen}" if prompt else seen
 
 
 def continued(start, picture):

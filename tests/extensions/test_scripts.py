@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.describers import small_deepbooru
 from tests.engines import exact_engine
 from tests.tiny import tiny_checkpoint
 from webui.core.choices import Script
@@ -31,6 +32,7 @@ FIXTURE = Path(__file__).resolve().parents[1] / "fixtures" / "extensions" / "ste
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     data = tmp_path_factory.mktemp("data")
     tiny_checkpoint(data / "models" / "Stable-diffusion")
+    small_deepbooru(data / "models" / "torch_deepdanbooru" / "model-resnet_custom_v3.pt")
     (data / "extensions").mkdir()
     (data / "extensions" / "steps-script").symlink_to(FIXTURE)
     with exact_engine(data) as engine:
@@ -313,6 +315,24 @@ def test_the_next_loop_begins_without_loss(engine: Engine) -> None:
     file = io.BytesIO()
     Image.open(io.BytesIO(whole.images[2].data)).save(file, "JPEG", quality=80)
     assert np.abs(pixels(as_jpg, 2) - np.asarray(Image.open(file), dtype=np.int16)).mean() < 0.5
+
+
+@pytest.mark.parametrize("prompt", ["a cat", ""])
+def test_each_loop_adds_what_is_seen_in_the_picture_it_begins_with(engine: Engine, prompt: str) -> None:
+    chosen = group(engine, LOOPBACK, loops=2, append_interrogation="DeepBooru")
+    overrides = {"interrogate_deepbooru_score_threshold": 0.0}
+    result = made(engine, **chosen, image=start(), prompt=prompt, steps=3, overrides=overrides)
+    _, first, second = result.images
+    job = JobContext.alone(engine=engine).with_settings(engine.settings.snapshot().replace(**overrides))
+    for image, begun_with in ((first, picture()), (second, Image.open(io.BytesIO(first.data)))):
+        seen = job.describe(begun_with, "deepbooru")
+        assert seen
+        assert image.infotext.partition("\n")[0] == (f"{prompt}, {seen}" if prompt else seen)
+
+
+def test_a_loop_that_cannot_see_says_what_is_missing(engine: Engine) -> None:
+    with pytest.raises(InvalidRequest, match="BLIP"):
+        made(engine, **group(engine, LOOPBACK, loops=2, append_interrogation="CLIP"), image=start())
 
 
 def test_several_batches_of_loops_hand_back_the_last_of_each(engine: Engine) -> None:

@@ -61,7 +61,7 @@ def test_an_animation_from_the_form(browser: Browser, server: Server, tmp_path: 
     expect(page.locator("#deforum_settings_told")).to_contain_text("Saved as")
     again = json.loads((tmp_path / "mine.txt").read_text())
     assert (again["max_frames"], again["cn_1_weight"]) == (7, "0:(0.5)")
-    visit.context.close()
+    visit.close()
 
 
 def test_presets_curves_units_and_several_files(browser: Browser, server: Server, tmp_path: Path) -> None:
@@ -112,4 +112,4 @@ def test_presets_curves_units_and_several_files(browser: Browser, server: Server
         assert time.monotonic() < deadline
         time.sleep(0.1)
     assert len(list(outputs.glob("several_one/*.mp4"))) == 1
-    visit.context.close()
+    visit.close()

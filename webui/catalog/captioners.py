@@ -11,6 +11,8 @@ from pathlib import Path
 from webui.core.choices import Captioner
 from webui.core.packaged import BLIP, CLIP, DEEPBOORU
 
+CAPTIONER = "captioner"
+"""What the keys begin with that captioners are borrowed under."""
 _DESCRIBING = "webui.pipeline.describing:"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 VOCABULARIES = ("tokenizer.json", "vocab.txt")

@@ -43,6 +43,7 @@ class Surroundings(Protocol):
     def enlarge(
         self, image: Image, upscaler: str, scale: float, job: JobContext, settings: Settings | None
     ) -> Image: ...
+    def describe(self, image: Image, captioner: str, settings: Settings | None) -> str: ...
     def frames_between(self, engine: str) -> AbstractContextManager[Any]: ...
     def save_state(self, job_id: str, state: bytes) -> None: ...
     def load_state(self, job_id: str) -> bytes | None: ...
@@ -114,6 +115,10 @@ class Alone:
     def enlarge(self, image: Image, upscaler: str, scale: float, job: JobContext, settings: Settings | None) -> Image:
         enlarged: Image = self._engine.enlarge(image, upscaler, scale, job, settings)
         return enlarged
+
+    def describe(self, image: Image, captioner: str, settings: Settings | None) -> str:
+        text: str = self._engine.describe(image, captioner, settings)
+        return text
 
     def frames_between(self, engine: str) -> AbstractContextManager[Any]:
         between: AbstractContextManager[Any] = self._engine.frames_between(engine)
@@ -208,6 +213,13 @@ class JobContext:
         An interrupted job gets it by Lanczos. Raises: InvalidRequest for one that can't be used.
         """
         return self._surroundings.enlarge(image, upscaler, scale, self, self.settings)
+
+    def describe(self, image: Image, captioner: str) -> str:
+        """What the picture shows, in words. captioner: by name or alias, such as "CLIP" or "DeepBooru".
+
+        Raises: NotFound for an unknown one; InvalidRequest, which says what to do, for one whose files aren't there.
+        """
+        return self._surroundings.describe(image, captioner, self.settings)
 
     def frames_between(self, engine: str) -> AbstractContextManager[Any]:
         """Inside, a `webui.video.Between` for `webui.video.interpolated`: "Optical flow", or a network's.

@@ -119,6 +119,10 @@ class Worker:
         enlarged: Image = self._engine.enlarge(image, upscaler, scale, job, settings)
         return enlarged
 
+    def describe(self, image: Image, captioner: str, settings: Settings | None) -> str:
+        text: str = self._engine.describe(image, captioner, settings)
+        return text
+
     def frames_between(self, engine: str) -> AbstractContextManager[Any]:
         between: AbstractContextManager[Any] = self._engine.frames_between(engine)
         return between

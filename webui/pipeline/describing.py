@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from PIL import Image
 
-from webui.catalog.captioners import categories_in
+from webui.catalog.captioners import CAPTIONER, categories_in
 from webui.core.choices import Captioner, load_function
 from webui.core.describing import DescribePlan, Description
 from webui.core.errors import BadModelFile, InvalidRequest, WebuiError, not_saved
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from webui.jobs.context import JobContext
 
 T = TypeVar("T")
-KIND = "captioner"
-"""What the keys begin with that captioners are borrowed under."""
 _COUNT = re.compile(r"\.top(\d{1,3})$")
 """Ends the name of a list of which more than one line is wanted."""
 
@@ -66,7 +64,7 @@ def run(engine: Engine, plan: DescribePlan, job: JobContext) -> Description:
                 job.next_pass()
     finally:
         if not plan.settings["interrogate_keep_models_in_memory"]:
-            engine.models.forget(KIND)
+            engine.models.forget(CAPTIONER)
     if len(plan.sources) == 1 and not texts:
         raise InvalidRequest("The job was stopped before the picture was described.")
     message = f"{len(texts)} of {len(plan.sources)} pictures are described in {plan.folder}." if plan.folder else ""
@@ -184,7 +182,7 @@ def _borrowed(models: ModelManager, file: Path, load: Callable[[], T], *more: ob
         stat = file.stat()
     except OSError as error:
         raise BadModelFile(f"{file.name} can't be read: {error.strerror}.") from error
-    return models.borrow((KIND, str(file), stat.st_size, stat.st_mtime_ns, *more), load, stat.st_size)
+    return models.borrow((CAPTIONER, str(file), stat.st_size, stat.st_mtime_ns, *more), load, stat.st_size)
 
 
 def _largest(folder: Path) -> Path:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from PIL.Image import Image
 
+from webui.catalog.captioners import CAPTIONER
 from webui.catalog.checkpoints import Checkpoint, CheckpointCatalog
 from webui.catalog.networks import Networks
 from webui.catalog.vaes import VaeCatalog
@@ -26,7 +27,7 @@ from webui.models.manager import ModelManager
 from webui.models.vae_shelf import VaeShelf
 from webui.pipeline.infotext import image_infotext
 from webui.pipeline.networks import NetworkShelf
-from webui.pipeline.operations import EnlargedPictures
+from webui.pipeline.operations import EnlargedPictures, describe_picture
 from webui.pipeline.saving.provenance import provenance_at
 from webui.pipeline.saving.saver import Saver
 from webui.pipeline.upscaling import Enlarger, upscale
@@ -142,6 +143,14 @@ class Engine:
         """See `JobContext.enlarge`. Raises: InvalidRequest."""
         chosen = self.choices.find_upscaler(upscaler)
         return upscale(image, Enlarger(chosen, settings or self.settings.snapshot(), self.models, job), scale)
+
+    def describe(self, image: Image, captioner: str, settings: Settings | None) -> str:
+        """See `JobContext.describe`. Raises: NotFound, InvalidRequest, BadModelFile."""
+        settings = settings or self.settings.snapshot()
+        text = describe_picture(image, captioner, self.choices, self.models, settings)
+        if not settings["interrogate_keep_models_in_memory"]:
+            self.models.forget(CAPTIONER)
+        return text
 
     def frames_between(self, engine: str) -> AbstractContextManager[Between]:
         """See `JobContext.frames_between`. Raises: InvalidRequest, BadModelFile."""

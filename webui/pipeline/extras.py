@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from webui.catalog.captioners import CAPTIONER
 from webui.core.errors import WebuiError, not_saved
 from webui.core.extras import FLOW, ExtrasRequest, PictureSource
 from webui.core.files import write_atomic
@@ -19,7 +20,6 @@ from webui.core.request import GenerationResult
 from webui.core.results import COMPOSITE, ResultFile
 from webui.core.settings import Settings
 from webui.models.stopping import Stopped
-from webui.pipeline.describing import KIND as DESCRIBING
 from webui.pipeline.engine import Engine
 from webui.pipeline.extras_video import make_film
 from webui.pipeline.operations import StepContext, Worked, operate, target_of
@@ -104,7 +104,7 @@ def run(engine: Engine, plan: ExtrasPlan, job: JobContext) -> GenerationResult:
             job.next_pass()
     finally:
         if not settings["interrogate_keep_models_in_memory"]:
-            engine.models.forget(DESCRIBING)
+            engine.models.forget(CAPTIONER)
     made = [*images, *files]
     info = {"infotexts": [result.infotext for result in images], "index_of_first_image": 0}
     if request.save and not request.show:

@@ -123,9 +123,7 @@ class StepContext:
 
     def describe(self, image: Image.Image, captioner: str) -> str:
         """What the picture shows. captioner: by name. Raises: NotFound, InvalidRequest, BadModelFile."""
-        chosen = self.choices.find_captioner(captioner)
-        text: str = load_function(chosen.function)(image, chosen, self.models, self.settings)
-        return text
+        return describe_picture(image, captioner, self.choices, self.models, self.settings)
 
     def find_faces(self, image: Image.Image) -> list[Face]:
         """The faces of a picture, each with `box` and `score`.
@@ -140,6 +138,15 @@ class StepContext:
     def enlarger(self, upscaler: Upscaler) -> Enlarger:
         """The upscaler at work for this job."""
         return Enlarger(upscaler, self.settings, self.models, self.job, counts=self.counts)
+
+
+def describe_picture(
+    image: Image.Image, captioner: str, choices: Choices, models: ModelManager, settings: Settings
+) -> str:
+    """What the picture shows. captioner: by name. Raises: NotFound, InvalidRequest, BadModelFile."""
+    chosen = choices.find_captioner(captioner)
+    text: str = load_function(chosen.function)(image, chosen, models, settings)
+    return text
 
 
 def operate(
