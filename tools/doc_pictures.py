@@ -25,6 +25,8 @@ FOLDER = ROOT / "docs" / "screenshots"
 SIZE = {"width": 1280, "height": 880}
 PHONE = {"width": 390, "height": 844}
 QUALITY = 70
+PATIENCE = 600_000
+"""Milliseconds that anything may take."""
 APPLE = "a red apple, blue background"
 
 Scene = Callable[[Visit], None]
@@ -41,6 +43,8 @@ def main() -> None:
         try:
             with chromium() as browser:
                 visit = Visit(browser, server.url, viewport=SIZE)
+                visit.page.set_default_timeout(PATIENCE)
+                expect.set_options(timeout=PATIENCE)
                 visit.open()
                 if visit.page.locator("[data-easel=dismiss]").is_visible():
                     visit.page.click("[data-easel=dismiss]")  # it names a folder of this machine
