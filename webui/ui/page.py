@@ -168,7 +168,7 @@ def build(services: Services, app: FastAPI) -> PageBlocks:
             change.then(lambda: _current(services, len(forms)), None, current, **QUIET)
         lists = [*changing_lists(services, forms), *extras.changing_lists]
         fresh = [*current, facts, *(form["styles"] for form in forms), *followers, *(item for item, _, _ in lists)]
-        shapes = {tab.name: tab.shape for tab in tabs}
+        shapes: dict[str, str] = {tab.name: tab.shape for tab in tabs}
 
         def renew(request: gr.Request) -> tuple[Any, ...]:
             page_settings = _settings_for_page(services, request.username, shapes)
