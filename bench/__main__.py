@@ -23,6 +23,7 @@ BENCHMARKS = {
     "cards": "bench.cards",
     "page": "bench.page",
     "clips": "bench.clips",
+    "animation": "bench.animation",
     "device": "bench.device",
     "training": "bench.training",
 }

@@ -23,7 +23,7 @@ from PIL import Image
 
 from bench.engines import build_engine
 from bench.measure import Bar, Report, Sample, Series, Stopwatch
-from bench.memory import memory, peak_memory, reset_peak_memory
+from bench.memory import memory, peak_of_its_own, reset_peak_memory
 from bench.plain_training import RANK, RATE, Parts, PlainLoop, encoded_before, save_parts
 from bench.programs import ROOT
 from webui.core.training import (
@@ -127,7 +127,7 @@ class Turns(Alone):
         if self._steps % self._turn:
             return
         self._own.samples.append(self._watch.lap().per(self._turn))
-        self.peak = peak_memory()
+        self.peak = peak_of_its_own()
         for series, loop in self._others:
             for _ in range(self._turn):
                 loop.step()

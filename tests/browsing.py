@@ -83,6 +83,17 @@ class Visit:
                 return
         raise AssertionError(f"{elem_id} stays {box.input_value()}, not {value}")
 
+    def tick(self, elem_id: str) -> None:
+        """Tick a box, again while the page is still building it and takes the tick away."""
+        box = self.page.locator(f"#{elem_id} input")
+        for _ in range(20):
+            if not box.is_checked():
+                box.click()
+            self.page.wait_for_timeout(150)
+            if box.is_checked():
+                return
+        raise AssertionError(f"{elem_id} can't be ticked")
+
     def number(self, elem_id: str) -> float:
         return float(self.page.locator(f"#{elem_id} input:not([type=range])").input_value())
 

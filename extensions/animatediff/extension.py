@@ -17,6 +17,7 @@ from webui.extensions.api import (
 
 from . import unloading
 from .catalog import MotionCatalog
+from .control import followed
 from .parameters import AS_TRAINED, AVERAGE, FORMATS, FREE_NOISE, KEY, NO_SPARSE, NOISE_LEVELS, OVERLAPS, AnimateDiff
 from .saving import require_writable, save_clips, shown
 from .travel import read_travel
@@ -75,7 +76,7 @@ def build_panel(panel):
     build(panel, MotionCatalog(panel.easel))
 
 
-@hookimpl
+@hookimpl(tryfirst=True)  # before ControlNet, whose units it gives a picture for each frame
 def revise_request(request, easel):
     """Find the motion module and tell mistakes before anything waits; the batch becomes the clip."""
     asked = request.extensions.get(AnimateDiff.__name__)
@@ -85,11 +86,12 @@ def revise_request(request, easel):
     settings = easel.settings.snapshot().replace(**request.overrides)
     require_writable(asked, *_largest_size(request), settings)
     catalog = MotionCatalog(easel)
-    changed = {"file": str(catalog.find(asked.model).path), "kept": request.save_samples}
+    changed = {"file": str(catalog.find(asked.model).path), "kept": request.save_samples, "video_source": ""}
     if asked.sparse_model != NO_SPARSE:
         _ = asked.sparse_places
         changed["sparse_file"] = str(catalog.find_sparse(asked.sparse_model).path)
-    remarks = []
+    request, asked, remarks = followed(request, asked, easel)
+    asked.require_sound()
     if request.batch_size not in (1, asked.frames):
         remarks.append(f"AnimateDiff: the batch size has no effect; a batch is a clip of {asked.frames} frames.")
     if request.image is None and asked.last_frame is not None:

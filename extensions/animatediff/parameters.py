@@ -16,11 +16,16 @@ FORMATS = (*VIDEOS, PNG, TXT)
 """What the page offers. FRAME is for clients of the API that want frames beside videos."""
 FILTERS = ("butterworth", "gaussian", "ideal", "box")
 OWN, SHARED, MIXED, FREE_NOISE = NOISES = ("Of its own", "The same", "Half shared", "FreeNoise")
+MOST_FRAMES = 1024
 DEFAULT_MODEL = "mm_sd15_v3.safetensors"
 NO_SPARSE = "None"
 AS_TRAINED, AS_CHECKPOINT = NOISE_LEVELS = ("As the motion module was trained", "As the checkpoint")
 AVERAGE, LAST_WINS = OVERLAPS = ("Average", "The last one wins")
 KEY = "AnimateDiff"
+FOUND = ("file", "sparse_file", "kept")
+"""What no client may send: it is found when the job is submitted."""
+PATHS = ("video_source", "video_path", "mask_path")
+"""What no picture's text tells."""
 UNUSED = {"prompt_scheduler", "video_default", "is_i2i_batch"}
 """What the original's own form sends about itself."""
 
@@ -33,7 +38,7 @@ class AnimateDiff(Params, title="AnimateDiff"):
     model: str = param(DEFAULT_MODEL, label="Motion module", max_length=1000)
     format: tuple[str, ...] = param(("GIF", "PNG"), label="Save format", choices=FORMATS, kind="checkboxgroup")
     enable: bool = param(False, label="Enable AnimateDiff")
-    video_length: int = param(0, label="Number of frames", ge=0, le=1024)
+    video_length: int = param(0, label="Number of frames", ge=0, le=MOST_FRAMES)
     fps: int = param(8, label="FPS", ge=1, le=240)
     loop_number: int = param(0, label="Display loop number", ge=0, le=65_535)
     closed_loop: str = param(REDUCED, label="Closed loop", choices=LOOPS, kind="radio")
@@ -58,6 +63,10 @@ class AnimateDiff(Params, title="AnimateDiff"):
     sparse_pictures: tuple[bytes, ...] = picture(label="SparseCtrl key frames", several=True)
     sparse_frames: str = param("0", label="Frames of the SparseCtrl pictures", max_length=1000)
     sparse_weight: float = param(1.0, label="SparseCtrl weight", ge=0, le=2, step=0.05)
+    video_path: str = param("", label="Video path", max_length=1000)
+    mask_path: str = param("", label="Mask path", max_length=1000)
+    video_source: str = ""
+    """A video that a client of the API sends, base64 or a path; the page keeps it and names its path."""
     file: str = ""
     """Where the motion module lies; this and what follows is written when the job is submitted."""
     sparse_file: str = ""
@@ -73,12 +82,12 @@ class AnimateDiff(Params, title="AnimateDiff"):
             if len(args) > 1 or not all(isinstance(item, dict) for item in args):
                 raise InvalidRequest("The args of AnimateDiff must be a list of one object with its values.")
             args = args[0] if args else {}
-        own = {"file", "sparse_file", "kept", *UNUSED}
+        own = {*FOUND, *UNUSED}
         return {name: value for name, value in args.items() if value is not None and name not in own}
 
     @classmethod
     def default_args(cls) -> list[dict[str, Any]]:
-        return [cls().model_dump(mode="json", exclude={"file", "sparse_file", "kept"})]
+        return [cls().model_dump(mode="json", exclude=set(FOUND))]
 
     @property
     def length(self) -> int:
@@ -193,7 +202,7 @@ def _read(text: str) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, told in re.findall(r"([a-z_]+): ([^,]*)", text):
         field = AnimateDiff.model_fields.get(name)
-        if field is None or name in ("file", "sparse_file", "kept"):
+        if field is None or name in (*FOUND, *PATHS):
             continue
         told = told.strip()
         if isinstance(field.default, bool):

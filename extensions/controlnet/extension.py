@@ -118,7 +118,8 @@ def checked(unit: Unit, number: int, request, easel) -> Unit:
         return unit
     preprocessor = unit.preprocessor
     preprocessor.require_runnable()
-    if unit.input_mode == SIMPLE and unit.image is None and request.image is None:
+    has_picture = unit.image is not None or unit.film or unit.frames or request.image is not None
+    if unit.input_mode == SIMPLE and not has_picture:
         raise InvalidRequest(f"ControlNet unit {number} has no picture; load one, or disable the unit.")
     if unit.guidance_start > unit.guidance_end:
         raise InvalidRequest(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 
 from webui.extensions.api import InvalidRequest
+from webui.extensions.api import video as kit
 
 from . import finishing, maps, sizes
 from .correcting import Corrector, KeepsColours, KeepsOutside
@@ -29,6 +31,9 @@ MOST_LATENTS = 20
 FILLING = "inpaint_only+lama"
 KEEPING = ("inpaint_only", FILLING)
 """Preprocessors that keep the picture outside of the mask, unless img2img does."""
+RESIDUAL = ("ControlNet", "ControlNet Union", "Control-LoRA", "T2I-Adapter")
+ON_FINISHED = (*KEEPING, "tile_colorfix", "tile_colorfix+sharp", "recolor_intensity", "recolor_luminance")
+"""Preprocessors that go on with what is sampled, by their one picture."""
 
 
 def hooks_for(group: ControlNet, this_pass: Any) -> list[Ranged]:
@@ -46,15 +51,20 @@ def hooks_for(group: ControlNet, this_pass: Any) -> list[Ranged]:
         kind = None if unit.preprocessor.model_free else kind_of(Path(unit.file))
         _require_company(unit, kind, number)
         turn = (number, len(group.enabled)) if group.batch_option == FOR_EACH else None
-        if turn is not None and kind not in ("ControlNet", "ControlNet Union", "Control-LoRA", "T2I-Adapter"):
+        if turn is not None and kind not in RESIDUAL:
             raise InvalidRequest(
                 f'ControlNet unit {number}: "{FOR_EACH}" is for ControlNets and T2I-Adapters; choose "{FOR_ALL}".'
+            )
+        if (unit.film or unit.frames) and (kind not in RESIDUAL or unit.preprocessor.id in ON_FINISHED):
+            raise InvalidRequest(
+                f"ControlNet unit {number}: only ControlNets and T2I-Adapters follow a video frame by frame, without "
+                "preprocessors that work on the finished picture; give this unit a picture of its own."
             )
         if kind == "IP-Adapter":
             if _takes_part(unit, this_pass):
                 prompts.append(_image_prompt(unit, number, this_pass))
             continue
-        guide = _guide(unit, number, this_pass, draws)
+        guide = _guide(unit, number, this_pass, draws, group.clip)
         if guide is None:
             continue
         if kind is None:
@@ -132,18 +142,18 @@ class Draws:
         return latent
 
 
-def _guide(unit: Unit, number: int, this_pass: Any, draws: Draws) -> Guide | None:
-    """The unit with its maps, which are kept; None when it takes no part in this pass."""
+def _guide(unit: Unit, number: int, this_pass: Any, draws: Draws, clip: int) -> Guide | None:
+    """The unit with its maps, which are kept, of a clip the first frame's; None when it takes no part in this pass."""
     is_second = this_pass.kind == "hires"
     plan = this_pass.plan
     kept = this_pass.state.setdefault(MAPS, {})
-    source, mode = _input(unit, number, this_pass)
+    sources, mode = _inputs(unit, number, this_pass, clip)
     unit = unit.replace(resize_mode=mode)
     hints = {}
     for place, sampling in [(0, plan.first)] + ([(1, plan.hires.sampling)] if plan.hires else []):
         request = _request(this_pass, sampling)
-        found = maps.fitted(unit, maps.detect(unit, source, request, this_pass.models).map, request)
-        kept.setdefault((number, place), found)
+        found = [maps.fitted(unit, maps.detect(unit, each, request, this_pass.models).map, request) for each in sources]
+        kept.setdefault((number, place), found[0])
         hints[place] = _lasting(this_pass, number, place, found)
     if not _takes_part(unit, this_pass):
         return None
@@ -160,18 +170,45 @@ def _request(this_pass: Any, sampling: Any) -> maps.Request:
     return maps.Request(width, height, first + (first if asked == -1 else asked))
 
 
-def _lasting(this_pass: Any, number: int, place: int, found: Any) -> torch.Tensor:
-    """The same tensor in every batch, so that a network that has read it needn't again."""
+def _lasting(this_pass: Any, number: int, place: int, found: Sequence[Any]) -> torch.Tensor:
+    """(N, 3, H, W), the same tensor in every batch, so that a network that has read it needn't again."""
     key = ("controlnet.hint", number, place)
     if key not in this_pass.state:
-        this_pass.state[key] = maps.hint(found)
+        this_pass.state[key] = torch.cat([maps.hint(each) for each in found])
     return this_pass.state[key]
 
 
-def _input(unit: Unit, number: int, this_pass: Any) -> tuple[Any, str]:
+def _inputs(unit: Unit, number: int, this_pass: Any, clip: int) -> tuple[list[Any], str]:
+    """The unit's picture, or one for each frame of a clip that has them, and how they are brought to size."""
+    image = this_pass.plan.request.image
+    if unit.film:
+        found = [_input(unit, number, this_pass, frame=frame) for frame in _filmed(unit, clip)]
+    elif unit.frames:
+        found = [_input(unit.replace(image=frame), number, this_pass) for frame in unit.frames[:clip]]
+    elif clip and unit.image is None and image is not None and len(image.images) > 1:
+        found = [_input(unit, number, this_pass, place=place) for place in range(clip)]
+    else:
+        found = [_input(unit, number, this_pass)]
+    return [source for source, _ in found], found[0][1]
+
+
+def _filmed(unit: Unit, clip: int) -> Iterator[Any]:
+    """The first frames of the unit's video, (H, W, 3) uint8, or (H, W, 4) with their masks."""
+    frames = (frame.picture for frame in kit.open_video(Path(unit.film)).selected(range(clip)))
+    if not (unit.film_masks and unit.preprocessor.masked):
+        yield from frames
+        return
+    masks = (frame.picture for frame in kit.open_video(Path(unit.film_masks)).selected(range(clip)))
+    for picture, mask in zip(frames, masks, strict=True):
+        size = picture.shape[1::-1]
+        yield np.dstack([picture, cv2.resize(mask[:, :, 0], size, interpolation=cv2.INTER_NEAREST)])
+
+
+def _input(unit: Unit, number: int, this_pass: Any, *, frame: Any = None, place: int = 0) -> tuple[Any, str]:
     """The unit's picture, or the one that img2img starts from, and how it is brought to size.
 
-    What is inpainted alone is cut out of both alike.
+    What is inpainted alone is cut out of both alike. frame: of a video, in place of the unit's picture. place: of
+    img2img's pictures.
     """
     request = this_pass.plan.request
     image, masking = request.image, None
@@ -179,13 +216,13 @@ def _input(unit: Unit, number: int, this_pass: Any) -> tuple[Any, str]:
     own = None
     if image is not None and this_pass.source is not None and this_pass.source.canvas is not None:
         masking = this_pass.source.canvas.masking
-        if unit.image is None:
-            own = maps.opaque(image.images[0], "The picture")
+        if unit.image is None and frame is None:
+            own = maps.opaque(image.images[place], "The picture")
             mode = RESIZE_MODES[min(image.resize_mode, 2)] if image.resize_mode < 3 else RESIZE_MODES[0]
             if unit.preprocessor.masked and image.inpaint is not None:
                 own = maps.with_mask(own, _own_mask(image.inpaint))
-    found = maps.read_input(unit, number, own)
-    crops = unit.image is None or unit.inpaint_crop_input_image
+    found = maps.read_input(unit, number, own if frame is None else frame)
+    crops = (unit.image is None and frame is None) or unit.inpaint_crop_input_image
     if masking is not None and masking.box is not None and crops:
         found = maps.cropped(
             found, RESIZE_MODES.index(mode), masking.shown.size, masking.box.corners, this_pass.plan.first

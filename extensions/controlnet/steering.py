@@ -30,13 +30,15 @@ UNION_TYPE_OF = {
     "Tile": "Tile", "Inpaint": "Inpaint",
 }  # fmt: skip
 """A preprocessor's control type -> what a union network is told when nobody says."""
+MAPS_AT_ONCE = 16
 LINES = ("canny", "mlsd")
 """Preprocessors whose maps are followed less strictly in the second pass of hires fix."""
 
 
 @dataclass(frozen=True)
 class Guide:
-    """A unit ready for a pass. hint: its map, (1, 3, H, W). small: the map of the first pass, which adapters read.
+    """A unit ready for a pass. hint: its map, (1, 3, H, W), or one for each frame of a clip. small: the map of the
+    first pass, which adapters read.
 
     region: (1, 1, H, W) in 0..1, where it acts; None for everywhere. corrector: of the network's output, if any.
     turn: (k, n) when it acts on every n-th picture of a batch alone, from the k-th on; None for all.
@@ -188,7 +190,7 @@ class Worker(ABC):
 
     @abstractmethod
     def reading(self, hint: Tensor) -> Any:
-        """What the network makes of a map."""
+        """What the network makes of maps."""
 
     def residuals(self, guide: Guide, x: Tensor, timesteps: Tensor, cond: Any) -> Residuals:
         """What the unit adds to this call."""
@@ -204,12 +206,13 @@ class Worker(ABC):
 
 class ControlWorker(Worker):
     def reading(self, hint: Tensor) -> Any:
-        return self.network.read(hint)
+        return torch.cat([self.network.read(part) for part in hint.split(MAPS_AT_ONCE)])
 
     def added(self, guide: Guide, x: Tensor, timesteps: Tensor, cond: Any) -> Residuals:
         union = self.network.layout.union
         kind = 0 if union is None else guide.union_kind(union.kinds)
-        found = self.network.residuals(x, timesteps, cond.context, cond.pooled, self.read(guide.hint), kind)
+        seen = of_rows(self.read(guide.hint), cond)
+        found = self.network.residuals(x, timesteps, cond.context, cond.pooled, seen, kind)
         residuals = [*found.down, found.middle]
         scales = guide.scales(len(residuals))
         sides = _prompts_only(cond, residuals[0]) if self._spares_negative(guide) else 1.0
@@ -226,7 +229,8 @@ class ControlWorker(Worker):
 
 class AdapterWorker(Worker):
     def reading(self, hint: Tensor) -> Any:
-        return self.network(hint)
+        parts = [self.network(part) for part in hint.split(MAPS_AT_ONCE)]
+        return [torch.cat(level) for level in zip(*parts, strict=True)]
 
     def added(self, guide: Guide, x: Tensor, timesteps: Tensor, cond: Any) -> Residuals:
         features = self.read(guide.small)
@@ -234,7 +238,7 @@ class AdapterWorker(Worker):
         height, width = x.shape[-2:]
         inside = []
         for feature, scale in zip(features, scales, strict=True):
-            part = guide.masked(feature) * scale
+            part = guide.masked(of_rows(feature, cond)) * scale
             if part.shape[-2:] != (height, width):
                 part = F.interpolate(part, size=(height, width))
             if guide.unit.control_mode == CONTROL_FIRST:
@@ -242,6 +246,11 @@ class AdapterWorker(Worker):
             inside.append(part.expand(len(x), -1, -1, -1))
             height, width = (height + 1) // 2, (width + 1) // 2
         return Residuals(inside=tuple(inside))
+
+
+def of_rows(read: Tensor, cond: Any) -> Tensor:
+    """What was read of the map of each row's picture; (1, ...) where all have the same."""
+    return read if len(read) == 1 else read[[row.picture for row in cond.rows]]
 
 
 def _prompts_only(cond: Any, like: Tensor) -> Tensor:

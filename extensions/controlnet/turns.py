@@ -91,6 +91,8 @@ def with_turns(request: GenerationRequest, group: ControlNet) -> GenerationReque
     """The request with as many batches as its units have pictures; all units go on together, the shortest ends it."""
     if group.turns:
         return request  # it was counted already
+    if group.clip:
+        return request.replace(extensions={**request.extensions, ControlNet.__name__: group})
     lengths = [count for count in map(length, group.units) if count is not None]
     turns = min(lengths, default=0)
     extensions = {**request.extensions, ControlNet.__name__: group.replace(turns=turns)}

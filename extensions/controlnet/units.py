@@ -45,7 +45,7 @@ OLD_RESIZE_MODES = {
     3: "Just Resize",
 }
 OLD_NAMES = {"input_image": "image", "mask_image": "mask", "lowvram": "low_vram", "guidance": "guidance_end"}
-OWN_NAMES = ("file", "batch_files", "weights_at", "encoders", "turns")
+OWN_NAMES = ("file", "batch_files", "weights_at", "encoders", "turns", "film", "film_masks", "frames", "clip")
 """What no client may send: it is found when the job is submitted."""
 MOST_UNITS = 10
 IMAGE_PROMPTS = ("ip-adapter-auto", "ip-adapter_clip_sd15", "ip-adapter_clip_sdxl", "ip-adapter_clip_sdxl_plus_vith")
@@ -92,6 +92,12 @@ class Unit(Params):
     """Where image encoders for IP-Adapters may lie; written when the job is submitted."""
     batch_files: tuple[str, ...] = ()
     """The pictures of a batch in a folder of the server, one a turn; written when the job is submitted."""
+    film: str = ""
+    """A video or a folder of pictures whose frames are those of a clip; written when the job is submitted."""
+    film_masks: str = ""
+    """The same of masks, for preprocessors that read one."""
+    frames: tuple[bytes, ...] = ()
+    """A picture for each frame of a clip; written when the job is submitted."""
     weights_at: str = ""
     """Where the files of the preprocessor's network lie, one path a line; written when the job is submitted."""
 
@@ -201,6 +207,8 @@ class ControlNet(Params, title="ControlNet"):
         FOR_ALL, label="Batch Option", infotext=BATCH_OPTION_KEY, choices=BATCH_OPTIONS, kind="radio"
     )
     style_align: bool = param(False, label="[StyleAlign] Align image style in the batch.", infotext=STYLE_ALIGN_KEY)
+    clip: int = 0
+    """How many frames the clip has that a batch is, whose frames have pictures of their own; 0 for a plain batch."""
     turns: int = 0
     """How many pictures the units of a batch have, one after the other; written when the job is submitted."""
 

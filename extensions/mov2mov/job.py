@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from webui.extensions.api import Easel, FromImage, GenerationRequest, InvalidRequest, JobContext, WebuiError
+from webui.extensions.api import Easel, FromImage, GenerationRequest, Inpaint, InvalidRequest, JobContext, WebuiError
 from webui.extensions.api import video as kit
 
 from .folder import WorkFolder, source_mark
 from .frames import FrameSettings, Processed, film, make_frames
 from .kinds import Film, FilmMade
-from .parameters import RESIZE_MODES, Mov2Mov
+from .parameters import MASKED_CONTENTS, RESIZE_MODES, Mov2Mov
 from .plan import FramePlan, frame_prompts, plan_frames, with_key_frames
 from .sizes import fit, scaled_size
 
@@ -48,6 +48,7 @@ def run(easel: Easel, asked: Film, job: JobContext) -> FilmMade:
         request = request.replace(width=width, height=height)
     job.text("Looking at the video")
     plan = _planned(source, options)
+    masks = _masks(options, plan)
     encoding, sound = _encoding(options), _sound(options, source, plan)
     kit.require_writable(encoding, plan.rate, request.width, request.height, sound)
     folder = _folder(easel.paths.data / settings["mov2mov_outpath_samples"], name, asked, request, source, plan, job)
@@ -64,7 +65,7 @@ def run(easel: Easel, asked: Film, job: JobContext) -> FilmMade:
     done, total = folder.finished, folder.count
     if done:
         job.child(done / total)
-    process = _Process(job, request, options, asked.name or Path(asked.video).name, folder, total, comments)
+    process = _Process(job, request, options, asked.name or Path(asked.video).name, folder, masks, total, comments)
     todo = () if asked.stitch else make_frames(source, plan, options, folder, process, fitted, request.prompt, prompts)
     try:
         for frame in todo:
@@ -150,11 +151,12 @@ class _Process:
         options: Mov2Mov,
         source_name: str,
         folder: WorkFolder,
+        masks: kit.Video | None,
         total: int,
         comments: dict[str, None],
     ) -> None:
         self._job, self._total, self._comments = job, total, comments
-        self._source, self._options = source_name, options
+        self._source, self._options, self._masks = source_name, options, masks
         self._image = request.image or FromImage()
         variation = request.variation
         if variation.strength:
@@ -164,6 +166,8 @@ class _Process:
 
     def __call__(self, picture: Any, settings: FrameSettings) -> Processed:
         image = self._image.replace(images=(_png(picture),), noise_multiplier=settings.noise_multiplier)
+        if self._masks is not None:
+            image = image.replace(inpaint=self._inpaint(self._masks, settings.number))
         request = self._request.replace(image=image, prompt=settings.prompt, seed=settings.seed)
         self._job.text(f"Frame {settings.index + 1}/{self._total}")
         result = self._job.child(1 / self._total).generate(request, save=False)
@@ -176,6 +180,33 @@ class _Process:
         told = f"source: {self._source}, frame: {settings.number + 1}, fps: {self._rate:g}"
         told += f", max frames: {frames.max_frames}, noise multiplier: {settings.noise_multiplier:g}"
         return Processed(pictures, f"{made[0].infotext}, mov2mov: {json.dumps(told, ensure_ascii=False)}")
+
+    def _inpaint(self, masks: kit.Video, number: int) -> Inpaint:
+        mask = next(masks.selected([min(number, masks.count - 1)])).picture
+        asked = self._options.masks
+        return Inpaint(
+            mask=_png(mask[:, :, 0]),
+            blur_x=asked.blur,
+            blur_y=asked.blur,
+            invert=asked.mode == "Inpaint not masked",
+            fill=MASKED_CONTENTS.index(asked.content),
+            only_masked=asked.area == "Only masked",
+            padding=asked.padding,
+        )
+
+
+def _masks(options: Mov2Mov, plan: FramePlan) -> kit.Video | None:
+    """The mask video. Raises: InvalidRequest for one that ends before the film's frames do."""
+    if options.masks.video is None:
+        return None
+    masks = kit.open_video(Path(options.masks.video))
+    wanted = plan.made[-1] + 1
+    if 1 < masks.count < wanted:
+        raise InvalidRequest(
+            f"The mask video has {masks.count} frames, the video's are needed up to frame {wanted}; give a longer one, "
+            "one picture for all, or end the film earlier."
+        )
+    return masks
 
 
 def _encoding(options: Mov2Mov) -> kit.Encoding:

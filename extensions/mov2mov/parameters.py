@@ -13,6 +13,11 @@ SeedBehaviour = Literal["fixed", "increment", "ladder"]
 ResizeMode = Literal["Just resize", "Crop and resize", "Resize and fill", "Just resize (latent upscale)"]
 RESIZE_MODES: tuple[ResizeMode, ...] = get_args(ResizeMode)
 """In the order of img2img's numbers."""
+MaskMode = Literal["Inpaint masked", "Inpaint not masked"]
+MaskedContent = Literal["fill", "original", "latent noise", "latent nothing"]
+MASKED_CONTENTS: tuple[MaskedContent, ...] = get_args(MaskedContent)
+"""In the order of img2img's numbers."""
+InpaintArea = Literal["Whole picture", "Only masked"]
 SoundChoice = Literal["Keep", "None", "File"]
 VideoFormat = Literal["mp4", "webm", "webp", "gif", "png"]
 Preset = Literal[
@@ -57,6 +62,18 @@ class Editor(Params, title="Movie Editor"):
     enable: bool = param(False, label="Enable")
     interval: int = param(2, label="Auto key frame interval", ge=0, le=100, step=1, help="0: none but those listed")
     at_cuts: bool = param(True, label="Key frames at scene cuts")
+
+
+class Masks(Params, title="Mask video"):
+    """Where each frame is painted anew, by the frame of the same number of another video."""
+
+    blur: int = param(4, label="Mask blur", ge=0, le=1024, slider=(0, 64, 1))
+    mode: MaskMode = param("Inpaint masked", label="Mask mode")
+    content: MaskedContent = param("original", label="Masked content")
+    area: InpaintArea = param("Whole picture", label="Inpaint area")
+    padding: int = param(32, label="Only masked padding, pixels", ge=0, le=4096, slider=(0, 256, 4))
+    video: str | None = None
+    """White is painted anew; one frame is for all. The page has a place to load it."""
 
 
 class Output(Params, title="Output"):
@@ -105,4 +122,5 @@ class Mov2Mov(Own, title="mov2mov"):
     frames: Frames = Frames()
     temporal: Temporal = Temporal()
     editor: Editor = Editor()
+    masks: Masks = Masks()
     output: Output = Output()

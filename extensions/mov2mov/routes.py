@@ -8,13 +8,22 @@ from typing import Any
 from fastapi import APIRouter, Body
 from pydantic import BaseModel, Field, ValidationError
 
-from webui.extensions.api import Easel, GenerationRequest, InvalidRequest, NotFound
+from webui.extensions.api import Easel, GenerationRequest, InvalidRequest, NotFound, keep_given
 
 from .kinds import KIND, Film, FilmMade
 from .parameters import Mov2Mov
-from .sources import keep_given
 
-OWN = ("video", "name", "fps", "max_frames", "options", "soundtrack", "force_task_id", "override_settings")
+OWN = (
+    "video",
+    "name",
+    "fps",
+    "max_frames",
+    "options",
+    "soundtrack",
+    "mask_video",
+    "force_task_id",
+    "override_settings",
+)
 NOT_HERE = ("hires", "refiner", "script")
 
 
@@ -38,7 +47,7 @@ def router_for(easel: Easel) -> APIRouter:
     @router.post("/run")
     def run(body: dict[str, Any] = Body(...)) -> Queued:  # noqa: B008
         """The fields of /sdapi/v1/img2img without pictures; `video`, base64 or a path in the data folder; `fps`
-        (the video's own when left out), `max_frames`, `soundtrack`, and the further `options`."""
+        (the video's own when left out), `max_frames`, `soundtrack`, `mask_video`, and the further `options`."""
         return Queued(job_id=easel.jobs.submit(KIND, film_asked(easel, body), job_id=body.get("force_task_id")))
 
     @router.get("/jobs/{job_id}")
@@ -105,6 +114,11 @@ def film_asked(easel: Easel, body: dict[str, Any]) -> Film:
     if body.get("soundtrack"):
         sound = keep_given(str(body["soundtrack"]), root, easel.paths.data, "soundtrack")
         options = options.replace(output=options.output.replace(sound="File", soundtrack=str(sound)))
+    if options.masks.video:
+        raise InvalidRequest("Send the mask video in the field mask_video, not among the options.")
+    if body.get("mask_video"):
+        masks = keep_given(str(body["mask_video"]), root, easel.paths.data, "mask_video")
+        options = options.replace(masks=options.masks.replace(video=str(masks)))
     video = keep_given(body["video"], root, easel.paths.data, "video")
     return Film(request, options, str(video), str(body.get("name") or Path(video).name))
 

@@ -9,15 +9,14 @@ from typing import Any
 
 import gradio as gr
 
-from webui.extensions.api import FromImage, InvalidRequest, WebuiError
+from webui.extensions.api import FromImage, InvalidRequest, WebuiError, keep_file
 
 from .kinds import KIND, Film
-from .parameters import RESIZE_MODES, Editor, Frames, Mov2Mov, Output, Own, Size, Start, Temporal
+from .parameters import RESIZE_MODES, Editor, Frames, Masks, Mov2Mov, Output, Own, Size, Start, Temporal
 from .plan import FramePlan, plan_frames
-from .sources import keep_file
 
 NAME = "mov2mov"
-GROUPS = {"size": Size, "frames": Frames, "temporal": Temporal, "editor": Editor, "output": Output}
+GROUPS = {"size": Size, "frames": Frames, "temporal": Temporal, "editor": Editor, "masks": Masks, "output": Output}
 UPSTREAM_IDS = {"frames.movie_fps": "mov2mov_movie_frames", "frames.max_frames": "mov2mov_max_frames"}
 
 
@@ -37,6 +36,10 @@ def build_for(easel: Any) -> Callable[[Any], None]:
                         own |= {f"{field}.{path}": item for path, item in placed.items()}
                         if field == "editor":
                             _place_key_frames(video, own)
+                        if field == "masks":
+                            masks = gr.File(
+                                label="Mask video", elem_id=f"{NAME}_mask_video", file_types=["video", ".gif", ".webp"]
+                            )
                         if field == "output":
                             sound = gr.File(
                                 label="Soundtrack",
@@ -65,11 +68,14 @@ def build_for(easel: Any) -> Callable[[Any], None]:
                             raise InvalidRequest('There is no soundtrack; load one, or set Sound to "Keep" or "None".')
                         kept = str(keep_file(Path(values[sound]), root))
                         options = options.replace(output=options.output.replace(soundtrack=kept))
+                    if values[masks]:
+                        kept = str(keep_file(Path(values[masks]), root))
+                        options = options.replace(masks=options.masks.replace(video=kept))
                     path = Path(values[video])
                     film = Film(request.replace(image=image), options, str(keep_file(path, root)), path.name, stitch)
                     easel.jobs.submit(KIND, film, job_id=job_id)
 
-                inputs = {video, sound, *start.values(), *own.values(), *form.inputs}
+                inputs = {video, sound, masks, *start.values(), *own.values(), *form.inputs}
                 panel = page.job_panel(NAME, begin, inputs)
                 stitched = gr.Button("Stitch what exists", elem_id=f"{NAME}_stitch")
                 panel.submits(stitched, partial(begin, stitch=True), inputs)

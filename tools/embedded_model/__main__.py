@@ -11,7 +11,9 @@ from .config import PRESETS, Preset
 
 STARTED = time.time()  # what takes long to import comes with the stages
 STAGES = ("data", "vae", "decoder", "encode", "unet", "export", "evaluate")
-BESIDE = ("control", "steering")  # what is trained for the finished checkpoint
+BESIDE = ("control", "steering", "motion", "animate")  # what is trained for the finished checkpoint
+TIMED = ("vae", "decoder", "unet", "control", "motion")  # take a clock
+SLICE = 9.0  # minutes
 
 
 def main(presets: dict[str, Preset] | None = None, words: list[str] | None = None) -> None:
@@ -22,13 +24,13 @@ def main(presets: dict[str, Preset] | None = None, words: list[str] | None = Non
     parser.add_argument("folder", type=Path, nargs="?", help="unslice: what a slice left in $OUT")
     parser.add_argument("--preset", choices=presets, help="full for pack, slice and unslice, else cpu")
     parser.add_argument("--packages", type=Path, help="data, pack: a node_modules folder that has the art already")
-    parser.add_argument("--minutes", type=float, default=9.0, help="slice: when to be out again")
-    parser.add_argument("--last", action="store_true", help="slice: none follows, so end the schedule within this one")
+    parser.add_argument("--minutes", type=float, help="slice: when to be out again (9); a training: when to stop")
+    parser.add_argument("--last", action="store_true", help="with minutes: end the schedule within these")
     args = parser.parse_args(words)
     slicing = args.stage in {"pack", "slice", "unslice"}
     preset = presets[args.preset or ("full" if slicing else "cpu")]
     if args.stage == "slice":
-        importlib.import_module(f"{__package__}.slices").run(preset, args.minutes, args.last, STARTED)
+        importlib.import_module(f"{__package__}.slices").run(preset, args.minutes or SLICE, args.last, STARTED)
     elif args.stage == "unslice":
         if args.folder is None:
             parser.error("unslice needs the folder that the slice left")
@@ -38,6 +40,9 @@ def main(presets: dict[str, Preset] | None = None, words: list[str] | None = Non
             module = importlib.import_module(f"{__package__}.{stage}")
             if stage in {"data", "pack"}:
                 module.run(preset, args.packages)
+            elif args.minutes and stage in TIMED:
+                clock = importlib.import_module(f"{__package__}.loop").Clock
+                module.run(preset, clock(STARTED + 60 * args.minutes, args.last))
             else:
                 module.run(preset)
 

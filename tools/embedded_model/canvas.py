@@ -35,7 +35,7 @@ LEVELS = 3  # pictures are halved up to twice before they are pasted smaller
 class Paste:
     """Pictures to lay over the composites at once: no composite twice.
 
-    scene, row: (n,) which composite and which picture. box: (n, 3) side and centre over the frame's side.
+    scene, row: (n,) which composite and which picture. box: (n, 4) side and centre over the frame's side, and degrees.
     turned: (m,) which of the n are recoloured; by: (m,) degrees. level: how often they are halved first.
     """
 
@@ -89,7 +89,7 @@ def plan_batch(art: Art, scenes: list[Scene]) -> Plan:
         numbers, rows, laid, turns = zip(*items, strict=True)
         turned = [i for i, by in enumerate(turns) if by]
         by = np.array([turns[i] for i in turned], np.float32)
-        places = np.array([(box.scale, box.x, box.y) for box in laid], np.float32)
+        places = np.array([(box.scale, box.x, box.y, box.angle) for box in laid], np.float32)
         turned_ = np.array(turned, np.int64)
         pastes.append(Paste(np.array(numbers), np.array(rows), places, turned_, by, level))
     return Plan(
@@ -149,10 +149,13 @@ class Canvas:
         rgba[:, :3] *= rgba[:, 3:]
         if paste.level:
             rgba = F.avg_pool2d(rgba, 2**paste.level)
-        scale, x, y = self.moved(paste.box).T
-        zero = torch.zeros_like(scale)
-        theta = torch.stack([1 / scale, zero, (1 - 2 * x) / scale, zero, 1 / scale, (1 - 2 * y) / scale], 1)
-        grid = F.affine_grid(theta.view(-1, 2, 3), [len(scale), 4, self.size, self.size], align_corners=False)
+        scale, x, y, angle = self.moved(paste.box).T
+        cos, sin = angle.deg2rad().cos(), angle.deg2rad().sin()
+        x, y = 1 - 2 * x, 1 - 2 * y
+        across = torch.stack([cos, sin, cos * x + sin * y], 1)
+        along = torch.stack([-sin, cos, cos * y - sin * x], 1)
+        theta = torch.stack([across, along], 1) / scale[:, None, None]
+        grid = F.affine_grid(theta, [len(scale), 4, self.size, self.size], align_corners=False)
         placed = F.grid_sample(rgba, grid, mode="bicubic", align_corners=False).clamp(0, 1)
         return placed[:, :3], placed[:, 3:]
 

@@ -235,7 +235,9 @@ class Preset:
     decoder: Loop  # whole pictures, the encoder frozen
     unet: Loop
     control: Loop  # the ControlNet for Canny edges, beside the finished checkpoint
+    motion: Loop  # the motion module, beside the finished checkpoint; its batch is one of clips
     composites: int  # that `encode` makes latents of
+    clips: int  # that `motion` makes latents of, 16 frames each
     shift: float  # places of the picture lie on a grid this fine, as a share of the frame; 1/16 is a latent cell
     shares: Shares
     colours: tuple[str, ...] = tuple(COLOURS)
@@ -273,7 +275,9 @@ PRESETS = {
             decoder=Loop(batch=8, steps=400, rate=6e-4, warmup=20),
             unet=Loop(batch=32, steps=10_400, rate=2e-3, warmup=60, muon=True),
             control=Loop(batch=16, minutes=115, rate=1e-3, warmup=60, muon=True),
+            motion=Loop(batch=4, minutes=180, rate=2e-3, warmup=60, muon=True),
             composites=7000,
+            clips=256,
             shift=1 / 16,
             shares=Shares(small=0.15, emphasis=0.35, general=0.8, shuffled=0.1),
             ema=0.999,
@@ -299,7 +303,9 @@ PRESETS = {
             decoder=Loop(batch=32, minutes=1.0, rate=3e-4, warmup=50),
             unet=Loop(batch=256, minutes=13.0, rate=8e-4, warmup=300),
             control=Loop(batch=128, minutes=4.0, rate=4e-4, warmup=100),
+            motion=Loop(batch=32, minutes=4.0, rate=4e-4, warmup=100),
             composites=65_536,
+            clips=8192,
             shift=1 / 256,
             shares=Shares(
                 pair=0.10, pattern=0.03, many=0.03, counted=0.05, gradient=0.08, figure=0.08, landscape=0.12,

@@ -21,6 +21,7 @@ from webui.pipeline.generate import run
 from webui.services.building import build_services
 
 from .config import CFG_SCALE
+from .motion import MOTION
 
 SAMPLER, STEPS = "DPM++ 2M", 20
 CONTROL = "easel-emoji-canny"
@@ -70,6 +71,13 @@ class Painter:
         request = self._request(prompt, seed, 1, "")
         made, edges = self._made(request.replace(extensions={group.__name__: group(units=[unit])}))
         return made, edges
+
+    def animate(self, prompt: str, seed: int, frames: int) -> np.ndarray:
+        """A clip by the embedded model's motion module. Returns: (frames, S, S, 3) uint8."""
+        self.services.settings.update({"animatediff_model_path": str(MOTION.parent)})
+        group = next(group for group in self.engine.host.params if group.__name__ == "AnimateDiff")
+        asked = group(enable=True, model=MOTION.name, video_length=frames, batch_size=frames, format=("PNG",))
+        return self._made(self._request(prompt, seed, 1, "").replace(extensions={group.__name__: asked}))
 
     def _request(
         self, prompt: str, seed: int, count: int, negative: str, image: FromImage | None = None

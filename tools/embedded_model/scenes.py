@@ -43,17 +43,19 @@ class Scene:
     fault: str = ""  # one of FAULTS
     emphasis: float = 1.0  # the weight of the subject's words; see `emphasised`
     detail: int = 0  # seeds what no word tells: where stars and pictures in a crowd lie
+    angle: float = 0.0  # degrees that a single subject is turned by, clockwise
 
 
 @dataclass(frozen=True)
 class Box:
-    """One picture in a scene; x, y: its centre, scale: its side, all over the frame's."""
+    """One picture in a scene; x, y: its centre, scale: its side, all over the frame's. angle: degrees, clockwise."""
 
     hexcode: str
     colour: str
     scale: float
     x: float
     y: float
+    angle: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -269,11 +271,11 @@ def boxes(scene: Scene) -> Iterator[Box]:
 def emphasised(scene: Scene) -> Box:
     """The single subject as large as its words' weight makes it; over 1 it stays whole, with air around it."""
     if scene.emphasis <= 1:
-        return Box(scene.hexcode, scene.colour, scene.scale * scene.emphasis, scene.x, scene.y)
+        return Box(scene.hexcode, scene.colour, scene.scale * scene.emphasis, scene.x, scene.y, scene.angle)
     scale = max(scene.scale, min(scene.scale * scene.emphasis, WHOLE))
     reach = max(0.0, WHOLE - scale) / 2
     x, y = (min(max(place, 0.5 - reach), 0.5 + reach) for place in (scene.x, scene.y))
-    return Box(scene.hexcode, scene.colour, scale, x, y)
+    return Box(scene.hexcode, scene.colour, scale, x, y, scene.angle)
 
 
 def row_of(scene: Scene, count: int) -> Iterator[Box]:

@@ -22,6 +22,7 @@ from webui.core.choices import (
     Upscaler,
 )
 from webui.core.errors import BadModelFile, InvalidRequest, NotFound, NotSaved, Refused, WebuiError, not_saved
+from webui.core.extras import FRAME_ENGINES
 from webui.core.files import atomic_file
 from webui.core.grids import Legend, LegendLook, Tiling, grid_rows, make_grid, with_legends
 from webui.core.hooks import DenoiserHook, Residuals, Row, Step
@@ -45,9 +46,10 @@ from webui.core.settings import Section, Setting
 from webui.extensions.easel import Easel
 from webui.extensions.faces import find_faces, missing_detector, restore_faces
 from webui.extensions.hookspecs import hookimpl
+from webui.extensions.kept_files import keep_file, keep_given
 from webui.extensions.page import Assets, Panel, Tab
 from webui.extensions.pictures import fit_picture
-from webui.extensions.weights import read_weights
+from webui.extensions.weights import read_weights, read_weights_metadata
 from webui.jobs.context import JobContext
 from webui.jobs.kinds import JobKind
 
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COMPOSITE",
+    "FRAME_ENGINES",
     "MAX_PICTURES",
     "Assets",
     "Axis",
@@ -117,11 +120,14 @@ __all__ = [
     "hookimpl",
     "joined",
     "make_grid",
+    "keep_file",
+    "keep_given",
     "missing_detector",
     "not_saved",
     "param",
     "picture",
     "read_weights",
+    "read_weights_metadata",
     "restore_faces",
     "title_of",
     "video",

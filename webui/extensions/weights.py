@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,3 +20,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     file = load_function("webui.models.weights:open_weights")(path)
     return {name: file.tensor(name) for name in file.shapes}
+
+
+def read_weights_metadata(path: Path) -> Mapping[str, str]:
+    """What a .safetensors file tells of its tensors; nothing for a PyTorch file.
+
+    To be called in the worker thread. Raises: BadModelFile as `read_weights`.
+    """
+    metadata: Mapping[str, str] = load_function("webui.models.weights:open_weights")(path).metadata
+    return metadata

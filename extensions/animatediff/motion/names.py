@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
 Base = Literal["SD 1.x", "SDXL"]
+Betas = Literal["linear", "scaled SDXL", "checkpoint"]
+BETAS = get_args(Betas)
 Place = tuple[str, int, int]
 """("down", block, layer), ("mid", 0, layer) or ("up", block, layer)."""
 
@@ -59,9 +62,20 @@ class Family:
     name: str
     positions: int
     base: Base
-    betas: Literal["linear", "scaled SDXL", "checkpoint"]
+    betas: Betas
     norms_clips: bool
     widths: tuple[int, ...]
+
+
+def told(family: Family, facts: str | None) -> Family:
+    """With what the file's metadata tells beyond its tensors: whether it was trained on the checkpoint's noise levels.
+
+    facts: JSON. Raises: ValueError for anything else.
+    """
+    asked = json.loads(facts) if facts else {}
+    if not isinstance(asked, dict) or asked.get("betas", family.betas) not in BETAS:
+        raise ValueError(f"its metadata tells {facts[:80] if facts else facts!r}")
+    return replace(family, betas=asked.get("betas", family.betas))
 
 
 USUAL_POSITIONS, LCM_POSITIONS, FIRST_POSITIONS = 32, 64, 24

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from webui.extensions.api import BadModelFile, InvalidRequest, read_weights
+from webui.extensions.api import BadModelFile, InvalidRequest, read_weights, read_weights_metadata
 
 from .layers import MotionModule, Windows, built, clips_first, frames_first
-from .names import Family, Place, family_of, placed_all
+from .names import Family, Place, family_of, placed_all, told
 
 
 @dataclass
@@ -44,6 +44,7 @@ class Motion:
         try:
             family = family_of({place: {n: t.shape for n, t in part.items()} for place, part in places.items()})
             modules = {place: built(part, family.positions) for place, part in places.items()}
+            family = told(family, read_weights_metadata(path).get("easel"))
         except (KeyError, RuntimeError, ValueError, IndexError) as error:
             reason = " ".join(str(error).split())[:200]
             raise BadModelFile(f"{path.name} isn't whole, or of an unknown layout ({reason}).") from error

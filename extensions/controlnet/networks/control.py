@@ -174,7 +174,7 @@ class ControlNetwork:
         return cls(module.eval().requires_grad_(False), layout, pooled)
 
     def read(self, hint: Tensor) -> Tensor:
-        """What it makes of the map before any noise is seen. hint: (1, C, 8h, 8w) in [0, 1]. Returns: (1, C', h, w)."""
+        """What it makes of the map before any noise is seen. hint: (M, C, 8h, 8w) in [0, 1]. Returns: (M, C', h, w)."""
         weight = self.module.conv_in.weight
         embedded: Tensor = self.module.controlnet_cond_embedding(hint.to(weight.device, weight.dtype))
         return embedded
@@ -182,9 +182,8 @@ class ControlNetwork:
     def residuals(
         self, x: Tensor, timesteps: Tensor, context: Tensor, vector: Tensor | None, read: Tensor, kind: int = 0
     ) -> Residuals:
-        """x: (N, C, h, w) scaled input. timesteps: (N,). context: (N, T, D). read: what `read` gave.
-
-        kind: of the map, which union networks are told.
+        """x: (N, C, h, w) scaled input. timesteps: (N,). context: (N, T, D). read: what `read` gave, of one
+        map or of N. kind: of the map, which union networks are told.
         """
         net: Any = self.module
         weight = net.conv_in.weight
@@ -197,7 +196,8 @@ class ControlNetwork:
             sample = sample + read
         else:
             time = time + self._told(kind, self.layout.union.kinds).to(time)
-            sample = sample + self._mixed(sample, read, kind)
+            pairs = [(sample, read)] if len(read) == 1 else zip(sample.split(1), read.split(1), strict=True)
+            sample = sample + torch.cat([self._mixed(own, seen, kind) for own, seen in pairs])
         skips = (sample,)
         for block in net.down_blocks:
             more = {"encoder_hidden_states": context} if getattr(block, "has_cross_attention", False) else {}

@@ -62,7 +62,7 @@ class T2IAdapter(nn.Module):
         return self.squares == 16
 
     def forward(self, hint: Tensor) -> list[Tensor]:
-        """hint: (1, C, H, W) in [0, 1]. Returns: a tensor (1, C', h, w) a level."""
+        """hint: (M, C, H, W) in [0, 1]. Returns: a tensor (M, C', h, w) a level."""
         weight = self.conv_in.weight
         hint = hint[:, : self.channels].to(weight.device, weight.dtype)
         x = self.conv_in(F.pixel_unshuffle(hint, self.squares))

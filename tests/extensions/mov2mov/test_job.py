@@ -63,7 +63,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def kinds() -> Any:
     return next(
         module
-        for name, module in sys.modules.items()
+        for name, module in list(sys.modules.items())  # the worker imports meanwhile
         if name.startswith("_extension_mov2mov") and name.endswith(".kinds")
     )
 
@@ -198,12 +198,50 @@ def test_other_ways(services: Services, clip: Path, options: Any, ending: str) -
         assert made.total == 2
 
 
+def write_masks(folder: Path, count: int) -> Path:
+    """A white stripe that moves by 8 px a frame."""
+    folder.mkdir()
+    for number in range(count):
+        mask = np.zeros((64, 64), np.uint8)
+        mask[:, 8 * number : 8 * number + 16] = 255
+        Image.fromarray(mask).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.mark.parametrize("area", ["Whole picture", "Only masked"])
+def test_a_mask_video_says_what_is_painted_anew(services: Services, clip: Path, tmp_path: Path, area: str) -> None:
+    masks = write_masks(tmp_path / "masks", 3)
+    asked = {"video": str(masks), "blur": 0, "area": area}
+    made = film(services, clip, masks=asked, frames={"max_frames": 3})
+    for number, frame in zip(range(3), open_video(clip).frames(), strict=False):
+        found = frames_in(made.folder)[number]
+        kept = np.ones((64, 64), bool)
+        kept[:, 8 * number : 8 * number + 16] = False
+        fitted = np.asarray(Image.fromarray(frame.picture).resize((64, 64), Image.Resampling.LANCZOS))
+        assert np.array_equal(found[kept], fitted[kept])
+        assert not np.array_equal(found[~kept], fitted[~kept])
+
+
+def test_one_mask_is_for_all_frames_and_may_be_turned_round(services: Services, clip: Path, tmp_path: Path) -> None:
+    masks = write_masks(tmp_path / "mask", 1)
+    asked = {"video": str(masks), "blur": 0, "mode": "Inpaint not masked", "content": "fill"}
+    made = film(services, clip, masks=asked, frames={"max_frames": 2})
+    assert "Mask mode: Inpaint not masked, Inpaint area: Whole picture" in (
+        read_infotext((Path(made.folder) / "000002.png").read_bytes())[0] or ""
+    )
+    source = [frame.picture for frame in open_video(clip).frames()]
+    for number in range(2):
+        assert np.array_equal(frames_in(made.folder)[number][:, :16], source[number][:, :16])
+
+
 def test_mistakes_are_told(services: Services, clip: Path, tmp_path: Path) -> None:
     (tmp_path / "no.mp4").write_bytes(b"no video")
     for path, options, words in (
         (tmp_path / "no.mp4", {}, "isn't a video"),
         (clip, {"frames": {"start": 9}}, "empty"),
         (clip, {"prompts": "snow"}, "12: a text"),
+        (clip, {"masks": {"video": str(write_masks(tmp_path / "few", 3))}}, "The mask video has 3 frames"),
+        (clip, {"masks": {"video": str(tmp_path / "no.mp4")}}, "isn't a video"),
         (clip, {"output": {"sound": "File"}}, "no soundtrack"),
         (clip, {"output": {"sound": "File", "soundtrack": str(tmp_path / "no.mp4")}}, "isn't a video"),
         (

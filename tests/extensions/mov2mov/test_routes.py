@@ -63,6 +63,8 @@ def test_a_job_that_is_cancelled(easel: Running, clip: str) -> None:
         ({"fps": 100000}, "Movie FPS"),
         ({"options": {"frames": {"speed": 2}}}, "speed"),
         ({"options": {"output": {"sound": "File", "soundtrack": "/etc/passwd"}}}, "soundtrack"),
+        ({"options": {"masks": {"video": "/etc/passwd"}}}, "mask_video"),
+        ({"mask_video": "/etc/passwd"}, "isn't a file in the data folder"),
         ({"soundtrack": "/etc/passwd"}, "isn't a file in the data folder"),
     ],
 )

@@ -7,7 +7,9 @@ import re
 import shutil
 from pathlib import Path
 
-from webui.extensions.api import InvalidRequest, atomic_file, decode_file
+from webui.core.base64_files import decode_file
+from webui.core.errors import InvalidRequest
+from webui.core.files import atomic_file
 
 LARGEST_BODY = 512 * 2**20
 """Bytes of a video in a request."""
