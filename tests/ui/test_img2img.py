@@ -459,6 +459,8 @@ def test_a_script_makes_its_picture(shown: Visit, file: Path, script: str, numbe
         shown.set_number(f"script_{name}", value)
     if script == "SD upscale":
         shown.choose("#script_sd_upscale_upscaler_index input", "Lanczos")
+    if script == "img2img alternative test":  # which puts this in the prompt's place
+        page.fill("#script_img2img_alternative_test_original_prompt textarea", script)
     generate(shown, script, steps=1)
     assert shown.picture_width(TAB) == size
     shown.choose("#img2img_script_list input", "None")
