@@ -118,6 +118,7 @@ def inpaint(visit: Visit) -> None:
 def extras(visit: Visit) -> None:
     tab(visit, "txt2img")
     visit.page.click("#txt2img_send_to_extras")
+    expect(visit.page.locator("#extras_image img")).to_be_visible()
     visit.choose("#extras_upscaler_1 input", "Lanczos")
     with visit.job("extras"):
         visit.page.click("#extras_generate")
