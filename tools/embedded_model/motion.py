@@ -74,6 +74,9 @@ def build_motion(widths: Sequence[int]) -> Motion:
     """Layers that begin by changing nothing. widths: of the U-Net's levels."""
     width = {"down": lambda level: widths[level], "mid": lambda _: widths[-1], "up": lambda level: widths[-1 - level]}
     modules = {place: MotionModule(width[place[0]](place[1]), 1, POSITIONS) for place in PLACES}
+    for place in SILENT:
+        for parameter in modules[place].parameters():
+            nn.init.zeros_(parameter)
     family = Family("AnimateDiff v2", POSITIONS, "SD 1.x", "checkpoint", False, tuple(widths))
     return Motion(MOTION.name, family, modules)
 
