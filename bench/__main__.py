@@ -21,7 +21,9 @@ BENCHMARKS = {
     "samplers": "bench.samplers",
     "loras": "bench.loras",
     "cards": "bench.cards",
+    "page": "bench.page",
     "clips": "bench.clips",
+    "animation": "bench.animation",
     "device": "bench.device",
     "training": "bench.training",
 }

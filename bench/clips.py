@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from bench.measure import Bar, Report, Sample, Series, Stopwatch, alternating, conditions
+from bench.memory import peak_memory
 from bench.programs import ROOT
 
 MORE_THAN_DIFFUSERS = 1.05
@@ -69,8 +69,7 @@ def _measured(options: argparse.Namespace) -> dict[str, float]:
         for _ in range(options.steps):
             step()
     sample = watch.lap().per(options.steps)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"wall": sample.wall, "cpu": sample.cpu, "peak MiB": peak}
+    return {"wall": sample.wall, "cpu": sample.cpu, "peak MiB": peak_memory() / (1 << 20)}
 
 
 def _sizes(options: argparse.Namespace) -> dict[str, Any]:

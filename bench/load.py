@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 
 from bench.measure import Report, Sample, Series, Stopwatch, alternating, conditions
+from bench.memory import peak_memory
 from bench.programs import ROOT
 from bench.step import SMALL, a_model, add_model_options
 from tools.random_checkpoint import FULL, Layout
@@ -61,18 +62,9 @@ def _measured(load: Callable[[], object]) -> dict[str, float]:
     watch = Stopwatch()
     model = load()
     sample = watch.lap()
-    peak = _peak_memory()
+    peak = peak_memory()
     del model
     return {"wall": sample.wall, "cpu": sample.cpu, "peak": (peak - before) / MIB}
-
-
-def _peak_memory() -> int:
-    """Bytes that this process had in memory at most."""
-    if sys.platform == "win32":
-        return int(psutil.Process().memory_info().peak_wset)
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _main(loader: str, checkpoint: Path, layout: Layout) -> None:

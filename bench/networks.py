@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import torch
 from diffusers import (
     ControlNetModel,
+    DiffusionPipeline,
     EulerDiscreteScheduler,
     StableDiffusionControlNetPipeline,
     StableDiffusionPipeline,
@@ -208,12 +209,14 @@ class EaselArm(Arm):
         return progress.laps
 
 
-class Timed:
+class Timed(DiffusionPipeline):
     """A pipeline of diffusers that tells when its loop begins."""
 
+    unet: UNet2DConditionModel
+
     def progress_bar(self, iterable: Any = None, total: int | None = None) -> Any:
-        self.laps = Laps(self.unet.device)  # type: ignore[attr-defined]
-        return super().progress_bar(iterable, total)  # type: ignore[misc]
+        self.laps = Laps(self.unet.device)
+        return super().progress_bar(iterable, total)
 
 
 class TimedPipeline(Timed, StableDiffusionPipeline):

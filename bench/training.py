@@ -1,30 +1,53 @@
-"""A subject the embedded model doesn't know: 20 pictures of it, a LoRA or DreamBooth, and how surely it is painted."""
+"""Trainings: what the embedded model learns from 20 pictures, how fast beside a plain script, and SD 1.5 at full size.
+
+teaches: a subject that it doesn't know, by a LoRA and by DreamBooth with and without prior preservation; a small
+classifier says how surely the subject is painted then, and how surely others are still. speed: beside a script like
+diffusers' examples. full: two steps of a LoRA of SD 1.5 at 512 px, random weights.
+"""
 
 from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from itertools import cycle, islice
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from bench.measure import Report, Series, Stopwatch, conditions
-from bench.programs import ROOT
+from bench.measure import Bar, Report, Series, Stopwatch, conditions
+
+if TYPE_CHECKING:
+    from webui.core.training import TrainingRequest
 
 SIDE = 128
 WORD = "zorb"
+BASE = "easel-emoji"
 COLOURS = {"white": (250, 250, 250), "blue": (40, 90, 220), "green": (40, 170, 70), "yellow": (250, 210, 60)}
-KNOWN = ROOT / "docs" / "embedded-model" / "subjects.png"
-TILE, BAND = SIDE + 4, SIDE + 22
+
+
+KINDS = ("lora", "dreambooth", "prior")
+PARTS = ("teaches", "speed", "full")
+OTHERS = ("dog", "frog", "apple", "star", "rocket", "house")
+MOST_LOST = 0.05
+"""Bar: how much less surely the others may be painted after prior preservation."""
+FIRST_SEEN, FIRST_ASKED = 5000, 0
+"""Seeds of pictures that the classifier learns from, and of those that it is asked about."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--kinds", nargs="+", default=["lora", "dreambooth"], choices=("lora", "dreambooth"))
+    parser.add_argument("--parts", nargs="+", default=["teaches", "speed"], choices=PARTS)
+    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS, help="what teaches")
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--pictures", type=int, default=6, help="painted before and after")
+    parser.add_argument("--pictures", type=int, default=6, help="painted before and after, of each subject")
+    parser.add_argument("--others", nargs="+", default=list(OTHERS), help="that it knows and shall know still")
+    parser.add_argument("--lessons", type=int, default=6, help="pictures of each that the classifier learns from")
+    parser.add_argument("--class-prompt", default="3d style", help="a style alone is any subject")
+    parser.add_argument("--class-pictures", type=int, default=48)
+    parser.add_argument("--rounds", type=int, default=8, help="turns of speed's arms")
     parser.add_argument("--keep", type=Path, help="a folder for what was painted")
 
 
@@ -55,117 +78,193 @@ def write_pictures(folder: Path, count: int = 20) -> None:
         (folder / f"{number}.txt").write_text(f"a {WORD}, {name} background", encoding="utf-8")
 
 
-def known_pictures() -> np.ndarray:
-    """(42, S, S, 3) what the model paints of the subjects that it knows."""
-    sheet = np.asarray(Image.open(KNOWN).convert("RGB"))
-    rows, columns = sheet.shape[0] // BAND, sheet.shape[1] // TILE
-    tiles = [
-        sheet[row * BAND : row * BAND + SIDE, column * TILE : column * TILE + SIDE]
-        for row in range(rows)
-        for column in range(columns)
-    ]
-    return np.stack([tile for tile in tiles if tile.std() > 5])
+class Judging:
+    """A small classifier that has seen the subject, and what the model paints of others before any training."""
 
+    def __init__(self, others: Sequence[np.ndarray]) -> None:
+        """others: (N, S, S, 3) pictures of each."""
+        import torch
+        import torch.nn.functional as F
 
-def judge() -> Callable[[np.ndarray], np.ndarray]:
-    """A small classifier that has seen the subject, and what the model knows: pictures -> how surely each shows it."""
-    import torch
-    import torch.nn.functional as F
+        from tools.embedded_model.judge import Judge, roughened, small
+        from tools.embedded_model.vae import to_tensor
 
-    from tools.embedded_model.judge import Judge, small
-    from tools.embedded_model.vae import to_tensor
+        torch.manual_seed(0)
+        random, self._device = np.random.default_rng(2), torch.device("cpu")
+        self._court = Judge(1 + len(others), 1)
+        optimizer = torch.optim.AdamW(self._court.parameters(), 1e-3)
+        for _ in range(300):
+            colours = random.integers(0, 256, (8, 3))
+            shown = [np.stack([np.asarray(zorb(random, tuple(colour))) for colour in colours])]
+            shown += [known[random.integers(0, len(known), 5)] for known in others]
+            wanted = torch.tensor([kind for kind, same in enumerate(shown) for _ in same])
+            pictures = np.roll(np.concatenate(shown), tuple(random.integers(-12, 12, 2)), (1, 2))
+            x = roughened(small(to_tensor(pictures, self._device)))
+            loss = F.cross_entropy(self._court(x)[0], wanted)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        self._court.eval()
 
-    torch.manual_seed(0)
-    random, device = np.random.default_rng(2), torch.device("cpu")
-    known, court = known_pictures(), Judge(2, 1)
-    optimizer = torch.optim.AdamW(court.parameters(), 1e-3)
-    for _ in range(120):
-        shown = np.stack([np.asarray(zorb(random, tuple(random.integers(0, 256, 3)))) for _ in range(12)])
-        others = known[random.integers(0, len(known), 20)]
-        pictures = np.roll(np.concatenate([shown, others]), tuple(random.integers(-12, 12, 2)), (1, 2))
-        wanted = torch.tensor([1] * len(shown) + [0] * len(others))
-        loss = F.cross_entropy(court(small(to_tensor(pictures, device)))[0], wanted)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    court.eval()
+    def sure(self, pictures: np.ndarray, kind: int) -> float:
+        """How surely they show it, on average. kind: 0 is the subject, then the others in order."""
+        import torch
 
-    def ask(pictures: np.ndarray) -> np.ndarray:
+        from tools.embedded_model.judge import small
+        from tools.embedded_model.vae import to_tensor
+
         with torch.no_grad():
-            return court(small(to_tensor(pictures, device)))[0].softmax(1)[:, 1].numpy()
+            answer = self._court(small(to_tensor(pictures, self._device)))[0].softmax(1)
+        return float(answer[:, kind].mean())
 
-    return ask
 
+class Teaching:
+    """The embedded model, pictures of the subject, and a classifier."""
 
-def run(options: argparse.Namespace) -> Report:
-    from webui.core.flags import parse_flags
-    from webui.core.request import GenerationRequest
-    from webui.core.training import DreamBoothOptions, LoraOptions, Optimization, TrainingRequest
-    from webui.core.training_data import DataRequest
-    from webui.jobs.context import JobContext
-    from webui.pipeline.engine import build
-    from webui.services.building import build_services
-    from webui.services.training import plan_training
-    from webui.training.job import run as train
+    def __init__(self, options: argparse.Namespace, folder: Path) -> None:
+        from bench.training_speed import an_easel
 
-    report = Report("training", {"steps": options.steps, "batch": options.batch}, conditions())
-    sure = judge()
-    with tempfile.TemporaryDirectory(prefix="easel-bench-") as folder:
-        services = build_services(parse_flags(["--data-dir", folder, "--no-half", "--device", "cpu"], {})[0])
-        engine = build(services)
-        write_pictures(Path(folder) / "train" / f"1_{WORD}")
+        self.options, self.folder = options, folder
+        self.services, self.engine = an_easel(folder)
+        write_pictures(folder / "train" / f"1_{WORD}")
+        asked = (f"a {other}, {{}} background" for other in options.others)
+        seen = [self.painted(prompt, BASE, FIRST_SEEN, options.lessons) for prompt in asked]
+        self.judging = Judging(seen)
 
-        def paint(kind: str, prompt: str, checkpoint: str) -> np.ndarray:
-            painted = []
-            for number in range(options.pictures):
-                background = list(COLOURS)[number % len(COLOURS)]
-                request = GenerationRequest(
-                    prompt=prompt.format(background),
-                    steps=12,
-                    width=SIDE,
-                    height=SIDE,
-                    seed=number,
-                    cfg_scale=5,
-                    overrides={"sd_model_checkpoint": checkpoint},
-                )
-                picture = engine.generate(request, JobContext.alone(engine=engine)).pictures[0]
-                painted.append(np.asarray(picture.convert("RGB")))
-                if options.keep:
-                    options.keep.mkdir(parents=True, exist_ok=True)
-                    picture.save(options.keep / f"{kind}-{number}.png")
-            return np.stack(painted)
+    def painted(self, prompt: str, checkpoint: str, first_seed: int, count: int, name: str = "") -> np.ndarray:
+        """(count, S, S, 3) pictures on coloured backgrounds. prompt: with {} for the colour. name: of kept files."""
+        from webui.core.request import GenerationRequest
+        from webui.jobs.context import JobContext
 
-        plain = f"a {WORD}, {{}} background"
-        before = float(sure(paint("before", plain, "easel-emoji")).mean())
-        data = DataRequest(train_data_dir=str(Path(folder) / "train"), resolution=str(SIDE), min_bucket_reso=64)
-        groups: dict[str, dict[str, object]] = {
-            "lora": {
+        found = []
+        for number, colour in enumerate(islice(cycle(COLOURS), count)):
+            request = GenerationRequest(
+                prompt=prompt.format(colour),
+                steps=12,
+                width=SIDE,
+                height=SIDE,
+                seed=first_seed + number,
+                cfg_scale=5,
+                overrides={"sd_model_checkpoint": checkpoint},
+            )
+            picture = self.engine.generate(request, JobContext.alone(engine=self.engine)).pictures[0].convert("RGB")
+            found.append(np.asarray(picture))
+            if self.options.keep and name:
+                self.options.keep.mkdir(parents=True, exist_ok=True)
+                picture.save(self.options.keep / f"{name}-{number}.png")
+        return np.stack(found)
+
+    def scores(self, name: str, checkpoint: str, added: str = "") -> tuple[float, float]:
+        """How surely the subject is painted, and the others on average. added: to every prompt."""
+        sure = [
+            self.judging.sure(
+                self.painted(
+                    f"a {word}, {{}} background{added}",
+                    checkpoint,
+                    FIRST_ASKED,
+                    self.options.pictures,
+                    f"{name}-{word}",
+                ),
+                kind,
+            )
+            for kind, word in enumerate((WORD, *self.options.others))
+        ]
+        return sure[0], float(np.mean(sure[1:]))
+
+    def train(self, kind: str) -> tuple[Series, tuple[float, float]]:
+        from webui.jobs.context import JobContext
+        from webui.services.training import plan_training
+        from webui.training.job import run as train
+
+        watch = Stopwatch()
+        result = train(
+            self.engine, plan_training(self.services, self.request(kind)), JobContext.alone(engine=self.engine)
+        )
+        series = Series(f"{kind}, a step", [watch.lap().per(result.steps)], {"loss": result.loss})
+        self.services.networks.loras.refresh()
+        self.services.checkpoints.refresh()
+        checkpoint, added = (BASE, f" <lora:{kind}:1>") if kind == "lora" else (kind, "")
+        return series, self.scores(kind, checkpoint, added)
+
+    def request(self, kind: str) -> TrainingRequest:
+        from webui.core.training import DreamBoothOptions, LoraOptions, Optimization, TrainingRequest
+        from webui.core.training_data import DataRequest
+
+        options = self.options
+        data = DataRequest(train_data_dir=str(self.folder / "train"), resolution=str(SIDE), min_bucket_reso=64)
+        if kind == "lora":
+            groups: dict[str, Any] = {
                 "lora": LoraOptions(network_dim=16, network_alpha=16),
                 "optimization": Optimization(
                     learning_rate=2e-3, max_train_steps=options.steps, train_batch_size=options.batch, seed=1
                 ),
-            },
-            "dreambooth": {
-                "dreambooth": DreamBoothOptions(
-                    te_steps=options.steps // 5,
-                    te_learning_rate=2e-4,
-                    unet_steps=options.steps,
-                    unet_learning_rate=2e-4,
-                    te_phase_unet=False,
-                ),
-                "optimization": Optimization(train_batch_size=options.batch, seed=1),
-            },
-        }
+            }
+        else:
+            dreambooth = DreamBoothOptions(
+                te_steps=options.steps // 5,
+                te_learning_rate=2e-4,
+                unet_steps=options.steps,
+                unet_learning_rate=2e-4,
+                te_phase_unet=False,
+            )
+            if kind == "prior":
+                data = data.replace(prior="paired")
+                dreambooth = dreambooth.replace(
+                    class_dir=str(self.folder / "classes"),
+                    class_prompt=options.class_prompt,
+                    num_class_images=options.class_pictures,
+                    class_steps=12,
+                    class_cfg_scale=5.0,
+                )
+            groups = {"dreambooth": dreambooth, "optimization": Optimization(train_batch_size=options.batch, seed=1)}
+        own = "dreambooth" if kind == "prior" else kind
+        return TrainingRequest(kind=own, name=kind, checkpoint=BASE, data=data, **groups)
+
+
+def teach(options: argparse.Namespace, report: Report) -> None:
+    with tempfile.TemporaryDirectory(prefix="easel-bench-") as folder:
+        teaching = Teaching(options, Path(folder))
+        before = teaching.scores("before", BASE)
         for kind in options.kinds:
-            request = TrainingRequest(kind=kind, name=kind, checkpoint="easel-emoji", data=data, **groups[kind])
-            watch = Stopwatch()
-            result = train(engine, plan_training(services, request), JobContext.alone(engine=engine))
-            series = Series(f"{kind}, a step", [watch.lap().per(result.steps)])
-            services.networks.loras.refresh()
-            services.checkpoints.refresh()
-            prompts: Sequence[str] = (f"{plain} <lora:lora:1>", "easel-emoji") if kind == "lora" else (plain, kind)
-            after = float(sure(paint(kind, *prompts)).mean())
-            series.facts = {"sure before": round(before, 3), "sure after": round(after, 3), "loss": result.loss}
+            series, after = teaching.train(kind)
+            for what, (first, last) in zip(("", " of others"), zip(before, after, strict=True), strict=True):
+                series.facts |= {f"sure{what} before": round(first, 3), f"sure{what} after": round(last, 3)}
             report.series.append(series)
-        services.checkpoints.close()
+            if kind == "prior":
+                lost = before[1] - after[1]
+                report.bars.append(Bar("how much less surely others are painted", lost, MOST_LOST, "of 1"))
+        teaching.services.checkpoints.close()
+
+
+def compare(options: argparse.Namespace, report: Report) -> None:
+    from bench import training_speed as speed
+
+    for kind in speed.KINDS:
+        with tempfile.TemporaryDirectory(prefix="easel-bench-") as folder:
+            speed.write_pictures(Path(folder) / speed.PLACE / "1_thing", SIDE)
+            speed.compare_speed(
+                report, kind, Path(folder), BASE, edge=SIDE, batch=options.batch, rounds=options.rounds, turn=2
+            )
+
+
+def train_full_size(report: Report) -> None:
+    from bench import training_speed as speed
+    from tools.random_checkpoint import FULL, write_checkpoint
+
+    with tempfile.TemporaryDirectory(prefix="easel-bench-") as folder:
+        models = Path(folder) / "models" / "Stable-diffusion"
+        models.mkdir(parents=True)
+        write_checkpoint(models / "random.safetensors", FULL)
+        speed.write_pictures(Path(folder) / speed.PLACE / "1_thing", 512)
+        speed.train_full_size(report, Path(folder), "random")
+
+
+def run(options: argparse.Namespace) -> Report:
+    report = Report("training", {"steps": options.steps, "batch": options.batch}, conditions())
+    if "teaches" in options.parts:
+        teach(options, report)
+    if "speed" in options.parts:
+        compare(options, report)
+    if "full" in options.parts:
+        train_full_size(report)
     return report

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, expect
 from playwright.sync_api import TimeoutError as TooLate
 
 READY = "html[data-easel=ready]"
+SCREENSHOTS = os.environ.get("EASEL_SCREENSHOTS")
 SLOW = 60_000  # milliseconds; the machine may be busy
 ENDED = """([tab, before]) => {
   const job = localStorage.getItem(`${tab}_task_id`);
@@ -19,12 +22,25 @@ ENDED = """([tab, before]) => {
 """Whether a tab has had another job than before. A quick one is over before anyone sees it run."""
 
 
+def photograph(page: Page, name: str) -> None:
+    """Save what a page shows, all of it, as `name`.jpg in the folder that $EASEL_SCREENSHOTS names, if it does."""
+    if SCREENSHOTS:
+        plain = re.sub(r"[^\w.-]+", "-", name)[:150]
+        page.screenshot(path=Path(SCREENSHOTS) / f"{plain}.jpg", type="jpeg", quality=60, full_page=True)
+
+
+def photograph_all(browser: Browser, name: str) -> None:
+    """The same of each page that is open: `name`.jpg, `name`.2.jpg, ..."""
+    for number, page in enumerate((page for context in browser.contexts for page in context.pages), 1):
+        photograph(page, f"{name}.{number}" if number > 1 else name)
+
+
 class Visit:
     """A page in a browser of its own (no memory of others), with what it asked for and complained about."""
 
     def __init__(self, browser: Browser, url: str, **options: Any):
         self.url = url
-        self.context = browser.new_context(viewport={"width": 1600, "height": 1100}, **options)
+        self.context = browser.new_context(**{"viewport": {"width": 1600, "height": 1100}, **options})
         self.page: Page = self.context.new_page()
         self.page.set_default_timeout(SLOW)
         self.requests: list[str] = []
@@ -46,6 +62,12 @@ class Visit:
         self.page.wait_for_selector(READY, state="attached")
         return self.page
 
+    def close(self) -> None:
+        """For a test that ends its visit itself: photographed as it is then."""
+        test = os.environ["PYTEST_CURRENT_TEST"].rpartition(" ")[0]  # "tests/ui/test_x.py::test_y (call)"
+        photograph(self.page, test.rpartition("/")[2].replace(".py::", "."))
+        self.context.close()
+
     def reload(self) -> None:
         self.page.reload()
         self.page.wait_for_selector(READY, state="attached")
@@ -60,6 +82,17 @@ class Visit:
             if box.input_value() == str(value):
                 return
         raise AssertionError(f"{elem_id} stays {box.input_value()}, not {value}")
+
+    def tick(self, elem_id: str) -> None:
+        """Tick a box, again while the page is still building it and takes the tick away."""
+        box = self.page.locator(f"#{elem_id} input")
+        for _ in range(20):
+            if not box.is_checked():
+                box.click()
+            self.page.wait_for_timeout(150)
+            if box.is_checked():
+                return
+        raise AssertionError(f"{elem_id} can't be ticked")
 
     def number(self, elem_id: str) -> float:
         return float(self.page.locator(f"#{elem_id} input:not([type=range])").input_value())

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, expect
 
-from tests.browsing import SLOW
+from tests.browsing import SLOW, photograph_all
 from tests.running import Server
 from tests.tiny import tiny_checkpoint
+from tools.chromium import chromium, find_chromium
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 ROOT = Path(__file__).resolve().parents[1]
 
 # The same examples on every machine, however slow it is.
@@ -24,6 +23,17 @@ hypothesis.settings.register_profile(
     "easel", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("easel")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Each story in a browser leaves a picture of its end in the folder that $EASEL_SCREENSHOTS names."""
+    try:
+        return (yield)
+    finally:
+        browser = getattr(item, "funcargs", {}).get("browser")
+        if browser is not None:
+            photograph_all(browser, f"{item.path.stem}.{item.name}")
 
 
 @pytest.fixture(scope="session")
@@ -42,15 +52,11 @@ def browser() -> Iterator[Browser]:
     One a module: while Playwright runs, its event loop holds the main thread, where tests that know no browser may
     want one of their own.
     """
-    program = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
+    if find_chromium() is None:
         pytest.skip("no Chromium here: install one or name it in $CHROMIUM")
     expect.set_options(timeout=SLOW)
-    switches = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=program, args=switches)
+    with chromium() as running:
         yield running
-        running.close()
 
 
 @pytest.fixture(scope="session")

@@ -22,8 +22,10 @@ from PIL import Image
 from tests.api.conftest import until
 from tests.running import ENDLESS, EXACT, ROOT, Server
 from tests.tiny import tiny_checkpoint
-from webui.app import bound_socket, exposure_warning
+from webui.app import bound_socket, exposure_warning, update_extensions
 from webui.core.flags import parse_flags
+from webui.core.paths import Paths
+from webui.process.supervision import RESTARTS
 
 OPEN_THE_PAGE = """
 import sys
@@ -37,6 +39,28 @@ assert answer.status_code == 200, answer.status_code
 heavy = {"torch", "diffusers", "transformers", "torchsde", "numpy.f2py"} & set(sys.modules)
 assert not heavy, heavy
 """
+
+
+def test_extensions_are_looked_up_at_the_first_start_where_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a repository on this machine, which nothing is ever fetched from, so that the look itself is told."""
+    repository = tmp_path / "extensions" / "stars" / ".git"
+    repository.mkdir(parents=True)
+    (repository / "config").write_text('[remote "origin"]\n url = https://127.0.0.1/stars.git\n')
+    (repository / "HEAD").write_text("1" * 40)
+
+    def looked_up(*words: str) -> bool:
+        caplog.clear()
+        flags, warnings = parse_flags(["--data-dir", str(tmp_path), *words], {})
+        assert warnings == []
+        assert update_extensions(flags, Paths.of(flags)) is False
+        return "Extension stars is not updated" in caplog.text
+
+    assert looked_up("--update-all-extensions")
+    assert not looked_up()
+    monkeypatch.setenv(RESTARTS, "1")
+    assert not looked_up("--update-all-extensions")
 
 
 def test_opening_the_page_loads_no_torch(tmp_path: Path) -> None:

@@ -89,7 +89,9 @@ def test_every_sampler_is_timed() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lora", "dreambooth"])
 def test_the_embedded_model_learns_a_subject_that_it_does_not_know(kind: str) -> None:
-    record = run("training", "--kinds", kind, "--steps", "80", "--batch", "3", "--pictures", "4", rounds=False)
+    words = ("--parts", "teaches", "--kinds", kind, "--steps", "80", "--batch", "3", "--pictures", "4")
+    words = (*words, "--others", "dog", "--lessons", "4")
+    record = run("training", *words, rounds=False)
     (series,) = record["series"]
     assert series["facts"]["sure after"] > series["facts"]["sure before"] + 0.3
 

@@ -29,15 +29,19 @@ from webui.core.errors import WebuiError
 from webui.core.files import sweep_temporaries
 from webui.core.flags import BadFlag, Flags, parse_flags
 from webui.core.paths import Paths
+from webui.net.egress import Egress
 from webui.process.data_lock import lock_data_folder
 from webui.process.supervision import (
     EXIT_FAILED_START,
     EXIT_RESTART,
     announce_ready,
+    is_supervised,
     restart_count,
     watch_supervisor,
 )
 from webui.services.building import build_services
+from webui.services.extension_folder import ExtensionFolder
+from webui.services.extension_sources import ExtensionSources
 from webui.services.kinds import LOAD
 from webui.services.services import Parts, Services
 
@@ -65,13 +69,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         log.warning(warning)
     with ExitStack() as held:
         try:
-            held.enter_context(lock_data_folder(Paths.of(flags).data))
+            paths = Paths.of(flags)
+            held.enter_context(lock_data_folder(paths.data))
+            if update_extensions(flags, paths) and is_supervised():
+                return EXIT_RESTART  # launch.py installs what the new versions need
             listener = bound_socket(flags)
             services = build_services(flags)
         except (WebuiError, OSError) as error:
             log.error("Easel can't start: %s", error)
             return EXIT_FAILED_START
         return serve(services, listener)
+
+
+def update_extensions(flags: Flags, paths: Paths) -> bool:
+    """What --update-all-extensions asks for, at the first start alone. Returns: whether any extension has changed."""
+    if not flags.update_all_extensions or restart_count():
+        return False
+    return bool(ExtensionFolder(paths, ExtensionSources(paths.tmp / "extensions", Egress())).update_all())
 
 
 def build_app(services: Services) -> FastAPI:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+log = logging.getLogger(__name__)
 
 Status = Literal["ok", "NOT held", "failed", "left out"]
 LAST_FRAMES = 6
@@ -76,7 +79,8 @@ class Rows:
         started = time.monotonic()
         try:
             found = measure()
-        except Exception:  # noqa: BLE001 whatever it is, it costs this row alone
+        except Exception:
+            log.exception("%s failed", name)  # whatever it is, it costs this row alone
             why = traceback.format_exc(limit=-LAST_FRAMES)
             self._add(Row(self.part, name, "failed", why=why, seconds=time.monotonic() - started))
             return None

@@ -45,6 +45,7 @@ def register_settings():
             section=SECTION,
         ),
         Setting("controlnet_control_type_dropdown", False, "Choose the control type from a list", section=SECTION),
+        Setting("controlnet_pixel_perfect", False, "Pixel Perfect is on at first", section=SECTION),
         Setting("control_net_detectmap_autosaving", False, "Save detected maps beside the pictures", section=SECTION),
     ]
 

@@ -102,6 +102,8 @@ class UnitsPanel:
         def use(name: str, component: Component) -> None:
             unit[name] = panel.use(f"units.{index}.{name}", component)
 
+        settings = self.easel.settings.snapshot()
+
         def marked(name: str) -> dict[str, Any]:
             return {"elem_classes": [f"cnet-{name}"]}
 
@@ -120,12 +122,13 @@ class UnitsPanel:
             with gr.Row(elem_classes=["cnet-checks"]):
                 place("enabled", "controlnet_enable_checkbox")
                 place("low_vram", "controlnet_low_vram_checkbox")
-                place("pixel_perfect", "controlnet_pixel_perfect_checkbox", **marked("perfect"))
+                perfect = bool(settings["controlnet_pixel_perfect"])
+                place("pixel_perfect", "controlnet_pixel_perfect_checkbox", value=perfect, **marked("perfect"))
                 place("inpaint_crop_input_image", "controlnet_crop_input_image_checkbox", **marked("crop"))
                 place("save_detected_map", "controlnet_save_detected_map_checkbox")
                 if self.is_whole:
                     place("loopback", "controlnet_automatically_send_generated_images_checkbox", **marked("batch"))
-            as_list = self.easel.settings.snapshot()["controlnet_control_type_dropdown"]
+            as_list = settings["controlnet_control_type_dropdown"]
             kinds: Any = gr.Dropdown if as_list else gr.Radio
             part = "dropdown" if as_list else "radio"
             unit["type"] = kinds(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+
+from webui.extensions.api import not_saved
 
 
 @dataclass(frozen=True)
@@ -57,3 +61,15 @@ def resume_point(count: int, cadence: int) -> Resume | None:
     if last < cadence:
         return None
     return Resume(last - cadence, last - 1, last)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file that takes its place when it is whole. Raises: NotSaved."""
+    partial = path.with_name(path.name + ".part")
+    try:
+        partial.write_bytes(data)
+        os.replace(partial, path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
+        raise not_saved(f"{path.name} can't be saved", error) from error

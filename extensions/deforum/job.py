@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from webui.extensions.api import (
+    FRAME_ENGINES,
     InvalidRequest,
     JobContext,
     JobKind,
@@ -20,12 +20,11 @@ from webui.extensions.api import (
     Params,
     WebuiError,
     encode_image,
-    not_saved,
 )
 
 from .animation import Animation
 from .depth import ESTIMATORS, DepthModel, depth_picture
-from .frames import depth_name, frame_name, frames_in, resume_point, timestring
+from .frames import depth_name, frame_name, frames_in, resume_point, timestring, write_whole
 from .materials import as_array, as_png, collect, is_hybrid, local_path, needs_video, open_image, video_frames
 from .painting import Interrupted, Painter
 from .parseq import with_manifest
@@ -35,7 +34,7 @@ from .settings import Settings
 from .settings_files import dump_settings, fill_placeholders, write_settings
 from .subtitles import subtitles
 from .units import GROUP, Units
-from .video import Film, stitch
+from .video import Film, MoreFrames, film_gap, stitch
 
 log = logging.getLogger(__name__)
 CRF, PRESET, SUBTITLES = "deforum_ffmpeg_crf", "deforum_ffmpeg_preset", "deforum_save_gen_info_as_srt"
@@ -46,6 +45,7 @@ UPSCALERS = {
     "Lanczos": "Lanczos",
 }
 """The upscaler on offer that each of the settings' names means."""
+FLOW, RIFE = FRAME_ENGINES
 
 
 class Order(Params):
@@ -172,25 +172,14 @@ def _write_settings_file(
         changes |= {"use_init": True, "init_image": str(video[0])}
     name = str({**easel.settings.snapshot(), **order.overrides}.get("sd_model_checkpoint") or "")
     path = _settings_file(Path(order.folder), order.stamp)
-    _write_whole(path, dump_settings(write_settings(settings.replace(**changes), name)).encode())
+    write_whole(path, dump_settings(write_settings(settings.replace(**changes), name)).encode())
     return path
 
 
 def _write_frame(folder: Path, stamp: str, frame: Frame) -> None:
     """The picture, then the state after it, so that no state speaks of a frame that isn't there."""
-    _write_whole(folder / frame_name(stamp, frame.number), as_png(frame.picture))
-    _write_whole(_state_file(folder, stamp), frame.state.to_bytes())
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    partial = path.with_name(path.name + ".part")
-    try:
-        partial.write_bytes(data)
-        os.replace(partial, path)
-    except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
-        raise not_saved(f"{path.name} can't be saved", error) from error
+    write_whole(folder / frame_name(stamp, frame.number), as_png(frame.picture))
+    write_whole(_state_file(folder, stamp), frame.state.to_bytes())
 
 
 def _state_to_begin_with(order: Order, animation: Animation, folder: Path) -> State:
@@ -240,7 +229,7 @@ def _depth(easel: Any, order: Order, folder: Path, comments: list[str]) -> Calla
     def depth(picture: Any, frame: int) -> Any:
         found = model(picture)
         if settings.save_depth_maps and found is not None:
-            _write_whole(folder / depth_name(order.stamp, frame), as_png(depth_picture(found)))
+            write_whole(folder / depth_name(order.stamp, frame), as_png(depth_picture(found)))
         return found
 
     return depth
@@ -248,9 +237,9 @@ def _depth(easel: Any, order: Order, folder: Path, comments: list[str]) -> Calla
 
 def _tell_what_is_left_out(settings: Settings, comments: list[str]) -> None:
     """Sentences about what the settings ask for and this version doesn't do."""
-    if settings.frame_interpolation_engine != "None":
+    if settings.frame_interpolation_engine == "FILM":
         comments.append(
-            f"Frames between are made by optical flow, as {settings.frame_interpolation_engine} needs weights."
+            "Frames between are made by optical flow: FILM's weights are a program, and Easel runs none from files."
         )
     if settings.hybrid_generate_human_masks != "None":
         comments.append("Human masks are left out.")
@@ -268,8 +257,8 @@ def _videos(
     begun, made = time.monotonic(), list[str]()
     job.text("Making the video")
 
-    def make(name: str, frames: list[Path], film: Film, factor: int = 1) -> None:
-        made.append(str(job.artifact(stitch(frames, folder / f"{order.stamp}{name}", film, factor))))
+    def make(name: str, frames: list[Path], film: Film, more: MoreFrames | None = None) -> None:
+        made.append(str(job.artifact(stitch(frames, folder / f"{order.stamp}{name}", film, more))))
 
     try:
         film = _film(easel, order, animation)
@@ -278,17 +267,22 @@ def _videos(
             make(".gif", pictures, film)
         if easel.settings.snapshot().replace(**order.overrides)[SUBTITLES]:
             path = folder / f"{order.stamp}.srt"
-            _write_whole(path, subtitles(animation, start(animation).seeds, len(pictures), settings.fps).encode())
+            write_whole(path, subtitles(animation, start(animation).seeds, len(pictures), settings.fps).encode())
             made.append(str(job.artifact(path)))
         enlarged = _enlarged(easel, order, pictures, job) if settings.r_upscale_video else []
         if enlarged:
             make("_upscaled.mp4", enlarged, film)
         if settings.frame_interpolation_engine != "None":
-            factor = settings.frame_interpolation_x_amount
+            times = settings.frame_interpolation_x_amount
             slower = settings.frame_interpolation_slow_mo_amount if settings.frame_interpolation_slow_mo_enabled else 1
-            between = replace(film, fps=settings.fps * factor / slower, sound=film.sound if slower == 1 else None)
+            smoother = replace(film, fps=settings.fps * times / slower, sound=film.sound if slower == 1 else None)
             frames = enlarged if enlarged and settings.frame_interpolation_use_upscaled else pictures
-            make(f"_flow_x{factor}.mp4", frames, between, factor)
+            with ExitStack() as inside:
+                name, between = _between(settings.frame_interpolation_engine, job, inside, comments)
+                ending = f"_{name}_x{times}"
+                kept = folder / f"{order.stamp}{ending}" if settings.frame_interpolation_keep_imgs else None
+                gap = film_gap(len(frames), times) if settings.frame_interpolation_engine == "FILM" else times - 1
+                make(f"{ending}.mp4", frames, smoother, MoreFrames(gap + 1, between, kept, smoother.sound is not None))
         if enlarged and not settings.r_upscale_keep_imgs:
             shutil.rmtree(enlarged[0].parent)
     except WebuiError as error:
@@ -297,6 +291,16 @@ def _videos(
         comments.append(f"{error} The frames are in {folder}.")
     log.info("Video of %d frames made in %.1f s", len(pictures), time.monotonic() - begun)
     return made
+
+
+def _between(engine: str, job: JobContext, inside: ExitStack, comments: list[str]) -> tuple[str, Any]:
+    """A name in files, and what makes frames between; by optical flow, and why, where a network isn't there."""
+    if engine == RIFE:
+        try:
+            return "RIFE", inside.enter_context(job.frames_between(RIFE))
+        except WebuiError as error:
+            comments.append(f"{error} Frames between are made by optical flow.")
+    return "flow", inside.enter_context(job.frames_between(FLOW))
 
 
 def _film(easel: Any, order: Order, animation: Animation) -> Film:
@@ -333,7 +337,7 @@ def _enlarged(easel: Any, order: Order, pictures: list[Path], job: JobContext) -
         if not target.is_file():
             with Image.open(path) as image:
                 larger = enlarging.enlarge(image.convert("RGB"), UPSCALERS[settings.r_upscale_model], factor)
-            _write_whole(target, encode_image(larger, "png", None))
+            write_whole(target, encode_image(larger, "png", None))
         job.text(f"Making the video: frame {number} of {len(pictures)} enlarged")
         made.append(target)
     return made

@@ -137,15 +137,6 @@ def as_png(picture: Any) -> bytes:
     return file.getvalue()
 
 
-def from_png(data: bytes) -> Any:
-    """(H, W, 3) uint8 BGR."""
-    import numpy as np
-    from PIL import Image
-
-    with Image.open(io.BytesIO(data)) as image:
-        return np.ascontiguousarray(np.asarray(image.convert("RGB"))[..., ::-1])
-
-
 class _Masks:
     """The masks that formulas name, by frame."""
 

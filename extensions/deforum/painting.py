@@ -9,7 +9,7 @@ from webui.extensions.api import FromImage, GenerationRequest, Inpaint, JobConte
 
 from .animation import Animation, Diffusion
 from .colors import correct_colors
-from .materials import as_png, from_png
+from .materials import as_array, as_png
 from .preview import paint_preview
 from .run import State
 from .settings import FILLS
@@ -45,9 +45,9 @@ class Painter:
         if self._preview is not None:
             return self._preview(init, asked)
         result = self.job.child(self._share).generate(self.request(init, asked), save=False)
-        if self.job.interrupted or not result.images:
+        if self.job.interrupted or not result.pictures:
             raise Interrupted
-        picture = from_png(result.images[result.index_of_first_image].data)
+        picture = as_array(result.pictures[0], result.pictures[0].size)
         return picture if asked.color_target is None else correct_colors(picture, asked.color_target)
 
     def _left(self, frame: int) -> str:

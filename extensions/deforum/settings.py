@@ -253,11 +253,13 @@ class Settings(Params):
     )
     r_upscale_keep_imgs: bool = _switch(True, "Keep images")
     store_frames_in_ram: bool = _switch(False, "Store frames in RAM")
-    frame_interpolation_engine: str = param("None", label="Engine", choices=("None", "RIFE v4.6", "FILM"))
+    frame_interpolation_engine: str = param(
+        "None", label="Engine", choices=("None", "Optical flow", "RIFE v4.6", "FILM")
+    )
     frame_interpolation_x_amount: int = param(2, label="Interpolate X", ge=2, le=10, step=1)
     frame_interpolation_slow_mo_enabled: bool = _switch(False, "Slow-mo")
     frame_interpolation_slow_mo_amount: int = param(2, label="Slow-mo X", ge=2, le=10, step=1)
-    frame_interpolation_keep_imgs: bool = _switch(False, "Keep images")
+    frame_interpolation_keep_imgs: bool = _switch(False, "Keep frames between")
     frame_interpolation_use_upscaled: bool = _switch(False, "Use upscaled")
 
     perlin_w: int = param(8, label="Perlin width", ge=1, le=64)

@@ -73,8 +73,8 @@ SECTIONS: dict[str, dict[str, str]] = {
     "Output": {
         "": "skip_video_creation fps make_gif delete_imgs delete_input_frames add_soundtrack soundtrack_path",
         "Frames between, larger frames": "frame_interpolation_engine frame_interpolation_x_amount "
-        "frame_interpolation_slow_mo_enabled frame_interpolation_slow_mo_amount frame_interpolation_use_upscaled "
-        "r_upscale_video r_upscale_factor r_upscale_model r_upscale_keep_imgs",
+        "frame_interpolation_slow_mo_enabled frame_interpolation_slow_mo_amount frame_interpolation_keep_imgs "
+        "frame_interpolation_use_upscaled r_upscale_video r_upscale_factor r_upscale_model r_upscale_keep_imgs",
     },
 }
 """Tab -> heading -> parameters. Others keep what a loaded settings file says."""

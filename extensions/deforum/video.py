@@ -9,9 +9,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from webui.extensions.api import InvalidRequest
+from webui.extensions.api import InvalidRequest, encode_image
 
-from .frames import input_name
+from .frames import input_name, write_whole
 
 QUALITY = 95  # of JPEG
 
@@ -59,17 +59,35 @@ class Film:
     sound: Path | None = None
 
 
-def stitch(frames: Sequence[Path], target: Path, film: Film, factor: int = 1) -> Path:
-    """A video or GIF, by the target's ending, of the frames in order. Returns: target.
+@dataclass(frozen=True)
+class MoreFrames:
+    """Frames between those of a run: factor - 1 in each gap. between: makes them, see `JobContext.frames_between`.
 
-    factor: with factor - 1 more frames in each gap, from optical flow. Raises: WebuiError.
+    kept: a folder where all frames of the smoother video are laid out as PNGs. whole: it lasts as long as the run's
+    own, the last picture standing still at its end.
     """
+
+    factor: int
+    between: Any
+    kept: Path | None = None
+    whole: bool = False
+
+
+def film_gap(frames: int, factor: int) -> int:
+    """Frames that FILM puts into each gap of a run, so that there are about `factor` times as many in all."""
+    return round(frames * (factor - 1) / (frames - 1)) if frames > 1 else 0
+
+
+def stitch(frames: Sequence[Path], target: Path, film: Film, more: MoreFrames | None = None) -> Path:
+    """A video or GIF, by the target's ending, of the frames in order. Returns: target. Raises: WebuiError."""
     from webui.extensions.api import video
 
     encoding = video.Encoding(format="gif" if target.suffix == ".gif" else "mp4", crf=film.crf, preset=film.preset)
     pictures = _pictures(frames)
-    if factor > 1:
-        pictures = video.interpolated(pictures, factor)
+    if more is not None:
+        pictures = video.interpolated(pictures, more.factor, more.between, whole=more.whole)
+        if more.kept is not None:
+            pictures = _kept(pictures, more.kept)
     sound = None if film.sound is None or target.suffix == ".gif" else video.Sound(film.sound)
     video.write_video(target, pictures, film.fps, encoding, film.text, sound)
     return target
@@ -82,3 +100,13 @@ def _pictures(frames: Sequence[Path]) -> Iterator[Any]:
     for path in frames:
         with Image.open(path) as image:
             yield np.asarray(image.convert("RGB"))
+
+
+def _kept(pictures: Iterator[Any], folder: Path) -> Iterator[Any]:
+    """The pictures, each written into the folder as it passes. Raises: NotSaved."""
+    from PIL import Image
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, picture in enumerate(pictures):
+        write_whole(folder / f"{number:09}.png", encode_image(Image.fromarray(picture), "png", None))
+        yield picture

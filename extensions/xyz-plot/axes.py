@@ -15,14 +15,6 @@ from webui.extensions.api import (
 )
 
 SEED, VARIATION_SEED = "Seed", "Var. seed"
-HYPERTILE = tuple(
-    f"[Hypertile] {name}"
-    for name in (
-        *("Unet First pass Enabled", "Unet Second pass Enabled", "Unet Max Depth", "Unet Max Tile Size"),
-        *("Unet Swap Size", "VAE Enabled", "VAE Max Depth", "VAE Max Tile Size", "VAE Swap Size"),
-    )
-)
-"""Axes that A1111 has and Easel refuses, since it has no Hypertile. They keep their numbers."""
 SPECS = {spec.dotted: spec for spec in GenerationRequest.specs()}
 OFF = {
     "hires": "hires fix is off; turn it on.",
@@ -255,5 +247,14 @@ AXES = {
     "RNG source": of_setting("randn_source"),
     "FP8 mode": of_setting("fp8_storage", cost=0.9),
     "Size": plain(sized),
+    "[Hypertile] Unet First pass Enabled": of_setting("hypertile_enable_unet"),
+    "[Hypertile] Unet Second pass Enabled": of_setting("hypertile_enable_unet_secondpass"),
+    "[Hypertile] Unet Max Depth": of_setting("hypertile_max_depth_unet"),
+    "[Hypertile] Unet Max Tile Size": of_setting("hypertile_max_tile_unet"),
+    "[Hypertile] Unet Swap Size": of_setting("hypertile_swap_size_unet"),
+    "[Hypertile] VAE Enabled": of_setting("hypertile_enable_vae"),
+    "[Hypertile] VAE Max Depth": of_setting("hypertile_max_depth_vae"),
+    "[Hypertile] VAE Max Tile Size": of_setting("hypertile_max_tile_vae"),
+    "[Hypertile] VAE Swap Size": of_setting("hypertile_swap_size_vae"),
 }
 """By name, in A1111's order: how each is made, (label, easel) -> Axis."""

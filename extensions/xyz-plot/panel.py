@@ -7,7 +7,6 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from .axes import HYPERTILE
 from .plot import axes_on, offered_on
 from .values import text_of, texts_in
 
@@ -48,8 +47,8 @@ class AxisLine:
         self.choices, self.tab = panel.easel.choices, panel.form
         name = f"{letter}_values_dropdown"
         with gr.Row():
-            usable = [label for label in offered_on(self.choices, self.tab) if label not in HYPERTILE]
-            self.type = panel.place(f"{letter}_type", choices=usable, min_width=160)
+            offered = list(offered_on(self.choices, self.tab))
+            self.type = panel.place(f"{letter}_type", choices=offered, min_width=160)
             self.text = panel.place(f"{letter}_values", lines=1, max_lines=20, min_width=160)
             self.listed = panel.use(
                 name,

@@ -20,7 +20,7 @@ from webui.extensions.api import (
     drawn,
 )
 
-from .axes import AXES, HYPERTILE, SEED, VARIATION_SEED
+from .axes import AXES, SEED, VARIATION_SEED
 from .values import read_values, text_of, texts_in
 
 NOTHING = "Nothing"
@@ -38,9 +38,7 @@ def axes_on(choices: Choices, tab: str) -> list[Axis]:
 
 def offered_on(choices: Choices, tab: str) -> tuple[str, ...]:
     """What the type of an axis can be on a tab, numbered as in A1111."""
-    labels = [axis.label for axis in axes_on(choices, tab)]
-    own = [label for label in labels if label in AXES]
-    return (NOTHING, *own, *HYPERTILE, *labels[len(own) :])
+    return (NOTHING, *(axis.label for axis in axes_on(choices, tab)))
 
 
 def find_axis(choices: Choices, tab: str, name: str | int, letter: str) -> Axis | None:
@@ -52,8 +50,6 @@ def find_axis(choices: Choices, tab: str, name: str | int, letter: str) -> Axis 
         name = offered[name]
     if name == NOTHING:
         return None
-    if name in HYPERTILE:
-        raise InvalidRequest(f"{letter} type can't be {name}: there is no Hypertile in this version.")
     found = next((axis for axis in axes_on(choices, tab) if axis.label.lower() == name.strip().lower()), None)
     if found is None:
         raise InvalidRequest(f'No axis of {tab} is called "{name[:100]}"; script-info lists what {letter} type can be.')

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from webui.core.errors import InvalidRequest
-from webui.core.training_data import DataFolder, DataRequest
+from webui.core.training_data import DataFolder, DataRequest, Dataset
 from webui.datasets.kohya_toml import read_toml, write_toml
 
 FILE = """
@@ -55,6 +55,25 @@ def test_inner_values_win_over_outer_ones() -> None:
     assert found.ignored == ("custom_attributes",)
 
 
+def one_ending(folders: tuple[DataFolder, ...]) -> tuple[DataFolder, ...]:
+    """As kohya has it."""
+    return tuple(folder.replace(caption_extension=folder.caption_extension.split(",")[0]) for folder in folders)
+
+
+def test_datasets_of_several_sizes_stay_apart_and_those_of_one_come_together() -> None:
+    one = "[[datasets]]\nresolution = {}\n[[datasets.subsets]]\nimage_dir = '/{}'\n"
+    text = "[general]\nbatch_size = 2\n" + one.format(512, "a") + one.format(768, "b")
+    found = read_toml(text)
+    assert [(one.resolution, one.batch_size, one.folders[0].image_dir) for one in found.data.datasets] == [
+        ("512", 2, "/a"),
+        ("768", 2, "/b"),
+    ]
+    assert not found.data.folders
+    alike = read_toml(text.replace("768", "512"))
+    assert [folder.image_dir for folder in alike.data.folders] == ["/a", "/b"]
+    assert not alike.data.datasets
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -69,12 +88,18 @@ def test_inner_values_win_over_outer_ones() -> None:
                 DataFolder(image_dir="/c", is_reg=True, caption_prefix="é", caption_tag_dropout_rate=0.25),
             ),
         ),
+        DataRequest(
+            datasets=(
+                Dataset(folders=(DataFolder(image_dir="/a", num_repeats=2),), batch_size=3),
+                Dataset(resolution="768", max_bucket_reso=1536, folders=(DataFolder(image_dir="/a"),), batch_size=1),
+            )
+        ),
     ],
 )
 def test_what_is_written_is_read_again(data: DataRequest) -> None:
     found = read_toml(write_toml(data, 3))
-    one_ending = [folder.replace(caption_extension=folder.caption_extension.split(",")[0]) for folder in data.folders]
-    assert found.data == data.replace(folders=tuple(one_ending))
+    datasets = tuple(dataset.replace(folders=one_ending(dataset.folders)) for dataset in data.datasets)
+    assert found.data == data.replace(folders=one_ending(data.folders), datasets=datasets)
     assert found.batch_size == 3
     assert not found.ignored
 
@@ -88,7 +113,7 @@ def test_what_is_written_is_read_again(data: DataRequest) -> None:
         ("[[datasets]]\n[[datasets.subsets]]\nnum_repeats = 2", "A subset of dataset 1 names no image_dir"),
         ("[[datasets]]\n[[datasets.subsets]]\nmetadata_file = 'a.json'", "metadata_file"),
         ("[[datasets]]\n[[datasets.subsets]]\nimage_dir = '/a'\nnum_repeats = 0", "Repeats"),
-        ("[[datasets]]\nresolution = 512\n[[datasets]]\nresolution = 768", "differ in resolution"),
+        ("[[datasets]]\nresolution = 512\n[[datasets]]\nmin_bucket_reso = 3", "Smallest side"),
     ],
 )
 def test_what_is_wrong_is_told(text: str, told: str) -> None:

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from webui.core.errors import InvalidRequest
-from webui.core.training_data import DataFolder, DataRequest, Item
-from webui.datasets.opening import FolderData, open_data
+from webui.core.training_data import DataFolder, DataRequest, Dataset, Item, TrainingData
+from webui.datasets.opening import open_data
 from webui.datasets.reading import look_at
 
 
@@ -29,11 +29,11 @@ def request(folder: Path, every: DataFolder | None = None, **values: Any) -> Dat
     return DataRequest.checked(train_data_dir=str(folder), every=every or DataFolder(), **{**small, **values})
 
 
-def opened(wanted: DataRequest, batch_size: int = 1, **options: Any) -> FolderData:
+def opened(wanted: DataRequest, batch_size: int = 1, **options: Any) -> TrainingData:
     return open_data(wanted, batch_size=batch_size, seed=3, **options)
 
 
-def items(data: FolderData, epoch: int = 0) -> list[Item]:
+def items(data: TrainingData, epoch: int = 0) -> list[Item]:
     return [item for batch in data.batches(epoch) for item in batch.items]
 
 
@@ -221,6 +221,31 @@ def test_further_folders_have_options_of_their_own(tmp_path: Path) -> None:
     )
     data = opened(DataRequest(folders=parts, resolution="64", min_bucket_reso=64))
     assert sorted(item.caption for item in items(data)) == ["so told", "x", "x", "x"]
+
+
+def test_datasets_have_sizes_of_their_own_and_share_an_epoch(folder: Path) -> None:
+    cats = DataFolder(image_dir=str(folder / "5_sks cat"), num_repeats=7)
+    large = Dataset(
+        resolution="128", min_bucket_reso=64, max_bucket_reso=192, bucket_reso_steps=16, batch_size=3, folders=(cats,)
+    )
+    wanted = request(folder, datasets=(large,))
+    data = opened(wanted, batch_size=2)
+    assert data.batches_in(0) == 3 + 3 + 3  # 6 and 5 by two, 7 by three
+    assert data.facts.pictures == 18
+    rows = [[(item.path, item.size) for item in batch.items] for batch in data.batches(1)]
+    places = [place for place, row in enumerate(rows) if min(row[0][1]) > 80]
+    assert sorted(len(rows[place]) for place in places) == [1, 3, 3]
+    assert places not in ([0, 1, 2], [6, 7, 8])
+    again = [[(item.path, item.size) for item in batch.items] for batch in opened(wanted, 2).batches(1, start=4)]
+    assert again == rows[4:]
+    assert [one["num_train_images"] for one in data.facts.metadata["datasets"]] == [11, 7]
+    assert opened(wanted.replace(train_data_dir="")).facts.pictures == 7
+
+
+def test_mistakes_in_a_dataset_are_told(folder: Path) -> None:
+    nowhere = Dataset(folders=(DataFolder(image_dir=str(folder / "nowhere")),))
+    assert 'There is no folder "' in " ".join(look_at(request(folder, datasets=(nowhere,))).errors)
+    assert "Name the folder" in " ".join(look_at(request(folder, datasets=(Dataset(),))).errors)
 
 
 def test_facts_are_what_a_lora_tells_of_its_data(folder: Path) -> None:

@@ -13,7 +13,7 @@ from webui.extensions.loader import load_extensions
 
 torch = pytest.importorskip("torch")
 
-ON, OFF = SimpleNamespace(tiling=True), SimpleNamespace(tiling=False)
+ON, OFF = (SimpleNamespace(tiling=on, settings={"hypertile_enable_vae": False}) for on in (True, False))
 
 
 @pytest.fixture(scope="module")

@@ -24,10 +24,11 @@ def qkv(dtype: torch.dtype = torch.float32) -> list[Tensor]:
     return [torch.randn(2, 3, length, 16, generator=generator).to(dtype) for length in (50, 7, 7)]
 
 
-def test_written_out_it_is_torchs_attention_in_slices_too(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("room", [1, 2], ids=["rows", "heads"])
+def test_written_out_it_is_torchs_attention_in_parts_too(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
     whole = written_out_attention(*qkv())
     assert torch.allclose(whole, F.scaled_dot_product_attention(*qkv()), atol=1e-6)
-    monkeypatch.setattr(attention, "MOST_SCORES", 2 * 3 * 7 * 8)
+    monkeypatch.setattr(attention, "MOST_BYTES", 1500 * room)
     assert torch.allclose(written_out_attention(*qkv()), whole, atol=1e-6)
 
 

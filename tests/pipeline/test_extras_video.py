@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.video.clips import sound_seconds, write_clip
+from tests.video.clips import moving_square, sound_seconds, write_clip
 from webui.core.choices import ExtrasStep
 from webui.core.errors import InvalidRequest
 from webui.core.extras import ExtrasRequest, PictureSource
@@ -71,6 +71,44 @@ def test_a_film_has_the_videos_frames_rate_and_sound(engine: Engine, clip: Path,
     assert abs(video.duration - Fraction(1, 2)) < Fraction(1, 20)
     assert sound_seconds(Path(str(film.path))) == pytest.approx(0 if format == "gif" else 0.5, abs=0.1)
     assert read_texts(Path(str(film.path)))[0] == film.infotext
+
+
+def by(count: int, items: list[Any]) -> list[list[Any]]:
+    return [items[start : start + count] for start in range(0, len(items), count)]
+
+
+@pytest.mark.parametrize(("frames", "slower"), [(2, 1), (3, 1), (4, 2), (1, 2)])
+def test_frames_between_and_slow_motion(engine: Engine, tmp_path: Path, frames: int, slower: int) -> None:
+    """The square moves three pixels a frame, so that its middle tells where between two of them a frame lies."""
+    clip = write_clip(tmp_path / "moving.mp4", moving_square(6), 24, sound="aac", seconds=0.25)
+    source = PictureSource("moving.mp4", path=clip)
+    asked = {"scale": 1.0, "frames": frames, "slower": slower, "output": tmp_path / "made"}
+    (film,) = worked_on(engine, source, **asked).files
+    own, shown = frames_of(str(clip)), frames_of(film.path)
+    assert len(shown) == 6 * frames
+    for number, group in enumerate(by(frames, shown)):
+        far = [[np.abs(frame.astype(int) - one).mean() for one in own] for frame in group]
+        assert np.argmin(far[0]) == number
+        ways = [distances[number] for distances in far]
+        assert number == 5 or ways == sorted(set(ways))
+    video = open_video(Path(str(film.path)))
+    assert video.rate == Fraction(24 * frames, slower)
+    assert abs(video.duration - Fraction(slower, 4)) < Fraction(1, 50)
+    assert sound_seconds(Path(str(film.path))) == pytest.approx(0.25 if slower == 1 else 0, abs=0.1)
+    assert ("Slow motion: 2" in film.infotext) == (slower == 2)
+    assert (f"Frames between: {frames - 1} by Optical flow" in film.infotext) == (frames > 1)
+
+
+def test_rife_without_weights_and_wishes_without_effect_are_told(engine: Engine, clip: Path, tmp_path: Path) -> None:
+    source = PictureSource("clip.mp4", path=clip)
+    with pytest.raises(InvalidRequest, match=r"^RIFE v4\.6 has no weights here yet: .*MIT"):
+        worked_on(engine, source, frames=2, frame_engine="RIFE v4.6", output=tmp_path)
+    picture = PictureSource("cat.png", encode_image(Image.new("RGB", (8, 8)), "png", None))
+    result = worked_on(engine, picture, frame_engine="RIFE v4.6", slower=2)
+    assert result.comments == (
+        "Frames between and slow motion have an effect on videos alone.",
+        "RIFE v4.6 has no effect without frames between.",
+    )
 
 
 def test_the_frames_are_cut_to_a_size_and_older_films_stay(engine: Engine, clip: Path, tmp_path: Path) -> None:

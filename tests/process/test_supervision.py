@@ -54,6 +54,8 @@ if act == "unsafe" and "--safe-mode" not in sys.argv:
 if act == "unsafe":
     note(os.environ["EASEL_FAILED_START"])
     sys.exit(int(announce_ready(7865) or 0))
+if act == "update":
+    sys.exit(4 if log.read_text().count("start ") == 1 else int(announce_ready(7865) or 0))
 if act.startswith("early"):
     sys.exit(int(act.removeprefix("early")))
 announce_ready(7865)
@@ -226,6 +228,14 @@ def test_a_restart_that_was_asked_for_is_no_crash(supervised: Callable[..., Supe
     status, output = one.end()
     assert status == 0
     assert output.count("Easel starts again, as it was asked to.") == 7
+
+
+def test_a_restart_may_be_asked_for_before_anything_is_answered(supervised: Callable[..., Supervised]) -> None:
+    one = supervised("update", retry_with=["--safe-mode"])
+    assert one.end() == (0, "Easel starts again, as it was asked to.\n")
+    first, second = one.starts()
+    assert (first[0], second[0]) == ("0", "0")  # so that the browser is opened all the same
+    assert first[2:] == second[2:] == ["--flag"]
 
 
 def test_it_gives_up_after_five_crashes_in_a_row(supervised: Callable[..., Supervised]) -> None:

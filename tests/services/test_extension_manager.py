@@ -14,9 +14,11 @@ from tests.fileserver import CERTIFICATES, FileServer, Reply, file_server
 from tests.repositories import VALID, commit, commit_entry, run_git, zipped
 from webui.core.errors import InvalidRequest, NotFound, Refused, WebuiError
 from webui.core.flags import parse_flags
-from webui.net import members
+from webui.core.paths import Paths
 from webui.net.egress import Unreachable, is_public
+from webui.net.members import USUAL, Limits
 from webui.services.building import build_services
+from webui.services.extension_folder import ExtensionFolder
 from webui.services.extension_index import ExtensionIndexes
 from webui.services.extension_manager import ExtensionManager
 from webui.services.extension_sources import ARCHIVES, ExtensionSources
@@ -46,7 +48,7 @@ def repositories(files: FileServer, tmp_path: Path) -> Path:
 def make(files: FileServer, repositories: Path, tmp_path: Path) -> Iterator[Make]:
     built: list[Services] = []
 
-    def build(*flags: str, use_git: bool = True, **egress: object) -> ExtensionManager:
+    def build(*flags: str, use_git: bool = True, limits: Limits = USUAL, **egress: object) -> ExtensionManager:
         services = build_services(parse_flags(["--data-dir", str(tmp_path / "data"), *flags], {})[0])
         built.append(services)
         sources = ExtensionSources(
@@ -54,6 +56,7 @@ def make(files: FileServer, repositories: Path, tmp_path: Path) -> Iterator[Make
             files.egress(**egress),
             trusted=CERTIFICATES / "ca.pem",
             use_git=use_git,
+            limits=limits,
         )
         return ExtensionManager(services, sources)
 
@@ -206,16 +209,14 @@ def test_git_itself_reaches_no_other_address(make: Make, repositories: Path, fil
     assert len(asked) >= 2
 
 
-def test_too_much_is_not_fetched(make: Make, repositories: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_much_is_not_fetched(make: Make, repositories: Path) -> None:
     commit(repositories, "stars", {"extension.py": VALID, "noise": os.urandom(200_000).hex()})
-    manager = make()
-    monkeypatch.setattr("webui.net.git.LARGEST_FETCH", 100_000)
-    with pytest.raises(Refused, match="more than"):
-        manager.prepare(f"{SITE}/stars.git")
-    monkeypatch.undo()
-    monkeypatch.setattr(members, "LARGEST_WHOLE", 100_000)
+    with pytest.raises(Refused, match="sends more than"):
+        make(limits=Limits(fetched=100_000)).prepare(f"{SITE}/stars.git")
     with pytest.raises(Refused, match="unpacks to more"):
-        manager.prepare(f"{SITE}/stars.git")
+        make(limits=Limits(unpacked=100_000)).prepare(f"{SITE}/stars.git")
+    with pytest.raises(Refused, match="more than 1 files"):
+        make(limits=Limits(files=1)).prepare(f"{SITE}/stars.git")
 
 
 @pytest.mark.parametrize(
@@ -347,6 +348,30 @@ def test_a_failed_update_changes_nothing_and_is_told(make: Make, repositories: P
     assert [name for name in manager.apply([], ["../x", "nobody"], "none") if "no extension" in name]
 
 
+def test_all_are_updated_at_the_start_but_those_that_cannot_be(
+    make: Make, repositories: Path, files: FileServer, extensions: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("stars", "moon", "sun"):
+        commit(repositories, name, {"extension.py": VALID})
+    files.replies["/zipped.zip"] = Reply(zipped({"extension.py": VALID}))
+    manager = make()
+    for url in (f"{SITE}/stars.git", f"{SITE}/moon.git", f"{SITE}/sun.git", f"{SITE}/zipped.zip"):
+        installed(manager, url)
+    manager.apply(["stars"], [], "none")
+    (extensions / "by hand").mkdir()
+    commit(repositories, "stars", {"extension.py": VALID + "# two\n"})
+    commit_entry(repositories, "moon", "120000", "passwords", "/etc/passwd")
+    folder = ExtensionFolder(Paths.of(parse_flags(["--data-dir", str(extensions.parent)], {})[0]), manager.sources)
+    assert folder.update_all() == ["stars"]  # one that is disabled, too
+    assert "# two" in (extensions / "stars" / "extension.py").read_text()
+    assert "Extension moon is not updated" in caplog.text
+    assert not [name for name in ("sun", "zipped", "by hand") if f"Extension {name}" in caplog.text]
+    assert folder.update_all() == []
+    files.repositories = repositories / "gone"
+    assert folder.update_all() == []
+    assert "Extension sun is not updated" in caplog.text
+
+
 def test_a_zip_file_is_installed_without_its_outer_folder(make: Make, files: FileServer, extensions: Path) -> None:
     files.replies["/stars.zip"] = Reply(zipped({"stars-main/extension.py": VALID, "stars-main/a/b.txt": "x"}))
     manager = make()
@@ -381,30 +406,24 @@ def test_a_zip_file_is_installed_without_its_outer_folder(make: Make, files: Fil
     ],
 )
 def test_hostile_zip_files_are_refused(
-    content: bytes, sentence: str, make: Make, files: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    content: bytes, sentence: str, make: Make, files: FileServer, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(members, "LARGEST_WHOLE", 1_000_000)
-    monkeypatch.setattr(members, "MOST_MEMBERS", 50)
     files.replies["/stars.zip"] = Reply(content)
-    manager = make()
+    manager = make(limits=Limits(unpacked=1_000_000, files=50))
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(Refused, match=sentence):
         manager.prepare(f"{SITE}/stars.zip")
     assert [path for path in sorted(tmp_path.rglob("*")) if path not in before and path.name != "extensions"] == []
 
 
-def test_a_zip_file_that_breaks_off_or_is_too_large(
-    make: Make, files: FileServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_zip_file_that_breaks_off_or_is_too_large(make: Make, files: FileServer) -> None:
     content = zipped({"extension.py": VALID + "#" * 5000})
     files.replies["/stars.zip"] = Reply(content, breaks_after=30)
-    manager = make()
     with pytest.raises(WebuiError, match="broke off"):
-        manager.prepare(f"{SITE}/stars.zip")
-    monkeypatch.setattr("webui.services.extension_sources.LARGEST_ZIP", 50)
+        make().prepare(f"{SITE}/stars.zip")
     files.replies["/stars.zip"] = Reply(content)
-    with pytest.raises(Refused, match="more than"):
-        manager.prepare(f"{SITE}/stars.zip")
+    with pytest.raises(Refused, match="sends more than"):
+        make(limits=Limits(fetched=50)).prepare(f"{SITE}/stars.zip")
 
 
 def test_without_git_a_known_sites_zip_is_fetched_and_said(

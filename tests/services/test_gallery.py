@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -134,8 +133,8 @@ def test_unchanged_folders_are_not_listed_again(gallery: Gallery, draw: Draw, ou
     assert gallery.index.scan() == 1
 
 
-def test_thousands_of_files_are_paged_and_found_quickly(gallery: Gallery, outputs: Path) -> None:
-    """100,000 rows are put where the index keeps them; what is asked of them stays far below a second."""
+def test_a_hundred_thousand_files_are_paged_and_found(gallery: Gallery, outputs: Path) -> None:
+    """Rows are put where the index keeps them. How long questions take is measured by `python -m bench page`."""
     with gallery.index.connected() as connection:
         rows = [(n, f"txt2img-images/{n}.png", "image", OLD * 10**9 + n, 1, f"model {n % 7}") for n in range(100_000)]
         connection.executemany(
@@ -146,13 +145,11 @@ def test_thousands_of_files_are_paged_and_found_quickly(gallery: Gallery, output
         texts = [(n, f"{n}.png", f"a picture of thing{n % 1000}, number{n}") for n in range(100_000)]
         connection.executemany("INSERT INTO texts (rowid, name, infotext) VALUES (?, ?, ?)", texts)
     gallery.index.refresh = lambda: None  # type: ignore[method-assign]  # the files themselves aren't there
-    began = time.perf_counter()
     first, last = gallery.page(Wish()), gallery.page(Wish(), 10**9)
     assert (first.total, first.pages, len(first.files)) == (100_000, 1000, PAGE)
     assert (first.files[0].id, last.files[-1].id) == (99_999, 0)
     assert gallery.page(Wish(search="thing7", model="model 0")).total > 0
     assert gallery.page(Wish(search='"number4711"')).files[0].id == 4711
-    assert time.perf_counter() - began < 20
 
 
 def test_links_hidden_files_and_other_kinds_stay_out(

@@ -68,9 +68,9 @@ def test_a_refiner_is_found_by_its_name(services: Services) -> None:
 
 def test_the_last_generation_is_read_from_params_txt(services: Services) -> None:
     with pytest.raises(InvalidRequest, match="nothing has been generated"):
-        last_infotext(services)
+        last_infotext(services, "me")
     services.paths.params_txt.write_text(TEXT)
-    assert last_infotext(services) == TEXT
+    assert last_infotext(services, "me") == TEXT
 
 
 IMG2IMG = (

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,7 @@ from webui.planning.training import TrainingPlan
 from webui.services.generation import submit_generation
 from webui.services.services import Services
 from webui.services.training import submit_training
+from webui.services.training_log import log_from
 from webui.training import job as training
 
 Plan = Callable[[TrainingRequest], TrainingPlan]
@@ -180,8 +183,14 @@ def test_a_short_job_passes_a_training_which_is_then_stopped(working: Services, 
     assert working.jobs.wait(short, 300).state == "done"
     running = working.jobs.progress(long)
     assert (running.state, running.text.partition(",")[0][:4]) == ("running", "Step")
+    so_far = log_from(working, long)
+    assert so_far["rows"][0][0] == 1
+    assert not so_far["ended"]
     working.jobs.interrupt(long)
     assert working.jobs.wait(long, 300).state == "done"
+    rest = log_from(working, long, so_far["offset"])["rows"]
+    steps = [row[0] for row in (*so_far["rows"], *rest)]
+    assert steps == list(range(1, len(steps) + 1))
     assert "stopped at step" in working.jobs.result(long).message
 
 
@@ -201,6 +210,35 @@ def test_sample_pictures_are_made_by_the_model_in_training(engine: Engine, plan:
     train(engine, plain)
     first, second = load_file(made.target), load_file(plain.target)
     assert all(first[key].equal(second[key]) for key in first)
+
+
+def test_tensorboard_gets_the_curves_and_the_sample_pictures(engine: Engine, plan: Plan, ask: Ask) -> None:
+    event_files = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    wanted = {"training_enable_tensorboard": True, "training_tensorboard_save_images": True}
+    made = plan(ask("boarded", steps=4, samples=Samples(prompts="sks --s 2 --w 64 --h 64", every_n_steps=3)))
+    made = replace(made, settings=made.settings.replace(**wanted))
+    with_state = replace(made, request=made.request.replace(saving=Saving(save_state_every=2)))
+    train(engine, with_state, stop_after=3)
+    train(engine, with_state)
+    found = event_files.EventAccumulator(str(made.folder / "tensorboard"))
+    found.Reload()
+    rows = [row.split(",") for row in (made.folder / "log.csv").read_text().splitlines()[1:]]
+    losses = found.Scalars("loss/current")
+    assert [event.step for event in losses] == [1, 2, 3, 4]
+    assert [event.value for event in losses] == pytest.approx([float(row[2]) for row in rows], rel=1e-4)
+    assert [event.value for event in found.Scalars("lr/unet")] == pytest.approx([0.01] * 4)
+    assert [event.step for event in found.Images("samples/1")] == [3]
+
+
+def test_without_tensorboard_a_sentence_says_what_to_install(
+    engine: Engine, plan: Plan, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    made = plan(ask("unboarded", steps=1))
+    made = replace(made, settings=made.settings.replace(training_enable_tensorboard=True))
+    told = training.run(engine, made, JobContext.alone(engine=engine)).message
+    assert "the package tensorboard isn't installed" in told
+    assert not (made.folder / "tensorboard").exists()
 
 
 def test_options_of_memory_and_speed_change_no_weights_but_in_the_last_digits(

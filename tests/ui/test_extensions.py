@@ -60,7 +60,7 @@ def test_an_extension_has_its_panel_and_a_broken_one_is_named(browser: Browser, 
         expect(page.locator("#extensions_installed_html tr", has_text="broken")).to_contain_text("broken")
         assert visit.complaints == []
     finally:
-        visit.context.close()
+        visit.close()
         server.stop()
 
 
@@ -134,7 +134,7 @@ def test_files_of_every_kind_and_what_can_be_chosen(browser: Browser, tmp_path: 
                 expect(page.locator(f"#{box} input")).to_have_value("Tardy")
         assert set(visit.complaints) <= {"Method not implemented."}  # Gradio's own, after every upload
     finally:
-        visit.context.close()
+        visit.close()
         server.stop()
 
 
@@ -184,5 +184,5 @@ def test_scripts_stand_in_both_tabs_dropdowns_with_their_panels(browser: Browser
         )
         assert set(visit.complaints) <= {"Method not implemented."}  # Gradio's own, after every upload
     finally:
-        visit.context.close()
+        visit.close()
         server.stop()

@@ -258,6 +258,6 @@ def test_apply_and_restart_ui_starts_a_new_server(browser: Browser, tmp_path: Pa
         page.click("#tab_extensions-button")
         expect(page.locator("tr[data-name=moon]")).to_contain_text("disabled")
         expect(page.locator("input[name=enable_moon]")).not_to_be_checked()
-        visit.context.close()
+        visit.close()
     finally:
         launched.stop()

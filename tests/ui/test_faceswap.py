@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, expect
 
-from tests.browsing import Visit
+from tests.browsing import Visit, photograph
 from tests.extensions.faceswap import standins
 from tests.extensions.faceswap.conftest import LEFT, RIGHT
 from tests.running import Server
@@ -21,8 +20,6 @@ from tests.tiny import tiny_checkpoint
 
 RED, BLUE = (220, 40, 20), (20, 40, 220)
 SIZE = {"width": 128, "height": 128, "steps": 1}
-SHOTS = os.environ.get("EASEL_SHOTS")
-"""A folder for screenshots, for who wants to look at the stories."""
 
 
 @pytest.fixture(scope="module")
@@ -82,11 +79,6 @@ def results(visit: Visit, form: str = "txt2img") -> list[np.ndarray]:
     return pictures
 
 
-def shoot(visit: Visit, name: str) -> None:
-    if SHOTS:
-        visit.page.screenshot(path=f"{SHOTS}/{name}.png", full_page=True)
-
-
 def redness(picture: np.ndarray) -> float:
     """Of the place of the left face."""
     area = picture[60:68, 28:36].mean((0, 1))
@@ -104,7 +96,7 @@ def test_one_picture_is_the_source(visit: Visit, swapping: Server) -> None:
     assert (swapped[64, 32] != plain[64, 32]).any()
     assert (swapped[:25] == plain[:25]).all()
     expect(visit.page.locator("#html_log_txt2img")).to_contain_text("became source face 0 (male, 31)")
-    shoot(visit, "single")
+    photograph(visit.page, "single")
 
 
 def test_several_pictures_make_a_result_each(visit: Visit, swapping: Server) -> None:
@@ -112,7 +104,7 @@ def test_several_pictures_make_a_result_each(visit: Visit, swapping: Server) -> 
     visit.page.locator("#txt2img_reactor_sources").get_by_role("tab", name="Multiple").click()
     load(visit, "txt2img_ReActor_imgs", people(swapping, "red"), people(swapping, "blue"))
     visit.generate("a dog", **SIZE, seed=1)
-    shoot(visit, "multiple")
+    photograph(visit.page, "multiple")
     grid, red, blue = sorted(results(visit), key=lambda picture: -picture.shape[1])
     assert grid.shape[1] == 2 * red.shape[1]
     assert redness(red) != redness(blue)
@@ -125,7 +117,7 @@ def test_a_folder_is_the_source(visit: Visit) -> None:
     visit.page.locator("#txt2img_ReActor_random_image input").check()
     visit.generate("a bird", **SIZE, seed=1)
     expect(visit.page.locator("#html_info_txt2img")).to_contain_text("source: folder")
-    shoot(visit, "folder")
+    photograph(visit.page, "folder")
 
 
 def test_a_face_model_is_built_and_used(visit: Visit, swapping: Server) -> None:
@@ -139,13 +131,13 @@ def test_a_face_model_is_built_and_used(visit: Visit, swapping: Server) -> None:
     visit.page.fill("#txt2img_reactor_model_name input, #txt2img_reactor_model_name textarea", "Ruby")
     visit.page.click("#txt2img_reactor_model_build")
     expect(said).to_contain_text("Face model Ruby.safetensors is saved (male, 31).")
-    shoot(visit, "tools")
+    photograph(visit.page, "tools")
     tabs.get_by_role("tab", name="Main").click()
     visit.choose("#txt2img_reactor_face_model input", "Ruby")
     choose(visit, "txt2img_ReActor_select_source", "Face Model")
     visit.generate("a fish", **SIZE, seed=1)
     expect(visit.page.locator("#html_info_txt2img")).to_contain_text("source: face model Ruby")
-    shoot(visit, "face-model")
+    photograph(visit.page, "face-model")
 
 
 def test_several_pictures_are_blended_after_a_check(visit: Visit, swapping: Server) -> None:
@@ -175,7 +167,7 @@ def test_faces_are_looked_at_and_forgotten(visit: Visit, swapping: Server) -> No
     said = visit.page.locator("#txt2img_reactor_faces")
     visit.page.click("#txt2img_reactor_look")
     expect(said).to_contain_text("0: female, 31 (0.90); 1: female, 31 (0.80).")
-    shoot(visit, "detection")
+    photograph(visit.page, "detection")
     visit.page.click("#txt2img_reactor_clear_source")
     expect(said).to_contain_text("forgotten.")
 
@@ -185,7 +177,7 @@ def test_without_a_source_one_sentence_says_so(visit: Visit) -> None:
     visit.fill_in("a cow", "txt2img", **SIZE)
     visit.page.click("#txt2img_generate")
     expect(visit.page.locator("#html_log_txt2img")).to_contain_text("ReActor has no source picture")
-    shoot(visit, "no-source")
+    photograph(visit.page, "no-source")
     visit.complaints.clear()
 
 
@@ -199,7 +191,7 @@ def test_the_source_picture_of_img2img_is_swapped(visit: Visit, swapping: Server
     visit.page.locator("#img2img_ReActor_swap_in_source input").check()
     visit.page.locator("#img2img_ReActor_swap_in_generated input").uncheck()
     visit.generate("a ramp", tab="img2img", width=128, height=128, steps=2, denoising_strength=0)
-    shoot(visit, "img2img")
+    photograph(visit.page, "img2img")
     swapped = results(visit, "img2img")[0]
     assert redness(swapped) > 10
     expect(visit.page.locator("#html_info_img2img")).to_contain_text("ReActor: ")
@@ -213,7 +205,7 @@ def test_extras_swaps_a_picture(visit: Visit, swapping: Server) -> None:
     with visit.job("extras"):
         visit.page.click("#extras_generate")
     expect(visit.page.locator("#html_info_extras")).to_contain_text("ReActor: True")
-    shoot(visit, "extras")
+    photograph(visit.page, "extras")
     picture = results(visit, "extras")[0]
     assert picture[320, 160, 0] > 100 > picture[10, 10, 0]
 
@@ -224,10 +216,10 @@ def test_the_note_on_consent_goes_for_good(browser: Browser, swapping: Server) -
     enable(visit)
     note = visit.page.locator("#txt2img_reactor_note")
     expect(note).to_contain_text("people who agreed")
-    shoot(visit, "note")
+    photograph(visit.page, "note")
     visit.page.click("#txt2img_reactor_understood")
     expect(note).to_be_hidden()
-    visit.context.close()
+    visit.close()
     options = swapping.client.get(f"{swapping.url}/sdapi/v1/options").json()
     assert options["reactor_note"] is False
     assert options["reactor_content_check"] is True

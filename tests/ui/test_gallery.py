@@ -19,8 +19,8 @@ from tests.video.clips import numbered
 from webui.api.guard import Guard
 from webui.app import build_app
 from webui.core.flags import parse_flags
+from webui.services.belongings import is_for_one
 from webui.services.building import build_services
-from webui.ui.gallery_routes import is_for_one
 from webui.video import write_video
 
 HOSTILE = "<img src=x onerror=window.hacked=1>"

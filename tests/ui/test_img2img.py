@@ -441,6 +441,29 @@ def test_the_loopback_script_makes_a_picture_a_loop(shown: Visit, file: Path) ->
     expect(loops).to_be_hidden()
 
 
+@pytest.mark.parametrize(
+    ("script", "numbers", "size"),
+    [
+        ("SD upscale", {"sd_upscale_overlap": 32}, 2 * SIZE),
+        ("Outpainting mk2", {"outpainting_mk2_pixels": 64}, SIZE + 2 * 64),
+        ("Poor man's outpainting", {"poor_mans_outpainting_pixels": 64}, SIZE + 2 * 64),
+        ("img2img alternative test", {"img2img_alternative_test_st": 2}, SIZE),
+    ],
+)
+def test_a_script_makes_its_picture(shown: Visit, file: Path, script: str, numbers: dict[str, int], size: int) -> None:
+    page = shown.page
+    open_mode(shown, "img2img")
+    upload(shown, "img2img_image", file)
+    shown.choose("#img2img_script_list input", script)
+    for name, value in numbers.items():
+        shown.set_number(f"script_{name}", value)
+    if script == "SD upscale":
+        page.locator("#script_sd_upscale_upscaler_index").get_by_label("Lanczos", exact=True).check()
+    generate(shown, script, steps=1)
+    assert shown.picture_width(TAB) == size
+    shown.choose("#img2img_script_list input", "None")
+
+
 def test_a_picture_that_the_server_lost_is_told_and_the_page_goes_on(shown: Visit, server: Any, file: Path) -> None:
     """One that it lost in another sub-tab, too, does not stop what is made in this one."""
     open_mode(shown, "inpaint_upload")

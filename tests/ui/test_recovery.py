@@ -35,5 +35,5 @@ def test_the_page_comes_back_with_its_prompts_after_the_server_was_killed(browse
         visit.generate("and on", steps=1, batch_count=1, width=128)
         assert visit.picture_width() == 128
     finally:
-        visit.context.close()
+        visit.close()
         server.stop()

@@ -173,7 +173,15 @@ def test_a_setting_without_effect_is_disabled_and_says_why(page: Page) -> None:
 
 def test_any_setting_can_stand_at_the_top(visit: Visit, server: Any) -> None:
     keys = ["sd_model_checkpoint", "CLIP_stop_at_last_layers", "emphasis", "randn_source"]
-    ask(server, {"quicksettings_list": keys})
+    ask(
+        server,
+        {
+            "quicksettings_list": keys,
+            "extra_options_txt2img": ["emphasis", "CLIP_stop_at_last_layers"],
+            "extra_options_cols": 2,
+            "extra_options_accordion": True,
+        },
+    )
     try:
         visit.reload()
         box = visit.page.locator("#quicksettings #setting_CLIP_stop_at_last_layers input[type=number]")
@@ -186,11 +194,23 @@ def test_any_setting_can_stand_at_the_top(visit: Visit, server: Any) -> None:
                 break
             visit.page.wait_for_timeout(100)
         assert (now["CLIP_stop_at_last_layers"], now["randn_source"]) == (2, "NV")
+        options = visit.page.locator("#txt2img_settings > #extra_options_txt2img")
+        options.locator("summary").click()
+        box = options.locator("#extra_options_txt2img_CLIP_stop_at_last_layers input[type=number]")
+        expect(box).to_have_value("2")  # one setting in two places
+        columns = options.locator(".extra-options-grid").evaluate("box => getComputedStyle(box).gridTemplateColumns")
+        assert len(columns.split()) == 2
+        box.fill("3")
+        box.press("Tab")
+        top = visit.page.locator("#quicksettings #setting_CLIP_stop_at_last_layers input[type=number]")
+        expect(top).to_have_value("3")
+        assert server_settings(server)["CLIP_stop_at_last_layers"] == 3
         visit.page.click("#tab_settings-button")
         visit.page.wait_for_selector("#settings_submit")
         assert visit.page.locator("#settings #setting_CLIP_stop_at_last_layers").count() == 0
     finally:
-        ask(server, {"quicksettings_list": keys[:1], "CLIP_stop_at_last_layers": 1, "randn_source": "GPU"})
+        usual = {"extra_options_txt2img": [], "extra_options_cols": 1, "extra_options_accordion": False}
+        ask(server, {"quicksettings_list": keys[:1], "CLIP_stop_at_last_layers": 1, "randn_source": "GPU", **usual})
 
 
 def test_the_forms_become_the_defaults_and_back(page: Page, visit: Visit, server: Any) -> None:
@@ -211,7 +231,7 @@ def test_the_forms_become_the_defaults_and_back(page: Page, visit: Visit, server
     other.open()
     other.expect_numbers("txt2img", steps=33)
     expect(other.page.locator("#txt2img_prompt textarea")).to_have_value("a lighthouse")
-    other.context.close()
+    other.close()
     page.click("#ui_defaults_reset")
     expect(review).to_contain_text("Easel's own defaults again")
     assert json.loads((server.data / "ui-config.json").read_text()) == {}

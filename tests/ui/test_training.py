@@ -73,7 +73,17 @@ def test_from_a_folder_to_a_lora_on_a_card(visit: Visit, pictures: Path, server:
     expect(facts).to_contain_text("Steps2")
     with visit.job("ti"):
         page.click("#train_lora_start")
-    expect(page.locator("#ti_output")).to_have_value(re.compile(r"sks thing\.safetensors is trained: 2 steps"))
+    result = re.compile(r"sks thing\.safetensors is trained: 2 steps")
+    expect(page.locator("#ti_output")).to_have_value(result)
+    words = re.compile(r"^Step 2: [\d.e-]+, smoothed [\d.e-]+$")
+    expect(page.locator("#train_curve_words")).to_have_text(words)
+    page.select_option("#train_curve", label="Learning rate")
+    expect(page.locator("#train_curve_words")).to_have_text("Step 2: 0.0001, smoothed 0.0001")
+    assert page.locator("#train_plot polyline.raw").get_attribute("points").count(",") == 2
+    visit.reload()
+    open_pane(visit, "LoRA")
+    expect(page.locator("#train_curve_words")).to_have_text(words)
+    expect(page.locator("#ti_output")).to_have_value(result)
     folder = server.data / "models" / "Lora"
     assert sorted(file.name for file in folder.glob("sks*.safetensors")) == [
         "sks thing-000001.safetensors",

@@ -197,8 +197,16 @@ def test_the_epochs_of_a_lora_are_compared_with_the_base(asker: Asker, folder: P
     }
     trained = asker.done("start", kind="lora", values=values, trigger="sks")
     assert trained["compare"] == "tried"
+    told = asker.get(f"{ROUTE}/log", id=asker.job)
+    assert [row[:2] for row in told["rows"]] == [[step, (step - 1) // 3 + (step % 3 == 0)] for step in range(1, 7)]
+    assert all(0 < loss < 100 and rate == 0.05 and norm > 0 for _, _, loss, rate, norm in told["rows"])
+    rest = asker.get(f"{ROUTE}/log", id=asker.job, offset=told["offset"])
+    assert rest == {"rows": [], "offset": told["offset"], "ended": True}
     assert (server.data / "models" / "Lora" / "tried-000001.safetensors").exists()
     compared = asker.done("compare", trained=asker.job, prompt="sks")
+    assert asker.get(f"{ROUTE}/log", id=asker.job)["rows"] == []
+    assert asker.get(f"{ROUTE}/log", id="task(none)")["ended"]
+    assert asker.client.get(f"{ROUTE}/log", params={"id": asker.job, "offset": 2**70}).status_code == 422
     assert compared["samples"] >= 1
     assert compared["comments"] == []
     id = asker.job

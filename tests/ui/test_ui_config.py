@@ -112,7 +112,7 @@ def visit(browser: Browser, tmp_path: Path) -> Iterator[Visit]:
         visitor = Visit(browser, url)
         visitor.open()
         yield visitor
-        visitor.context.close()
+        visitor.close()
     services.checkpoints.close()
 
 

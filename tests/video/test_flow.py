@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from tests.video.clips import moving_square
 from webui.core.errors import InvalidRequest
 from webui.video import (
     FLOW_METHODS,
+    Picture,
     brightness,
     carried,
     consistent,
@@ -89,6 +91,24 @@ def test_interpolation(factor: int) -> None:
     made = list(interpolated(FRAMES[:4], factor))
     assert len(made) == 3 * factor + 1
     assert all(np.array_equal(made[number * factor], FRAMES[number]) for number in range(4))
+    whole = list(interpolated(FRAMES[:4], factor, whole=True))
+    assert len(whole) == 4 * factor
+    assert all(np.array_equal(frame, FRAMES[3]) for frame in whole[-factor:])
+    assert list(interpolated([], factor, whole=True)) == []
+
+
+def test_an_engine_is_asked_for_every_gap_but_not_across_a_cut() -> None:
+    asked: list[list[float]] = []
+
+    def between(first: Picture, second: Picture, shares: Sequence[float]) -> list[Picture]:
+        asked.append(list(shares))
+        return [second for _ in shares]
+
+    black, white = np.zeros_like(FRAMES[0]), np.full_like(FRAMES[0], 255)
+    made = list(interpolated([FRAMES[0], FRAMES[1], black, white], 4, between))
+    assert asked == [[0.25, 0.5, 0.75]]
+    assert all(np.array_equal(frame, FRAMES[1]) for frame in made[1:4])
+    assert [int(frame[0, 0, 0]) for frame in made[-5:]] == [0, 0, 255, 255, 255]
 
 
 def test_cuts_are_found_and_movement_is_none() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 
@@ -34,6 +35,7 @@ def run(preset: Preset) -> None:
         plain = np.stack([painter.paint(caption, seed)[0] for seed, caption in enumerate(captions)])
     steered, maps = (np.stack(column) for column in zip(*pairs, strict=True))
     figures = {
+        "sha256": hashlib.sha256(control.CONTROL.read_bytes()).hexdigest(),
         "pictures": COUNT,
         "sampler": f"{SAMPLER}, {STEPS} steps, CFG {CFG_SCALE:g}",
         "with": agreement(steered, maps),

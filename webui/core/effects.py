@@ -23,13 +23,8 @@ _REASONS: Final[Mapping[str, str]] = {
         save_optimizer_state""",
     "a training's log has every step": "training_write_csv_every",
     "trainings always use torch's own efficient attention": "training_xattention_optimizations",
-    "a training's log is a CSV file, and there is no TensorBoard in this version": """
-        training_enable_tensorboard training_tensorboard_save_images training_tensorboard_flush_every""",
     "an epoch has every picture once; a folder's name repeats it": "training_image_repeats_per_epoch",
-    "there is no Hypertile in this version": """
-        hypertile_enable_unet hypertile_enable_unet_secondpass hypertile_max_depth_unet hypertile_max_tile_unet
-        hypertile_swap_size_unet hypertile_enable_vae hypertile_max_depth_vae hypertile_max_tile_vae
-        hypertile_swap_size_vae""",
+    "a VAE attends at one size alone": "hypertile_max_depth_vae",
     "there is no profiler in this version": """
         profiling_enable profiling_activities profiling_record_shapes profiling_profile_memory profiling_with_stack
         profiling_filename""",
@@ -63,8 +58,6 @@ _REASONS: Final[Mapping[str, str]] = {
     "lists of samplers are lists, not rows of buttons": "samplers_in_dropdown",
     "the prompts stand above the tabs": "compact_prompt_box",
     "checkpoints of one name in two folders could not be told apart": "sd_checkpoint_dropdown_use_short",
-    "settings stand at the top of the page (Quicksettings list), not on the tabs": """
-        extra_options_txt2img extra_options_img2img extra_options_cols extra_options_accordion""",
     "themes come with Gradio and none is fetched": "gradio_themes_cache",
     "the page's scripts change with Easel alone": "enable_reloading_ui_scripts",
 }

@@ -17,6 +17,9 @@ from webui.core.stored import KeptFile
 MOST_PICTURES = 10_000
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi")
 """What is worked on frame by frame; a GIF or WebP is a picture."""
+FLOW, RIFE = "Optical flow", "RIFE v4.6"
+FRAME_ENGINES = (FLOW, RIFE)
+"""What makes frames between those of a video: the movement that OpenCV finds, or a network."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,8 @@ class ExtrasRequest(CodeFormerRestoring, GFPGANRestoring, Upscaling):
     """Operations on pictures; parameter names and defaults are those of the Extras tab.
 
     keep_names: the results are called as the pictures were. output: a folder in place of the settings' one.
-    show: whether the results are handed back. video_format: of what is made of videos.
+    show: whether the results are handed back. video_format: of what is made of videos. frames: how many a video gets
+    for each of its own. slower: how many times longer it lasts; without its sound, if it lasts longer.
     extensions: values of further steps, by the name of their group.
     """
 
@@ -63,6 +67,9 @@ class ExtrasRequest(CodeFormerRestoring, GFPGANRestoring, Upscaling):
     upscale_first: bool = param(False, label="Upscale before restoring faces", api="upscale_first")
     show: bool = param(True, label="Show result images", api="show_extras_results")
     video_format: str = param("mp4", label="Format of videos", choices=("mp4", "webm", "gif", "webp"))
+    frames: int = param(1, label="Frames for each one", ge=1, le=10, step=1)
+    frame_engine: str = param(FLOW, label="Frames between by", choices=FRAME_ENGINES)
+    slower: int = param(1, label="Slow motion", ge=1, le=10, step=1)
     save: bool = True
     keep_names: bool = False
     output: Path | None = None

@@ -36,7 +36,7 @@ MOOT_VALUES = ("--max-batch-count", "--ngrok-region", "--gradio-img2img-tool", "
 
 # A1111's flags that have no effect yet: taken, with one warning that lists those given.
 IDLE_SWITCHES = (
-    "--update-all-extensions", "--reinstall-xformers", "--update-check", "--test-server", "--log-startup",
+    "--reinstall-xformers", "--update-check", "--test-server", "--log-startup",
     "--dump-sysinfo", "--no-progressbar-hiding", "--allow-code",
     "--lowram", "--upcast-sampling", "--xformers", "--force-enable-xformers",
     "--xformers-flash-attention", "--opt-split-attention", "--opt-sub-quad-attention",
@@ -101,6 +101,7 @@ class Flags:
     disable_extra_extensions: bool = False
     safe_mode: bool = False
     enable_insecure_extension_access: bool = False
+    update_all_extensions: bool = False
 
     device: str = "auto"
     no_half: bool = False
@@ -191,6 +192,7 @@ def parse_flags(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[Flags,
         disable_extra_extensions=given.disable_extra_extensions,
         safe_mode=given.safe_mode,
         enable_insecure_extension_access=given.enable_insecure_extension_access,
+        update_all_extensions=given.update_all_extensions,
         device=_device(given.device, given.device_id, use_cpu, given.use_ipex),
         no_half=given.no_half,
         no_half_vae=given.no_half_vae,
@@ -282,6 +284,8 @@ def _add_page_flags(page: Group) -> None:
                       help="start without your extensions; the page then finds the one at fault")  # fmt: skip
     page.add_argument("--enable-insecure-extension-access", action="store_true",
                       help="change extensions on the page even where others can reach it")  # fmt: skip
+    page.add_argument("--update-all-extensions", action="store_true",
+                      help="first bring your extensions to the newest version of their repositories")  # fmt: skip
 
 
 def _add_api_flags(api: Group) -> None:

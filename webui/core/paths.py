@@ -42,6 +42,7 @@ class Paths:
     log: Path
     tmp: Path
     jobs: Path
+    users: Path
 
     @classmethod
     def of(cls, flags: Flags) -> Paths:
@@ -72,6 +73,7 @@ class Paths:
             log=data / "log",
             tmp=data / "tmp",
             jobs=data / "jobs",
+            users=data / "users",
         )
 
     @property

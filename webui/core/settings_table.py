@@ -964,10 +964,10 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     *in_section(
         Section("settings_in_ui", "Settings in UI", "ui"),
-        Setting("extra_options_txt2img", (), "Settings for txt2img", choices="settings"),
-        Setting("extra_options_img2img", (), "Settings for img2img", choices="settings"),
-        Setting("extra_options_cols", 1, "Number of columns for added settings", ge=1, le=20, step=1),
-        Setting("extra_options_accordion", False, "Place added settings into an accordion"),
+        Setting("extra_options_txt2img", (), "Settings for txt2img", choices="settings", after="reload"),
+        Setting("extra_options_img2img", (), "Settings for img2img", choices="settings", after="reload"),
+        Setting("extra_options_cols", 1, "Number of columns for added settings", ge=1, le=20, step=1, after="reload"),
+        Setting("extra_options_accordion", False, "Place added settings into an accordion", after="reload"),
     ),
     *in_section(
         Section("ui_alternatives", "UI alternatives", "ui"),

@@ -14,6 +14,8 @@ from webui.core.training_data import DataRequest
 
 KINDS = ("lora", "dreambooth", "embedding", "hypernetwork")
 Kind = Literal["lora", "dreambooth", "embedding", "hypernetwork"]
+NetworkKind = Literal["embedding", "hypernetwork"]
+"""Those that are made first and then trained."""
 TITLES = {"lora": "LoRA", "dreambooth": "DreamBooth", "embedding": "Embedding", "hypernetwork": "Hypernetwork"}
 
 OPTIMIZERS = (
@@ -299,11 +301,16 @@ class TrainingRequest(Params):
     hypernetwork: HypernetworkOptions = HypernetworkOptions()
 
 
+LOG_NAME = "log.csv"
+"""Of a training's log, which is listed among its job's artifacts."""
+LOG_COLUMNS = ("step", "epoch", "loss", "lr", "grad_norm")
+
+
 @dataclass(frozen=True)
 class TrainingResult:
     """files: what was saved, as text, the last one last. steps: done, of `planned`. loss: the mean of the last ones,
     None before the first step. samples: sample pictures' files. message: a sentence for the user. log: a CSV of every
-    step: step, epoch, loss, lr, grad_norm.
+    step: LOG_COLUMNS.
     """
 
     files: tuple[str, ...]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 MOST_FOLDERS = 1000
+MOST_DATASETS = 100
 
 
 class DataFolder(Params):
@@ -54,13 +55,43 @@ class DataFolder(Params):
     alpha_mask: bool = param(False, label="Use PNG alpha channel as loss weight")
 
 
-class DataRequest(Params):
+class Sizes(Params):
+    """At which sizes pictures are trained on.
+
+    resolution: "512" or "width,height"; of the pictures, or, with buckets, the area of each. bucket_reso_steps: a
+    multiple of 8, of 32 for SDXL. bucket_no_upscale: small pictures stay small; the limits don't hold then.
+    """
+
+    resolution: str = param("512", label="Resolution", max_length=20)
+    enable_bucket: bool = param(True, label="Sort pictures into buckets by shape")
+    min_bucket_reso: int = param(256, label="Smallest side", ge=64, le=8192)
+    max_bucket_reso: int = param(1024, label="Largest side", ge=64, le=8192)
+    bucket_reso_steps: int = param(64, label="Sides are multiples of", ge=8, le=512)
+    bucket_no_upscale: bool = param(False, label="Don't enlarge small pictures")
+    resize_interpolation: Literal["", "nearest", "bilinear", "bicubic", "lanczos", "area", "box"] = param(
+        "",
+        label="Resize by",
+        choices=("", "nearest", "bilinear", "bicubic", "lanczos", "area", "box"),
+        help='"" takes the area when shrinking and Lanczos when growing.',
+    )
+
+
+class Dataset(Sizes):
+    """Folders whose pictures are trained on at sizes of their own, beside others; one of kohya's several "datasets".
+
+    batch_size: of its batches, 0 for the training's.
+    """
+
+    batch_size: int = param(0, label="Batch size", ge=0, le=256)
+    folders: tuple[DataFolder, ...] = group_list(DataFolder, count=0, most=MOST_FOLDERS)
+
+
+class DataRequest(Sizes):
     """Which pictures, and at which sizes.
 
     train_data_dir, reg_data_dir: folders of folders as kohya names them, "10_sks man": 10 repeats, then the caption of
     pictures without one; each is read with the options of `every`. folders: further folders with options of their own.
-    resolution: "512" or "width,height"; of the pictures, or, with buckets, the area of each. bucket_reso_steps: a
-    multiple of 8, of 32 for SDXL. bucket_no_upscale: small pictures stay small; the limits don't hold then.
+    datasets: further folders at sizes of their own.
     crop: how a picture comes to its size: "center" scales to cover and cuts, "focal" cuts where there is most to see,
     "none", for which buckets must be off, takes the picture's own size rounded down to 8 pixels (A1111's "Do not resize
     images"), and only pictures of one size go into a batch.
@@ -76,19 +107,8 @@ class DataRequest(Params):
     reg_data_dir: str = param("", label="Folder of class folders")
     every: DataFolder = DataFolder()
     folders: tuple[DataFolder, ...] = group_list(DataFolder, count=0, most=MOST_FOLDERS)
-    resolution: str = param("512", label="Resolution", max_length=20)
-    enable_bucket: bool = param(True, label="Sort pictures into buckets by shape")
-    min_bucket_reso: int = param(256, label="Smallest side", ge=64, le=8192)
-    max_bucket_reso: int = param(1024, label="Largest side", ge=64, le=8192)
-    bucket_reso_steps: int = param(64, label="Sides are multiples of", ge=8, le=512)
-    bucket_no_upscale: bool = param(False, label="Don't enlarge small pictures")
+    datasets: tuple[Dataset, ...] = group_list(Dataset, count=0, most=MOST_DATASETS)
     crop: Literal["center", "focal", "none"] = param("center", label="Crop", choices=("center", "focal", "none"))
-    resize_interpolation: Literal["", "nearest", "bilinear", "bicubic", "lanczos", "area", "box"] = param(
-        "",
-        label="Resize by",
-        choices=("", "nearest", "bilinear", "bicubic", "lanczos", "area", "box"),
-        help='"" takes the area when shrinking and Lanczos when growing.',
-    )
     prior: Literal["mixed", "paired"] = param("mixed", label="Class pictures", choices=("mixed", "paired"))
     caption_from: Literal["file", "name", "words"] = param(
         "file", label="Captions from", choices=("file", "name", "words")

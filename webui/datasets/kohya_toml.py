@@ -12,9 +12,11 @@ from typing import Any
 
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
+from tomlkit.items import Table
 
 from webui.core.errors import InvalidRequest
-from webui.core.training_data import DataFolder, DataRequest
+from webui.core.training_data import DataFolder, DataRequest, Dataset
+from webui.datasets.parts import parts_of
 
 DATASET_KEYS = (
     *("enable_bucket", "min_bucket_reso", "max_bucket_reso", "bucket_reso_steps", "bucket_no_upscale"),
@@ -35,7 +37,7 @@ class KohyaFile:
 
 
 def read_toml(text: str) -> KohyaFile:
-    """Raises: InvalidRequest for what is no TOML, has values that can't be, or several datasets of different sizes."""
+    """Raises: InvalidRequest for what is no TOML or has values that can't be."""
     try:
         content = tomlkit.parse(text).unwrap()
     except (TOMLKitError, ValueError, RecursionError) as error:
@@ -43,28 +45,34 @@ def read_toml(text: str) -> KohyaFile:
     ignored: list[str] = []
     general = _table(content.get("general", {}), "general")
     datasets = [{**general, **_table(item, "datasets")} for item in _list(content.get("datasets", []), "datasets")]
-    folders: list[DataFolder] = []
-    for number, dataset in enumerate(datasets, 1):
-        for subset in _list(dataset.get("subsets", []), "datasets.subsets"):
-            folders.append(_folder({**dataset, **_table(subset, "datasets.subsets")}, number, ignored))
-    first = datasets[0] if datasets else general
-    values = {key: first[key] for key in DATASET_KEYS if key in first}
-    if "resolution" in first:
-        values["resolution"] = _resolution(first["resolution"])
-    for dataset in datasets[1:]:
-        differing = [key for key in ("resolution", *DATASET_KEYS) if dataset.get(key) != first.get(key)]
-        if differing:
-            raise InvalidRequest(
-                f"The datasets of this file differ in {', '.join(differing)}; Easel trains on one size at a time. Make "
-                "a file of each."
+    sizes = [_sizes(dataset) for dataset in datasets]
+    told = [(values, dataset.get("batch_size")) for values, dataset in zip(sizes, datasets, strict=True)]
+    folders = [tuple(_folders(dataset, number, ignored)) for number, dataset in enumerate(datasets, 1)]
+    if all(one == told[0] for one in told):
+        values = sizes[0] if sizes else _sizes(general)
+        data = DataRequest.checked(folders=tuple(folder for some in folders for folder in some), **values)
+    else:
+        data = DataRequest(
+            datasets=tuple(
+                Dataset.checked(folders=some, batch_size=dataset.get("batch_size", 0), **values)
+                for dataset, some, values in zip(datasets, folders, sizes, strict=True)
             )
-    data = DataRequest.checked(folders=tuple(folders), **values)
+        )
+    first = datasets[0] if datasets else general
     return KohyaFile(data, first.get("batch_size"), dict(_arguments(content)), tuple(dict.fromkeys(ignored)))
 
 
 def write_toml(data: DataRequest, batch_size: int = 1) -> str:
-    """A dataset file for kohya's trainers. data: its folders are written as subsets."""
+    """A dataset file for kohya's trainers. data: its folders are written as subsets. batch_size: of the training."""
     document = tomlkit.document()
+    datasets = tomlkit.aot()
+    for part in parts_of(data):
+        datasets.append(_dataset(part.request, part.batch_size or batch_size))
+    document["datasets"] = datasets
+    return tomlkit.dumps(document)
+
+
+def _dataset(data: DataRequest, batch_size: int) -> Table:
     dataset = tomlkit.table()
     sides = [int(side) for side in data.resolution.replace("x", ",").split(",")]
     dataset["resolution"] = sides[0] if len(set(sides)) == 1 else sides
@@ -85,10 +93,17 @@ def write_toml(data: DataRequest, batch_size: int = 1) -> str:
                 table[key] = value
         subsets.append(table)
     dataset["subsets"] = subsets
-    datasets = tomlkit.aot()
-    datasets.append(dataset)
-    document["datasets"] = datasets
-    return tomlkit.dumps(document)
+    return dataset
+
+
+def _sizes(dataset: Mapping[str, Any]) -> dict[str, Any]:
+    values = {key: dataset[key] for key in DATASET_KEYS if key in dataset}
+    return values | ({"resolution": _resolution(dataset["resolution"])} if "resolution" in dataset else {})
+
+
+def _folders(dataset: Mapping[str, Any], number: int, ignored: list[str]) -> Iterator[DataFolder]:
+    for subset in _list(dataset.get("subsets", []), "datasets.subsets"):
+        yield _folder({**dataset, **_table(subset, "datasets.subsets")}, number, ignored)
 
 
 def _folder(values: Mapping[str, Any], dataset: int, ignored: list[str]) -> DataFolder:

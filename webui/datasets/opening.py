@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from webui.core.errors import InvalidRequest
-from webui.core.training_data import Batch, DataFacts, DataRequest, Item
+from webui.core.training_data import Batch, DataFacts, DataRequest, Item, TrainingData
 from webui.datasets.buckets import BucketRules
 from webui.datasets.captions import draw_caption, first_line, split_tags
 from webui.datasets.epochs import Order, Placed, mixed_order, paired_order
 from webui.datasets.folders import Picture
+from webui.datasets.joined import JoinedData
 from webui.datasets.pixels import Focus, Prepared, Variation, prepare, vary
 from webui.datasets.reading import look_at
 
@@ -31,7 +32,7 @@ def open_data(
     prior_loss_weight: float = 1.0,
     total_batches: int = 1,
     focus: Focus | None = None,
-) -> FolderData:
+) -> TrainingData:
     """The training set of a request, whose folders are absolute.
 
     total_batches: of the whole training, for what grows with it. focus: finds the place of crops, for "focal" ones;
@@ -40,8 +41,23 @@ def open_data(
     """
     findings = look_at(request, sdxl=sdxl)
     findings.require()
-    order = order_of(request, findings.pictures, batch_size, seed, sdxl=sdxl)
-    return FolderData(request, order, findings.warnings, prior_loss_weight, total_batches, focus)
+    orders = [
+        order_of(part.request, pictures, part.batch_size or batch_size, seed, sdxl=sdxl)
+        for part, pictures in findings.parts
+    ]
+    an_epoch = sum(order.batches_per_epoch for order in orders)
+    opened = [
+        FolderData(
+            part.request,
+            order,
+            findings.warnings,
+            prior_loss_weight,
+            max(total_batches * order.batches_per_epoch // an_epoch, 1),
+            focus,
+        )
+        for (part, _), order in zip(findings.parts, orders, strict=True)
+    ]
+    return opened[0] if len(opened) == 1 else JoinedData(opened, seed)
 
 
 def order_of(

@@ -22,6 +22,7 @@ from webui.datasets.folders import (
     pictures_in,
     subsets_in,
 )
+from webui.datasets.parts import Part, parts_of
 
 NAMED = 5
 """Files that a sentence names one by one."""
@@ -32,9 +33,12 @@ USUAL_ENDINGS = (".txt", ".caption")
 
 @dataclass(frozen=True)
 class Findings:
-    """What a look at a training set found. errors: sentences; it can't be trained on with any. warnings: it can."""
+    """What a look at a training set found. errors: sentences; it can't be trained on with any. warnings: it can.
 
-    pictures: tuple[Picture, ...] = ()
+    parts: of each size, with its pictures.
+    """
+
+    parts: tuple[tuple[Part, tuple[Picture, ...]], ...] = ()
     errors: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -49,9 +53,17 @@ def look_at(request: DataRequest, *, sdxl: bool = False, decode: bool = False) -
 
     Nothing is written, and no folder or picture is passed over silently: what can't be used is told by name.
     """
+    found = [_look_at_part(part, sdxl=sdxl, decode=decode) for part in parts_of(request)]
+    errors = dict.fromkeys(error for one in found for error in one.errors)
+    warnings = dict.fromkeys(warning for one in found for warning in one.warnings)
+    return Findings(tuple(part for one in found for part in one.parts), tuple(errors), tuple(warnings))
+
+
+def _look_at_part(part: Part, *, sdxl: bool, decode: bool) -> Findings:
+    request = part.request
     try:
         rules = BucketRules.of(request, sdxl=sdxl)
-        subsets = subsets_of(request)
+        subsets = _subsets_of_part(request)
     except InvalidRequest as error:
         return Findings(errors=(str(error),))
     pictures: list[Picture] = []
@@ -66,11 +78,16 @@ def look_at(request: DataRequest, *, sdxl: bool = False, decode: bool = False) -
     if pictures and all(picture.subset.options.is_reg for picture in pictures):
         errors.append("There are only class pictures; name a folder with the pictures to be learnt, too.")
     _judge_sizes(pictures, rules, errors, warnings)
-    return Findings(tuple(pictures), tuple(errors), tuple(warnings))
+    return Findings(((part, tuple(pictures)),), tuple(errors), tuple(warnings))
 
 
 def subsets_of(request: DataRequest) -> Subsets:
     """All folders of a request. Raises: InvalidRequest for one that isn't there, is empty, or for none at all."""
+    parts = [_subsets_of_part(part.request) for part in parts_of(request)]
+    return Subsets([one for part in parts for one in part.found], [told for part in parts for told in part.left_out])
+
+
+def _subsets_of_part(request: DataRequest) -> Subsets:
     found: list[Subset] = []
     left_out: list[str] = []
     for name, is_reg in ((request.train_data_dir, False), (request.reg_data_dir, True)):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -77,14 +78,19 @@ def network_denoiser(network: Network) -> Predict:
 
     Source: Karras et al. 2022, arXiv:2206.00364, table 1 (VP column); Salimans and Ho 2022,
     arXiv:2202.00512, for v; Lipman et al. 2022, arXiv:2210.02747, for flows, which get x as it is and answer
-    noise - x0.
+    noise - x0. The factors are rounded to single precision at each operation, as A1111's are.
     """
 
     def predict(x: Tensor, sigma: float, cond: Cond, step: Step) -> Tensor:
-        scale = 1.0 if network.prediction == "flow" else 1 / math.sqrt(sigma**2 + 1)
+        level = np.float32(sigma)
+        total = level * level + np.float32(1)
+        scale = 1.0 if network.prediction == "flow" else float(1 / np.sqrt(total))
         time = network.table.told(sigma) if step.timestep is None else step.timestep
         output = network.call(x * scale, torch.full((x.shape[0],), time, device=x.device), cond).float()
-        x0 = x * scale**2 - output * (sigma * scale) if network.prediction == "v" else x - output * sigma
+        if network.prediction == "v":
+            x0 = x * float(1 / total) - output * float(level / np.sqrt(total))
+        else:
+            x0 = x - output * sigma
         return consistent(x0, x, time) if network.consistency else x0
 
     return predict

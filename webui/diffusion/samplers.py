@@ -31,11 +31,15 @@ _POINTS, _WEIGHTS = np.polynomial.legendre.leggauss(4)
 
 
 def ancestral_split(sigma: float, sigma_next: float, eta: float) -> tuple[float, float]:
-    """(sigma_down, sigma_up): step down to sigma_down, then add noise of sigma_up to arrive at sigma_next."""
+    """(sigma_down, sigma_up): step down to sigma_down, then add noise of sigma_up to arrive at sigma_next.
+
+    Each operation is rounded to single precision, as A1111's are.
+    """
     if not eta:
         return sigma_next, 0.0
-    sigma_up = min(sigma_next, eta * math.sqrt(sigma_next**2 * (sigma**2 - sigma_next**2) / sigma**2))
-    return math.sqrt(sigma_next**2 - sigma_up**2), sigma_up
+    high, low = np.float32(sigma), np.float32(sigma_next)
+    up = min(low, np.float32(eta) * np.sqrt(low * low * (high * high - low * low) / (high * high)))
+    return float(np.sqrt(low * low - up * up)), float(up)
 
 
 def churned(

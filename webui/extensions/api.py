@@ -22,6 +22,7 @@ from webui.core.choices import (
     Upscaler,
 )
 from webui.core.errors import BadModelFile, InvalidRequest, NotFound, NotSaved, Refused, WebuiError, not_saved
+from webui.core.extras import FRAME_ENGINES
 from webui.core.files import atomic_file
 from webui.core.grids import Legend, LegendLook, Tiling, grid_rows, make_grid, with_legends
 from webui.core.hooks import DenoiserHook, Residuals, Row, Step
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COMPOSITE",
+    "FRAME_ENGINES",
     "MAX_PICTURES",
     "Assets",
     "Axis",

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -43,6 +44,7 @@ class Surroundings(Protocol):
         self, image: Image, upscaler: str, scale: float, job: JobContext, settings: Settings | None
     ) -> Image: ...
     def describe(self, image: Image, captioner: str, settings: Settings | None) -> str: ...
+    def frames_between(self, engine: str) -> AbstractContextManager[Any]: ...
     def save_state(self, job_id: str, state: bytes) -> None: ...
     def load_state(self, job_id: str) -> bytes | None: ...
     def let_others_pass(self, job_id: str) -> None: ...
@@ -117,6 +119,10 @@ class Alone:
     def describe(self, image: Image, captioner: str, settings: Settings | None) -> str:
         text: str = self._engine.describe(image, captioner, settings)
         return text
+
+    def frames_between(self, engine: str) -> AbstractContextManager[Any]:
+        between: AbstractContextManager[Any] = self._engine.frames_between(engine)
+        return between
 
     def save_state(self, job_id: str, state: bytes) -> None:
         self._state = state
@@ -214,6 +220,13 @@ class JobContext:
         Raises: NotFound for an unknown one; InvalidRequest, which says what to do, for one whose files aren't there.
         """
         return self._surroundings.describe(image, captioner, self.settings)
+
+    def frames_between(self, engine: str) -> AbstractContextManager[Any]:
+        """Inside, a `webui.video.Between` for `webui.video.interpolated`: "Optical flow", or a network's.
+
+        Raises: InvalidRequest for an engine that isn't there or lacks its weights, BadModelFile.
+        """
+        return self._surroundings.frames_between(engine)
 
     def spawn(self, requests: Iterable[GenerationRequest], *, save: bool = True) -> list[GenerationResult]:
         """Make the pictures of many requests, one after the other; fewer when the job is told to stop.

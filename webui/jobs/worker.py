@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import logging
 import threading
+from contextlib import AbstractContextManager
 from typing import Any
 
 from PIL.Image import Image
@@ -121,6 +122,10 @@ class Worker:
     def describe(self, image: Image, captioner: str, settings: Settings | None) -> str:
         text: str = self._engine.describe(image, captioner, settings)
         return text
+
+    def frames_between(self, engine: str) -> AbstractContextManager[Any]:
+        between: AbstractContextManager[Any] = self._engine.frames_between(engine)
+        return between
 
     def let_others_pass(self, job_id: str) -> None:
         while (job := self._queue.take_short(job_id)) is not None:

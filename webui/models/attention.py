@@ -7,34 +7,53 @@ A1111's other optimizations do.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
-MOST_SCORES = 1 << 24
-"""How many attention scores are held at a time when written out: 64 MiB of float32."""
+MOST_BYTES = 32 << 20
+"""Of attention scores that are held at a time when written out; A1111's limit on a CPU."""
 
 
 @contextmanager
 def attention_computed(unet: nn.Module, *, written_out: bool, upcast: bool) -> Iterator[None]:
     """Until the context ends, `unet` computes its attention so. Other networks than U-Nets stay as they are.
 
-    written_out: as products instead of torch's fused attention. upcast: in float32 whatever the network's dtype.
+    written_out: as products instead of torch's fused attention, and what follows a transformer in the memory layout
+    that A1111 leaves it in, for which convolutions round otherwise. upcast: in float32 whatever the network's dtype.
     """
     if not (written_out or upcast) or not isinstance(unet, UNet2DConditionModel):
         yield
         return
     before = unet.attn_processors
     unet.set_attn_processor(ChosenAttention(written_out, upcast))
-    try:
+    with ExitStack() as hooks:
+        hooks.callback(unet.set_attn_processor, before)
+        for module in unet.modules() if written_out else ():
+            if isinstance(module, Transformer2DModel):
+                hooks.callback(_channels_last_behind(module).remove)
         yield
-    finally:
-        unet.set_attn_processor(before)
+
+
+def _channels_last_behind(transformer: Transformer2DModel) -> RemovableHandle:
+    """Have the transformer's rows of channels become a picture without being laid out anew."""
+    if isinstance(transformer.proj_out, nn.Conv2d):
+        return transformer.proj_out.register_forward_pre_hook(lambda module, given: (_channels_last(given[0]),))
+    return transformer.register_forward_hook(lambda module, given, found: (_channels_last(found[0]),))
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    """The same numbers, a pixel's channels side by side; its strides say so for one pixel, too, and are believed."""
+    height, width = x.shape[2:]
+    rows = x.flatten(2).transpose(1, 2).clone(memory_format=torch.contiguous_format)
+    return rows.unflatten(1, (height, width)).permute(0, 3, 1, 2)
 
 
 class ChosenAttention:
@@ -66,7 +85,20 @@ class ChosenAttention:
 
 
 def written_out_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v of (N, heads, T, d), as many rows at a time as memory is meant for."""
-    scaled = (k * q.shape[-1] ** -0.5).transpose(-1, -2)
-    rows = max(MOST_SCORES // (q.shape[0] * q.shape[1] * k.shape[2]), 1)
-    return torch.cat([(part @ scaled).softmax(dim=-1) @ v for part in q.split(rows, dim=2)], dim=2)
+    """softmax(q k^T / sqrt(d)) v of (N, heads, T, d), in as many parts as memory is meant for."""
+    outer = q.shape[:2]
+    q, k, v = (part.flatten(0, 1) for part in (q, k * q.shape[-1] ** -0.5, v))
+    size = len(q) * q.shape[1] * k.shape[1] * q.element_size()
+    parts = 1 << ((size - 1) // MOST_BYTES).bit_length()
+    if parts <= len(q):
+        groups = zip(*(part.split(len(q) // parts) for part in (q, k, v)), strict=True)
+        mixed = torch.cat([_attended(*group) for group in groups])
+    else:
+        rows = max(q.shape[1] // parts, 1)
+        mixed = torch.cat([_attended(part, k, v) for part in q.split(rows, dim=1)], dim=1)
+    return mixed.unflatten(0, outer)
+
+
+def _attended(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    scores = torch.einsum("bid,bjd->bij", q, k).softmax(dim=-1)
+    return torch.einsum("bij,bjd->bid", scores, v)

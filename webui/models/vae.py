@@ -59,7 +59,7 @@ class Vae:
         """
         if self.tiny_decoder is not None:
             return _valid(self.tiny_decoder.decode(latents))
-        plain = latents.to(self.module.device, torch.float32) / self.scale + self.shift
+        plain = latents.to(self.module.device, torch.float32) * (1 / self.scale) + self.shift
         return _valid(torch.cat([self._in_numbers(self._decode, one) for one in plain.split(1)]))
 
     def encode(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -18,13 +18,11 @@ from urllib.parse import urlsplit
 
 from webui.core.errors import InvalidRequest, NotFound, Refused
 from webui.net.egress import Egress, Unreachable
-from webui.net.members import Member, check_members
+from webui.net.members import USUAL, Limits, Member, check_members
 from webui.net.tunnel import tunnel
 
 ADVERTISED = "application/x-git-upload-pack-advertisement"
 LONGEST_ADVERT = 16 << 20
-LARGEST_FETCH = 1 << 30
-"""Bytes that a repository may send."""
 SECONDS = 900.0
 BRANCH = re.compile(r"(?!.*(\.\.|//|\.lock$|/\.|\.$|/$))[A-Za-z0-9_][A-Za-z0-9._/+-]{0,199}")
 COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
@@ -139,12 +137,13 @@ class Git:
     program: str
     egress: Egress
     trusted: Path | None = None
+    limits: Limits = USUAL
 
     @classmethod
-    def found(cls, egress: Egress, trusted: Path | None = None) -> Git | None:
+    def found(cls, egress: Egress, trusted: Path | None = None, limits: Limits = USUAL) -> Git | None:
         """git, where this machine has it."""
         program = shutil.which("git")
-        return cls(program, egress, trusted) if program else None
+        return cls(program, egress, trusted, limits) if program else None
 
     def fetch(self, remote: Remote, branch: str, commit: str, folder: Path) -> Checkout:
         """Fetch one commit into `folder`, which is not there yet, and lay out its files.
@@ -155,7 +154,7 @@ class Git:
         assert COMMIT.fullmatch(commit), commit
         assert BRANCH.fullmatch(branch), branch
         with tempfile.TemporaryDirectory(prefix="easel-git-") as home:
-            with tunnel(self.egress, remote.url, LARGEST_FETCH) as way:
+            with tunnel(self.egress, remote.url, self.limits.fetched) as way:
                 self._configure(Path(home), way.port)
                 self._run(Path(home), None, ["init", "--quiet", "--template=", "--", str(folder)])
                 fetch = ["fetch", "--quiet", "--depth=1", "--no-tags", "--no-recurse-submodules", "--", remote.url]
@@ -163,7 +162,7 @@ class Git:
                     self._run(Path(home), folder, [*fetch, commit])
                 except Unreachable:
                     if way.exceeded:
-                        raise Refused(f"{remote.url} sends more than {LARGEST_FETCH >> 30} GiB.") from None
+                        raise Refused(f"{remote.url} sends more than {self.limits.fetched >> 30} GiB.") from None
                     raise
             members, submodules = self._listed(Path(home), folder, commit, remote.url)
             date = int(self._run(Path(home), folder, ["log", "-1", "--format=%ct", commit]).strip() or 0)
@@ -195,7 +194,7 @@ class Git:
             else:
                 members.append(Member(path, int(size)))
         check_members([Member(path, 0) for path in submodules], url)
-        return check_members(members, url), tuple(submodules)
+        return check_members(members, url, self.limits), tuple(submodules)
 
     def _configure(self, home: Path, port: int) -> None:
         trusted = f'    sslCAInfo = "{self.trusted.as_posix()}"\n' if self.trusted else ""

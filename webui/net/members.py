@@ -12,11 +12,20 @@ from pathlib import Path
 from webui.core.errors import Refused
 from webui.core.file_names import safe_name
 
-MOST_MEMBERS = 20_000
-LARGEST_WHOLE = 2 << 30
-"""Bytes that all members have together when they are unpacked."""
 LONGEST_PATH = 400
 PIECE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much is taken: bytes that are fetched, bytes that all files have when they are unpacked, and files."""
+
+    fetched: int = 1 << 30
+    unpacked: int = 2 << 30
+    files: int = 20_000
+
+
+USUAL = Limits()
 
 
 @dataclass(frozen=True)
@@ -27,7 +36,7 @@ class Member:
     size: int
 
 
-def check_members(members: Iterable[Member], where: str) -> tuple[Member, ...]:
+def check_members(members: Iterable[Member], where: str, limits: Limits = USUAL) -> tuple[Member, ...]:
     """The members, once all are known to be harmless. where: what holds them, for the sentence.
 
     Raises: Refused for names that lead outside, that some system can't have or would take for others, for two that
@@ -48,10 +57,10 @@ def check_members(members: Iterable[Member], where: str) -> tuple[Member, ...]:
         seen.add(member.path.casefold())
         size += member.size
         found.append(member)
-        if len(found) > MOST_MEMBERS:
-            raise Refused(f"{where} holds more than {MOST_MEMBERS} files; nothing of it is unpacked.")
-        if size > LARGEST_WHOLE:
-            raise Refused(f"{where} unpacks to more than {LARGEST_WHOLE >> 30} GiB; nothing of it is unpacked.")
+        if len(found) > limits.files:
+            raise Refused(f"{where} holds more than {limits.files} files; nothing of it is unpacked.")
+        if size > limits.unpacked:
+            raise Refused(f"{where} unpacks to more than {limits.unpacked >> 30} GiB; nothing of it is unpacked.")
     folders = {path.rsplit("/", 1)[0] for path in seen if "/" in path}
     if clash := next((path for path in seen if path in folders), None):
         raise Refused(f"{where} holds {ascii(clash)[:120]} as a file and as a folder; nothing of it is unpacked.")
@@ -64,18 +73,18 @@ def _is_plain(part: str) -> bool:
     return bool(part) and safe_name(part) == part
 
 
-def unpack_zip(archive: Path, folder: Path, where: str) -> tuple[Member, ...]:
+def unpack_zip(archive: Path, folder: Path, where: str, limits: Limits = USUAL) -> tuple[Member, ...]:
     """Unpack a zip file into a folder that is empty, without the one folder that all of it may lie in.
 
     Everything is checked before the first byte is written. Raises: Refused, OSError.
     """
     try:
         with zipfile.ZipFile(archive) as opened:
-            infos = list(_files(opened, where))
+            infos = list(_files(opened, where, limits))
             prefix = _common_folder([info.filename for info in infos])
             names = [info.filename[len(prefix) :] for info in infos]
             sizes = [info.file_size for info in infos]
-            members = check_members(map(Member, names, sizes), where)
+            members = check_members(map(Member, names, sizes), where, limits)
             for info, member in zip(infos, members, strict=True):
                 _extract(opened, info, folder.joinpath(*member.path.split("/")), where)
     except (zipfile.BadZipFile, NotImplementedError, EOFError, UnicodeError, ValueError) as error:
@@ -83,11 +92,11 @@ def unpack_zip(archive: Path, folder: Path, where: str) -> tuple[Member, ...]:
     return members
 
 
-def _files(opened: zipfile.ZipFile, where: str) -> Iterator[zipfile.ZipInfo]:
+def _files(opened: zipfile.ZipFile, where: str, limits: Limits) -> Iterator[zipfile.ZipInfo]:
     """What is no folder. Raises: Refused for links, for other special files and for encrypted ones."""
     infos = opened.infolist()
-    if len(infos) > 2 * MOST_MEMBERS:
-        raise Refused(f"{where} holds more than {MOST_MEMBERS} files; nothing of it is unpacked.")
+    if len(infos) > 2 * limits.files:
+        raise Refused(f"{where} holds more than {limits.files} files; nothing of it is unpacked.")
     for info in infos:
         kind = stat.S_IFMT(info.external_attr >> 16)
         shown = ascii(info.filename)[:120]

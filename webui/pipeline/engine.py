@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from PIL.Image import Image
 
@@ -36,6 +36,9 @@ from webui.planning.planner import Planner
 from webui.planning.script import make_script_plan
 from webui.prompts.styles import StyleStore
 from webui.prompts.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from webui.video import Between
 
 
 class Parts(Protocol):
@@ -148,6 +151,12 @@ class Engine:
         if not settings["interrogate_keep_models_in_memory"]:
             self.models.forget(CAPTIONER)
         return text
+
+    def frames_between(self, engine: str) -> AbstractContextManager[Between]:
+        """See `JobContext.frames_between`. Raises: InvalidRequest, BadModelFile."""
+        from webui.pipeline.between import frames_between  # OpenCV and PyAV are loaded when they are asked for
+
+        return frames_between(engine, self.models, self.paths.models)
 
     @contextmanager
     def prepared(self, checkpoint: Checkpoint, plan: GenerationPlan) -> Iterator[LoadedModel]:

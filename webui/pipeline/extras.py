@@ -12,7 +12,7 @@ from PIL import Image
 
 from webui.catalog.captioners import CAPTIONER
 from webui.core.errors import WebuiError, not_saved
-from webui.core.extras import ExtrasRequest, PictureSource
+from webui.core.extras import FLOW, ExtrasRequest, PictureSource
 from webui.core.files import write_atomic
 from webui.core.infotext import render
 from webui.core.pictures import DIGITAL_SOURCE_TYPE, MIME, PARAMETERS, decoded_picture, read_infotext
@@ -133,6 +133,10 @@ def idle_wishes(request: ExtrasRequest) -> Iterator[str]:
         yield "The CodeFormer weight has no effect while CodeFormer's visibility is 0."
     if request.upscale_first:
         yield "Upscaling first has no effect: setting postprocessing_operation_order tells the order, as in A1111."
+    if max(request.frames, request.slower) > 1 and not all(source.is_video for source in request.sources):
+        yield "Frames between and slow motion have an effect on videos alone."
+    if request.frame_engine != FLOW and request.frames == 1:
+        yield f"{request.frame_engine} has no effect without frames between."
     if request.upscaler_1 == "None" and request.upscaler_2 != "None":
         yield "Upscaler 2 has no effect without upscaler 1."
     elif request.upscaler_2 == "None" and request.upscaler_2_visibility > 0:

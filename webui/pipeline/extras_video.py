@@ -11,15 +11,27 @@ import numpy as np
 from PIL import Image
 
 from webui.core.errors import not_saved
-from webui.core.extras import PictureSource
+from webui.core.extras import FLOW, ExtrasRequest, PictureSource
 from webui.core.infotext import render
 from webui.core.pictures import encode_image
 from webui.core.results import ResultFile
 from webui.models.stopping import Stopped
+from webui.pipeline.between import frames_between
 from webui.pipeline.operations import EnlargedPictures, operate, target_of
 from webui.pipeline.saving.names import safe_part
 from webui.pipeline.saving.picture_files import free_path, next_number
-from webui.video import MIME, Encoding, Video, VideoFormat, open_video, read_texts, sound_of, write_video
+from webui.video import (
+    MIME,
+    Between,
+    Encoding,
+    Video,
+    VideoFormat,
+    interpolated,
+    open_video,
+    read_texts,
+    sound_of,
+    write_video,
+)
 
 if TYPE_CHECKING:
     from webui.pipeline.extras import Work
@@ -31,28 +43,38 @@ LARGEST_SHOWN = 512 * 2**20
 
 
 def make_film(source: PictureSource, work: Work) -> ResultFile:
-    """The video with every frame operated on, of the same rate, duration and sound.
+    """The video with every frame operated on, with frames between if asked for, of the same duration and sound.
 
-    An interrupted job makes a film of the frames that are done. Raises: InvalidRequest for what is no video, NotSaved,
-    Stopped before the first frame is done.
+    One that is slowed down is silent. An interrupted job makes a film of the frames that are done.
+    Raises: InvalidRequest for what is no video, NotSaved, Stopped before the first frame is done.
     """
     assert source.file is not None
-    video = open_video(source.file)
+    engine = work.request.frame_engine if work.request.frames > 1 else FLOW
+    with frames_between(engine, work.context.models, work.context.easel.paths.models) as between:
+        return _film(source, work, between)
+
+
+def _film(source: PictureSource, work: Work, between: Between) -> ResultFile:
+    assert source.file is not None
+    request, video = work.request, open_video(source.file)
     infotext, _ = read_texts(source.file)
     done: dict[str, object] = {}
     pictures = _operated(source.name, video, work, done)
     first = next(pictures, None)
     if first is None:
         raise Stopped
+    done |= _told(request)
     said = render("", "", done)
-    format = cast("VideoFormat", work.request.video_format)
+    format = cast("VideoFormat", request.video_format)
     path = _place(source, work, format)
-    sound = sound_of(video) if format in WITH_SOUND else None
+    sound = sound_of(video) if format in WITH_SOUND and request.slower == 1 else None
     text = ", ".join(part for part in (infotext, said) if part)
-    written = write_video(path, _after(first, pictures), video.rate, Encoding(format), text, sound)
-    total = len(video.resampled(video.rate))
-    if written.count < total:
-        work.context.tell(f"the film ends after {written.count} of {total} frames, where the job was stopped.")
+    smooth = interpolated(_after(first, pictures), request.frames, between, whole=True)
+    rate = video.rate * request.frames / request.slower
+    written = write_video(path, smooth, rate, Encoding(format), text, sound)
+    total, count = len(video.resampled(video.rate)), written.count // request.frames
+    if count < total:
+        work.context.tell(f"the film ends after {count} of {total} frames, where the job was stopped.")
     if work.plan.settings["save_txt"]:
         path.with_suffix(".txt").write_text(text, encoding="utf-8")
     shown = path.stat().st_size <= LARGEST_SHOWN
@@ -60,6 +82,14 @@ def make_film(source: PictureSource, work: Work) -> ResultFile:
         work.context.tell(f"the film is too large to be shown here; it is saved as {path}.")
     data = path.read_bytes() if shown else b""
     return ResultFile(data, MIME[format], said, written.width, written.height, str(path), "video")
+
+
+def _told(request: ExtrasRequest) -> dict[str, object]:
+    """What was asked for beyond the frames' own operations, by the keys that tell it."""
+    return {
+        **({"Frames between": f"{request.frames - 1} by {request.frame_engine}"} if request.frames > 1 else {}),
+        **({"Slow motion": request.slower} if request.slower > 1 else {}),
+    }
 
 
 def _operated(name: str, video: Video, work: Work, done: dict[str, object]) -> Iterator[Any]:

@@ -9,7 +9,7 @@ import random
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from webui.core.training import (
 )
 from webui.core.training_data import DataFolder, DataRequest, TrainingData
 from webui.datasets.opening import open_data
+from webui.datasets.parts import names_folders
 from webui.datasets.pixels import Focus
 from webui.planning.blocks import BlockNumbers
 from webui.planning.learning_rates import Rates, Schedule, read_rates, require_scheduler, steps_of
@@ -87,18 +88,18 @@ class TrainingPlan:
     checkpoint: Checkpoint
     family: str
     native_size: int
-    vae: VaeFile | None
     seed: int
-    phases: tuple[Phase, ...]
-    epochs: int
     data: DataRequest
     target: Path
     folder: Path
-    samples: tuple[SamplePrompt, ...]
-    optimizer_args: Mapping[str, Any]
     settings: Settings
     started_at: float
-    memory: MemoryEstimate
+    vae: VaeFile | None = None
+    phases: tuple[Phase, ...] = ()
+    epochs: int = 0
+    samples: tuple[SamplePrompt, ...] = ()
+    optimizer_args: Mapping[str, Any] = field(default_factory=dict)
+    memory: MemoryEstimate = MemoryEstimate(0, 0, 0)
     continued: Path | None = None
     comments: tuple[str, ...] = ()
 
@@ -110,6 +111,11 @@ class TrainingPlan:
     @property
     def kind(self) -> Kind:
         return self.request.kind
+
+    @property
+    def on_board(self) -> bool:
+        """Whether TensorBoard's files are written."""
+        return bool(self.settings["training_enable_tensorboard"]) and _is_installed("tensorboard")
 
 
 @dataclass(frozen=True)
@@ -125,6 +131,53 @@ class TrainingPlanner:
 
     def plan(self, request: TrainingRequest, settings: Settings) -> TrainingPlan:
         """Reads headers and lists folders, loads nothing. Raises: InvalidRequest, NotFound, Refused, BadModelFile."""
+        outline = self._outline(request, settings)
+        sdxl = outline.family == "sdxl"
+        _check_optimizer(request, self.machine)
+        if request.kind == "lora":
+            BlockNumbers.read(request.lora, sdxl=sdxl)  # raises where they can't be read
+        vae = None if request.vae in NONE else self.vaes.find(request.vae)
+        comments = _check_combinations(request, outline.family)
+        continued = None
+        if request.kind == "lora" and request.lora.network_weights:
+            continued = self._lora(request.lora.network_weights)
+        data = open_training_data(request, outline.seed, sdxl=sdxl)
+        phases, epochs = _phases(request, data)
+        _require_not_there(request, outline.target)
+        _require_space(outline.target.parent)
+        return replace(
+            outline,
+            vae=vae,
+            phases=phases,
+            epochs=epochs,
+            data=with_class_folder(request),
+            samples=read_sample_prompts(request.samples, self.choices, data.facts.largest),
+            optimizer_args=read_arguments(request.optimization.optimizer_args),
+            memory=estimate_memory(
+                request,
+                shapes_of(outline.checkpoint.identity),
+                data.facts.largest,
+                unet=any(phase.unet_lr for phase in phases),
+                text=any(phase.text_lr for phase in phases),
+            ),
+            continued=continued,
+            comments=(*comments, *board_comments(settings), *data.facts.comments),
+        )
+
+    def plan_untrained(self, request: TrainingRequest, settings: Settings) -> TrainingPlan:
+        """An embedding or hypernetwork that is only made. Raises: as `plan`, Refused for one that is there."""
+        outline = self._outline(request, settings)
+        if request.kind == "hypernetwork":
+            check_hypernetwork(request.hypernetwork)
+        target = outline.target
+        options = request.embedding if request.kind == "embedding" else request.hypernetwork
+        if target.exists() and not options.overwrite_old:
+            label = type(options).model_fields["overwrite_old"].json_schema_extra["label"]  # type: ignore[index]
+            raise Refused(f'There is a {target.name} already; choose another name, or tick "{label}".')
+        return outline
+
+    def _outline(self, request: TrainingRequest, settings: Settings) -> TrainingPlan:
+        """A plan with the checkpoint, the seed and the places of the files. Raises: as `plan`."""
         name = _checked_name(request)
         checkpoint = (
             self.checkpoints.find(request.checkpoint)
@@ -133,79 +186,18 @@ class TrainingPlanner:
         )
         family, capabilities = inspect(checkpoint)
         _require_trainable(request, family.id, family.title, capabilities, checkpoint)
-        _check_optimizer(request, self.machine)
-        if request.kind == "lora":
-            BlockNumbers.read(request.lora, sdxl=family.id == "sdxl")  # raises where they can't be read
-        vae = None if request.vae in NONE else self.vaes.find(request.vae)
-        comments = _check_combinations(request, family.id)
-        continued = None
-        if request.kind == "lora" and request.lora.network_weights:
-            continued = self._lora(request.lora.network_weights)
-        seed = request.optimization.seed if request.optimization.seed >= 0 else random.randrange(2**32)
-        data = open_training_data(request, seed, sdxl=family.id == "sdxl")
-        phases, epochs = _phases(request, data)
-        target = self._target(request, name)
-        _require_space(target.parent, request)
         now = time.time()
         return TrainingPlan(
             request=request,
             checkpoint=checkpoint,
             family=family.id,
             native_size=capabilities.native_size,
-            vae=vae,
-            seed=seed,
-            phases=phases,
-            epochs=epochs,
-            data=with_class_folder(request),
-            target=target,
-            folder=self._folder(name, now, request.saving.log_dir),
-            samples=read_sample_prompts(request.samples, self.choices, _size_of(data)),
-            optimizer_args=read_arguments(request.optimization.optimizer_args),
-            settings=settings,
-            started_at=now,
-            memory=estimate_memory(
-                request,
-                shapes_of(checkpoint.identity),
-                data.facts.largest,
-                unet=any(phase.unet_lr for phase in phases),
-                text=any(phase.text_lr for phase in phases),
-            ),
-            continued=continued,
-            comments=(*comments, *data.facts.comments),
-        )
-
-    def plan_untrained(self, request: TrainingRequest, settings: Settings) -> TrainingPlan:
-        """An embedding or hypernetwork that is only made. Raises: as `plan`, Refused for one that is there."""
-        name = _checked_name(request)
-        checkpoint = self.checkpoints.default(settings["sd_model_checkpoint"] or "")
-        family, capabilities = inspect(checkpoint)
-        _require_trainable(request, family.id, family.title, capabilities, checkpoint)
-        if request.kind == "hypernetwork":
-            check_hypernetwork(request.hypernetwork)
-        target = self._target(request, name)
-        options = request.embedding if request.kind == "embedding" else request.hypernetwork
-        if target.exists() and not options.overwrite_old:
-            label = type(options).model_fields["overwrite_old"].json_schema_extra["label"]  # type: ignore[index]
-            raise Refused(f'There is a {target.name} already; choose another name, or tick "{label}".')
-        now = time.time()
-        return TrainingPlan(
-            request=request,
-            checkpoint=checkpoint,
-            family=family.id,
-            native_size=capabilities.native_size,
-            vae=None,
-            seed=random.randrange(2**32),
-            phases=(),
-            epochs=0,
+            seed=request.optimization.seed if request.optimization.seed >= 0 else random.randrange(2**32),
             data=request.data,
-            target=target,
-            folder=self._folder(name, now, ""),
-            samples=(),
-            optimizer_args={},
+            target=self._target(request, name),
+            folder=self._folder(name, now, request.saving.log_dir),
             settings=settings,
             started_at=now,
-            memory=MemoryEstimate(0, 0, 0),
-            continued=None,
         )
 
     def _lora(self, name: str) -> Path:
@@ -217,7 +209,6 @@ class TrainingPlanner:
         return found.path
 
     def _target(self, request: TrainingRequest, name: str) -> Path:
-        """Raises: Refused when a file would be replaced unasked."""
         folders: dict[str, Path] = {
             "lora": self.paths.lora,
             "dreambooth": self.paths.checkpoints[0],
@@ -225,14 +216,7 @@ class TrainingPlanner:
             "hypernetwork": self.paths.hypernetworks,
         }
         suffix = {"hypernetwork": "pt", "embedding": request.embedding.file_format}.get(request.kind, "safetensors")
-        target = folders[request.kind] / f"{name}.{suffix}"
-        goes_on = request.kind in ("embedding", "hypernetwork")  # from the file that is there, as A1111's tab does
-        if target.exists() and not (request.saving.overwrite or goes_on):
-            raise Refused(
-                f'There is a {target.name} in {target.parent} already; choose another name, or tick "Replace the file '
-                f'that is there".'
-            )
-        return target
+        return folders[request.kind] / f"{name}.{suffix}"
 
     def _folder(self, name: str, now: float, log_dir: str) -> Path:
         """A folder of this run's own."""
@@ -272,7 +256,10 @@ def with_class_folder(request: TrainingRequest) -> DataRequest:
     if request.kind != "dreambooth" or not options.class_dir:
         return request.data
     folder = DataFolder(image_dir=options.class_dir, is_reg=True, class_tokens=options.class_prompt)
-    return request.data.replace(folders=(*request.data.folders, folder))
+    data = request.data
+    datasets = tuple(dataset.replace(folders=(*dataset.folders, folder)) for dataset in data.datasets)
+    own = (*data.folders, folder) if names_folders(data) or not datasets else ()
+    return data.replace(folders=own, datasets=datasets)
 
 
 def read_arguments(text: str) -> dict[str, Any]:
@@ -327,7 +314,7 @@ def _check_optimizer(request: TrainingRequest, machine: Machine) -> None:
     if name not in OPTIMIZERS:
         raise InvalidRequest(f'There is no optimizer "{name[:80]}"{nearest(name, OPTIMIZERS)}.')
     for part, package in PACKAGES.items():
-        if part in name and importlib.util.find_spec(package) is None:
+        if part in name and not _is_installed(package):
             raise InvalidRequest(
                 f"The optimizer {name} needs the package {package}, which isn't installed; install it with "
                 f'"pip install {package}" into Easel\'s environment, or choose AdamW.'
@@ -336,6 +323,20 @@ def _check_optimizer(request: TrainingRequest, machine: Machine) -> None:
     read_arguments(request.optimization.optimizer_args)
     device = machine.provenance.device if machine.provenance else None
     require_precision(request.numerics.mixed_precision, device)
+
+
+def board_comments(settings: Settings) -> tuple[str, ...]:
+    """Why there will be no TensorBoard files where the settings want them."""
+    if not settings["training_enable_tensorboard"] or _is_installed("tensorboard"):
+        return ()
+    return (
+        "No TensorBoard files are written, since the package tensorboard isn't installed; install it with "
+        '"pip install tensorboard" into Easel\'s environment.',
+    )
+
+
+def _is_installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
 
 
 def require_precision(precision: str, device: str | None) -> None:
@@ -497,11 +498,17 @@ def _sequential(options: DreamBoothOptions) -> tuple[Phase, ...]:
     return phases
 
 
-def _size_of(data: TrainingData) -> tuple[int, int]:
-    return data.facts.largest
+def _require_not_there(request: TrainingRequest, target: Path) -> None:
+    """Raises: Refused when a file would be replaced unasked."""
+    goes_on = request.kind in ("embedding", "hypernetwork")  # from the file that is there, as A1111's tab does
+    if target.exists() and not (request.saving.overwrite or goes_on):
+        raise Refused(
+            f'There is a {target.name} in {target.parent} already; choose another name, or tick "Replace the file '
+            f'that is there".'
+        )
 
 
-def _require_space(folder: Path, request: TrainingRequest) -> None:
+def _require_space(folder: Path) -> None:
     """Raises: InvalidRequest when the disk is almost full."""
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     free = shutil.disk_usage(existing).free

@@ -36,7 +36,7 @@ SAFE_MODE = "--safe-mode"
 EXIT_FAILED_START = 3
 """The server can't start (port taken, folder not writable) and has said why: don't try again."""
 EXIT_RESTART = 4
-"""The server asks to be started anew, as "Reload UI" does."""
+"""The server asks to be started anew, as "Reload UI" does; before it answers, too."""
 
 
 # In the server
@@ -218,6 +218,12 @@ class Supervisor:
                 return 0 if ended.was_stopped else ended.status
             if ended.was_stopped or ended.code in (EXIT_BAD_FLAG, EXIT_FAILED_START):
                 return ended.status
+            if ended.code == EXIT_RESTART:
+                restarts += ended.port is not None
+                port, failed = ended.port or port, ""
+                _say("Easel starts again, as it was asked to.")
+                self.before_restart()
+                continue
             if ended.port is None and self.retry_with and not failed:
                 failed = ended.cause
                 _say(f"Easel could not start: {failed}. It is tried once more with {' '.join(self.retry_with)}.")
@@ -228,10 +234,6 @@ class Supervisor:
             port = ended.port or port
             restarts += 1
             failed = ""
-            if ended.code == EXIT_RESTART and ended.port:
-                _say("Easel starts again, as it was asked to.")
-                self.before_restart()
-                continue
             now = time.monotonic()
             crashed_at = [*(crashed_at if now - started < self.within else ()), now]
             if len(crashed_at) >= self.crashes and now - crashed_at[-self.crashes] < self.within:

@@ -37,6 +37,7 @@ from webui.planning.planner import Planner
 from webui.process.safe_mode import SafeModeFiles
 from webui.prompts.styles import StyleStore
 from webui.prompts.tokenizer import ClipTokenizer
+from webui.services.belongings import Belongings
 from webui.services.choices import choices_of
 from webui.services.folders import folder_of
 from webui.services.kinds import OWN_KINDS
@@ -109,7 +110,13 @@ def build_services(flags: Flags) -> Services:
     )
     jobs = _jobs(parts)
     hasher.rest_while(lambda: jobs.current() is not None)
-    services = Services(**vars(parts), jobs=jobs, problems=(*problems, *jobs.problems), safe_mode=safe_mode)
+    services = Services(
+        **vars(parts),
+        jobs=jobs,
+        belongings=Belongings(paths.users, flags),
+        problems=(*problems, *jobs.problems),
+        safe_mode=safe_mode,
+    )
     catalogs = Catalogs(checkpoints, parts.networks, vaes)
     lists, folder = partial(choices_of, services), partial(folder_of, services)
     host.started(Easel(paths, settings, jobs, catalogs, choices, lists, folder, hashes, extra))

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import logging
-import os
-import shutil
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,21 +18,10 @@ from webui.core.paths import child
 from webui.extensions.host import Extension
 from webui.extensions.loader import is_legacy
 from webui.net.egress import Egress
-from webui.net.members import remove_folder
 from webui.process.safe_mode import SafeModeFiles, Search
-from webui.services.extension_sources import (
-    MANIFEST,
-    ExtensionSources,
-    Source,
-    Staged,
-    checked_name,
-    read_source,
-    same_address,
-)
-from webui.services.installed import cloned_from
+from webui.services.extension_folder import ExtensionFolder
+from webui.services.extension_sources import ExtensionSources, Source, Staged, checked_name, same_address
 from webui.services.services import Services
-
-log = logging.getLogger(__name__)
 
 STATES = {
     "active": "in use",
@@ -45,12 +30,8 @@ STATES = {
     "legacy": "written for A1111's web UI, which this version can't run yet",
     "new": "runs after the next start",
 }
-KEPT_ASIDE = ".replaced"
-"""Folder among the extensions for what an update has replaced."""
-KEPT_VERSIONS = 3
 MOST_STAGED = 4
 LARGEST_STATE = 8 << 20
-ASKED_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -100,7 +81,7 @@ class ExtensionManager:
         self._lock = threading.Lock()
         self._staged: dict[str, Staged] = {}
         self._safe_files = SafeModeFiles(services.paths.tmp)
-        self._folder = services.paths.extensions
+        self._folder = ExtensionFolder(services.paths, self.sources)
 
     # Installed
 
@@ -115,14 +96,14 @@ class ExtensionManager:
         known = {extension.folder for extension in host.extensions}
         new = [
             Extension(folder.name, folder, False, "legacy" if is_legacy(folder) else "active")
-            for folder in self._folders()
+            for folder in self._folder.folders()
             if folder not in known
         ]
         rows = []
         for extension in sorted((*host.extensions, *new), key=lambda each: (each.built_in, each.name.lower())):
             if not extension.folder.is_dir():
                 continue
-            source = None if extension.built_in else self._source(extension.folder)
+            source = None if extension.built_in else self._folder.source(extension.folder)
             state = "new" if extension in new and extension.state == "active" else extension.state
             told = problems.get(extension.name, [])
             rows.append(
@@ -144,19 +125,7 @@ class ExtensionManager:
     def check_updates(self) -> dict[str, str]:
         """Of each extension that came from a repository: "latest", "new commit ..." or why that can't be told."""
         check_access(self._services.flags)
-        found = [(folder.name, self._source(folder)) for folder in self._folders()]
-        asked = [(name, source) for name, source in found if source and not source.commit.startswith("sha256:")]
-
-        def ask(pair: tuple[str, Source]) -> tuple[str, str]:
-            name, source = pair
-            try:
-                now = self.sources.look(source.url, source.branch)
-            except WebuiError as error:
-                return name, str(error)
-            return name, "latest" if now.commit == source.commit else f"new commit {now.commit[:8]}"
-
-        with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
-            return dict(pool.map(ask, asked))
+        return {name: _told(here, now) for name, (here, now) in self._folder.newest().items()}
 
     def apply(self, disabled: Sequence[str], update: Sequence[str], disable_all: str) -> list[str]:
         """Update, save which are disabled, and ask for a restart. Returns: a sentence for each update that failed.
@@ -168,7 +137,7 @@ class ExtensionManager:
             failed = []
             for name in dict.fromkeys(update):
                 try:
-                    self._update(self._installed(name))
+                    self._folder.update(self._folder.find(name))
                 except WebuiError as error:
                     failed.append(f"{name[:80]}: {error}")
             self._save_disabled(disabled, disable_all)
@@ -184,8 +153,8 @@ class ExtensionManager:
         Raises: as `ExtensionSources.stage`; Refused for a name or an address that is installed already.
         """
         check_access(self._services.flags)
-        for folder in self._folders():
-            source = self._source(folder)
+        for folder in self._folder.folders():
+            source = self._folder.source(folder)
             if source and same_address(source.url, url):
                 raise Refused(f"{url[:200]} is installed already, as {folder.name}: update it under Installed.")
         staged = self.sources.stage(url, branch, name)
@@ -207,13 +176,13 @@ class ExtensionManager:
             staged = self._taken(key)
             try:
                 self._check_free(staged.name)
-                _move(staged.folder, self._folder / staged.name)
+                place = self._folder.put(staged)
             finally:
                 self.sources.discard(staged)
         if staged.legacy:
-            return f"Installed into {self._folder / staged.name}. It is listed; this version can't run it yet."
+            return f"Installed into {place}. It is listed; this version can't run it yet."
         packages = f" What it needs is installed then: {', '.join(staged.packages)}." if staged.packages else ""
-        return f"Installed into {self._folder / staged.name}. It runs after the next start of Easel.{packages}"
+        return f"Installed into {place}. It runs after the next start of Easel.{packages}"
 
     def discard(self, key: str) -> None:
         """Delete what was fetched."""
@@ -346,33 +315,9 @@ class ExtensionManager:
     def _states_folder(self) -> Path:
         return self._services.paths.data / "config_states"
 
-    def _folders(self) -> list[Path]:
-        """The folders of the user's extensions."""
-        ours = {extension.folder for extension in self._services.host.extensions if extension.built_in}
-        try:
-            inside = sorted(self._folder.resolve().iterdir())
-        except OSError:
-            return []
-        return [folder for folder in inside if folder.is_dir() and folder.name[0] not in "._" and folder not in ours]
-
-    def _source(self, folder: Path) -> Source | None:
-        """Where an extension came from: by its repository, which the user may have changed since, or by our note."""
-        noted, cloned = read_source(folder), cloned_from(folder)
-        if cloned is None:
-            return noted
-        remote, branch, commit = cloned
-        same = noted is not None and noted.commit == commit
-        return Source(remote, branch, commit, noted.date if noted and same else 0, noted.files if noted else ())
-
-    def _installed(self, name: str) -> Path:
-        """Raises: NotFound."""
-        for folder in self._folders():
-            if folder.name == name:
-                return folder
-        raise NotFound(f'There is no extension "{name[:80]}" of yours.')
-
     def _check_free(self, name: str) -> None:
-        taken = {folder.name.lower() for folder in self._folder.iterdir()} if self._folder.is_dir() else set()
+        path = self._folder.path
+        taken = {folder.name.lower() for folder in path.iterdir()} if path.is_dir() else set()
         taken |= {extension.name.lower() for extension in self._services.host.extensions}
         if name.lower() in taken:
             raise Refused(f'There is an extension "{name}" already; choose another Local directory name.')
@@ -385,72 +330,29 @@ class ExtensionManager:
 
     def _save_disabled(self, disabled: Iterable[str], disable_all: str) -> None:
         known = {extension.name for extension in self._services.host.extensions}
-        known |= {folder.name for folder in self._folders()}
+        known |= {folder.name for folder in self._folder.folders()}
         absent = set(self._services.settings.snapshot()["disabled_extensions"]) - known
         wanted = sorted(absent | (known & set(disabled)))
         self._services.settings.update({"disabled_extensions": wanted, "disable_all_extensions": disable_all})
-
-    def _update(self, folder: Path, source: Source | None = None) -> None:
-        """Replace an extension by its branch's newest commit, or by that of `source`."""
-        here = self._source(folder)
-        if here is None or here.commit.startswith("sha256:"):
-            raise Refused("It came from no repository that could have a newer version: install it anew.")
-        if folder.is_symlink():
-            raise Refused("Its folder is a link to another place, where it is left alone.")
-        wanted = source or self.sources.look(here.url, here.branch)
-        if wanted.commit == here.commit:
-            return
-        shipped = set(here.files)
-        if (folder / ".git" / "index").is_file():
-            if self.sources.git is None:
-                raise Refused("It was cloned with git, which isn't installed here.")
-            shipped |= set(self.sources.git.tracked(folder))
-        staged = self.sources.stage(wanted.url, wanted.branch, folder.name, wanted.commit)
-        try:
-            self._replace(folder, staged, shipped | {MANIFEST})
-        finally:
-            self.sources.discard(staged)
-
-    def _replace(self, folder: Path, staged: Staged, shipped: set[str]) -> None:
-        """Put the fetched version in the folder's place; files that weren't shipped with the old one move over."""
-        aside = self._folder / KEPT_ASIDE / f"{folder.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-        aside.parent.mkdir(exist_ok=True)
-        try:
-            folder.rename(aside)
-        except OSError as error:
-            raise not_saved("Its folder can't be replaced", error) from error
-        try:
-            _move(staged.folder, folder)
-        except BaseException:
-            aside.rename(folder)
-            raise
-        for path in _own_files(aside, shipped):
-            target = folder / path.relative_to(aside)
-            if not os.path.lexists(target):
-                target.parent.mkdir(parents=True, exist_ok=True)
-                path.rename(target)
-        older = sorted(aside.parent.glob(f"{folder.name}-[0-9]*-[0-9]*"))
-        for kept in older[:-KEPT_VERSIONS]:
-            remove_folder(kept)
 
     def _fetch(self, change: Change) -> None:
         """Bring an extension to a commit, from where the saved set says."""
         assert change.source is not None, change
         if change.act == "fetch":
-            self._update(self._installed(change.name), change.source)
+            self._folder.update(self._folder.find(change.name), change.source)
             return
         source = change.source
         self._check_free(checked_name(change.name))
         staged = self.sources.stage(source.url, source.branch, change.name, source.commit)
         try:
-            _move(staged.folder, self._folder / staged.name)
+            self._folder.put(staged)
         finally:
             self.sources.discard(staged)
 
     def _entry(self, row: Row) -> dict[str, Any]:
         """One extension in a saved set, with A1111's keys."""
-        folder = self._folder / row.name
-        source = self._source(folder) or Source("")
+        folder = self._folder.path / row.name
+        source = self._folder.source(folder) or Source("")
         return {
             "name": row.name,
             "path": str(folder),
@@ -482,25 +384,11 @@ class ExtensionManager:
         return [row.name for row in self.rows() if not row.built_in and row.enabled and row.state != STATES["legacy"]]
 
 
-def _move(source: Path, target: Path) -> None:
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(source, target)
-    except OSError as error:
-        raise not_saved(f"{target} can't be written", error) from error
-
-
-def _own_files(folder: Path, shipped: set[str]) -> list[Path]:
-    """What the user or the extension put there, links as links."""
-    found = []
-    for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if name not in (".git", "__pycache__")]
-        links = [name for name in folders if Path(parent, name).is_symlink()]
-        for name in (*files, *links):
-            path = Path(parent, name)
-            if path.relative_to(folder).as_posix() not in shipped:
-                found.append(path)
-    return found
+def _told(here: Source, now: Source | WebuiError) -> str:
+    """Whether there is something newer, for the page."""
+    if isinstance(now, WebuiError):
+        return str(now)
+    return "latest" if now.commit == here.commit else f"new commit {now.commit[:8]}"
 
 
 def _short(commit: str) -> str:

@@ -15,11 +15,10 @@ from webui.core.files import write_atomic
 from webui.extensions.loader import BUILT_IN, MAIN, is_legacy
 from webui.net import git
 from webui.net.egress import Egress, Unreachable
-from webui.net.members import remove_folder, unpack_zip
+from webui.net.members import USUAL, Limits, remove_folder, unpack_zip
 from webui.process.extension_packages import FILE, Needs, needs_of
 
 MANIFEST = ".easel.json"
-LARGEST_ZIP = 1 << 30
 PIECE = 1 << 20
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}(?<![.])")
 LARGEST_REQUIREMENTS = 1 << 16
@@ -66,10 +65,19 @@ class ExtensionSources:
     trusted: as in `Git`. use_git: False goes without the program, as on a machine that lacks it.
     """
 
-    def __init__(self, folder: Path, egress: Egress, *, trusted: Path | None = None, use_git: bool = True):
+    def __init__(
+        self,
+        folder: Path,
+        egress: Egress,
+        *,
+        trusted: Path | None = None,
+        use_git: bool = True,
+        limits: Limits = USUAL,
+    ):
         self._folder = folder
         self.egress = egress
-        self.git = git.Git.found(egress, trusted) if use_git else None
+        self._limits = limits
+        self.git = git.Git.found(egress, trusted, limits) if use_git else None
         remove_folder(folder)
 
     def look(self, url: str, branch: str = "") -> Source:
@@ -137,15 +145,15 @@ class ExtensionSources:
                 raise NotFound(f"{host} has no such file ({answer.status}): check the address.")
             while data := answer.read(PIECE):
                 size += len(data)
-                if size > LARGEST_ZIP:
-                    raise Refused(f"{host} sends more than {LARGEST_ZIP >> 30} GiB; it is not fetched.")
+                if size > self._limits.fetched:
+                    raise Refused(f"{host} sends more than {self._limits.fetched >> 30} GiB; it is not fetched.")
                 digest.update(data)
                 file.write(data)
         promised = answer.headers.get("content-length", str(size))
         if promised != str(size):
             raise Unreachable(f"The connection to {host} broke off after {size} of {promised} bytes.")
         folder.mkdir()
-        members = unpack_zip(archive, folder, url)
+        members = unpack_zip(archive, folder, url, self._limits)
         archive.unlink()
         files = tuple(member.path for member in members)
         return Source(url, "", f"sha256:{digest.hexdigest()}", 0, files), folder, []

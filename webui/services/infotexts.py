@@ -22,6 +22,7 @@ from webui.core.settings import Settings
 from webui.core.values import ParamSpec, from_text
 from webui.prompts.attention import uses_emphasis
 from webui.services.forms import EXTENSIONS, OVERRIDES, SCRIPT, script_groups, value_from_text
+from webui.services.generation import generation_result
 from webui.services.networks import with_local_names
 from webui.services.services import Services
 
@@ -50,13 +51,20 @@ NEVER_OVERRIDDEN = ("sd_model_checkpoint",)
 """A1111's `disable_weights_auto_swap`, on by default, keeps an infotext from changing the model."""
 
 
-def last_infotext(services: Services) -> str:
-    """The infotext of the last generation, from params.txt. Raises: InvalidRequest when there is none."""
-    try:
-        return services.paths.params_txt.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        sentence = "The prompt is empty and nothing has been generated yet, so there is nothing to read."
-        raise InvalidRequest(sentence) from None
+def last_infotext(services: Services, owner: str) -> str:
+    """The infotext of the last generation: from params.txt, or where several use the page of this owner's last job.
+
+    Raises: InvalidRequest when there is none.
+    """
+    if services.belongings.for_one:
+        with suppress(OSError, UnicodeDecodeError):
+            return services.paths.params_txt.read_text(encoding="utf-8")
+    else:
+        for job_id in services.belongings.last_jobs(owner):
+            with suppress(WebuiError):  # one that has failed, or isn't over
+                if images := generation_result(services, job_id).images:
+                    return images[0].infotext
+    raise InvalidRequest("The prompt is empty and nothing has been generated yet, so there is nothing to read.")
 
 
 IMPLIED = ("variation", EXTENSIONS)

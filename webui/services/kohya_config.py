@@ -8,8 +8,10 @@ from typing import Any
 import tomlkit
 
 from webui.core.training import TrainingRequest
+from webui.core.training_data import DataRequest
 from webui.core.values import ParamSpec
 from webui.datasets.kohya_toml import read_toml, write_toml
+from webui.datasets.parts import names_folders
 from webui.datasets.reading import subsets_of
 
 RENAMED = {
@@ -47,16 +49,17 @@ def import_config(text: str) -> dict[str, Any]:
         elif value is not None:
             values[spec.dotted] = _fitting(spec, value)
     data = found.data
-    for name in type(data).model_fields:
-        if name not in ("every", "folders") and getattr(data, name) != type(data).model_fields[name].default:
+    for name, field in DataRequest.model_fields.items():
+        if name not in ("every", "folders", "datasets") and getattr(data, name) != field.default:
             values[f"data.{name}"] = getattr(data, name)
     if data.folders:
         values["data.folders"] = [folder.model_dump(exclude_defaults=True) for folder in data.folders]
+    if data.datasets:
+        values["data.datasets"] = [dataset.model_dump(exclude_defaults=True) for dataset in data.datasets]
+    folders = (*data.folders, *(folder for dataset in data.datasets for folder in dataset.folders))
     if found.batch_size is not None:
         values["optimization.train_batch_size"] = found.batch_size
-    comments = [
-        f"{len(data.folders)} folders are taken from the file: " + ", ".join(_names(data.folders)) + "."
-    ] * bool(data.folders)
+    comments = [f"{len(folders)} folders are taken from the file: " + ", ".join(_names(folders)) + "."] * bool(folders)
     if ignored:
         comments.append(f"Not used here: {', '.join(sorted(set(ignored)))}.")
     folder = values.pop("data.train_data_dir", "")
@@ -68,8 +71,7 @@ def export_config(request: TrainingRequest) -> list[dict[str, str]]:
 
     Raises: InvalidRequest for folders that aren't there.
     """
-    folders = tuple(subset.options.replace(image_dir=str(subset.folder)) for subset in subsets_of(request.data).found)
-    data = request.data.replace(folders=folders)
+    data = _with_folders_named(request.data)
     dataset_name = f"{request.name}-dataset.toml"
     config = tomlkit.document()
     config["output_name"] = request.name
@@ -120,6 +122,15 @@ _NETWORK_ARGS = (
     *("down_lr_weight", "mid_lr_weight", "up_lr_weight", "block_lr_zero_threshold", "rank_dropout", "module_dropout"),
     *("loraplus_lr_ratio", "use_tucker", "factor", "decompose_both", "full_matrix", "wd_on_output"),
 )
+
+
+def _with_folders_named(data: DataRequest) -> DataRequest:
+    """With each folder of a folder of training folders by its name. Raises: InvalidRequest."""
+    subsets_of(data)
+    if not names_folders(data):
+        return data
+    own = subsets_of(data.replace(datasets=())).found
+    return data.replace(folders=tuple(subset.options.replace(image_dir=str(subset.folder)) for subset in own))
 
 
 def _paths() -> dict[str, ParamSpec]:

@@ -20,6 +20,7 @@ from webui.process.restart import Restart
 from webui.process.safe_mode import SafeMode
 from webui.prompts.styles import StyleStore
 from webui.prompts.tokenizer import Tokenizer
+from webui.services.belongings import Belongings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +49,12 @@ class Services(Parts):
     """The parts of a running Easel.
 
     problems: sentences about the start (a broken config file, a broken extension) for the page to show.
+    belongings: whose the jobs on the page are.
     restart: how this server is asked to end and to be started anew. safe_mode: why it runs without extensions, if so.
     """
 
     jobs: JobRunner
+    belongings: Belongings
     restart: Restart = field(default_factory=Restart)
     safe_mode: SafeMode = field(default_factory=SafeMode)
     problems: tuple[str, ...] = ()

@@ -245,22 +245,10 @@ def new_network(kind: Kind, tab: CreateEmbedding | CreateHypernetwork) -> Traini
     if not name:
         raise InvalidRequest(f'"{tab.name[:80]}" can\'t be the name of a file; give it a name of letters and digits.')
     if isinstance(tab, CreateEmbedding):
-        embedding = EmbeddingOptions(
-            init_text=tab.init_text,
-            num_vectors_per_token=tab.num_vectors_per_token,
-            overwrite_old=tab.overwrite_old,
-        )
+        embedding = EmbeddingOptions.checked(**tab.model_dump(exclude={"name"}))
         return TrainingRequest(kind=kind, name=name, embedding=embedding)
-    hypernetwork = HypernetworkOptions.checked(
-        modules=tab.enable_sizes,
-        layer_structure=tab.layer_structure,
-        activation_func=tab.activation_func,
-        weight_init=tab.weight_init,
-        add_layer_norm=tab.add_layer_norm,
-        use_dropout=tab.use_dropout,
-        dropout_structure=tab.dropout_structure,
-        overwrite_old=tab.overwrite_old,
-    )
+    told = tab.model_dump(exclude={"name", "enable_sizes"})
+    hypernetwork = HypernetworkOptions.checked(modules=tab.enable_sizes, **told)
     return TrainingRequest(kind=kind, name=name, hypernetwork=hypernetwork)
 
 

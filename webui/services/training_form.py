@@ -29,7 +29,7 @@ class Section:
 
 
 _DATA = (
-    Section("Pictures", "data", without=("every", "folders")),
+    Section("Pictures", "data", without=("every", "folders", "datasets")),
     Section(
         "Captions and variation of the pictures",
         "data.every",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from webui.core.errors import InvalidRequest, NotFound, WebuiError
 from webui.core.file_names import safe_name
 from webui.core.request import GenerationRequest, GenerationResult
 from webui.core.training import TITLES, Kind, TrainingRequest, TrainingResult
-from webui.core.training_data import DataRequest
+from webui.core.training_data import DataFolder, DataRequest
 from webui.datasets.folders import Picture, caption_file, caption_suffixes, pictures_in, read_caption, subsets_in
 from webui.datasets.opening import order_of
 from webui.datasets.reading import Findings, look_at, subsets_of
@@ -54,11 +54,9 @@ def wanted_run(services: Services, kind: str, values: Mapping[str, Any], trigger
         for name, folder in (("train_data_dir", data.train_data_dir), ("reg_data_dir", data.reg_data_dir))
         if folder.strip()
     }
-    folders = tuple(
-        folder.replace(image_dir=str(folder_of(services, folder.image_dir))) if folder.image_dir.strip() else folder
-        for folder in data.folders
-    )
-    request = request.replace(data=data.replace(**places, folders=folders))
+    datasets = tuple(dataset.replace(folders=_placed(services, dataset.folders)) for dataset in data.datasets)
+    folders = _placed(services, data.folders)
+    request = request.replace(data=data.replace(**places, folders=folders, datasets=datasets))
     if request.saving.log_dir.strip():
         logs = str(folder_of(services, request.saving.log_dir))
         request = request.replace(saving=request.saving.replace(log_dir=logs))
@@ -70,6 +68,14 @@ def wanted_run(services: Services, kind: str, values: Mapping[str, Any], trigger
     if not request.name.strip():
         request = request.replace(name=_name_for(request, trigger))
     return request
+
+
+def _placed(services: Services, folders: Iterable[DataFolder]) -> tuple[DataFolder, ...]:
+    """With absolute places. Raises: Refused."""
+    return tuple(
+        folder.replace(image_dir=str(folder_of(services, folder.image_dir))) if folder.image_dir.strip() else folder
+        for folder in folders
+    )
 
 
 def _with_trigger(request: TrainingRequest, trigger: str) -> TrainingRequest:
@@ -98,7 +104,8 @@ def _captions_lack(data: DataRequest, word: str) -> bool:
 def _name_for(request: TrainingRequest, trigger: str) -> str:
     """The trigger word, else the folder's name, as a file can be called."""
     data = request.data
-    place = data.train_data_dir or next((folder.image_dir for folder in data.folders), "")
+    folders = (*data.folders, *(folder for dataset in data.datasets for folder in dataset.folders))
+    place = data.train_data_dir or next((folder.image_dir for folder in folders), "")
     folder = Path(place).name
     return safe_name(" ".join(trigger.split()) or folder, 100).replace("[", "_").replace(":", "_")
 
@@ -264,9 +271,15 @@ def _facts(plan: TrainingPlan, findings: Findings) -> list[tuple[str, str]]:
     """Rows for the page: what is said, and its value."""
     request = plan.request
     optimization = request.optimization
-    order = order_of(request.data, findings.pictures, optimization.train_batch_size, sdxl=plan.family == "sdxl")
-    pictures = [placed for placed in order.pictures if not placed.is_class]
-    classes = len(order.pictures) - len(pictures)
+    sdxl = plan.family == "sdxl"
+    orders = [
+        order_of(part.request, read, part.batch_size or optimization.train_batch_size, sdxl=sdxl)
+        for part, read in findings.parts
+    ]
+    pictures = [placed for order in orders for placed in order.pictures if not placed.is_class]
+    classes = sum(len(order.pictures) for order in orders) - len(pictures)
+    drawings = sum(order.count(classes=False) for order in orders)
+    batches = sum(order.batches_per_epoch for order in orders)
     buckets = Counter("x".join(map(str, placed.placement.bucket)) for placed in pictures)
     captioned = sum(_has_words(placed.picture) for placed in pictures)
     phases = [phase for phase in plan.phases if phase.unet_lr] or list(plan.phases)
@@ -274,7 +287,7 @@ def _facts(plan: TrainingPlan, findings: Findings) -> list[tuple[str, str]]:
     drawn = phases[-1].steps * a_step / max(1, len(pictures))
     rows = [
         ("Pictures", f"{len(pictures)}, {captioned} with a caption"),
-        ("An epoch", f"{order.count(classes=False)} pictures in {order.batches_per_epoch} batches"),
+        ("An epoch", f"{drawings} pictures in {batches} batches"),
         ("Steps", " + ".join(str(phase.steps) for phase in plan.phases)),
         ("Each picture is seen", f"about {drawn:.0f} times"),
         ("Sizes", ", ".join(f"{size} ({count})" for size, count in buckets.most_common())),

@@ -12,16 +12,17 @@ import torch
 from webui.catalog.vaes import VaeUse
 from webui.core.errors import InvalidRequest, not_saved
 from webui.core.files import write_atomic
-from webui.core.training import TrainingResult
+from webui.core.training import LOG_NAME, TrainingResult
 from webui.core.training_data import TrainingData
 from webui.jobs.context import JobContext
 from webui.models.devices import is_out_of_memory
 from webui.models.families.base import LoadedModel
 from webui.pipeline.engine import Engine
 from webui.pipeline.focal_crop import focal_crop
-from webui.planning.training import TrainingPlan, open_training_data, require_precision
+from webui.planning.training import TrainingPlan, board_comments, open_training_data, require_precision
+from webui.training.board import Board
 from webui.training.latents import LatentShelf
-from webui.training.loop import LOG_NAME, STATE_NAME, Loop
+from webui.training.loop import STATE_NAME, Loop
 from webui.training.loss import Objective
 from webui.training.sampling import SampleMaker, make_class_pictures
 from webui.training.trainee import Trainee
@@ -74,7 +75,9 @@ def run(engine: Engine, plan: TrainingPlan, job: JobContext) -> TrainingResult:
             shelf=_latents(engine, plan, model),
             objective=Objective(request.loss, model.alphas_cumprod, model.capabilities.prediction or "eps"),
             sample=sampler if plan.samples else None,
+            board=_open_board(plan, open_things),
         )
+        job.artifact(plan.folder / LOG_NAME)
         try:
             finished = loop.run(work)
         except Exception as error:
@@ -88,9 +91,19 @@ def run(engine: Engine, plan: TrainingPlan, job: JobContext) -> TrainingResult:
         loop.write_state()
         loop.save(plan.target)
     (plan.folder / STATE_NAME).unlink(missing_ok=True)
+    comments = [*sampler.comments, *crop_comments, *board_comments(plan.settings)]
     engine.checkpoints.refresh()
     engine.networks.catalogs.refresh()
-    return _result(loop, plan, _message(loop, plan, data, finished, [*sampler.comments, *crop_comments]))
+    return _result(loop, plan, _message(loop, plan, data, finished, comments))
+
+
+def _open_board(plan: TrainingPlan, open_things: ExitStack) -> Board | None:
+    """None where none is wanted, and where it was told that there can be none."""
+    if not plan.on_board:
+        return None
+    board = Board(plan)
+    open_things.callback(board.close)
+    return board
 
 
 def _write_settings(plan: TrainingPlan) -> None:

@@ -21,11 +21,13 @@ import torch
 from torch import Tensor
 
 from webui.core.errors import WebuiError, not_saved
+from webui.core.training import LOG_COLUMNS, LOG_NAME
 from webui.core.training_data import Batch, TrainingData
 from webui.jobs.context import JobContext
 from webui.models.families.base import LoadedModel
 from webui.planning.learning_rates import read_rates
 from webui.planning.training import Phase, TrainingPlan
+from webui.training.board import Board
 from webui.training.latents import LatentShelf, masks_of
 from webui.training.loss import Objective
 from webui.training.optimizers import make_optimizer, sets_its_own_rate
@@ -40,8 +42,7 @@ SHOWN = 50
 """Steps whose mean loss is shown."""
 STATE_SHARE = 20
 """A state isn't written again before so many times the time has passed that the last one took."""
-STATE_NAME, LOG_NAME = "state.pt", "log.csv"
-COLUMNS = ("step", "epoch", "loss", "lr", "grad_norm")
+STATE_NAME = "state.pt"
 
 
 class TrainingFailed(WebuiError):
@@ -55,6 +56,7 @@ class Loop:
     """What a training consists of, and where it is.
 
     sample: makes the sample pictures of a step within a part of the job, None for no samples; returns their files.
+    board: for TensorBoard, None for none.
     """
 
     plan: TrainingPlan
@@ -64,6 +66,7 @@ class Loop:
     shelf: LatentShelf
     objective: Objective
     sample: Callable[[JobContext, int], list[str]] | None = None
+    board: Board | None = None
     place: Place = field(default_factory=Place)
     files: list[str] = field(default_factory=list)
     samples: list[str] = field(default_factory=list)
@@ -141,8 +144,8 @@ class Loop:
             place.losses = [*place.losses[1 - SHOWN :], loss]
         else:
             self._bad_steps += 1
-        self._log(loss, norm)
         mean = sum(place.losses) / len(place.losses) if place.losses else math.nan
+        self._log(loss, mean, norm)
         job.text(f"Step {place.total} of {self.plan.steps}, loss {mean:.4f}")
         if self._bad_steps >= PATIENCE:
             self._give_up()
@@ -364,7 +367,10 @@ class Loop:
         """Make sample pictures. One that fails is told and doesn't end the training."""
         assert self.sample is not None
         with self.trainee.shown(), _resting(self.model):
-            self.samples += self.sample(job, self.place.total)
+            made = self.sample(job, self.place.total)
+        self.samples += made
+        if self.board is not None:
+            self.board.add_pictures(self.place.total, made)
 
     # The log
 
@@ -379,9 +385,10 @@ class Loop:
                     row for row in csv.reader(file) if row and row[0].isdecimal() and int(row[0]) <= self.place.total
                 ]
         with path.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([COLUMNS, *rows])
+            csv.writer(file).writerows([LOG_COLUMNS, *rows])
 
-    def _log(self, loss: float, norm: float) -> None:
+    def _log(self, loss: float, mean: float, norm: float) -> None:
+        """mean: of the last steps' losses."""
         assert self._optimizer is not None
         rate = self._optimizer.param_groups[0]["lr"]
         row = (self.place.total, self.place.epoch, f"{loss:.6g}", "" if rate is None else f"{rate:.6g}", f"{norm:.6g}")
@@ -390,6 +397,11 @@ class Loop:
                 csv.writer(file).writerow(row)
         except OSError as error:
             raise not_saved("The training's log can't be written", error) from error
+        if self.board is not None:
+            groups = [group for group in self._optimizer.param_groups if group["lr"] is not None]
+            rates = {f"lr/{group['part']}": group["lr"] for group in groups}
+            told = {"loss/current": loss, "loss/average": mean, "norm/gradient": norm}
+            self.board.add(self.place.total, told | rates)
 
 
 class _Shares:

@@ -19,9 +19,15 @@ Names = Annotated[list[str], Body(max_length=10_000)]
 def extension_routes(services: Services, manager: ExtensionManager | None = None) -> APIRouter:
     """manager: one that reaches elsewhere than the usual one."""
     manager = manager or ExtensionManager(services)
-    indexes = ExtensionIndexes(services.paths.cache / "extension-index", manager.sources.egress)
     router = APIRouter(prefix="/easel/v1/extensions", tags=["page"])
+    _add_installed(router, services, manager)
+    _add_installing(router, manager)
+    _add_index(router, services, manager)
+    _add_sets(router, manager)
+    return router
 
+
+def _add_installed(router: APIRouter, services: Services, manager: ExtensionManager) -> None:
     @router.get("")
     def installed() -> dict[str, Any]:
         """Every extension, and the state of the safe mode."""
@@ -44,6 +50,14 @@ def extension_routes(services: Services, manager: ExtensionManager | None = None
         failed = manager.apply(disabled, update, disable_all)
         return {"failed": failed, "restarts": not failed}
 
+    @router.post("/search")
+    def search(act: Annotated[str, Body(embed=True, max_length=20)]) -> dict[str, bool]:
+        """The next step of the search for the extension at fault."""
+        manager.do_search(act)
+        return {"restarts": True}
+
+
+def _add_installing(router: APIRouter, manager: ExtensionManager) -> None:
     @router.post("/fetch")
     def fetch(url: Text, branch: Text = "", name: Text = "") -> dict[str, Any]:
         """Fetch an extension, to tell what it is; nothing of it is installed or run."""
@@ -60,6 +74,10 @@ def extension_routes(services: Services, manager: ExtensionManager | None = None
         manager.discard(id)
         return {"told": ""}
 
+
+def _add_index(router: APIRouter, services: Services, manager: ExtensionManager) -> None:
+    indexes = ExtensionIndexes(services.paths.cache / "extension-index", manager.sources.egress)
+
     @router.get("/index")
     def index(url: str = "") -> dict[str, Any]:
         """The index as it was last fetched."""
@@ -71,6 +89,8 @@ def extension_routes(services: Services, manager: ExtensionManager | None = None
         check_access(services.flags)
         return asdict(indexes.fetch(url))
 
+
+def _add_sets(router: APIRouter, manager: ExtensionManager) -> None:
     @router.get("/states")
     def states() -> list[str]:
         """The saved sets."""
@@ -90,14 +110,6 @@ def extension_routes(services: Services, manager: ExtensionManager | None = None
     def restore(file: Annotated[str, Body(embed=True, max_length=300)]) -> dict[str, list[str]]:
         """Restore a saved set."""
         return {"failed": manager.restore(file)}
-
-    @router.post("/search")
-    def search(act: Annotated[str, Body(embed=True, max_length=20)]) -> dict[str, bool]:
-        """The next step of the search for the extension at fault."""
-        manager.do_search(act)
-        return {"restarts": True}
-
-    return router
 
 
 def shown(staged: Staged) -> dict[str, Any]:

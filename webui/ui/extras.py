@@ -168,9 +168,14 @@ class Extras:
         with gr.Accordion("Videos", open=False, elem_id=f"{TAB}_videos"):
             gr.Markdown(
                 "Batch Process and Batch from Directory take videos, too. Every frame is worked on; the result has "
-                "the video's rate and length, and as MP4 or WebM its sound."
+                "the video's rate and length, and as MP4 or WebM its sound. With frames between it moves more "
+                "smoothly; slowed down, it lasts longer and is silent."
             )
             self._place("video_format")
+            with gr.Row():
+                self._place("frames")
+                self._place("frame_engine")
+                self._place("slower")
 
     def _fetch(self, name: str, progress: gr.Progress = gr.Progress()) -> str:  # noqa: B008  # Gradio's way to ask for it
         models = self.services.paths.models

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import asdict
 from pathlib import PurePosixPath
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 from fastapi import APIRouter, Body, Query, Request, Response
 from fastapi.responses import FileResponse
 from pydantic import Field
 
 from webui.core.errors import Refused
-from webui.core.flags import Flags
 from webui.services.gallery import MIME, Gallery, Wish
 from webui.services.gallery_index import GalleryIndex
 from webui.services.services import Services
@@ -24,13 +23,10 @@ HEADERS = {
 }
 Id = Annotated[int, Query(ge=0, lt=1 << 63)]
 Ids = Annotated[list[Annotated[int, Field(ge=0, lt=1 << 63)]], Body(embed=True, max_length=1000)]
+ShownTo: TypeAlias = Callable[[Request], Collection[str] | None]
+"""Of a request: the paths below the outputs that its visitor may see, None for all."""
 Seconds = Annotated[float, Query(ge=-9e9, le=9e9)]
 """Since 1970, as far as nanoseconds fit into 64 bits."""
-
-
-def is_for_one(flags: Flags) -> bool:
-    """Whether all who can use the page are one person, to whom all outputs belong."""
-    return len(flags.credentials) == 1 or (flags.is_local and not flags.credentials)
 
 
 def gallery_routes(services: Services, visitors: Visitors) -> APIRouter:
@@ -41,16 +37,19 @@ def gallery_routes(services: Services, visitors: Visitors) -> APIRouter:
 
     def shown_to(request: Request) -> Collection[str] | None:
         """Paths below the outputs that this visitor may see, None for all."""
-        if is_for_one(services.flags):
+        if services.belongings.for_one:
             return None
         place = root.resolve()
         handed = visitors.handed_to(request.scope)
         return {file.relative_to(place).as_posix() for file in handed if file.is_relative_to(place)}
 
-    def check_owner() -> None:
-        if not is_for_one(services.flags):
-            raise Refused("Where several people use the page nobody deletes outputs from it.")
+    _add_pages(router, gallery, shown_to)
+    _add_files(router, gallery, shown_to)
+    _add_trash(router, gallery, services)
+    return router
 
+
+def _add_pages(router: APIRouter, gallery: Gallery, shown_to: ShownTo) -> None:
     @router.get("")
     def page(
         request: Request,
@@ -77,6 +76,8 @@ def gallery_routes(services: Services, visitors: Visitors) -> APIRouter:
         only = shown_to(request)
         return {**gallery.choices(only), "may_delete": only is None}
 
+
+def _add_files(router: APIRouter, gallery: Gallery, shown_to: ShownTo) -> None:
     @router.get("/details")
     def details(request: Request, id: Id) -> dict[str, Any]:
         """How one file was made."""
@@ -93,6 +94,12 @@ def gallery_routes(services: Services, visitors: Visitors) -> APIRouter:
         """The file itself."""
         path = gallery.file(gallery.known(id, shown_to(request)))
         return FileResponse(path, media_type=MIME[path.suffix.lower()], headers=HEADERS)
+
+
+def _add_trash(router: APIRouter, gallery: Gallery, services: Services) -> None:
+    def check_owner() -> None:
+        if not services.belongings.for_one:
+            raise Refused("Where several people use the page nobody deletes outputs from it.")
 
     @router.post("/delete")
     def delete(ids: Ids) -> dict[str, int]:
@@ -113,5 +120,3 @@ def gallery_routes(services: Services, visitors: Visitors) -> APIRouter:
         """Delete what is in the trash for good."""
         check_owner()
         return {"count": gallery.empty_trash()}
-
-    return router

@@ -15,9 +15,11 @@ import gradio as gr
 from gradio.components import Component
 from gradio.events import Dependency
 
-from webui.core.errors import WebuiError
+from webui.core.errors import NotFound, WebuiError
 from webui.services import generation
 from webui.services.services import Services
+from webui.ui import html
+from webui.ui.visitors.visitors import owner_of
 from webui.ui.widgets import QUIET, show_problem
 
 Start: TypeAlias = Callable[[dict[Component, Any], str | None, str | None], None]
@@ -82,6 +84,8 @@ class JobPanel:
                 start(values, job_id or None, request.username or None)
             except (WebuiError, OSError) as error:
                 return json.dumps({"job": job_id, "accepted": False}), show_problem(error)
+            if job_id:
+                self.services.belongings.take_job(owner_of(request), job_id)
             return json.dumps({"job": job_id, "accepted": True}), ""
 
         (id_place,) = places_of(given, [self.job_id])
@@ -98,8 +102,17 @@ class JobPanel:
 
     def shows(self, show: Callable[[str], Any], outputs: Iterable[Component]) -> Dependency:
         """Let `show(job id)` fill the outputs when a job has ended, well or not. Returns: the event that does so."""
+
+        def show_own(job_id: str, request: gr.Request) -> Any:
+            try:
+                self.services.belongings.check_job(owner_of(request), job_id)
+            except NotFound as error:
+                gr.Warning(html.escape(str(error)))
+                return gr.skip()
+            return show(job_id)
+
         shown = f"() => easel.shownJob('{self.name}')"
-        return self._ended.click(show, self.job_id, list(outputs), js=shown, **QUIET)
+        return self._ended.click(show_own, self.job_id, list(outputs), js=shown, **QUIET)
 
     def _stop(self, job_id: str) -> None:
         generation.stop(self.services, job_id or None)

@@ -59,7 +59,8 @@ class Merger:
         titles = list(self.services.checkpoints.titles())
         with gr.Row(elem_id=f"{TAB}_models"):
             for name, letter in zip(MODELS, "ABC", strict=True):
-                self._place(name, f"{name}_model_name", choices=titles, value=None, allow_custom_value=True)
+                options = {"choices": titles, "value": None, "allow_custom_value": True}
+                self._place(name, f"{name}_model_name", min_width=100, **options)
                 self.refreshers[name] = tool("🔄", f"refresh_checkpoint_{letter}")
         self._place("custom_name", "custom_name")
         self._place("multiplier", "interp_amount")

@@ -26,6 +26,7 @@ from webui.services.hints import first_run_hint
 from webui.services.localization import locale_files
 from webui.services.services import Services
 from webui.ui import extension_assets, extra_networks, html
+from webui.ui.belongings_routes import belongings_routes
 from webui.ui.blocks import PageBlocks
 from webui.ui.capabilities import wire_capabilities
 from webui.ui.card_routes import card_routes
@@ -54,6 +55,7 @@ from webui.ui.training import build_training
 from webui.ui.training_routes import training_routes
 from webui.ui.txt2img import Txt2Img
 from webui.ui.ui_config import UiConfig
+from webui.ui.visitors.sessions import owner_of_user
 from webui.ui.visitors.tables import PUBLIC
 from webui.ui.visitors.visitors import Visitors
 from webui.ui.widgets import QUIET, ChangingList
@@ -97,6 +99,10 @@ ON_PAGE = (
     "dimensions_and_batch_together",
     "hires_fix_show_sampler",
     "hires_fix_show_prompts",
+    "extra_options_txt2img",
+    "extra_options_img2img",
+    "extra_options_cols",
+    "extra_options_accordion",
     "txt2img_settings_accordion",
     "img2img_settings_accordion",
     "notification_audio",
@@ -162,7 +168,13 @@ def build(services: Services, app: FastAPI) -> PageBlocks:
             change.then(lambda: _current(services, len(forms)), None, current, **QUIET)
         lists = [*changing_lists(services, forms), *extras.changing_lists]
         fresh = [*current, facts, *(form["styles"] for form in forms), *followers, *(item for item, _, _ in lists)]
-        loaded = page.load(lambda: _fresh(services, config, len(forms), lists), None, fresh, **QUIET)
+        shapes = {tab.name: tab.shape for tab in tabs}
+
+        def renew(request: gr.Request) -> tuple[Any, ...]:
+            page_settings = _settings_for_page(services, request.username, shapes)
+            return _fresh(services, config, len(forms), lists, page_settings)
+
+        loaded = page.load(renew, None, fresh, **QUIET)
         loaded.then(None, facts, None, js="(settings) => window.easelReady(settings)")
         wire_capabilities(services, forms, (*switched, loaded))
     for event in page.fns.values():  # also those of extensions, which Gradio shows to every program
@@ -199,6 +211,7 @@ def mount(
     login = PageLogin(flags.credentials, visitors.sessions)
     page = build(services, app)
     own_routes = (
+        belongings_routes(services, visitors),
         card_routes(services),
         download_routes(services, downloads),
         training_routes(services),
@@ -249,10 +262,11 @@ def _head(assets: str, theme: str | None) -> str:
     return f'<script>{waiting}{choose}</script><script type="module" src="{assets}/{SCRIPT}"></script>'
 
 
-def _fresh(services: Services, config: UiConfig, forms: int, lists: Sequence[ChangingList]) -> tuple[Any, ...]:
+def _fresh(
+    services: Services, config: UiConfig, forms: int, lists: Sequence[ChangingList], page_settings: str
+) -> tuple[Any, ...]:
     """What may have changed since the page was built: every visitor gets it anew."""
     styles = gr.Dropdown(choices=[style.name for style in services.styles.all()])
-    page_settings = _settings_for_page(services)
     offered = [type(shown)(choices=[*same, *choices_of(services, spec)]) for shown, spec, same in lists]
     return *_current(services, forms), page_settings, *[styles] * forms, *_starting_values(services, config), *offered
 
@@ -276,13 +290,18 @@ def _current(services: Services, forms: int) -> tuple[Any, ...]:
     return chosen, _notes(services), footer(services), *[refiners] * forms
 
 
-def _settings_for_page(services: Services) -> str:
-    """The settings `ON_PAGE` as JSON, what languages there are, and whether there is a sound to be played."""
+def _settings_for_page(services: Services, user: str | None, shapes: Mapping[str, str]) -> str:
+    """The settings `ON_PAGE` as JSON, what languages there are, and whether there is a sound to be played.
+
+    user: who has logged in. shapes: `GenerationTab.shape` of each tab.
+    """
     settings = services.settings.snapshot()
     more = {
         "notification_sound": (services.paths.data / SOUND).is_file(),
         "localizations": sorted(locale_files(services)),
         "localization_chosen": services.settings.is_chosen("localization"),
+        "visitor": owner_of_user(user) if user else "",
+        "shapes": shapes,
     }
     return json.dumps({key: settings[key] for key in ON_PAGE} | more)
 

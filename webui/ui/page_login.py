@@ -55,7 +55,7 @@ class PageLogin:
             answer = JSONResponse({"success": True}, headers={"Cache-Control": "no-store"})
             for header in (
                 cookie_header(f"access-token-{page.cookie_id}", token, request.scope),
-                self._sessions.new_cookie(request.scope),
+                self._sessions.new_cookie(request.scope, user),
             ):
                 answer.headers.append("set-cookie", header)
             return answer

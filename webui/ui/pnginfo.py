@@ -31,7 +31,7 @@ def build_pnginfo(services: Services, txt2img: Txt2Img, img2img: Img2Img, extras
                 sources=["upload", "clipboard"],
                 interactive=True,
             )
-            video = gr.File(label="Or a video", elem_id="pnginfo_video", file_types=["video"], height=100)
+            video = gr.File(label="Or a video", elem_id="pnginfo_video", file_types=["video"], height=140)
         with gr.Column(variant="panel"):
             shown = gr.HTML(elem_id="html_info_pnginfo", elem_classes=["infotext"])
             infotext = gr.Textbox(elem_id="pnginfo_generation_info", visible="hidden")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -28,6 +29,7 @@ from webui.ui.job_panel import JobPanel
 from webui.ui.output import OutputPanel
 from webui.ui.styles import wire_styles
 from webui.ui.toprow import build_toprow
+from webui.ui.visitors.visitors import owner_of
 from webui.ui.widgets import QUIET
 
 Update = dict[Component, Any]
@@ -63,6 +65,7 @@ class GenerationTab(ABC):
                         self.output = OutputPanel(services, name, self.job)
                 build_extra_networks(name, self.column.settings)
             self.form_button = gr.Button("Restore the form", elem_id=f"{name}_restore_form", visible="hidden")
+            self.keep_button = gr.Button("Keep the form", elem_id=f"{name}_keep_form", visible="hidden")
             self.judge_button = gr.Button("Judge the form", elem_id=f"{name}_judge_form", visible="hidden")
             self.told = gr.State(None)  # the infotext pasted last, and the other texts of its picture
         top = self.top
@@ -98,6 +101,11 @@ class GenerationTab(ABC):
         """Of `sources`, those that only one of the tab's own sub-tabs uses."""
         return None
 
+    @property
+    def shape(self) -> str:
+        """Another one where the form has other fields: what was kept of it before doesn't fit then."""
+        return hashlib.sha256("\n".join(sorted(self.fields)).encode()).hexdigest()[:12]
+
     # Generating
 
     def form(self, values: Update) -> dict[str, Any]:
@@ -125,6 +133,7 @@ class GenerationTab(ABC):
         fields, column, output = self.fields, self.column, self.output
         ordered = sorted(fields.values(), key=lambda component: component._id)
         self.form_button.click(None, None, ordered, js=f"() => easel.rememberedForm('{self.name}')")
+        self.keep_button.click(None, ordered, None, js=f"(...values) => easel.keepForm('{self.name}', values)")
         column.reuse_seed.click(output.reuse_seed, output.chosen, fields["seed"], **QUIET)
         column.reuse_subseed.click(output.reuse_subseed, output.chosen, fields["variation.seed"], **QUIET)
         column.refresh_refiner.click(self.refresh_checkpoints, None, fields["refiner.checkpoint"], **QUIET)
@@ -143,10 +152,10 @@ class GenerationTab(ABC):
         """What `updates` may change."""
         return [*self.fields.values(), self.told]
 
-    def paste(self, prompt: str) -> Any:
+    def paste(self, prompt: str, request: gr.Request) -> Any:
         """Fill the form from the infotext in the prompt box, or from the last generation when that is empty."""
         try:
-            infotext = prompt if prompt.strip() else last_infotext(self.services)
+            infotext = prompt if prompt.strip() else last_infotext(self.services, owner_of(request))
         except WebuiError as error:
             gr.Warning(html.escape(str(error)))
             return gr.skip()

@@ -57,6 +57,9 @@ def easel_theme() -> gr.themes.Base:
         block_title_text_weight="400",
         block_title_text_color="*neutral_500",
         block_title_text_color_dark="*neutral_300",
+        body_text_color_subdued="*neutral_500",  # Gradio's own is too pale for many eyes
+        block_info_text_color="*neutral_500",
+        input_placeholder_color="*neutral_500",
         slider_color="*secondary_500",
         slider_color_dark="*secondary_500",
         checkbox_background_color_selected="*secondary_600",

@@ -3,6 +3,7 @@
 from webui.video.colours import ColourMatch, brightness, deflickered, match_colours
 from webui.video.flow import (
     FLOW_METHODS,
+    Between,
     FlowMethod,
     carried,
     consistent,
@@ -34,6 +35,7 @@ __all__ = [
     "MIME",
     "PRESETS",
     "VIDEO_FORMATS",
+    "Between",
     "Budget",
     "ColourMatch",
     "Encoding",

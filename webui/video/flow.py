@@ -6,7 +6,7 @@ first picture stands at (x, y) + flow[y, x] in the second. Masks are (height, wi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal, TypeAlias, get_args
 
 import cv2
@@ -20,6 +20,8 @@ Flow: TypeAlias = NDArray[np.float32]
 Mask: TypeAlias = NDArray[np.bool_]
 FlowMethod = Literal["DIS Medium", "DIS Fine", "Farneback"]
 FLOW_METHODS: tuple[FlowMethod, ...] = get_args(FlowMethod)
+Between: TypeAlias = Callable[[Picture, Picture, Sequence[float]], list[Picture]]
+"""Makes the pictures that are these shares (0 to 1) of the way from one to the other."""
 
 OCCLUDED = 1.5
 """Pixels that a point may miss itself by when it is carried there and back."""
@@ -102,7 +104,7 @@ def in_betweens(
     if not shares:
         return []
     if is_cut(first, second):
-        return [first if share < 0.5 else second for share in shares]
+        return nearer(first, second, shares)
     there, back = optical_flow(first, second, method), optical_flow(second, first, method)
     seen_first, seen_second = consistent(there, back), consistent(back, there)
     return [_between(first, second, share, there, back, seen_first, seen_second) for share in shares]
@@ -134,16 +136,31 @@ def _pulled_mask(mask: Mask, flow: Flow) -> Mask:
     return pull(mask.astype(np.uint8) * 255, flow) > 127
 
 
-def interpolated(pictures: Iterable[Picture], factor: int, method: FlowMethod = "DIS Medium") -> Iterator[Picture]:
-    """The pictures with factor - 1 more in each gap: n become (n - 1) factor + 1."""
+def interpolated(
+    pictures: Iterable[Picture], factor: int, between: Between = in_betweens, *, whole: bool = False
+) -> Iterator[Picture]:
+    """The pictures with factor - 1 more in each gap: n become (n - 1) factor + 1.
+
+    between: makes them; across a cut it isn't asked, and the nearer picture stands. whole: the last picture stays for
+    its time, too, so that n become n factor, which at `factor` times the rate last exactly as long.
+    Raises: InvalidRequest for a factor below 1.
+    """
     if factor < 1:
         raise InvalidRequest(f"The interpolation factor is {factor}; choose 1 or more.")
+    shares = [step / factor for step in range(1, factor)]
     before: Picture | None = None
     for picture in pictures:
-        if before is not None:
-            yield from in_betweens(before, picture, [step / factor for step in range(1, factor)], method)
+        if before is not None and shares:
+            yield from nearer(before, picture, shares) if is_cut(before, picture) else between(before, picture, shares)
         yield picture
         before = picture
+    if before is not None and whole:
+        yield from (before for _ in shares)
+
+
+def nearer(first: Picture, second: Picture, shares: Iterable[float]) -> list[Picture]:
+    """Of each share of the way the picture that is nearer."""
+    return [first if share < 0.5 else second for share in shares]
 
 
 def is_cut(first: Picture, second: Picture) -> bool:

@@ -102,7 +102,7 @@ def test_from_a_prompt_to_a_clip_that_plays(browser: Browser, server: Server, tm
         assert visit.number("txt2img-ad-batch-size") == 4
         assert set(visit.complaints) <= {"Method not implemented."}
     finally:
-        visit.context.close()
+        visit.close()
 
 
 def test_clips_of_a_later_file_are_listed_after_a_refresh(browser: Browser, server: Server) -> None:
@@ -115,7 +115,7 @@ def test_clips_of_a_later_file_are_listed_after_a_refresh(browser: Browser, serv
         visit.choose("#txt2img-ad-motion-module input", "mm_late.safetensors")
         expect(page.locator("#txt2img-ad-motion-module input")).to_have_value("mm_late.safetensors")
     finally:
-        visit.context.close()
+        visit.close()
 
 
 def ask(server: Server, **clip: Any) -> httpx.Response:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +17,7 @@ import pytest
 from PIL import Image, ImageDraw
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browsing import Visit
+from tests.browsing import Visit, photograph
 from tests.extensions.controlnet.annotators import segmenter, written
 from tests.extensions.controlnet.nets import control_shapes, random_weights, write
 from tests.running import Server
@@ -34,8 +33,6 @@ KINDS = {
     "SoftEdge": ("softedge", "softedge_pidinet"),
 }
 """Control type -> what its model's name holds, its preprocessor."""
-SCREENSHOTS = os.environ.get("EASEL_SCREENSHOTS")
-"""A folder for pictures of the page, to be looked at."""
 
 
 @pytest.fixture(scope="module")
@@ -119,11 +116,6 @@ def shown(visit: Visit, selector: str) -> np.ndarray:
     answer = visit.context.request.get(url if "://" in url else f"{visit.url}{url}")
     assert answer.ok, url
     return np.asarray(Image.open(io.BytesIO(answer.body())).convert("RGB"))
-
-
-def photograph(page: Page, name: str) -> None:
-    if SCREENSHOTS:
-        page.screenshot(path=f"{SCREENSHOTS}/{name}.png", full_page=True)
 
 
 def generate(visit: Visit, pictures: int, *told: str) -> None:

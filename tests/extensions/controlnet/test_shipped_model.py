@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator
+from typing import cast
 
 import cv2
 import httpx
 import numpy as np
 import pytest
+from gradio.routes import App
 
 from tests.api.conftest import Running, running
 from tests.tiny import tiny_checkpoint
+from tools.embedded_model.card import OUT
 from tools.embedded_model.config import PRESETS
 from tools.embedded_model.control import CONTROL, edge_f1, edges
 from tools.embedded_model.export import CHECKPOINT
 from tools.embedded_model.painter import Painter
+from webui.app import build_app
 
 SIDE = PRESETS["cpu"].native_size
 
@@ -47,13 +53,29 @@ def test_it_is_offered_and_chosen_with_the_shipped_checkpoint_alone(easel: Runni
     assert chosen not in easel.client.get("/controlnet/model_list").json()["model_list"]
 
 
+@pytest.mark.parametrize("at_first", [False, True])
+def test_a_setting_says_whether_pixel_perfect_is_on_at_first(easel: Running, at_first: bool) -> None:
+    easel.services.settings.update({"controlnet_pixel_perfect": at_first})
+    page = cast(App, build_app(easel.services).routes[-1].app).get_blocks()  # type: ignore[attr-defined]
+    boxes = [block for block in page.blocks.values() if str(block.elem_id).endswith("_pixel_perfect_checkbox")]
+    assert len(boxes) >= 6
+    assert {block.value for block in boxes} == {at_first}
+
+
+def test_the_figures_are_those_of_the_file_and_hold_their_bars() -> None:
+    figures = json.loads((OUT / "control.json").read_text("utf-8"))
+    assert figures["sha256"] == hashlib.sha256(CONTROL.read_bytes()).hexdigest()
+    assert figures["pictures"] == 32
+    assert figures["with"] >= 0.6
+    assert figures["without"] < 0.3
+
+
 @pytest.fixture(scope="module")
 def painter() -> Iterator[Painter]:
     with Painter(CHECKPOINT, SIDE) as painter:
         yield painter
 
 
-@pytest.mark.skipif(not CONTROL.exists(), reason="it has not been trained to its end yet")
 @pytest.mark.parametrize(
     ("prompt", "scale", "place"),
     [

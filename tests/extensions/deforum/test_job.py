@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import wave
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from extensions.deforum.video import film_gap
 from tests.running import Server
 from tests.tiny import tiny_checkpoint
 
@@ -46,6 +48,15 @@ def job_of(easel: Server, job_id: str, until: tuple[str, ...] = ("SUCCEEDED", "F
             return found
         assert time.monotonic() < deadline, found
         time.sleep(0.1)
+
+
+def ten_silent_seconds(path: Path) -> Path:
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        file.writeframes(np.zeros(80_000, dtype=np.int16).tobytes())
+    return path
 
 
 def frames_of(found: dict[str, Any]) -> list[np.ndarray]:
@@ -163,14 +174,7 @@ def test_what_is_not_there(easel: Server) -> None:
 
 def test_sound_and_a_missing_sound(easel: Server, tmp_path: Path) -> None:
     preview = {**SMALL, "motion_preview_mode": True, "max_frames": 30, "add_soundtrack": "File"}
-    sound = tmp_path / "tone.wav"
-    import wave
-
-    with wave.open(str(sound), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(8000)
-        file.writeframes(np.zeros(80_000, dtype=np.int16).tobytes())
+    sound = ten_silent_seconds(tmp_path / "tone.wav")
     found = job_of(easel, submit(easel, {**preview, "soundtrack_path": str(sound)})["job_ids"][0])
     with av.open(str(Path(found["outdir"]) / f"{found['timestring']}.mp4")) as video:
         assert video.streams.audio
@@ -190,6 +194,29 @@ def test_slow_motion_has_frames_between(easel: Server) -> None:
     with av.open(str(Path(found["outdir"]) / f"{found['timestring']}_flow_x3.mp4")) as video:
         assert len(list(video.decode(video=0))) == 13
         assert video.streams.video[0].average_rate == pytest.approx(22.5)
+
+
+def test_frames_between_keep_sound_and_duration_and_may_be_kept(easel: Server, tmp_path: Path) -> None:
+    sound = ten_silent_seconds(tmp_path / "tone.wav")
+    given = {**SMALL, "max_frames": 15, "motion_preview_mode": True, "add_soundtrack": "File",
+             "soundtrack_path": str(sound), "frame_interpolation_engine": "Optical flow",
+             "frame_interpolation_x_amount": 4, "frame_interpolation_keep_imgs": True}  # fmt: skip
+    found = job_of(easel, submit(easel, given)["job_ids"][0])
+    base = Path(found["outdir"]) / f"{found['timestring']}_flow_x4"
+    kept = sorted(base.glob("*.png"))
+    assert [path.name for path in kept] == [f"{number:09}.png" for number in range(60)]
+    frames = frames_of(found)
+    assert all((np.asarray(Image.open(kept[4 * number])) == frame).all() for number, frame in enumerate(frames))
+    with av.open(f"{base}.mp4") as video:
+        assert video.streams.video[0].average_rate == 60
+        assert len(list(video.decode(video=0))) == 60
+        assert float(video.duration or 0) / av.time_base == pytest.approx(1, abs=0.1)
+        assert video.streams.audio
+
+
+@pytest.mark.parametrize(("frames", "factor", "gap"), [(2, 2, 2), (3, 3, 3), (5, 3, 2), (120, 10, 9), (1, 4, 0)])
+def test_how_many_frames_film_puts_into_a_gap(frames: int, factor: int, gap: int) -> None:
+    assert film_gap(frames, factor) == gap
 
 
 def test_a_video_rules_the_number_of_frames(easel: Server, parity: Path) -> None:

@@ -7,9 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from extensions.deforum.animation import Animation, Diffusion
+from extensions.deforum.presets import FLIGHT
+from extensions.deforum.preview import paint_preview
 from extensions.deforum.run import BlankFrame, Materials, State, frames
 from extensions.deforum.settings_files import read_settings
 from webui.extensions.api import InvalidRequest
@@ -304,6 +307,17 @@ def test_values_to_be_plotted() -> None:
 
 def test_schedules_that_are_off_may_be_anything() -> None:
     Animation(read_settings({**SIZE, "steps_schedule": "0:(q)"}).settings, 100)
+
+
+def test_memory_is_flat_over_500_frames() -> None:
+    """Pages of the process after frame 100, and after the last one."""
+    settings = read_settings({**SIZE, **FLIGHT, "diffusion_cadence": 2}).settings
+    own, pages = psutil.Process(), dict[int, int]()
+    for made in frames(Animation(settings, 100), Materials(), paint_preview(64, 64)):
+        made.state.to_bytes()
+        pages[made.number] = own.memory_info().rss
+    assert sorted(pages) == list(range(500))
+    assert pages[499] - pages[100] < 8 * 2**20
 
 
 def test_odd_sizes() -> None:

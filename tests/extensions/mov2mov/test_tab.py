@@ -70,7 +70,7 @@ def test_from_a_clip_to_a_film_that_plays(browser: Browser, server: Server, tmp_
         assert open_video(tmp_path / "saved.mp4").count == 4
         assert set(visit.complaints) <= {"Method not implemented."}  # Gradio's own, after every upload
     finally:
-        visit.context.close()
+        visit.close()
 
 
 def test_key_frames_are_listed_in_order() -> None:

@@ -15,6 +15,7 @@ const ANCHORS = {
   denoising: "{tab}_denoising_strength",
   seed: "{tab}_seed_row",
   batch: "{tab}_column_batch",
+  extra_options: "extra_options_{tab}",
   override_settings: "{tab}_override_settings_row",
   scripts: "{tab}_script_container",
 };

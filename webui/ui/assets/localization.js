@@ -18,6 +18,8 @@ const SENTENCE = /^\S+ .*[.!?…]$/su;
 const WORD = /\p{L}{2}/u;
 const OF_SLIDERS = /^(number input for|range slider for) (.+)$/; // Gradio names its parts after their label
 const KEPT = 5000; // texts whose translations are remembered
+const CHOSEN_IN = ".secondary-wrap > input"; // what is chosen in a list of Gradio's
+const LOOKED = 500; // milliseconds between looks at those: nothing tells when Gradio sets another value
 
 let texts = new Map(); // text -> translation
 let sentences = []; // of the keys with {}: {start, own, pattern, translation}
@@ -80,7 +82,20 @@ async function use(name) {
   if (byId("easel_language")) byId("easel_language").value = name;
   if (!observer && !texts.size) return; // nothing to do, and nothing to be taken back
   translateBelow(document.body);
+  showChosen();
+  if (!observer) setInterval(showChosen, LOOKED);
   observer ??= watch();
+}
+
+// What is chosen lies in an input, whose value is Gradio's: its translation is laid over it, by style.css.
+function showChosen() {
+  for (const input of document.querySelectorAll(CHOSEN_IN)) {
+    const box = input.parentElement;
+    const name = box.closest(".names") && !WORDS_AMONG_NAMES.test(input.value);
+    const shown = name ? input.value : translationOf(input.value, box);
+    if (shown === input.value) delete box.dataset.chosen;
+    else box.dataset.chosen = shown;
+  }
 }
 
 function tagOf(name) {

@@ -11,6 +11,7 @@ import * as img2img from "./img2img.js";
 import { chosenPicture, newlyChosenPicture } from "./lightbox.js";
 import { arrange } from "./layout.js";
 import * as localization from "./localization.js";
+import * as mine from "./mine.js";
 import * as progress from "./progress.js";
 import * as scripts from "./scripts.js";
 import { queueWish } from "./queue.js";
@@ -23,13 +24,12 @@ import * as training from "./training.js";
 const TABS = ["txt2img", "img2img"];
 const TYPING_PAUSE = 800; // milliseconds before tokens are counted anew
 const JUDGE_PAUSE = 500; // milliseconds without a change before the form is judged anew
+const KEEP_PAUSE = 1000; // milliseconds without a change before the form is kept for a reload
 const DIALOGS = "[data-open], dialog[open]"; // the browser closes the latter
 const timers = new Map();
+const forms = new Map(); // tab -> the form as it was left, in the order of its fields
 let chosenCheckpoint = "";
 
-const formKey = (tab) => `easel_${tab}_form`;
-const promptIds = (tab) => [`${tab}_prompt`, `${tab}_neg_prompt`];
-const promptKey = (id) => `easel_${id}`;
 
 window.easel = {
   ...img2img,
@@ -62,27 +62,31 @@ window.easel = {
   // values: of the job id's box, at the place idPlace, and of all that a job is made from. places: of the form among
   // them, to be shown again on a reloaded page; null keeps nothing.
   newJob(tab, values, idPlace, places) {
-    if (places) remember(sessionStorage, formKey(tab), JSON.stringify(places.map((place) => values[place])));
+    if (places) this.keepForm(tab, places.map((place) => values[place]));
     const id = progress.newJob(tab);
     return values.map((value, place) => (place === idPlace ? id : value));
   },
 
-  // The form as it was at the last Generate, with the prompts (its first two) as last typed.
+  keepForm(tab, values) {
+    mine.keep(tab, "form", JSON.stringify({ shape: settings.shapes[tab], values }));
+  },
+
+  // The form as it was left, with the prompts (its first two) as last typed in this browser tab.
   rememberedForm(tab) {
-    const form = JSON.parse(recall(sessionStorage, formKey(tab)));
-    promptIds(tab).forEach((id, index) => {
-      form[index] = recall(sessionStorage, promptKey(id)) ?? form[index];
+    const form = forms.get(tab);
+    mine.promptIds(tab).forEach((id, index) => {
+      form[index] = mine.typed(id) ?? form[index];
     });
     return form;
   },
 
   clearedPrompts(tab) {
-    const areas = promptIds(tab).map(textareaOf);
+    const areas = mine.promptIds(tab).map(textareaOf);
     return confirm(localization.translated("Delete both prompts?")) ? ["", ""] : areas.map((area) => area.value);
   },
 
   promptChanged(tab, id, text) {
-    remember(sessionStorage, promptKey(id), text);
+    mine.keepTyped(id, text);
     if (settings.disable_token_counters) return;
     clearTimeout(timers.get(id));
     const button = id === `${tab}_prompt` ? `${tab}_token_button` : `${tab}_negative_token_button`;
@@ -105,21 +109,22 @@ function hiresSize(width, height, scale, resizeWidth, resizeHeight) {
 }
 
 // Called by Gradio once the page has its fresh values.
-function ready(json) {
+async function ready(json) {
   Object.assign(settings, JSON.parse(json || "{}"));
+  await mine.start();
   arrange(settings);
   addTooltips();
   extraNetworks.start();
   downloads.start();
   settingsForm.start();
-  settingsForm.showQuickSettings(settings.quicksettings_list);
+  settingsForm.showQuickSettings();
   extensions.start();
   gallery.start();
   training.start();
   document.documentElement.dataset.easel = "ready";
   if (settings.disable_token_counters) document.documentElement.dataset.counters = "off";
   for (const tab of TABS) takeUp(tab);
-  for (const tab of progress.rememberedPlaces()) if (!TABS.includes(tab)) takeUpJob(tab);
+  for (const tab of mine.placesOfJobs()) if (!TABS.includes(tab)) takeUpJob(tab);
   localization.start();
 }
 
@@ -132,14 +137,21 @@ async function takeUpJob(tab) {
 // A tab as it was left: its form, and the job that ran. A tab is built when it is opened for the first time.
 async function takeUp(tab) {
   await appears(`${tab}_restore_form`);
-  if (recall(sessionStorage, formKey(tab))) click(`${tab}_restore_form`);
+  forms.set(tab, await keptForm(tab));
+  if (forms.get(tab)) click(`${tab}_restore_form`);
   else {
-    for (const id of promptIds(tab)) {
-      const text = recall(sessionStorage, promptKey(id));
+    for (const id of mine.promptIds(tab)) {
+      const text = mine.typed(id);
       if (text && textareaOf(id)) setText(textareaOf(id), text);
     }
   }
   progress.resume(tab);
+}
+
+// The values that were left in a tab; null where there are none, or they are of another form.
+async function keptForm(tab) {
+  const { shape, values } = JSON.parse((await mine.formOf(tab)) ?? "{}");
+  return shape === settings.shapes[tab] ? values : null;
 }
 
 const activeTab = () => TABS.find((tab) => isShown(buttonOf(`${tab}_prompt`) ?? byId(`${tab}_prompt`)));
@@ -192,7 +204,7 @@ function onClick(event) {
   const target = event.target.closest("button, [data-easel]");
   const arrow = target?.closest(".input-accordion-arrow");
   if (arrow) arrow.closest(".input-accordion").toggleAttribute("data-flipped");
-  if (target?.dataset.easel === "reload") location.reload();
+  if (target?.dataset.easel === "reload") mine.startAfresh();
   if (target?.dataset.easel === "dismiss") {
     remember(localStorage, "easel_hint", "dismissed");
     document.documentElement.dataset.hint = "dismissed";
@@ -219,11 +231,23 @@ function judgeAgain(event) {
   }
 }
 
+// What was changed by hand, and what that changed, is there again after a reload.
+function keepSoon(event) {
+  for (const tab of TABS.filter((tab) => byId(`tab_${tab}`)?.contains(event.target))) {
+    clearTimeout(timers.get(`${tab}_keep`));
+    timers.set(`${tab}_keep`, setTimeout(() => click(`${tab}_keep_form`), KEEP_PAUSE));
+  }
+}
+
 const stillJudged = (tab) => byId(`html_log_${tab}`)?.querySelector(".reproduce") && !progress.isRunning(tab);
 
 drop.start();
 for (const type of ["input", "change", "click", "keyup"]) {
-  document.addEventListener(type, (event) => event.isTrusted && judgeAgain(event), true);
+  document.addEventListener(type, (event) => {
+    if (!event.isTrusted) return;
+    judgeAgain(event);
+    keepSoon(event);
+  }, true);
 }
 document.addEventListener("keydown", onKey, true);
 document.addEventListener("click", onClick, true);

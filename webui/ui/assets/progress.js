@@ -3,6 +3,7 @@
 import { byId, click, postJson, recall, remember, route, sleep } from "./dom.js";
 import * as lightbox from "./lightbox.js";
 import { translated } from "./localization.js";
+import { keep, kept } from "./mine.js";
 import { settings } from "./settings.js";
 
 const TITLE = document.title;
@@ -18,18 +19,8 @@ const watched = new Map(); // tab -> {id, accepted, stopped, known, tellKnown}
 const clicked = new Map(); // tab -> when Generate was clicked
 const shown = new Map(); // tab -> id of the job that ended last, whose pictures are on the page
 
-const key = (tab) => `${tab}_task_id`;
 export const shownJob = (tab) => shown.get(tab) ?? "";
 export const isRunning = (tab) => watched.has(tab);
-
-// The places on the page whose last job this browser knows.
-export function rememberedPlaces() {
-  try {
-    return Object.keys(localStorage).flatMap((name) => name.match(/^(.+)_task_id$/)?.[1] ?? []);
-  } catch {
-    return []; // a store that may not be used
-  }
-}
 
 // The job that a click on Interrupt or Skip means, once the server knows it: before, it would stop nothing.
 export async function currentJob(tab) {
@@ -99,7 +90,7 @@ async function watch(tab, id, accepted = false) {
   const job = { id, accepted, stopped: false };
   job.known = new Promise((resolve) => (job.tellKnown = resolve));
   watched.set(tab, job);
-  for (const store of [sessionStorage, localStorage]) remember(store, key(tab), id);
+  keep(tab, "job", id);
   setState(tab, "running");
   const lock = keepAwake();
   const started = Date.now();
@@ -143,12 +134,10 @@ function offer(tab, wanted) {
   byId(`${tab}_restore_progress`)?.toggleAttribute("data-offered", wanted);
 }
 
-function forget(tab) {
-  for (const store of [sessionStorage, localStorage]) remember(store, key(tab), null);
-}
+const forget = (tab) => keep(tab, "job", null);
 
 // This browser tab's last job, or that of the tab which was closed.
-const lastJob = (tab) => recall(sessionStorage, key(tab)) ?? recall(localStorage, key(tab));
+const lastJob = (tab) => kept(tab, "job");
 
 const others = new BroadcastChannel("easel_jobs");
 others.addEventListener("message", ({ data }) => {

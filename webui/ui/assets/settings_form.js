@@ -1,7 +1,8 @@
 // The Settings tab: drawn from the server's description when the tab is first opened, saved by what was changed in it.
 
 import { element, questions } from "./card_api.js";
-import { byId } from "./dom.js";
+import { appears, byId } from "./dom.js";
+import { startAfresh } from "./mine.js";
 import { settings as obeyed } from "./settings.js";
 import { SettingField } from "./setting_field.js";
 import { extraPages } from "./settings_pages.js";
@@ -28,7 +29,7 @@ class SettingsForm {
 
   draw({ sections, values }) {
     this.submit = button("settings_submit", "Apply settings", () => this.save(), "primary");
-    const reload = button("settings_restart_gradio", "Reload UI", () => location.reload(), "primary");
+    const reload = button("settings_restart_gradio", "Reload UI", startAfresh, "primary");
     this.result = element("div", { id: "settings_result" });
     this.result.setAttribute("role", "status");
     this.search = element("input", { type: "search", placeholder: "Search..." });
@@ -136,7 +137,7 @@ class SettingsForm {
         if (key in refused || !untouched) field.saved = values[key];
         else field.show(field.setting, values[key]);
       }
-      obey(saved);
+      obey(saved, values);
       this.tell(Object.keys(saved), Object.values(refused), notes);
     } catch (error) {
       this.result.replaceChildren(element("p", { className: "error", textContent: error.message }));
@@ -170,24 +171,43 @@ function button(id, textContent, act, className = "secondary") {
   return made;
 }
 
-// The page's own scripts obey a changed setting at once.
-function obey(saved) {
+// The page's own scripts, and the fields outside the Settings tab, obey a changed setting at once.
+function obey(saved, values) {
   for (const [key, value] of Object.entries(saved)) if (key in obeyed) obeyed[key] = value;
+  for (const field of quick.filter((field) => field.setting.key in saved)) field.show(field.setting, values[field.setting.key]);
 }
 
-// Settings at the top of the page: each is saved when it is changed.
-export async function showQuickSettings(keys) {
-  const row = byId("quicksettings");
-  const wanted = keys.filter((key) => key !== ON_TOP);
-  if (!row || !wanted.length) return;
+const quick = []; // fields at the top of the page and on the tabs: each is saved when it is changed
+
+// Settings at the top of the page, and those that stand on the tabs as well.
+export async function showQuickSettings() {
+  const onTop = obeyed.quicksettings_list.filter((key) => key !== ON_TOP);
+  const onTabs = ["txt2img", "img2img"].filter((tab) => obeyed[`extra_options_${tab}`].length);
+  if (!onTop.length && !onTabs.length) return;
   const { sections, values } = await ask("");
   const known = new Map(sections.flatMap((section) => section.settings).map((setting) => [setting.key, setting]));
-  for (const key of wanted.filter((key) => known.has(key))) {
-    const field = new SettingField(known.get(key), values[key], () => {}, { quick: true });
-    field.root.classList.add("quick-setting");
-    field.root.addEventListener("change", () => field.isEdited && saveQuick(field));
-    row.append(field.root);
-  }
+  const fields = (keys, options) => keys.filter((key) => known.has(key)).map((key) => quickField(known.get(key), values[key], options(key)));
+  byId("quicksettings")?.append(...fields(onTop, () => ({})));
+  for (const tab of onTabs) showOnTab(tab, fields(obeyed[`extra_options_${tab}`], (key) => ({ id: `extra_options_${tab}_${key}` })));
+}
+
+function quickField(setting, value, options) {
+  const field = new SettingField(setting, value, () => {}, { quick: true, ...options });
+  field.root.classList.add("quick-setting");
+  field.root.addEventListener("change", () => field.isEdited && saveQuick(field));
+  quick.push(field);
+  return field.root;
+}
+
+// A tab is built when it is opened for the first time.
+async function showOnTab(tab, fields) {
+  const grid = element("div", { className: "extra-options-grid" }, ...fields);
+  grid.style.setProperty("--columns", obeyed.extra_options_cols);
+  const box = obeyed.extra_options_accordion
+    ? element("details", { id: `extra_options_${tab}` }, element("summary", { textContent: "Options" }), grid)
+    : element("div", { id: `extra_options_${tab}` }, grid);
+  await appears(`${tab}_script_container`);
+  byId(`${tab}_script_container`).before(box);
 }
 
 async function saveQuick(field) {
@@ -197,7 +217,7 @@ async function saveQuick(field) {
     field.saved = values[key];
     field.complain(refused[key] ?? "");
     field.mark();
-    obey(saved);
+    obey(saved, values);
   } catch (error) {
     field.complain(error.message);
   }

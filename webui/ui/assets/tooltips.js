@@ -34,17 +34,24 @@ const BY_ID = {
 // Now and whenever a tab is built, which happens when it is opened for the first time.
 export function addTooltips() {
   label(document.querySelectorAll(BUTTONS));
+  name(document.querySelectorAll(NAMELESS));
   new MutationObserver((changes) => {
     for (const { addedNodes } of changes) {
       for (const node of addedNodes) {
-        if (node.matches?.(BUTTONS)) label([node]);
-        else if (node.querySelectorAll) label(node.querySelectorAll(BUTTONS));
+        if (!node.querySelectorAll) continue;
+        label(node.matches(BUTTONS) ? [node] : node.querySelectorAll(BUTTONS));
+        name(node.matches(NAMELESS) ? [node] : node.querySelectorAll(NAMELESS));
       }
     }
   }).observe(document.body, { childList: true, subtree: true });
 }
 
 const BUTTONS = "button.tool, button.input-accordion-arrow";
+
+// An empty gallery of Gradio's has a label, which only an element with a role may have.
+const NAMELESS = ".empty[aria-label]:not([role])";
+
+const name = (empty) => empty.forEach((element) => element.setAttribute("role", "img"));
 
 function label(buttons) {
   for (const button of buttons) {

@@ -4,6 +4,7 @@ import { element, questions } from "./card_api.js";
 import { CaptionEditor } from "./caption_editor.js";
 import { byId, recall, remember, route } from "./dom.js";
 import { Form } from "./form.js";
+import { LossPlot } from "./loss_plot.js";
 import * as progress from "./progress.js";
 
 const ROUTE = "easel/v1/training";
@@ -40,7 +41,7 @@ class TrainTab {
     this.show(this.panes.has(last) ? last : "Create embedding");
   }
 
-  // What stands on the right: progress, sample pictures, how the last training ended.
+  // What stands on the right: progress, the curves, sample pictures, how the last training ended.
   results() {
     this.output = element("textarea", { id: "ti_output", rows: 1, readOnly: true });
     this.output.setAttribute("aria-label", "Result");
@@ -50,7 +51,9 @@ class TrainTab {
     this.log = element("div", { id: `html_log_${PLACE}`, className: "html-log" });
     const ended = button("Show the result", { id: `${PLACE}_show_result`, hidden: true }, () => this.ended());
     const pictures = element("div", { id: "ti_gallery_container" }, this.gallery);
-    return element("div", { className: "train-results" }, this.output, pictures, this.told, this.error, this.log, ended);
+    const plot = new LossPlot(ask, async () => (await progress.currentJob(PLACE)) || progress.shownJob(PLACE));
+    return element("div", { className: "train-results" },
+      this.output, plot.root, pictures, this.told, this.error, this.log, ended);
   }
 
   pane(name, fill) {
@@ -222,7 +225,8 @@ class Run {
       await this.attempt(async () => {
         const { values, name, folder, comments } = await tell("/import", { text: await file.text() });
         this.form.write(values);
-        this.extra = values["data.folders"] ? { "data.folders": values["data.folders"] } : {};
+        const taken = ["data.folders", "data.datasets"].filter((path) => values[path]);
+        this.extra = Object.fromEntries(taken.map((path) => [path, values[path]]));
         if (folder) this.folder.value = folder;
         if (name) this.name.value = name;
         this.preset.value = "";

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from webui.core.errors import InvalidRequest, NotFound, Refused, WebuiError
 from webui.ui.visitors.files import VisitorFiles
 from webui.ui.visitors.payloads import FILE_ADDRESS, check_payload
-from webui.ui.visitors.sessions import PageSessions
+from webui.ui.visitors.sessions import OWNER, PageSessions
 from webui.ui.visitors.tables import GRADIO, PUBLIC, Use, use_of
 
 RELOAD = "Only the page itself may do this: open the page, or load it again after a restart."
@@ -42,6 +42,7 @@ class VisitorGate:
             return
         path = local_path(scope)
         owner, is_visitor = self._sessions.owner(scope)
+        scope[OWNER] = owner
         try:
             match use_of(scope["method"], path):
                 case Use.ABSENT:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import re
 import secrets
@@ -14,6 +15,8 @@ from starlette.types import Scope
 MAX_HASHES = 100_000
 """Gradio sessions that are remembered; the oldest are forgotten first."""
 ANONYMOUS = "from-"
+OWNER = "easel.owner"
+"""Under which the scope of a request for Gradio says whose it is."""
 
 
 class PageSessions:
@@ -28,10 +31,14 @@ class PageSessions:
         self.cookie = f"easel-page-{hmac.digest(b'place', place.encode(), 'sha256').hex()[:8]}"
         self._owners: OrderedDict[str, str] = OrderedDict()
 
-    def new_cookie(self, scope: Scope) -> str:
-        """The Set-Cookie header that makes a browser a visitor of this page."""
+    def new_cookie(self, scope: Scope, user: str | None = None) -> str:
+        """The Set-Cookie header that makes a browser a visitor of this page.
+
+        user: who has logged in; all their browsers are one visitor.
+        """
         nonce = secrets.token_hex(16)
-        return cookie_header(self.cookie, f"{nonce}.{self._signed(nonce)}", scope)
+        named = f"{nonce}.{owner_of_user(user) if user else nonce}"
+        return cookie_header(self.cookie, f"{named}.{self._signed(named)}", scope)
 
     def owner(self, scope: Scope) -> tuple[str, bool]:
         """Whose request this is, and whether they have loaded the page; others go by their address."""
@@ -41,11 +48,11 @@ class PageSessions:
             morsel = SimpleCookie(header).get(self.cookie)
         except CookieError:
             morsel = None
-        nonce, _, signature = (morsel.value if morsel else "").partition(".")
-        if re.fullmatch("[0-9a-f]{32}", nonce) and hmac.compare_digest(
-            signature.encode(), self._signed(nonce).encode()
+        named, _, signature = (morsel.value if morsel else "").rpartition(".")
+        if re.fullmatch(r"[0-9a-f]{32}\.[0-9a-f]{32}", named) and hmac.compare_digest(
+            signature.encode(), self._signed(named).encode()
         ):
-            return nonce, True
+            return named.partition(".")[2], True
         host = (scope.get("client") or ("nowhere", 0))[0]
         return ANONYMOUS + hmac.digest(self._key, host.encode(), "sha256").hex()[:32], False
 
@@ -56,8 +63,13 @@ class PageSessions:
             self._owners.popitem(last=False)
         return holder == owner
 
-    def _signed(self, nonce: str) -> str:
-        return hmac.digest(self._key, nonce.encode(), "sha256").hex()
+    def _signed(self, text: str) -> str:
+        return hmac.digest(self._key, text.encode(), "sha256").hex()
+
+
+def owner_of_user(user: str) -> str:
+    """The visitor that a user is, in every browser and after every restart."""
+    return hashlib.sha256(b"user " + user.encode()).hexdigest()[:32]
 
 
 def cookie_header(name: str, value: str, scope: Scope) -> str:

@@ -16,11 +16,17 @@ from webui.core.paths import Paths
 from webui.ui.visitors.files import VisitorFiles
 from webui.ui.visitors.gate import VisitorGate
 from webui.ui.visitors.payloads import hand_out_payload
-from webui.ui.visitors.sessions import PageSessions
+from webui.ui.visitors.sessions import OWNER, PageSessions
 from webui.ui.visitors.uploads import upload_routes
 
 if TYPE_CHECKING:
     from webui.ui.blocks import PageBlocks
+
+
+def owner_of(request: gr.Request) -> str:
+    """Whose event this is."""
+    assert request.request is not None, "events come by requests"
+    return str(request.request.scope[OWNER])
 
 
 class Visitors:
@@ -43,13 +49,15 @@ class Visitors:
         page.visitors = self
         app.add_middleware(VisitorGate, page=page, sessions=self.sessions, files=self._files)
 
+    def owner(self, scope: Scope) -> str:
+        """Whose request this is."""
+        return self.sessions.owner(scope)[0]
+
     def handed_to(self, scope: Scope) -> frozenset[Path]:
         """The files that events of this request's visitor have returned."""
-        owner, _ = self.sessions.owner(scope)
-        return self._files.handed_to(owner)
+        return self._files.handed_to(self.owner(scope))
 
     def hand_out(self, data: object, request: gr.Request) -> None:
         """Let a visitor use the files that their event returns."""
         if request.request is not None:
-            owner, _ = self.sessions.owner(request.request.scope)
-            hand_out_payload(data, owner, self._files)
+            hand_out_payload(data, self.owner(request.request.scope), self._files)
