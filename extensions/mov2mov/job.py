@@ -183,10 +183,11 @@ class _Process:
 
     def _inpaint(self, masks: kit.Video, number: int, picture: Any) -> Inpaint:
         mask = next(masks.selected([min(number, masks.count - 1)])).picture
-        mask = kit.resized(mask, *picture.shape[1::-1])
+        size = picture.shape[1::-1]
+        mask = np.asarray(Image.fromarray(mask[:, :, 0]).resize(size, Image.Resampling.NEAREST))
         asked = self._options.masks
         return Inpaint(
-            mask=_png(mask[:, :, 0]),
+            mask=_png(mask),
             blur_x=asked.blur,
             blur_y=asked.blur,
             invert=asked.mode == "Inpaint not masked",
