@@ -44,7 +44,7 @@ class Rife(nn.Module):
         Returns: (N, 3, H, W).
         """
         time = torch.full_like(first[:, :1], share)
-        flow, mask = self.block0(torch.cat([first, second, time], dim=1), None, SCALES[0])
+        flow, mask = self.get_submodule("block0")(torch.cat([first, second, time], dim=1), None, SCALES[0])
         for level, scale in enumerate(SCALES[1:], start=1):
             pulled = pull(first, flow[:, :2]), pull(second, flow[:, 2:])
             more, correction = self.get_submodule(f"block{level}")(torch.cat([*pulled, time, mask], dim=1), flow, scale)
