@@ -66,7 +66,7 @@ class AnimateDiff(Params, title="AnimateDiff"):
     video_path: str = param("", label="Video path", max_length=1000)
     mask_path: str = param("", label="Mask path", max_length=1000)
     video_source: str = ""
-    """A video that a client of the API sends, base64 or a path; the page keeps it and names its path."""
+    """A video that a client of the API sends: base64, or the path of a file in the data folder."""
     file: str = ""
     """Where the motion module lies; this and what follows is written when the job is submitted."""
     sparse_file: str = ""
