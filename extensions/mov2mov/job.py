@@ -193,7 +193,6 @@ class _Process:
             invert=asked.mode == "Inpaint not masked",
             fill=MASKED_CONTENTS.index(asked.content),
             only_masked=asked.area == "Only masked",
-            padding=asked.padding,
         )
 
 
