@@ -53,6 +53,7 @@ def build(panel: Any, catalog: MotionCatalog) -> None:
             place("noise")
             place("interp", "interp-choice")
             place("interp_x")
+            place("video_path")
         with gr.Accordion("FreeInit", open=False, elem_id=f"{prefix}-freeinit"):
             place("freeinit_enable")
             place("freeinit_filter", choices=list(FILTERS))
@@ -60,9 +61,6 @@ def build(panel: Any, catalog: MotionCatalog) -> None:
                 place("freeinit_ds")
                 place("freeinit_dt")
                 place("freeinit_iters")
-        with gr.Row():
-            place("video_path")
-            place("mask_path")
         place_sparse(panel, prefix, catalog)
         if panel.form == "img2img":
             with gr.Accordion("I2V Traditional", open=False, elem_id=f"{prefix}-i2v"):
