@@ -227,7 +227,7 @@ def run(preset: Preset, clock: Clock | None = None) -> None:
             random_numbers.manual_seed(preset.seed + step)
             eps = torch.randn(x0.shape, generator=random_numbers, device=device)
             tensors = [x0, eps, abar[t], t, to_device(batch.ids, device)]
-            with seeing(layers, batch.frames):
+            with seeing(layers, batch.frames.tolist()):
                 training.learn(partial(share_loss, frozen, tensors, weights[t], training.parts), len(x0))
     preview(preset, min(8, preset.clips // 32))
 
