@@ -89,7 +89,8 @@ def recorded(tree: str) -> Iterator[Part]:
         hidden = hidden_below >= 0 or rest.endswith("HIDDEN")
         if hidden and hidden_below < 0 and kind in LAYOUT:
             hidden_below = depth
-        elem_id, name = str(facts.get("elem_id", "")), str(facts.get("label") or facts.get("text") or "")
+        elem_id = re.sub(r"^input-accordion-\d+$", "", str(facts.get("elem_id", "")))  # numbered as they were made
+        name = str(facts.get("label") or facts.get("text") or "")
         if elem_id or (name and kind not in LAYOUT):
             yield Part(kind, elem_id, name, facts.get("value"), place, hidden)
 
@@ -106,9 +107,11 @@ def open_each(page: Page) -> Iterator[str]:
     for tab, part in OPENED.items():
         page.click(f"#tab_{tab}-button")
         page.wait_for_selector(part, state="attached")
-        if tab == "settings" and page.locator("#settings_show_all_pages").is_visible():
-            page.click("#settings_show_all_pages")
         yield tab
+        if tab == "settings":
+            page.click("#settings_show_all_pages")
+        if tab == "modelmerger":
+            page.locator("#tab_modelmerger").get_by_role("button", name="Metadata", exact=True).click()
         for inner in INNER.get(tab, ()):
             page.click(f"#{inner}-button")
             page.wait_for_selector(f"#{inner}")

@@ -46,8 +46,8 @@ MAGNIFIED = {
 }  # fmt: skip
 """Where a run leaves the recorded frames after the first one.
 
-Three or four of 12288 values of frame 0 lie one level apart. One level in six values of the picture that frame 1 is
-painted from leaves 97.5 % of it within two levels, in one value of a hundred 56 %, in one of ten 25 %.
+Two to five of 12288 values of frame 0 (15 where it is gray) lie one level apart. One level in six values of the picture
+that frame 1 is painted from leaves 97.5 % of it within two levels, in one value of a hundred 56 %, in one of ten 25 %.
 """
 BY_FLOW = "hybrid-flow-dis"
 """The optical flow of another version of OpenCV moves the picture that frame 1 is painted from by more than that."""
