@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from webui.extensions.api import WebuiError, keep_file
+from webui.extensions.api import WebuiError
 
 from .catalog import MotionCatalog
-from .control import FOLDER
 from .parameters import FILTERS, NO_SPARSE
 from .unloading import KIND, Unload
 
@@ -55,6 +53,7 @@ def build(panel: Any, catalog: MotionCatalog) -> None:
             place("noise")
             place("interp", "interp-choice")
             place("interp_x")
+            place("video_path")
         with gr.Accordion("FreeInit", open=False, elem_id=f"{prefix}-freeinit"):
             place("freeinit_enable")
             place("freeinit_filter", choices=list(FILTERS))
@@ -62,7 +61,6 @@ def build(panel: Any, catalog: MotionCatalog) -> None:
                 place("freeinit_ds")
                 place("freeinit_dt")
                 place("freeinit_iters")
-        place_video(panel, prefix)
         place_sparse(panel, prefix, catalog)
         if panel.form == "img2img":
             with gr.Accordion("I2V Traditional", open=False, elem_id=f"{prefix}-i2v"):
@@ -79,23 +77,6 @@ def build(panel: Any, catalog: MotionCatalog) -> None:
     jobs = panel.easel.jobs
     to_cpu.click(lambda: unload(jobs, to_cpu=True), None, None, **QUIET)
     remove.click(lambda: unload(jobs, to_cpu=False), None, None, **QUIET)
-
-
-def place_video(panel: Any, prefix: str) -> None:
-    """A video that ControlNet's units follow; one that is loaded here is kept, and named as a path."""
-    with gr.Accordion("ControlNet video", open=False, elem_id=f"{prefix}-video"):
-        loaded = gr.File(
-            label="Video source", file_types=["video", ".gif", ".webp"], height=120, elem_id=f"{prefix}-video-source"
-        )
-        with gr.Row():
-            path = panel.place("video_path", elem_id=f"{prefix}-video-path")
-            panel.place("mask_path", elem_id=f"{prefix}-mask-path")
-    folder = panel.easel.paths.tmp / FOLDER
-
-    def keep(file: str | None) -> Any:
-        return gr.Textbox(value="" if file is None else str(keep_file(Path(file), folder)))
-
-    loaded.change(keep, loaded, path, **QUIET)
 
 
 def place_sparse(panel: Any, prefix: str, catalog: MotionCatalog) -> None:

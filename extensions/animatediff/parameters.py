@@ -64,9 +64,10 @@ class AnimateDiff(Params, title="AnimateDiff"):
     sparse_frames: str = param("0", label="Frames of the SparseCtrl pictures", max_length=1000)
     sparse_weight: float = param(1.0, label="SparseCtrl weight", ge=0, le=2, step=0.05)
     video_path: str = param("", label="Video path", max_length=1000)
-    mask_path: str = param("", label="Mask path", max_length=1000)
+    mask_path: str = ""
+    """A video or a folder of masks, for preprocessors of ControlNet that read one; clients of the API name it."""
     video_source: str = ""
-    """A video that a client of the API sends, base64 or a path; the page keeps it and names its path."""
+    """A video that a client of the API sends: base64, or the path of a file in the data folder."""
     file: str = ""
     """Where the motion module lies; this and what follows is written when the job is submitted."""
     sparse_file: str = ""

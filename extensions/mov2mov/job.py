@@ -167,7 +167,7 @@ class _Process:
     def __call__(self, picture: Any, settings: FrameSettings) -> Processed:
         image = self._image.replace(images=(_png(picture),), noise_multiplier=settings.noise_multiplier)
         if self._masks is not None:
-            image = image.replace(inpaint=self._inpaint(self._masks, settings.number))
+            image = image.replace(inpaint=self._inpaint(self._masks, settings.number, picture))
         request = self._request.replace(image=image, prompt=settings.prompt, seed=settings.seed)
         self._job.text(f"Frame {settings.index + 1}/{self._total}")
         result = self._job.child(1 / self._total).generate(request, save=False)
@@ -181,17 +181,18 @@ class _Process:
         told += f", max frames: {frames.max_frames}, noise multiplier: {settings.noise_multiplier:g}"
         return Processed(pictures, f"{made[0].infotext}, mov2mov: {json.dumps(told, ensure_ascii=False)}")
 
-    def _inpaint(self, masks: kit.Video, number: int) -> Inpaint:
+    def _inpaint(self, masks: kit.Video, number: int, picture: Any) -> Inpaint:
         mask = next(masks.selected([min(number, masks.count - 1)])).picture
+        size = picture.shape[1::-1]
+        mask = np.asarray(Image.fromarray(mask[:, :, 0]).resize(size, Image.Resampling.NEAREST))
         asked = self._options.masks
         return Inpaint(
-            mask=_png(mask[:, :, 0]),
+            mask=_png(mask),
             blur_x=asked.blur,
             blur_y=asked.blur,
             invert=asked.mode == "Inpaint not masked",
             fill=MASKED_CONTENTS.index(asked.content),
             only_masked=asked.area == "Only masked",
-            padding=asked.padding,
         )
 
 

@@ -71,7 +71,6 @@ class Masks(Params, title="Mask video"):
     mode: MaskMode = param("Inpaint masked", label="Mask mode")
     content: MaskedContent = param("original", label="Masked content")
     area: InpaintArea = param("Whole picture", label="Inpaint area")
-    padding: int = param(32, label="Only masked padding, pixels", ge=0, le=4096, slider=(0, 256, 4))
     video: str | None = None
     """White is painted anew; one frame is for all. The page has a place to load it."""
 

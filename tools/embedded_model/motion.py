@@ -74,6 +74,9 @@ def build_motion(widths: Sequence[int]) -> Motion:
     """Layers that begin by changing nothing. widths: of the U-Net's levels."""
     width = {"down": lambda level: widths[level], "mid": lambda _: widths[-1], "up": lambda level: widths[-1 - level]}
     modules = {place: MotionModule(width[place[0]](place[1]), 1, POSITIONS) for place in PLACES}
+    for place in SILENT:
+        for parameter in modules[place].parameters():
+            nn.init.zeros_(parameter)
     family = Family("AnimateDiff v2", POSITIONS, "SD 1.x", "checkpoint", False, tuple(widths))
     return Motion(MOTION.name, family, modules)
 
@@ -224,7 +227,7 @@ def run(preset: Preset, clock: Clock | None = None) -> None:
             random_numbers.manual_seed(preset.seed + step)
             eps = torch.randn(x0.shape, generator=random_numbers, device=device)
             tensors = [x0, eps, abar[t], t, to_device(batch.ids, device)]
-            with seeing(layers, batch.frames):
+            with seeing(layers, batch.frames.tolist()):
                 training.learn(partial(share_loss, frozen, tensors, weights[t], training.parts), len(x0))
     preview(preset, min(8, preset.clips // 32))
 

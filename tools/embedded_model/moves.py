@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -63,7 +64,7 @@ def backwards(moving: Moving) -> Moving:
     return Moving(moving.frames[::-1], OPPOSITE[moving.move])
 
 
-def path(move: str, rng: random.Random) -> list[dict[str, float]]:
+def path(move: str, rng: random.Random) -> list[dict[str, Any]]:
     """Size, centre and angle of the subject in each frame."""
     scale, reach = rng.uniform(0.55, 0.75), rng.uniform(0.12, 0.2)
     x, y = (0.5 + rng.uniform(-0.05, 0.05) for _ in range(2))

@@ -199,39 +199,43 @@ def test_other_ways(services: Services, clip: Path, options: Any, ending: str) -
 
 
 def write_masks(folder: Path, count: int) -> Path:
-    """A white stripe that moves by 8 px a frame."""
+    """A white stripe that moves by 12 px a frame, half as large as the clip, whose sides are 96 and 64 px."""
     folder.mkdir()
     for number in range(count):
-        mask = np.zeros((64, 64), np.uint8)
-        mask[:, 8 * number : 8 * number + 16] = 255
+        mask = np.zeros((32, 48), np.uint8)
+        mask[:, 6 * number : 6 * number + 12] = 255
         Image.fromarray(mask).save(folder / f"{number}.png")
     return folder
 
 
-@pytest.mark.parametrize("area", ["Whole picture", "Only masked"])
-def test_a_mask_video_says_what_is_painted_anew(services: Services, clip: Path, tmp_path: Path, area: str) -> None:
-    masks = write_masks(tmp_path / "masks", 3)
-    asked = {"video": str(masks), "blur": 0, "area": area}
+@pytest.mark.parametrize(("area", "width"), [("Whole picture", 64), ("Only masked", 96)])
+def test_a_mask_video_says_what_is_painted_anew(
+    services: Services, clip: Path, tmp_path: Path, area: str, width: int
+) -> None:
+    """What is painted alone goes back into the video's own frame."""
+    asked = {"video": str(write_masks(tmp_path / "masks", 3)), "blur": 0, "area": area}
     made = film(services, clip, masks=asked, frames={"max_frames": 3})
     for number, frame in zip(range(3), open_video(clip).frames(), strict=False):
         found = frames_in(made.folder)[number]
-        kept = np.ones((64, 64), bool)
-        kept[:, 8 * number : 8 * number + 16] = False
-        fitted = np.asarray(Image.fromarray(frame.picture).resize((64, 64), Image.Resampling.LANCZOS))
-        assert np.array_equal(found[kept], fitted[kept])
-        assert not np.array_equal(found[~kept], fitted[~kept])
+        assert found.shape == (64, width, 3)
+        fitted = np.asarray(Image.fromarray(frame.picture).resize((width, 64), Image.Resampling.LANCZOS))
+        left, right = (width * column // 96 for column in (12 * number - 6, 12 * number + 30))
+        assert np.array_equal(found[:, right:], fitted[:, right:])
+        assert np.array_equal(found[:, : max(left, 0)], fitted[:, : max(left, 0)])
+        inside = slice(max(left, 0) + 8, right - 8)
+        assert not np.array_equal(found[:, inside], fitted[:, inside])
 
 
 def test_one_mask_is_for_all_frames_and_may_be_turned_round(services: Services, clip: Path, tmp_path: Path) -> None:
     masks = write_masks(tmp_path / "mask", 1)
     asked = {"video": str(masks), "blur": 0, "mode": "Inpaint not masked", "content": "fill"}
     made = film(services, clip, masks=asked, frames={"max_frames": 2})
-    assert "Mask mode: Inpaint not masked, Inpaint area: Whole picture" in (
-        read_infotext((Path(made.folder) / "000002.png").read_bytes())[0] or ""
-    )
-    source = [frame.picture for frame in open_video(clip).frames()]
-    for number in range(2):
-        assert np.array_equal(frames_in(made.folder)[number][:, :16], source[number][:, :16])
+    text = read_infotext((Path(made.folder) / "000002.png").read_bytes())[0] or ""
+    assert "Mask mode: Inpaint not masked" in text
+    assert "Masked content: fill" in text
+    for number, frame in zip(range(2), open_video(clip).frames(), strict=False):
+        fitted = np.asarray(Image.fromarray(frame.picture).resize((64, 64), Image.Resampling.LANCZOS))
+        assert np.array_equal(frames_in(made.folder)[number][:, :11], fitted[:, :11])
 
 
 def test_mistakes_are_told(services: Services, clip: Path, tmp_path: Path) -> None:
