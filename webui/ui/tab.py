@@ -65,7 +65,6 @@ class GenerationTab(ABC):
                         self.output = OutputPanel(services, name, self.job)
                 build_extra_networks(name, self.column.settings)
             self.form_button = gr.Button("Restore the form", elem_id=f"{name}_restore_form", visible="hidden")
-            self.keep_button = gr.Button("Keep the form", elem_id=f"{name}_keep_form", visible="hidden")
             self.judge_button = gr.Button("Judge the form", elem_id=f"{name}_judge_form", visible="hidden")
             self.told = gr.State(None)  # the infotext pasted last, and the other texts of its picture
         top = self.top
@@ -133,7 +132,6 @@ class GenerationTab(ABC):
         fields, column, output = self.fields, self.column, self.output
         ordered = sorted(fields.values(), key=lambda component: component._id)
         self.form_button.click(None, None, ordered, js=f"() => easel.rememberedForm('{self.name}')")
-        self.keep_button.click(None, ordered, None, js=f"(...values) => easel.keepForm('{self.name}', values)")
         column.reuse_seed.click(output.reuse_seed, output.chosen, fields["seed"], **QUIET)
         column.reuse_subseed.click(output.reuse_subseed, output.chosen, fields["variation.seed"], **QUIET)
         column.refresh_refiner.click(self.refresh_checkpoints, None, fields["refiner.checkpoint"], **QUIET)

@@ -24,7 +24,6 @@ import * as training from "./training.js";
 const TABS = ["txt2img", "img2img"];
 const TYPING_PAUSE = 800; // milliseconds before tokens are counted anew
 const JUDGE_PAUSE = 500; // milliseconds without a change before the form is judged anew
-const KEEP_PAUSE = 1000; // milliseconds without a change before the form is kept for a reload
 const DIALOGS = "[data-open], dialog[open]"; // the browser closes the latter
 const timers = new Map();
 const forms = new Map(); // tab -> the form as it was left, in the order of its fields
@@ -231,22 +230,12 @@ function judgeAgain(event) {
   }
 }
 
-// What was changed by hand, and what that changed, is there again after a reload.
-function keepSoon(event) {
-  for (const tab of TABS.filter((tab) => byId(`tab_${tab}`)?.contains(event.target))) {
-    clearTimeout(timers.get(`${tab}_keep`));
-    timers.set(`${tab}_keep`, setTimeout(() => click(`${tab}_keep_form`), KEEP_PAUSE));
-  }
-}
-
 const stillJudged = (tab) => byId(`html_log_${tab}`)?.querySelector(".reproduce") && !progress.isRunning(tab);
 
 drop.start();
 for (const type of ["input", "change", "click", "keyup"]) {
   document.addEventListener(type, (event) => {
-    if (!event.isTrusted) return;
-    judgeAgain(event);
-    keepSoon(event);
+    if (event.isTrusted) judgeAgain(event);
   }, true);
 }
 document.addEventListener("keydown", onKey, true);
