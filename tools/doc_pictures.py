@@ -152,11 +152,6 @@ def settings(visit: Visit) -> None:
     visit.page.locator("#settings_search input").fill("preview")
 
 
-def extensions(visit: Visit) -> None:
-    tab(visit, "extensions")
-    visit.page.locator("#tab_extensions table tr").nth(3).wait_for()
-
-
 def gallery(visit: Visit) -> None:
     tab(visit, "gallery")
     visit.page.click("#gallery_refresh")
@@ -192,7 +187,6 @@ SCENES: dict[str, Scene] = {
     "merger": merger,
     "train": train,
     "settings": settings,
-    "extensions": extensions,
     "gallery": gallery,
     "queue": queue,
     "mov2mov": of_extension("mov2mov"),
