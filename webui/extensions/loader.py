@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 BUILT_IN = (
     *("controlnet", "deforum", "live-preview", "loopback", "mov2mov", "outpainting-mk2", "poor-mans-outpainting"),
     *("prompt-matrix", "prompts-from-file", "sd-upscale", "seamless-tiling"),
-    *("animatediff", "faceswap", "img2img-alternative", "training-pictures", "xyz-plot"),
+    *("animatediff", "faceswap", "hypertile", "img2img-alternative", "training-pictures", "xyz-plot"),
 )
 """Ours, in the order they are loaded in; they share the folder with whatever users drop into it."""
 _ORDER = {name: place for place, name in enumerate(BUILT_IN)}
