@@ -243,7 +243,7 @@ BROKEN = base64.b64encode(b"no picture at all").decode()
         ({"script_name": "lopback"}, 'not found; the closest is "loopback"'),
         ({"script_name": "loopback", "script_args": [0]}, "Loops"),
         ({"script_name": "loopback", "script_args": [2, 0.4, "Steep"]}, "curve"),
-        ({"script_name": "loopback", "script_args": [2, 0.4, "Lazy", "CLIP"]}, "interrogation"),
+        ({"script_name": "loopback", "script_args": [2, 0.4, "Lazy", "WD14"]}, "interrogation"),
         ({"mask": mask(), "alwayson_scripts": {"soft inpainting": {"args": [1, 2, 3, 4, 5, 6, 7, 8, 9]}}}, "up to 7"),
         ({"mask": mask(), "alwayson_scripts": {"soft inpainting": {"args": ["yes"]}}}, "true or false"),
     ],

@@ -67,7 +67,7 @@ def test_escape_in_the_same_moment_as_generate(visit: Visit) -> None:
 
 
 def test_skip_and_a_second_interrupt_wait_for_the_job_too(visit: Visit) -> None:
-    visit.fill_in("skipped", "txt2img", steps=150, batch_count=2, width=64, height=64)
+    visit.fill_in("skipped", "txt2img", steps=150, batch_count=2, width=512, height=512)  # not over before the clicks
     delay_submits(visit, 0.5)
     page = visit.page
     page.click("#txt2img_generate")
