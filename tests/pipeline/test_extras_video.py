@@ -117,8 +117,10 @@ def test_the_frames_are_cut_to_a_size_and_older_films_stay(engine: Engine, clip:
     paths = [worked_on(engine, source, **to).files[0].path for _ in range(2)]
     assert [Path(str(path)).name for path in paths] == ["clip.mp4", "clip-1.mp4"]
     assert frames_of(paths[1])[0].shape == (40, 40, 3)
+    folder = engine.paths.data / "outputs" / "extras-images"
+    numbers = [int(file.stem) for file in folder.glob("*.*") if file.stem.isdecimal()]
     numbered_film = worked_on(engine, source).files[0]
-    assert Path(str(numbered_film.path)) == engine.paths.data / "outputs" / "extras-images" / "00000.mp4"
+    assert Path(str(numbered_film.path)) == folder / f"{max(numbers, default=-1) + 1:05}.mp4"
 
 
 def test_a_video_in_its_own_folder_is_not_written_over(engine: Engine, clip: Path, tmp_path: Path) -> None:
