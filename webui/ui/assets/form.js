@@ -77,7 +77,7 @@ function kindOf(field) {
 
 function valueOf(field, control) {
   const value = control.get();
-  if (field.kind !== "number") return value ?? "";
+  if (field.kind !== "number" && typeof field.default !== "number") return value ?? "";
   if (value === null || value === "") return field.optional ? null : field.default;
   return Number(value);
 }

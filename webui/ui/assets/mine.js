@@ -7,11 +7,13 @@ import { postJson, recall, remember, route } from "./dom.js";
 import { settings } from "./settings.js";
 
 const TABS = ["txt2img", "img2img"];
-const ANSWER = 250; // milliseconds for another tab of this browser to say that it is open
+const OPEN = "easel_page"; // the lock that every open page of this browser holds together with the others
+const ANSWER = 250; // milliseconds for another page to say that it is open, where there are no locks
 let left = {}; // tab -> {form, job}, as the server has them
 
 // Called when the settings are there: whose page this is is known then.
 export async function start() {
+  await hold();
   if (!settings.visitor) return;
   const answer = await fetch(route("easel/v1/mine")).catch(() => null);
   if (answer?.ok) left = await answer.json();
@@ -66,15 +68,34 @@ const nameOf = (tab, what) => marked(what === "job" ? `${tab}_task_id` : `easel_
 
 const marked = (name) => (settings.visitor ? `${name}@${settings.visitor}` : name);
 
+// A page that can't be asked for locks, since it comes by http from another machine, asks the others themselves.
 const pages = new BroadcastChannel("easel_pages");
 pages.addEventListener("message", ({ data }) => data === "anyone?" && pages.postMessage("here"));
 let alone = null;
 
 function isAlone() {
-  alone ??= new Promise((resolve) => {
+  alone ??= navigator.locks ? holdsAlone() : isNotAnswered();
+  return alone;
+}
+
+// For as long as this page lives.
+function hold() {
+  const held = (resolve) => navigator.locks.request(OPEN, { mode: "shared" }, () => {
+    resolve();
+    return new Promise(() => {});
+  });
+  return navigator.locks && new Promise(held);
+}
+
+async function holdsAlone() {
+  const { held } = await navigator.locks.query();
+  return held.filter(({ name }) => name === OPEN).length === 1;
+}
+
+function isNotAnswered() {
+  return new Promise((resolve) => {
     pages.addEventListener("message", ({ data }) => data === "here" && resolve(false));
     pages.postMessage("anyone?");
     setTimeout(resolve, ANSWER, true);
   });
-  return alone;
 }
