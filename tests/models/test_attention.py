@@ -10,7 +10,6 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
 from tests.models.small_unet import predicted, small_unet
-from webui.models import attention
 from webui.models.attention import ChosenAttention, attention_computed, written_out_attention
 
 
@@ -25,11 +24,10 @@ def qkv(dtype: torch.dtype = torch.float32) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("room", [1, 2], ids=["rows", "heads"])
-def test_written_out_it_is_torchs_attention_in_parts_too(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+def test_written_out_it_is_torchs_attention_in_parts_too(room: int) -> None:
     whole = written_out_attention(*qkv())
     assert torch.allclose(whole, F.scaled_dot_product_attention(*qkv()), atol=1e-6)
-    monkeypatch.setattr(attention, "MOST_BYTES", 1500 * room)
-    assert torch.allclose(written_out_attention(*qkv()), whole, atol=1e-6)
+    assert torch.allclose(written_out_attention(*qkv(), most_bytes=1500 * room), whole, atol=1e-6)
 
 
 @pytest.mark.parametrize("written_out", [True, False])

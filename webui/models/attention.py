@@ -84,12 +84,12 @@ class ChosenAttention:
         return output
 
 
-def written_out_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def written_out_attention(q: Tensor, k: Tensor, v: Tensor, most_bytes: int = MOST_BYTES) -> Tensor:
     """softmax(q k^T / sqrt(d)) v of (N, heads, T, d), in as many parts as memory is meant for."""
     outer = q.shape[:2]
     q, k, v = (part.flatten(0, 1) for part in (q, k * q.shape[-1] ** -0.5, v))
     size = len(q) * q.shape[1] * k.shape[1] * q.element_size()
-    parts = 1 << ((size - 1) // MOST_BYTES).bit_length()
+    parts = 1 << ((size - 1) // most_bytes).bit_length()
     if parts <= len(q):
         groups = zip(*(part.split(len(q) // parts) for part in (q, k, v)), strict=True)
         mixed = torch.cat([_attended(*group) for group in groups])
